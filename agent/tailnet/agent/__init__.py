@@ -1,0 +1,1 @@
+"""The daemon core: protocols, state, decisions."""

@@ -1,0 +1,83 @@
+"""Socket addresses and the address ranges of a tailnet."""
+
+import ipaddress
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import NamedTuple
+
+from tailnet.agent.errors import BadPacket
+
+IPAddress = IPv4Address | IPv6Address
+IPNetwork = IPv4Network | IPv6Network
+
+CGNAT = IPv4Network("100.64.0.0/10")
+CHROMEOS = IPv4Network("100.115.92.0/23")  # hole in CGNAT, used by ChromeOS virtual machines
+ULA = IPv6Network("fd7a:115c:a1e0::/48")
+SERVICE_V4 = IPv4Address("100.100.100.100")
+SERVICE_V6 = IPv6Address("fd7a:115c:a1e0::53")
+DERP_MAGIC = IPv4Address("127.3.3.40")  # pseudo address: "via the relay of region <port>"
+
+
+class AddrPort(NamedTuple):
+    """A UDP or TCP address.  IPv4-mapped IPv6 is never stored: it is unmapped on the way in."""
+
+    ip: IPAddress
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> "AddrPort":
+        """Parse ``1.2.3.4:5`` or ``[::1]:5``.
+
+        Raises:
+            BadPacket: anything else, zones included.
+        """
+        host, colon, port = text.rpartition(":")
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
+        elif ":" in host:
+            colon = ""
+        if not colon or not port.isascii() or not port.isdigit() or "%" in host:
+            msg = "not an ip:port"
+            raise BadPacket(msg)
+        return cls.of(host, int(port))
+
+    @classmethod
+    def of(cls, host: str, port: int) -> "AddrPort":
+        """From a literal address as the socket module gives it.
+
+        Raises:
+            BadPacket: not a literal address, or the port is out of range.
+        """
+        try:
+            ip = ipaddress.ip_address(host.partition("%")[0])
+        except ValueError:
+            ip = None
+        if ip is None or not 0 <= port <= 0xFFFF:
+            msg = "not an ip:port"
+            raise BadPacket(msg)
+        return cls(unmap(ip), port)
+
+    def __str__(self) -> str:
+        return f"[{self.ip}]:{self.port}" if self.ip.version == 6 else f"{self.ip}:{self.port}"
+
+
+def unmap(ip: IPAddress) -> IPAddress:
+    """IPv4-mapped IPv6 (``::ffff:a.b.c.d``) as IPv4; everything else as it is."""
+    return (ip.version == 6 and ip.ipv4_mapped) or ip
+
+
+def is_tailnet(ip: IPAddress) -> bool:
+    """True for an address that only a tailnet hands out."""
+    return (ip in CGNAT and ip not in CHROMEOS) if ip.version == 4 else ip in ULA
+
+
+def parse_prefix(text: str) -> IPNetwork:
+    """Parse ``a.b.c.d/n``; host bits must be zero.
+
+    Raises:
+        BadPacket: anything else.
+    """
+    try:
+        return ipaddress.ip_network(text, strict=True)
+    except ValueError:
+        msg = "not a prefix, or host bits are set"
+        raise BadPacket(msg) from None

@@ -1,0 +1,1 @@
+"""Preferences, state and the plan that turns a netmap into configuration."""

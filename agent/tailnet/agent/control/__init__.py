@@ -1,0 +1,1 @@
+"""The session with the control server: register, map stream, netmap."""

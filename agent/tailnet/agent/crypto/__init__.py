@@ -1,0 +1,1 @@
+"""The seam over the cryptographic libraries; nothing else imports them."""

@@ -1,0 +1,1 @@
+"""The seam to the packets: interface, reference implementation, shell."""

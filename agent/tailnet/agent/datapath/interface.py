@@ -1,0 +1,273 @@
+"""The seam to the packets.
+
+A fast path that knows only tables, and a slow path (the rest of the agent) that fills them.  The
+implementation owns the TUN and UDP descriptors and may serve them from threads of its own, so:
+
+* every setter takes the whole wanted state of one thing and may be called at any time from the
+  event loop; it never blocks on packets;
+* nothing calls back.  What the fast path cannot decide becomes an :data:`Upcall` in a bounded
+  queue; :meth:`Datapath.event_fd` is readable while the queue is not empty;
+* no upcall is made per packet, except for traffic that leaves through a relay, and that is batched.
+  WireGuard's timers are lazy: the slow path reads :class:`Activity` when a timer would fire, and
+  asks for a one-shot :class:`Woke` when it goes to sleep.
+
+Times are seconds of ``tailnet.agent.clock.now``.  Sealed datagrams are WireGuard messages as on the
+wire; packets are IP packets as on the TUN device, without a virtio-net header.
+"""
+
+from collections.abc import Mapping, Sequence
+from enum import Flag, auto
+from typing import NamedTuple, Protocol
+
+from tailnet.agent.addr import AddrPort, IPNetwork
+from tailnet.agent.filter.rules import Filter
+from tailnet.agent.keys import PeerId
+
+QUEUE_PACKETS = 128  # packets that wait for a session, per peer; the oldest is dropped
+UPCALL_LIMIT = 4096  # upcalls that wait for the slow path
+
+
+class TunPort(NamedTuple):
+    """The TUN device.  ``fd`` is non-blocking and belongs to the datapath from now on.
+
+    ``vnet_hdr``: packets carry a 10-byte virtio-net header and TCP super-packets both ways;
+    ``uso``: UDP super-packets too.
+    """
+
+    fd: int
+    mtu: int
+    vnet_hdr: bool
+    uso: bool
+
+
+class UdpPort(NamedTuple):
+    """A bound, unconnected, non-blocking UDP socket; the datapath owns ``fd`` from now on."""
+
+    fd: int
+    family: int  # socket.AF_INET or AF_INET6
+    gso: bool  # UDP_SEGMENT works
+    gro: bool  # UDP_GRO is set on it
+
+
+class Path(NamedTuple):
+    """Where sealed datagrams to a peer go: directly, through its relay, or both at once.
+
+    Both is normal while a direct path is not trusted; the receiver's replay window takes one.
+    """
+
+    udp: AddrPort | None
+    relay: bool
+
+
+NO_PATH = Path(None, relay=False)
+
+
+class PeerEntry(NamedTuple):
+    """``allowed``: destinations routed to the peer, and the only sources it may use."""
+
+    allowed: tuple[IPNetwork, ...]
+
+
+class Session(NamedTuple):
+    """Transport keys of one completed handshake.
+
+    The datapath keeps three slots per peer (previous, current, next) with WireGuard's rules: an
+    initiator's session is current at once; a responder's is next until a packet arrives on it.
+    """
+
+    local_index: int
+    remote_index: int
+    send_key: bytes  # 32 bytes
+    receive_key: bytes  # 32 bytes
+    created: float
+    initiator: bool
+
+
+class Wake(Flag):
+    """What ends a peer's sleep, once."""
+
+    DATA_SENT = auto()
+    DATA_RECEIVED = auto()
+
+
+class Activity(NamedTuple):
+    """What happened with a peer; 0.0 is "never".  "Data" excludes keepalives.
+
+    ``unheard_since``: first data sent since the last authenticated packet from the peer.
+    ``unanswered_since``: first data received since the last packet sent to the peer.
+    """
+
+    last_sent: float
+    last_received: float
+    last_data_sent: float
+    last_data_received: float
+    unheard_since: float | None
+    unanswered_since: float | None
+    send_counter: int  # messages sealed with the current session
+    tx_bytes: int  # IP bytes, data only
+    rx_bytes: int
+    tx_packets: int
+    rx_packets: int
+
+
+# --- upcalls -----------------------------------------------------------------
+
+
+class NoSession(NamedTuple):
+    """Packets wait for a session.  Once per peer until ``set_session`` or ``discard_queue``."""
+
+    peer: PeerId
+
+
+class Handshake(NamedTuple):
+    """A WireGuard initiation, response or cookie reply, not yet verified."""
+
+    src: AddrPort
+    data: bytes
+
+
+class Disco(NamedTuple):
+    """A datagram that looks like disco."""
+
+    src: AddrPort
+    data: bytes
+
+
+class Stun(NamedTuple):
+    """A datagram that looks like a STUN binding response."""
+
+    src: AddrPort
+    data: bytes
+
+
+class RelayOut(NamedTuple):
+    """Sealed datagrams to a peer whose path says relay, in order."""
+
+    peer: PeerId
+    datagrams: list[bytes]
+
+
+class Confirmed(NamedTuple):
+    """The first packet arrived on a responder's session; it is current now."""
+
+    peer: PeerId
+    local_index: int
+
+
+class Woke(NamedTuple):
+    """A one-shot wake asked for with ``set_wake`` happened at ``now``."""
+
+    peer: PeerId
+    wake: Wake
+
+
+class NewSource(NamedTuple):
+    """An authenticated datagram came by UDP from a source other than the peer's path."""
+
+    peer: PeerId
+    src: AddrPort
+
+
+class PathFailed(NamedTuple):
+    """The kernel refused to send to the peer's direct path; once until the next ``set_path``."""
+
+    peer: PeerId
+    dst: AddrPort
+    errno: int
+
+
+class ToAgent(NamedTuple):
+    """A packet from a peer that the daemon itself must answer: TSMP (IP protocol 99)."""
+
+    peer: PeerId
+    packet: bytes
+
+
+class Failed(NamedTuple):
+    """A descriptor died; the datapath has stopped.  ``reason`` is for the log."""
+
+    reason: str
+
+
+Upcall = (
+    NoSession
+    | Handshake
+    | Disco
+    | Stun
+    | RelayOut
+    | Confirmed
+    | Woke
+    | NewSource
+    | PathFailed
+    | ToAgent
+    | Failed
+)
+
+
+class Datapath(Protocol):
+    """What reference and native implement; one contract suite runs on both."""
+
+    def start(self, tun: TunPort, udp: Sequence[UdpPort]) -> None:
+        """Take the descriptors and begin.  Once per object."""
+
+    def set_udp(self, udp: Sequence[UdpPort]) -> None:
+        """Replace the sockets after a rebind; the old ones are closed."""
+
+    def stop(self) -> None:
+        """Stop and close everything taken.  Idempotent."""
+
+    def event_fd(self) -> int:
+        """Readable while upcalls wait; valid until the object is dropped."""
+
+    def take_upcalls(self, limit: int) -> list[Upcall]:
+        """At most ``limit`` upcalls, oldest first."""
+
+    # tables
+
+    def set_peers(self, peers: Mapping[PeerId, PeerEntry]) -> None:
+        """All peers.  Longest prefix wins; a gone peer loses sessions, path, queue and counters."""
+
+    def set_local(self, prefixes: Sequence[IPNetwork]) -> None:
+        """Destinations that inbound packets may have: own addresses and advertised routes."""
+
+    def set_filter(self, packet_filter: Filter) -> None:
+        """Rules for inbound packets.  Flow state is kept.  Before the first call nothing enters."""
+
+    def set_path(self, peer: PeerId, path: Path) -> None:
+        """Where to send from now on."""
+
+    # sessions
+
+    def set_session(self, peer: PeerId, session: Session) -> None:
+        """Add a session; an initiator's flushes the peer's queue (or sends a keepalive)."""
+
+    def drop_session(self, local_index: int) -> None:
+        """Forget one session, in whichever slot it is."""
+
+    def discard_queue(self, peer: PeerId) -> None:
+        """The handshake was given up: drop what waits."""
+
+    def send_keepalive(self, peer: PeerId) -> None:
+        """Send an empty packet on the current session, if there is one."""
+
+    def set_wake(self, peer: PeerId, wake: Wake) -> None:
+        """Ask for one :class:`Woke` at the next such packet; asks add up until they fire."""
+
+    # packets of the slow path
+
+    def send_udp(self, dst: AddrPort, datagrams: Sequence[bytes]) -> int:
+        """Send disco, STUN or handshakes as they are.  Returns 0 or an errno; never raises."""
+
+    def relay_in(self, datagrams: Sequence[bytes]) -> None:
+        """Sealed transport messages that came through a relay."""
+
+    def send_plain(self, peer: PeerId, packets: Sequence[bytes]) -> None:
+        """Packets made by the daemon, to a peer: no filter verdict, but flow state is noted."""
+
+    # what happened
+
+    def activity(self, peer: PeerId) -> Activity:
+        """Times and counters of one peer; all zero for an unknown one."""
+
+    def drops(self) -> dict[str, int]:
+        """Packets dropped, by reason (a fixed set of names, all present)."""

@@ -1,0 +1,1 @@
+"""The datapath in pure Python: complete, readable, and the oracle for faster ones."""

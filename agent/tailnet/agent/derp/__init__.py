@@ -1,0 +1,1 @@
+"""DERP relays: framing, one session, the fleet of regions."""

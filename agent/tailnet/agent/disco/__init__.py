@@ -1,0 +1,1 @@
+"""Disco: the messages that find direct paths."""

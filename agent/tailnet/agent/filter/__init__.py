@@ -1,0 +1,1 @@
+"""The packet filter: rules from the map, flow state for replies."""

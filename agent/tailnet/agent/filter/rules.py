@@ -1,0 +1,5 @@
+"""Placeholder until the filter room is written."""
+
+
+class Filter:
+    """Compiled rules."""

@@ -1,0 +1,1 @@
+"""The HTTP surface for this machine's users, over a unix socket."""

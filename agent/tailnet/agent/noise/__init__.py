@@ -1,0 +1,1 @@
+"""The two Noise handshakes: control (IK) and WireGuard (IKpsk2)."""

@@ -1,0 +1,1 @@
+"""The control protocol's JSON as immutable structs; unknown fields are ignored."""

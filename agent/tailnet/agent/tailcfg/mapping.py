@@ -1,0 +1,102 @@
+"""The map poll: ``POST /machine/map``.
+
+Source: tailscale tailcfg/tailcfg.go, MapRequest and MapResponse.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from msgspec import field
+
+from tailnet.agent.keys import DiscoPublic, NodePublic
+from tailnet.agent.tailcfg.codec import Struct
+from tailnet.agent.tailcfg.derpmap import DERPMap
+from tailnet.agent.tailcfg.dns import DNSConfig
+from tailnet.agent.tailcfg.filter import FilterRule
+from tailnet.agent.tailcfg.node import Hostinfo, Node, NodeID, PeerChange, UserProfile
+
+ENDPOINT_LOCAL = 1
+ENDPOINT_STUN = 2
+ENDPOINT_PORT_MAPPED = 3
+ENDPOINT_STUN4_LOCAL_PORT = 4
+ENDPOINT_EXPLICIT = 5
+
+
+class MapRequest(Struct, frozen=True, kw_only=True):
+    """A streaming poll (``stream``), or a lite update (``omit_peers`` without ``stream``)."""
+
+    version: int
+    compress: str = ""
+    keep_alive: bool = False
+    node_key: NodePublic
+    disco_key: DiscoPublic
+    stream: bool = False
+    hostinfo: Hostinfo
+    endpoints: tuple[str, ...] | None = None
+    endpoint_types: tuple[int, ...] | None = None
+    omit_peers: bool = False
+    read_only: bool = False
+
+
+class PingRequest(Struct, frozen=True):
+    """Control asks this node to ping, or to answer a c2n request."""
+
+    url: str = field(default="", name="URL")
+    url_is_noise: bool = field(default=False, name="URLIsNoise")
+    log: bool = False
+    types: str = ""
+    ip: str = field(default="", name="IP")
+    payload: str | None = None
+
+
+class DisplayMessage(Struct, frozen=True):
+    """A health message for the user."""
+
+    title: str = ""
+    text: str = ""
+    severity: str = ""
+    impacts_connectivity: bool = False
+
+
+class Debug(Struct, frozen=True):
+    """What is left of control's debug knobs."""
+
+    sleep_seconds: float = 0.0
+    disable_log_tail: bool = False
+    exit: int | None = None
+
+
+class ControlDialPlan(Struct, frozen=True):
+    """Other ways to reach control; kept as it came, used by a later issue's dialler."""
+
+    candidates: tuple[dict[str, Any], ...] | None = None
+
+
+class MapResponse(Struct, frozen=True):
+    """One message of the map stream; an absent field is unchanged."""
+
+    map_session_handle: str = ""
+    seq: int = 0
+    keep_alive: bool = False
+    ping_request: PingRequest | None = None
+    pop_browser_url: str = field(default="", name="PopBrowserURL")
+    node: Node | None = None
+    derp_map: DERPMap | None = field(default=None, name="DERPMap")
+    peers: tuple[Node, ...] | None = None
+    peers_changed: tuple[Node, ...] | None = None
+    peers_removed: tuple[NodeID, ...] | None = None
+    peers_changed_patch: tuple[PeerChange, ...] | None = None
+    peer_seen_change: dict[NodeID, bool] | None = None
+    online_change: dict[NodeID, bool] | None = None
+    dns_config: DNSConfig | None = field(default=None, name="DNSConfig")
+    domain: str = ""
+    collect_services: bool | None = None
+    packet_filter: tuple[FilterRule, ...] | None = None
+    packet_filters: dict[str, tuple[FilterRule, ...] | None] | None = None
+    user_profiles: tuple[UserProfile, ...] | None = None
+    health: tuple[str, ...] | None = None
+    display_messages: dict[str, DisplayMessage | None] | None = None
+    ssh_policy: dict[str, Any] | None = field(default=None, name="SSHPolicy")
+    control_time: datetime | None = None
+    debug: Debug | None = None
+    control_dial_plan: ControlDialPlan | None = None

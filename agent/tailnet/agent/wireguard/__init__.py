@@ -1,0 +1,1 @@
+"""The WireGuard protocol as a pure machine; packets are the datapath's business."""

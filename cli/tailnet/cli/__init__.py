@@ -1,0 +1,1 @@
+"""tnet, the command line."""

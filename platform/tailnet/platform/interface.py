@@ -1,0 +1,81 @@
+"""The ports to the operating system, and their data.
+
+Whole desired state, never deltas: applying the same configuration twice changes nothing, and
+applying it over any residue of a crash ends in the same place.
+"""
+
+from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
+from socket import socket
+from typing import Protocol
+
+MTU = 1280  # the tunnel's; the smallest that IPv6 allows
+BYPASS_MARK = 0x80000  # on the daemon's own packets: must not enter the tunnel
+MARK_MASK = 0xFF0000
+ROUTE_TABLE = 52
+RULE_BASE = 5200  # priorities +10, +30, +50, +70
+
+
+class PlatformError(OSError):
+    """The system refused; ``str()`` is one line that says what and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouterConfig:
+    """Addresses and routes of the tunnel.
+
+    Attributes:
+        local_addrs: addresses of the device (/32 and /128).
+        routes: prefixes that go into the tunnel.
+        local_routes: prefixes that must not, although ``routes`` covers them.
+    """
+
+    local_addrs: frozenset[IPv4Interface | IPv6Interface] = frozenset()
+    routes: frozenset[IPv4Network | IPv6Network] = frozenset()
+    local_routes: frozenset[IPv4Network | IPv6Network] = frozenset()
+
+
+class TunDevice(Protocol):
+    """An open TUN device; it goes with its descriptor."""
+
+    @property
+    def name(self) -> str:
+        """Interface name."""
+
+    @property
+    def mtu(self) -> int:
+        """Bytes of IP per packet."""
+
+    @property
+    def vnet_hdr(self) -> bool:
+        """Packets carry a virtio-net header, TCP super-packets are on."""
+
+    @property
+    def uso(self) -> bool:
+        """UDP super-packets are on."""
+
+    def detach(self) -> int:
+        """Give the non-blocking descriptor away; the caller closes it."""
+
+    def close(self) -> None:
+        """Close the descriptor if it was not given away.  Idempotent."""
+
+
+class Router(Protocol):
+    """Links, addresses, routes and policy rules."""
+
+    async def up(self) -> None:
+        """Remove residue, install the policy rules, set MTU, bring the link up."""
+
+    async def apply(self, config: RouterConfig) -> None:
+        """Make it so.  Collects errors, does everything it can, then raises the first."""
+
+    async def down(self) -> None:
+        """Remove every address, route and rule that is ours."""
+
+
+class Bypass(Protocol):
+    """Keeps the daemon's own sockets out of the tunnel."""
+
+    def mark(self, sock: socket) -> None:
+        """Before bind or connect.  Does nothing where the system refuses and says so once."""

@@ -1,0 +1,32 @@
+"""House rules no linter can express: see docs/adr/0001-layout.md."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = [p for room in ("agent", "platform", "cli") for p in (ROOT / room).rglob("*.py")]
+CWDS = [ROOT, *(p for p in ROOT.rglob("*") if p.is_dir() and p.name in {"platform", "tailnet"})]
+
+
+def test_namespace_folders_have_no_init() -> None:
+    """``tailnet`` spans three roots, and no folder called ``platform`` may be a regular package."""
+    bad = [*ROOT.glob("*/__init__.py"), *ROOT.glob("*/tailnet/__init__.py")]
+    bad += [p for p in ROOT.rglob("platform/__init__.py") if ".venv" not in p.parts]
+    bad += [*ROOT.glob("*.py"), *ROOT.glob("*/conftest.py")]
+    assert set(bad) <= {ROOT / "tests" / "conftest.py", ROOT / "integration" / "conftest.py"}
+
+
+def test_no_module_is_named_after_the_standard_library() -> None:
+    """A file run from its own folder must still find the standard library."""
+    assert [p for p in SOURCES if p.stem in sys.stdlib_module_names and p.stem != "__init__"] == []
+
+
+@pytest.mark.parametrize("cwd", CWDS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_import_platform_is_the_standard_library(cwd: Path) -> None:
+    """From any working directory."""
+    code = "import os, platform; print(platform.__file__.startswith(os.path.dirname(os.__file__)))"
+    out = subprocess.check_output([sys.executable, "-c", code], cwd=cwd, text=True)
+    assert out.strip() == "True"
