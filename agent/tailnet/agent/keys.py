@@ -7,7 +7,7 @@ Source: tailscale types/key/{machine,node,disco,nl,chal}.go.
 """
 
 import base64
-from typing import ClassVar, NewType, Self
+from typing import ClassVar, NamedTuple, NewType, Self
 
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.secret import Secret
@@ -184,3 +184,10 @@ class LockPrivate(PrivateKey):
     __slots__ = ()
     PREFIX = "nlpriv:"
     SIZE = 64
+
+
+class RelayAddr(NamedTuple):
+    """A node behind a DERP region: what ``AddrPort`` is for UDP."""
+
+    region: int
+    key: NodePublic

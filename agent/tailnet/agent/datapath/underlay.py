@@ -1,0 +1,45 @@
+"""What the data plane needs of the network under it; magicsock provides it.
+
+The data plane knows peers and sealed datagrams; the underlay knows addresses, relays and disco.
+Every method returns at once and never raises for network reasons.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from tailnet.agent.addr import AddrPort
+from tailnet.agent.keys import PeerId, RelayAddr
+
+Source = AddrPort | RelayAddr
+"""Where a datagram came from."""
+
+
+class Underlay(Protocol):
+    """Paths to peers."""
+
+    def send(self, peer: PeerId, datagram: bytes) -> None:
+        """Send a handshake message by the best path known, relay included while it is untrusted.
+
+        Counts as traffic to the peer: path discovery starts.
+        """
+
+    def send_to(self, dst: Source, datagram: bytes) -> None:
+        """Answer whoever sent a datagram (cookie replies), without any peer."""
+
+    def relay_out(self, peer: PeerId, datagrams: Sequence[bytes]) -> None:
+        """Sealed transport messages for the peer's relay, in order."""
+
+    def handle_disco(self, src: AddrPort, data: bytes) -> None:
+        """A datagram that looks like disco came by UDP."""
+
+    def handle_stun(self, src: AddrPort, data: bytes) -> None:
+        """A datagram that looks like a STUN response came by UDP."""
+
+    def note_data_sent(self, peer: PeerId) -> None:
+        """Data left for a peer that had been silent: its path is wanted again."""
+
+    def note_source(self, peer: PeerId, src: AddrPort) -> None:
+        """An authenticated WireGuard message of this peer came from ``src`` by UDP."""
+
+    def path_failed(self, peer: PeerId, dst: AddrPort, errno: int) -> None:
+        """The kernel refuses to send to the peer's direct path."""
