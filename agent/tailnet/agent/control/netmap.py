@@ -1,0 +1,33 @@
+"""The network map: what one node knows of its tailnet."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tailnet.agent.tailcfg.derpmap import DERPMap
+from tailnet.agent.tailcfg.dns import DNSConfig
+from tailnet.agent.tailcfg.filter import FilterRule
+from tailnet.agent.tailcfg.mapping import DisplayMessage
+from tailnet.agent.tailcfg.node import Node, NodeID, UserID, UserProfile
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkMap:
+    """One consistent view; a later view is another object.
+
+    The mappings belong to the map session: read them, do not keep writing references.
+    """
+
+    self_node: Node
+    peers: Mapping[NodeID, Node]
+    """Sorted by id; never contains self."""
+    derp_map: DERPMap
+    dns: DNSConfig
+    packet_filter: tuple[FilterRule, ...] | None
+    """All chunks in order; ``None``: never received, which denies everything inbound."""
+    user_profiles: Mapping[UserID, UserProfile]
+    domain: str
+    health: tuple[str, ...]
+    """Problems the server sees; empty once it has sent any display message."""
+    display_messages: Mapping[str, DisplayMessage]
+    clock_delta: float
+    """Server's clock − our wall clock [s]; 0 when below one minute."""
