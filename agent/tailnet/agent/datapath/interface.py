@@ -16,12 +16,38 @@ wire; packets are IP packets as on the TUN device, without a virtio-net header.
 """
 
 from collections.abc import Mapping, Sequence
-from enum import Flag, auto
 from typing import NamedTuple, Protocol
 
 from tailnet.agent.addr import AddrPort, IPNetwork
 from tailnet.agent.filter.rules import Filter
 from tailnet.agent.keys import PeerId
+from tailnet.agent.wireguard.session import Activity, Session, Wake
+
+__all__ = [
+    "NO_PATH",
+    "QUEUE_PACKETS",
+    "UPCALL_LIMIT",
+    "Activity",
+    "Confirmed",
+    "Datapath",
+    "Disco",
+    "Failed",
+    "Handshake",
+    "NewSource",
+    "NoSession",
+    "Path",
+    "PathFailed",
+    "PeerEntry",
+    "RelayOut",
+    "Session",
+    "Stun",
+    "ToAgent",
+    "TunPort",
+    "UdpPort",
+    "Upcall",
+    "Wake",
+    "Woke",
+]
 
 QUEUE_PACKETS = 128  # packets that wait for a session, per peer; the oldest is dropped
 UPCALL_LIMIT = 4096  # upcalls that wait for the slow path
@@ -66,48 +92,6 @@ class PeerEntry(NamedTuple):
     """``allowed``: destinations routed to the peer, and the only sources it may use."""
 
     allowed: tuple[IPNetwork, ...]
-
-
-class Session(NamedTuple):
-    """Transport keys of one completed handshake.
-
-    The datapath keeps three slots per peer (previous, current, next) with WireGuard's rules: an
-    initiator's session is current at once; a responder's is next until a packet arrives on it.
-    """
-
-    local_index: int
-    remote_index: int
-    send_key: bytes  # 32 bytes
-    receive_key: bytes  # 32 bytes
-    created: float
-    initiator: bool
-
-
-class Wake(Flag):
-    """What ends a peer's sleep, once."""
-
-    DATA_SENT = auto()
-    DATA_RECEIVED = auto()
-
-
-class Activity(NamedTuple):
-    """What happened with a peer; 0.0 is "never".  "Data" excludes keepalives.
-
-    ``unheard_since``: first data sent since the last authenticated packet from the peer.
-    ``unanswered_since``: first data received since the last packet sent to the peer.
-    """
-
-    last_sent: float
-    last_received: float
-    last_data_sent: float
-    last_data_received: float
-    unheard_since: float | None
-    unanswered_since: float | None
-    send_counter: int  # messages sealed with the current session
-    tx_bytes: int  # IP bytes, data only
-    rx_bytes: int
-    tx_packets: int
-    rx_packets: int
 
 
 # --- upcalls -----------------------------------------------------------------

@@ -8,10 +8,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from tailnet.agent.addr import AddrPort
-from tailnet.agent.keys import PeerId, RelayAddr
-
-Source = AddrPort | RelayAddr
-"""Where a datagram came from."""
+from tailnet.agent.keys import PeerId
+from tailnet.agent.wireguard.session import Source
 
 
 class Underlay(Protocol):
