@@ -9,6 +9,9 @@ from tailnet.agent.errors import BadPacket
 
 TAG_LEN = 16  # bytes
 
+BadTag = InvalidTag
+"""What the cipher inside ``noiseprotocol`` raises; only the noise room needs the name."""
+
 
 class Aead:
     """ChaCha20-Poly1305 (RFC 8439) under one 32-byte key; nonces are 12 bytes."""
