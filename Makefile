@@ -1,26 +1,32 @@
 # One command each; every target makes what it needs.
-PY ?= .venv/bin/python
-VENV := .venv/.done
+PYTHON ?= python3
+BIN := .venv/bin
 
-.PHONY: venv lint test lab clean
-venv: $(VENV)
+.PHONY: venv lint test unit integration lab bench clean
+.NOTPARALLEL:
 
-$(VENV): pyproject.toml
-	@python3 integration/lab/bootstrap.py
-	@touch $@
+venv:
+	@$(PYTHON) integration/lab/bootstrap.py
 
-lint: $(VENV)
-	.venv/bin/ruff check .
-	.venv/bin/ruff format --check .
-	.venv/bin/mypy
-	.venv/bin/lint-imports
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
 
-test: $(VENV)
-	.venv/bin/pytest tests
-	.venv/bin/pytest integration
+test: unit integration
 
-lab: $(VENV)
-	.venv/bin/python -m integration.lab $(ARGS)
+unit: venv
+	$(BIN)/pytest tests
+
+integration: venv
+	$(BIN)/pytest integration
+
+lab: venv
+	@$(BIN)/python -m integration.lab $(ARGS)
+
+bench: venv
+	@$(BIN)/python -m integration.bench.throughput $(ARGS)
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,147 @@
+"""Make ``.venv`` and install what the lab needs.  Standard library only; run by ``make venv``.
+
+As root it installs missing system packages with the distribution's package manager; otherwise it
+prints the one command to run.  When nothing is missing it changes nothing.
+"""
+
+from __future__ import annotations  # so that an old Python gets as far as being told so
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+VENV = ROOT / ".venv"
+STAMP = VENV / ".installed"
+OLDEST = (3, 11)
+
+# What is needed, and its package for apt, dnf, apk and pacman.
+PACKAGES = {
+    "ip": ("iproute2", "iproute", "iproute2", "iproute2"),
+    "nft": ("nftables", "nftables", "nftables", "nftables"),
+    "ping": ("iputils-ping", "iputils", "iputils", "iputils"),
+    "curl": ("curl", "curl", "curl", "curl"),
+    "iperf3": ("iperf3", "iperf3", "iperf3", "iperf3"),
+    "wg": ("wireguard-tools", "wireguard-tools", "wireguard-tools-wg", "wireguard-tools"),
+    "wireguard-go": ("wireguard-go", "", "wireguard-go", "wireguard-go"),
+    "cc": ("gcc libc6-dev", "gcc", "gcc musl-dev", "gcc"),
+    "headers": ("python3-dev", "python3-devel", "python3-dev", "python"),
+    "venv": ("python3-venv", "python3", "python3", "python"),
+}
+OPTIONAL = {"iperf3", "wg", "wireguard-go"}  # the lab is complete without; benchmarks are not
+MANAGERS = {
+    "apt-get": ["apt-get", "install", "-y", "-qq", "--no-install-recommends"],
+    "dnf": ["dnf", "install", "-y", "-q"],
+    "apk": ["apk", "add", "-q"],
+    "pacman": ["pacman", "-S", "--needed", "--noconfirm", "-q"],
+}
+
+
+def say(text: str) -> None:
+    """One line of progress."""
+    print(f"  {text}", flush=True)  # noqa: T201 - what this script does is its output
+
+
+def fail(text: str) -> None:
+    """The last line: what is wrong and what to do."""
+    sys.exit(f"bootstrap: {text}")
+
+
+def missing() -> list[str]:
+    """Names from ``PACKAGES`` that this machine does not have."""
+    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"  # no sbin for a user on Debian
+    gone = []
+    for name in PACKAGES:
+        if name == "headers":
+            here = Path(sysconfig.get_path("include"), "Python.h").exists()
+        elif name == "venv":
+            here = all(importlib.util.find_spec(module) for module in ("venv", "ensurepip"))
+        else:
+            here = shutil.which(name, path=path) is not None
+        if not here:
+            gone.append(name)
+    if (VENV / "bin/python").exists():  # these serve only to make it
+        gone = [name for name in gone if name != "venv"]
+    if STAMP.exists():  # and these were tried
+        gone = [name for name in gone if name not in {"cc", "headers", *OPTIONAL}]
+    return gone
+
+
+def install_system(names: list[str]) -> None:
+    """Install packages, or say how; optional ones may fail."""
+    manager = next((name for name in MANAGERS if shutil.which(name)), None)
+    needed = [name for name in names if name not in OPTIONAL]
+    if manager is None:
+        if needed:
+            fail(f"please install: {' '.join(needed)} (no known package manager found)")
+        return
+    column = list(MANAGERS).index(manager)
+
+    def packages(of: list[str]) -> list[str]:
+        return [word for name in of for word in PACKAGES[name][column].split()]
+
+    if os.geteuid() != 0:
+        if needed:
+            wanted = packages(names)
+            command = f"sudo {manager} {_verb(manager)} {' '.join(wanted)}"
+            fail(f"missing {', '.join(needed)}. Run: {command}")
+        say(f"not installed, only benchmarks use them: {', '.join(names)}")
+        return
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    say(f"installing with {manager}: {' '.join(packages(names))}")
+    if manager == "apt-get":
+        subprocess.run(["apt-get", "update", "-qq"], env=environment, check=False)
+    everything = [*MANAGERS[manager], *packages(names)]
+    if subprocess.run(everything, env=environment, check=False).returncode:
+        for name in names:  # one that does not exist here must not stop the others
+            command = [*MANAGERS[manager], *packages([name])]
+            code = subprocess.run(command, env=environment, check=False).returncode
+            if code and name not in OPTIONAL:
+                fail(f"`{' '.join(command)}` failed; {name} is needed")
+
+
+def _verb(manager: str) -> str:
+    return {"apk": "add", "pacman": "-S"}.get(manager, "install")
+
+
+def install_python() -> None:
+    """Make the environment and install the project into it, editable."""
+    python = VENV / "bin/python"
+    moved = STAMP.exists() and STAMP.read_bytes().splitlines()[0] != str(ROOT).encode()
+    if moved or not (VENV / "bin/pip").exists() or not python.exists():
+        say(f"making {VENV.relative_to(ROOT)} with Python {sys.version.split()[0]}")
+        subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
+    say("installing Python packages (half a minute the first time)")
+    command = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    if subprocess.run([*command, "-e", f"{ROOT}[test,lint,lab]"], check=False).returncode:
+        fail("pip could not install the packages; see its message above")
+    STAMP.write_bytes(_fingerprint())
+
+
+def _fingerprint() -> bytes:
+    """What the installation depends on; the first line is the directory."""
+    return str(ROOT).encode() + b"\n" + (ROOT / "pyproject.toml").read_bytes()
+
+
+def main() -> None:
+    """Check everything, install what is missing."""
+    if sys.version_info < OLDEST:
+        fail(f"Python {OLDEST[0]}.{OLDEST[1]} or newer is needed, this is {sys.version.split()[0]}")
+    if gone := missing():
+        install_system(gone)
+    current = (VENV / "bin/python").exists() and STAMP.exists()
+    if not current or STAMP.read_bytes() != _fingerprint():
+        install_python()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        fail("interrupted; run it again to finish")
+    except (OSError, subprocess.CalledProcessError) as error:
+        fail(str(error))
