@@ -30,10 +30,19 @@ def test_sealed_bytes_match_the_known_answer() -> None:
     assert sender_untrusted(DATAGRAM) == public_of(SENDER)
 
 
-def test_ping_with_node_key_has_124_bytes() -> None:
-    """The size every other node sends."""
-    ping = encode(Ping(bytes(12), NodePublic(bytes(31) + b"\1")))
-    assert len(Sealer(SENDER).seal(public_of(RECIPIENT), NONCE, ping)) == 124
+def test_ping_with_node_key_is_the_known_124_bytes() -> None:
+    """The datagram that every other node sends most."""
+    key = NodePublic.parse(
+        "nodekey:a4e09292b651c278b9772c569f5fa9bb13d906b46ab68c9df9dc2b4409f8a209"
+    )
+    sealed = Sealer(SENDER).seal(
+        public_of(RECIPIENT), NONCE, encode(Ping(bytes(range(1, 13)), key))
+    )
+    assert len(sealed) == 124
+    assert sealed[62:].hex() == (
+        "13d36ee4e2a2e4cf0cf0bb0737b5947bc7e36e03ef9f32e61a992e74efbd4c3c"
+        "0c0a50b687d8b059baebe5c62bf1803ec4f4ebcc8dd7273c3a1ecf58803d"
+    )
 
 
 def test_others_cannot_open() -> None:

@@ -1,0 +1,70 @@
+"""Addresses at which a peer may be reached."""
+
+from tailnet.agent.addr import AddrPort
+
+MAX_CANDIDATES = 100  # per peer, from all sources
+MAX_LISTED = 64  # addresses taken from one netmap entry or CallMeMaybe
+HEARD_LIFETIME = 45.0  # seconds that an address learned from a ping is kept without another
+PING_INTERVAL = 5.0  # seconds at least between discovery pings to one address
+
+
+def usable(addr: AddrPort) -> bool:
+    """False for what cannot be a peer: no port, no host, a group, or a link without its scope."""
+    packed = addr.ip.packed
+    if addr.port == 0:
+        return False
+    if len(packed) == 4:
+        return 0 < packed[0] < 224
+    return (
+        any(packed) and packed[0] != 0xFF and not (packed[0] == 0xFE and packed[1] & 0xC0 == 0x80)
+    )
+
+
+class Candidate:
+    """One address, and why we believe in it.
+
+    Attributes:
+        netmap: control lists it.
+        called: the peer's latest CallMeMaybe lists it.
+        heard_at: when a ping came from it [s].
+        heard_txid: that ping's transaction id.
+        pinged_at: when we pinged it [s].
+        answered_at: when a pong for it came [s].
+        latency: of that pong [s].
+    """
+
+    __slots__ = (
+        "answered_at",
+        "called",
+        "heard_at",
+        "heard_txid",
+        "latency",
+        "netmap",
+        "pinged_at",
+    )
+
+    def __init__(self) -> None:
+        self.netmap = False
+        self.called = False
+        self.heard_at: float | None = None
+        self.heard_txid = b""
+        self.pinged_at: float | None = None
+        self.answered_at: float | None = None
+        self.latency: float | None = None
+
+    def expired(self, now: float) -> bool:
+        """True when nobody claims the address: not control, not the peer, and no recent ping."""
+        if self.netmap or self.called:
+            return False
+        if self.heard_at is None:
+            return True
+        return now - max(self.heard_at, self.answered_at or 0.0) > HEARD_LIFETIME
+
+    def may_ping(self, now: float) -> bool:
+        """True when the last discovery ping is long enough ago."""
+        return self.pinged_at is None or now - self.pinged_at >= PING_INTERVAL
+
+    def forget_probes(self) -> None:
+        """What was measured on another network says nothing now."""
+        self.heard_txid = b""
+        self.pinged_at = self.answered_at = self.latency = None

@@ -1,0 +1,54 @@
+"""Which of two direct paths is better.
+
+Source: tailscale wgengine/magicsock/endpoint.go betterAddr.
+"""
+
+from ipaddress import IPv4Network, IPv6Network
+from typing import NamedTuple
+
+from tailnet.agent.addr import AddrPort, IPAddress
+
+_PRIVATE_V4 = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
+_PRIVATE_V6 = IPv6Network("fc00::/7")
+
+_LOOPBACK, _LINK_LOCAL, _PRIVATE, _IPV6 = 50, 30, 20, 10  # points
+
+
+class Quality(NamedTuple):
+    """A direct path and its last measured latency [s]."""
+
+    addr: AddrPort
+    latency: float
+
+
+def better(a: Quality | None, b: Quality | None) -> bool:
+    """True if the challenger ``a`` should replace the current ``b``.
+
+    The faster path gets a point per percent that it is faster, near networks and IPv6 get a bonus,
+    and a lead of one point is not enough: two equal paths must not take turns.
+    """
+    if a is None or (b is not None and a.addr == b.addr):
+        return False
+    if b is None:
+        return True
+    points_a = points_b = 0
+    latency_a, latency_b = round(a.latency * 1e9), round(b.latency * 1e9)
+    if latency_a > latency_b and latency_a > 0:
+        points_b = 100 - latency_b * 100 // latency_a
+    elif latency_b > 0:
+        points_a = 100 - latency_a * 100 // latency_b
+    points_a += _bonus(a.addr.ip)
+    points_b += _bonus(b.addr.ip)
+    if points_a <= 1 and points_b == 0:
+        return False
+    return points_a > points_b
+
+
+def _bonus(ip: IPAddress) -> int:
+    bonus = _IPV6 if ip.version == 6 else 0
+    if ip.is_loopback:
+        return bonus + _LOOPBACK
+    if ip.is_link_local:
+        return bonus + _LINK_LOCAL
+    private = any(ip in n for n in _PRIVATE_V4) if ip.version == 4 else ip in _PRIVATE_V6
+    return bonus + (_PRIVATE if private else 0)

@@ -1,0 +1,88 @@
+"""Disco datagrams in and out: envelope and message in one step."""
+
+from collections import Counter, deque
+from collections.abc import Callable, Container
+from typing import NamedTuple
+
+from tailnet.agent.addr import AddrPort
+from tailnet.agent.crypto.box import NONCE_LEN
+from tailnet.agent.disco import messages
+from tailnet.agent.disco.envelope import OVERHEAD, Sealer, sender_untrusted
+from tailnet.agent.disco.messages import Message, Ping
+from tailnet.agent.errors import BadPacket
+from tailnet.agent.keys import DiscoPrivate, DiscoPublic, NodePublic
+from tailnet.agent.wireguard.session import Source
+
+_IP_UDP_HEADERS = {4: 28, 6: 48}  # bytes, by IP version
+
+
+class Transmit(NamedTuple):
+    """A disco datagram to send, by UDP or through a relay."""
+
+    dst: Source
+    data: bytes
+
+
+class Mail:
+    """Seals what is sent, opens what is known.
+
+    Attributes:
+        node_key: our node key, for pings; zero when logged out.
+        drops: datagrams ignored, by reason.
+    """
+
+    def __init__(self, disco: DiscoPrivate, random_bytes: Callable[[int], bytes]) -> None:
+        self._sealer = Sealer(disco)
+        self._random_bytes = random_bytes
+        self._out: deque[Transmit] = deque()
+        self.node_key = NodePublic(bytes(32))
+        self.drops: Counter[str] = Counter()
+
+    @property
+    def public(self) -> DiscoPublic:
+        """Our disco key."""
+        return self._sealer.public
+
+    def forget(self, key: DiscoPublic) -> None:
+        """No peer has this disco key any longer."""
+        self._sealer.forget(key)
+
+    def open_untrusted(
+        self, data: bytes, senders: Container[DiscoPublic]
+    ) -> tuple[DiscoPublic, Message] | None:
+        """Sender and message; ``None``, and a count in ``drops``, for anything of no use.
+
+        Senders that are not among ``senders`` cost no cryptography.
+        """
+        try:
+            sender = sender_untrusted(data)
+            if sender not in senders:
+                self.drops["unknown sender"] += 1
+                return None
+            message = messages.parse_untrusted(self._sealer.open_untrusted(data))
+        except BadPacket:
+            self.drops["unreadable"] += 1
+            return None
+        if message is None:
+            self.drops["unknown type"] += 1
+            return None
+        return sender, message
+
+    def send(self, dst: Source, to: DiscoPublic, message: Message) -> None:
+        """Queue a message to the owner of ``to``."""
+        try:
+            data = self._sealer.seal(to, self._random_bytes(NONCE_LEN), messages.encode(message))
+        except BadPacket:
+            self.drops["unusable key"] += 1
+            return
+        self._out.append(Transmit(dst, data))
+
+    def send_ping(self, dst: Source, to: DiscoPublic, txid: bytes, size: int) -> None:
+        """Queue a ping, padded until its IP packet has ``size`` bytes if it had less."""
+        headers = _IP_UDP_HEADERS[dst.ip.version if isinstance(dst, AddrPort) else 4]
+        padding = max(0, size - headers - OVERHEAD - messages.PING_LEN)
+        self.send(dst, to, Ping(txid, self.node_key, padding))
+
+    def poll_transmit(self) -> Transmit | None:
+        """Next datagram to send."""
+        return self._out.popleft() if self._out else None

@@ -1,0 +1,336 @@
+"""The path to one peer.
+
+Candidates are pinged in rounds; the best that answered becomes the direct path and is trusted for
+6.5 s after each pong.  While packets leave for the peer, a heartbeat every 3 s renews the trust;
+two lost pongs in a row end it, and traffic takes the relay as well until a pong comes again::
+
+             first data                     pong for a candidate
+      idle ────────────► active, relay ────────────────────────────► active, direct
+       ▲                  rounds every ◄────────────────────────────  heartbeat every 3 s
+       │                  3 s             trust lapsed (6.5 s), send
+       └── 45 s no data ──┘               refused, best removed
+
+Idle costs nothing: no timer is armed once the trust has lapsed.
+
+Source: tailscale wgengine/magicsock/endpoint.go.
+"""
+
+from collections.abc import Callable, Sequence
+from errno import EHOSTUNREACH, ENETDOWN, ENETUNREACH
+from typing import NamedTuple
+
+from tailnet.agent.addr import AddrPort
+from tailnet.agent.disco.messages import TXID_LEN
+from tailnet.agent.magicsock.candidate import MAX_CANDIDATES, MAX_LISTED, Candidate, usable
+from tailnet.agent.magicsock.choice import Quality, better
+
+ACTIVE_TIMEOUT = 45.0  # seconds without data until the heartbeat stops
+HEARTBEAT_INTERVAL = 3.0  # seconds
+TRUST_DURATION = 6.5  # seconds after a pong
+UPGRADE_INTERVAL = 60.0  # seconds between rounds while a direct path works
+GOOD_ENOUGH = 0.005  # seconds of latency below which nothing better is looked for
+PING_TIMEOUT = 5.0  # seconds
+CALL_INTERVAL = 5.0  # seconds at least between our CallMeMaybes
+CALLED_FLOOR = 1.0  # seconds between CallMeMaybes of a peer that we follow at once
+MAX_SENT = 512  # pings without answer; the oldest is forgotten
+
+_UNREACHABLE = frozenset({EHOSTUNREACH, ENETUNREACH, ENETDOWN})
+
+
+class SendPing(NamedTuple):
+    """Ping ``to`` (``None``: through the relay); ``size`` is the IP packet wanted, 0 the least."""
+
+    to: AddrPort | None
+    txid: bytes
+    size: int
+
+
+class SendCallMeMaybe(NamedTuple):
+    """Tell the peer, through its relay, where we are."""
+
+
+class Answered(NamedTuple):
+    """The first pong for a user's ping came; ``via`` ``None`` is the relay."""
+
+    ticket: int
+    latency: float
+    via: AddrPort | None
+
+
+class Idle(NamedTuple):
+    """The heartbeat stopped; the next data must be noticed."""
+
+
+Action = SendPing | SendCallMeMaybe | Answered | Idle
+
+
+class _Sent(NamedTuple):
+    to: AddrPort | None
+    at: float
+    ticket: int | None
+
+
+class PeerPath:
+    """Path machine of one peer.  After each call the owner takes everything from ``actions``.
+
+    Attributes:
+        actions: what to do, in order.
+        best: the direct path, trusted or not.
+    """
+
+    __slots__ = (
+        "_call_at",
+        "_called_at",
+        "_heartbeat_at",
+        "_last_sent",
+        "_random_bytes",
+        "_round_at",
+        "_sent",
+        "_trusted_until",
+        "actions",
+        "best",
+        "candidates",
+    )
+
+    def __init__(self, random_bytes: Callable[[int], bytes]) -> None:
+        self._random_bytes = random_bytes
+        self.actions: list[Action] = []
+        self.best: Quality | None = None
+        self.candidates: dict[AddrPort, Candidate] = {}
+        self._trusted_until: float | None = None
+        self._sent: dict[bytes, _Sent] = {}  # by transaction id, oldest first
+        self._last_sent = 0.0
+        self._heartbeat_at: float | None = None
+        self._round_at: float | None = None
+        self._call_at: float | None = None  # our last CallMeMaybe
+        self._called_at: float | None = None  # the peer's last CallMeMaybe
+
+    @property
+    def active(self) -> bool:
+        """True while the heartbeat runs."""
+        return self._heartbeat_at is not None
+
+    @property
+    def trusted(self) -> bool:
+        """True while ``best`` alone is enough."""
+        return self._trusted_until is not None
+
+    # --- inputs
+
+    def set_endpoints(self, endpoints: Sequence[AddrPort], now: float) -> None:
+        """Control's list of the peer's addresses; the best path stays unless it is gone."""
+        self._lapse(now)
+        listed = dict.fromkeys(filter(usable, endpoints[:MAX_LISTED]))
+        for addr, candidate in list(self.candidates.items()):
+            candidate.netmap = addr in listed
+            if candidate.expired(now):
+                self._remove(addr)
+        for addr in listed:
+            if (known := self._add(addr, now)) is not None:
+                known.netmap = True
+        if self.active and not self.trusted:
+            self._round(now, call=False)
+
+    def note_sent(self, now: float) -> None:
+        """Something left for the peer that must arrive: data or a handshake."""
+        self._lapse(now)
+        self._last_sent = now
+        if self._heartbeat_at is None:
+            self._heartbeat_at = now + HEARTBEAT_INTERVAL
+        if not self.trusted:
+            self._round(now, call=True)
+
+    def note_heard(self, src: AddrPort, now: float, txid: bytes = b"") -> bool:
+        """The peer sent from ``src``: a ping, or (without ``txid``) WireGuard.
+
+        Returns:
+            True if this very ping was seen before.
+        """
+        self._lapse(now)
+        if not usable(src) or (candidate := self._add(src, now)) is None:
+            return False
+        seen = bool(txid) and candidate.heard_txid == txid
+        candidate.heard_at = now
+        candidate.heard_txid = txid or candidate.heard_txid
+        if self.active and not self.trusted and candidate.may_ping(now):
+            self._ping(src, now)
+        return seen
+
+    def handle_pong(self, txid: bytes, now: float, *, udp: bool) -> bool:
+        """A pong came, from whatever address; ``udp`` is false through a relay.
+
+        The address that was pinged gets the credit.
+
+        Returns:
+            False if none of our pings has this transaction id.
+        """
+        self._lapse(now)
+        sent = self._sent.pop(txid, None)
+        if sent is None:
+            return False
+        latency = now - sent.at
+        if sent.ticket is not None:
+            self._answer(sent.ticket, latency, sent.to)
+        candidate = self.candidates.get(sent.to) if sent.to is not None and udp else None
+        if sent.to is None or candidate is None:
+            return True
+        candidate.latency = latency
+        candidate.answered_at = now
+        quality = Quality(sent.to, latency)
+        if not self.trusted or better(quality, self.best):
+            self.best = quality
+        if self.best is not None and self.best.addr == sent.to:
+            self.best = quality
+            self._trusted_until = now + TRUST_DURATION
+        return True
+
+    def handle_call_me_maybe(self, endpoints: Sequence[AddrPort], now: float) -> None:
+        """The peer has just pinged us and wants pings at ``endpoints``; never called back.
+
+        A peer that calls again within a second is not followed at once: we are no amplifier.
+        """
+        self._lapse(now)
+        listed = dict.fromkeys(filter(usable, endpoints[:MAX_LISTED]))
+        for addr, candidate in list(self.candidates.items()):
+            candidate.called = addr in listed
+            if candidate.expired(now):
+                self._remove(addr)
+        for addr in listed:
+            if (known := self._add(addr, now)) is not None:
+                known.called = True
+        if self._called_at is None or now - self._called_at >= CALLED_FLOOR:
+            self._called_at = now
+            for candidate in self.candidates.values():
+                candidate.pinged_at = None
+        self._round(now, call=False)
+
+    def path_failed(self, dst: AddrPort, errno: int, now: float) -> None:
+        """The kernel refused to send to ``dst``: use the relay too, at once."""
+        self._lapse(now)
+        if self.best is None or self.best.addr != dst:
+            return
+        self._trusted_until = None
+        if errno in _UNREACHABLE:
+            self.best = None
+            if (candidate := self.candidates.get(dst)) is not None:
+                candidate.latency = None
+        if self.active:
+            self._round(now, call=True)
+
+    def ping(self, ticket: int, now: float, size: int) -> None:
+        """A user asks: over the trusted path, or else over everything there is."""
+        self._lapse(now)
+        self._last_sent = now
+        if self._heartbeat_at is None:
+            self._heartbeat_at = now + HEARTBEAT_INTERVAL
+        if self.best is not None and self.trusted:
+            self._ping(self.best.addr, now, ticket, size)
+        else:
+            self._round(now, call=True, ticket=ticket, size=size)
+            self._ping(None, now, ticket, size)
+
+    def reset(self, now: float) -> None:
+        """We are on another network: what was measured is void, candidates stay."""
+        self.best = None
+        self._trusted_until = self._round_at = self._call_at = None
+        self._sent.clear()
+        for candidate in self.candidates.values():
+            candidate.forget_probes()
+        if self.active:
+            self._round(now, call=True)
+
+    def handle_timeout(self, now: float, last_data_sent: float) -> None:
+        """Expire what is due; ``last_data_sent`` is the datapath's time of the last data [s]."""
+        lapsed = self._lapse(now)
+        for txid, sent in list(self._sent.items()):
+            if now < sent.at + PING_TIMEOUT:
+                break
+            del self._sent[txid]
+            if self.best is not None and self.best.addr == sent.to and not self.trusted:
+                self.best = None
+        if self._heartbeat_at is not None and now >= self._heartbeat_at:
+            self._beat(now, last_data_sent)
+        elif lapsed and self.active:
+            self._round(now, call=True)
+
+    def deadline(self) -> float | None:
+        """When :meth:`handle_timeout` is wanted [s]; ``None`` at rest."""
+        wanted = [t for t in (self._heartbeat_at, self._trusted_until) if t is not None]
+        for sent in self._sent.values():
+            wanted.append(sent.at + PING_TIMEOUT)
+            break
+        return min(wanted, default=None)
+
+    # --- inside
+
+    def _lapse(self, now: float) -> bool:
+        if self._trusted_until is None or now < self._trusted_until:
+            return False
+        self._trusted_until = None
+        return True
+
+    def _beat(self, now: float, last_data_sent: float) -> None:
+        self._last_sent = max(self._last_sent, last_data_sent)
+        if now - self._last_sent > ACTIVE_TIMEOUT:
+            self._heartbeat_at = None
+            self.actions.append(Idle())
+            return
+        self._heartbeat_at = now + HEARTBEAT_INTERVAL
+        if self.best is not None:
+            self._ping(self.best.addr, now)
+        if self._wants_round(now):
+            self._round(now, call=True)
+
+    def _wants_round(self, now: float) -> bool:
+        if self.best is None or not self.trusted or self._round_at is None:
+            return True
+        return self.best.latency > GOOD_ENOUGH and now - self._round_at >= UPGRADE_INTERVAL
+
+    def _round(self, now: float, *, call: bool, ticket: int | None = None, size: int = 0) -> None:
+        """Ping every candidate that is due; a ``ticket`` makes all of them due."""
+        self._round_at = now
+        for addr, candidate in list(self.candidates.items()):
+            if candidate.expired(now):
+                self._remove(addr)
+            elif ticket is not None or candidate.may_ping(now):
+                self._ping(addr, now, ticket, size)
+        if call and (self._call_at is None or now - self._call_at >= CALL_INTERVAL):
+            self._call_at = now
+            self.actions.append(SendCallMeMaybe())
+
+    def _ping(
+        self, to: AddrPort | None, now: float, ticket: int | None = None, size: int = 0
+    ) -> None:
+        if to is not None and (candidate := self.candidates.get(to)) is not None:
+            candidate.pinged_at = now
+        txid = self._random_bytes(TXID_LEN)
+        if len(self._sent) >= MAX_SENT:
+            del self._sent[next(iter(self._sent))]
+        self._sent[txid] = _Sent(to, now, ticket)
+        self.actions.append(SendPing(to, txid, size))
+
+    def _answer(self, ticket: int, latency: float, via: AddrPort | None) -> None:
+        for txid, sent in self._sent.items():
+            if sent.ticket == ticket:
+                self._sent[txid] = sent._replace(ticket=None)
+        self.actions.append(Answered(ticket, latency, via))
+
+    def _add(self, addr: AddrPort, now: float) -> Candidate | None:
+        """The candidate, made if there is room."""
+        candidate = self.candidates.get(addr)
+        if candidate is not None:
+            return candidate
+        if len(self.candidates) >= MAX_CANDIDATES:
+            for old, claim in list(self.candidates.items()):
+                if claim.expired(now):
+                    self._remove(old)
+            if len(self.candidates) >= MAX_CANDIDATES:
+                return None
+        candidate = self.candidates[addr] = Candidate()
+        return candidate
+
+    def _remove(self, addr: AddrPort) -> None:
+        del self.candidates[addr]
+        if self.best is not None and self.best.addr == addr:
+            self.best = None
+            self._trusted_until = None
