@@ -35,7 +35,7 @@ class AddrPort(NamedTuple):
             host = host[1:-1]
         elif ":" in host:
             colon = ""
-        if not colon or not port.isascii() or not port.isdigit() or "%" in host:
+        if not colon or len(port) > 5 or not (port.isascii() and port.isdigit()) or "%" in host:
             msg = "not an ip:port"
             raise BadPacket(msg)
         return cls.of(host, int(port))

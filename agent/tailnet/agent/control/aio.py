@@ -1,36 +1,60 @@
-"""The control client's shell: sockets, TLS, tasks and the clock."""
+"""The control client's shell: log in, follow the map stream, send updates; for ever."""
 
+import asyncio
+import logging
 import socket
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from tailnet.agent.addr import AddrPort
-from tailnet.agent.control.events import ControlEvent
-from tailnet.agent.errors import LocalProtocolError
-from tailnet.agent.keys import DiscoPublic, LockPublic, MachinePrivate, NodePrivate
-from tailnet.agent.tailcfg.node import Hostinfo
+from tailnet.agent.control.backoff import Backoff
+from tailnet.agent.control.config import ControlConfig
+from tailnet.agent.control.conn.aio import Connection, Stream
+from tailnet.agent.control.dial.aio import Dialer
+from tailnet.agent.control.dialplan import parse_server_url
+from tailnet.agent.control.events import (
+    AuthURL,
+    ControlEvent,
+    Disconnected,
+    LoginFailed,
+    NetmapChanged,
+)
+from tailnet.agent.control.register import (
+    LOGOUT_EXPIRY,
+    MAX_ERROR_TEXT,
+    Accepted,
+    Again,
+    Refused,
+    Registration,
+    Step,
+    Visit,
+    one_line_untrusted,
+    says_unknown_node,
+)
+from tailnet.agent.control.request import map_request
+from tailnet.agent.control.session import MapSession
+from tailnet.agent.errors import RemoteProtocolError, TailnetError
+from tailnet.agent.keys import MachinePublic
+from tailnet.agent.tailcfg.codec import ZERO_TIME, encode
+from tailnet.agent.tailcfg.mapping import PingRequest
+from tailnet.agent.tailcfg.node import Hostinfo, NodeID
+from tailnet.agent.tailcfg.register import RegisterResponse
 
+__all__ = ["ControlClient", "ControlConfig"]
 
-@dataclass(frozen=True)
-class ControlConfig:
-    """One login: which server, and who we are to it."""
+log = logging.getLogger("tailnet.control")
 
-    server_url: str
-    machine_key: MachinePrivate
-    node_key: NodePrivate | None
-    """``None``: generate one."""
-    old_node_key: NodePrivate | None
-    lock_key: LockPublic
-    disco_key: DiscoPublic
-    auth_key: str = ""
-    ephemeral: bool = False
-    ca_file: str | None = None
-    """PEM file of extra roots for ``GET /key``."""
+REGISTER_TIMEOUT = 30.0  # seconds; a login that waits for a person has none
+UPDATE_TIMEOUT = 15.0  # seconds
+LOGOUT_TIMEOUT = 5.0  # seconds
 
 
 class ControlClient:
-    """Keeps one node registered and its network map current, until cancelled."""
+    """Keeps one node registered and its network map current, until cancelled.
+
+    Raises:
+        UserError: ``server_url`` is not a URL.
+    """
 
     def __init__(  # noqa: PLR0913 - each is one thing of the outside world
         self,
@@ -42,23 +66,225 @@ class ControlClient:
         wall: Callable[[], datetime],
         random_bytes: Callable[[int], bytes],
     ) -> None:
+        url = parse_server_url(config.server_url)
+        self._authority = url.authority
         self._config = config
         self._on_event = on_event
-        self._mark = mark
         self._now = now
         self._wall = wall
-        self._random_bytes = random_bytes
+        self._registration = Registration(config, random_bytes)
+        self._dialer = Dialer(
+            url, ca_file=config.ca_file, mark=mark, now=now, random_bytes=random_bytes
+        )
+        self._connection: Connection | None = None
+        self._connecting = asyncio.Lock()
+        self._server_key: MachinePublic | None = None
+        self._login_backoff = Backoff(random_bytes)
+        self._map_backoff = Backoff(random_bytes)
+        self._update_backoff = Backoff(random_bytes)
+        self._hostinfo = Hostinfo()
+        self._endpoints: tuple[tuple[AddrPort, int], ...] = ()
+        self._may_talk = asyncio.Event()  # described, and not logged out
+        self._dirty = asyncio.Event()
+        self._poked = asyncio.Event()
+        self._logged_out = False
+        self._peers: Iterable[NodeID] = ()
+        self._last_ping = ""
 
     def update(self, hostinfo: Hostinfo, endpoints: tuple[tuple[AddrPort, int], ...]) -> None:
-        """Describe this node: ``endpoints`` are addresses with their tailcfg endpoint type."""
+        """Describe this node; ``endpoints`` are addresses with their tailcfg endpoint type.
+
+        Nothing is sent before the first description that has a ``backend_log_id``.
+        """
+        if (hostinfo, endpoints) != (self._hostinfo, self._endpoints):
+            self._hostinfo, self._endpoints = hostinfo, endpoints
+            self._dirty.set()
+        if hostinfo.backend_log_id and not self._logged_out:
+            self._may_talk.set()
 
     def poke(self) -> None:
         """Reconnect now: the link changed."""
+        self._poked.set()
+        if self._connection is not None:
+            self._connection.close("the network changed")
 
     async def run(self) -> None:
         """Log in and follow the map stream; retries for ever, ends by cancellation."""
-        raise LocalProtocolError
+        try:
+            while True:
+                response = await self._login()
+                self._emit(self._registration.registered(response))
+                async with asyncio.TaskGroup() as group:
+                    updates = group.create_task(self._send_updates(), name="control updates")
+                    await self._follow()
+                    updates.cancel()
+        finally:
+            await self._drop_connection()
 
     async def logout(self) -> None:
         """Expire the node key at the server; gives up after about 5 s."""
-        raise LocalProtocolError
+        self._logged_out = True
+        self._may_talk.clear()
+        try:
+            async with asyncio.timeout(LOGOUT_TIMEOUT):
+                await self._register(LOGOUT_EXPIRY)
+        except (TailnetError, OSError) as error:  # TimeoutError is an OSError
+            log.warning("logged out here, but the server does not know: %s", error)
+        await self._drop_connection()
+
+    async def _login(self) -> RegisterResponse:
+        while True:
+            await self._may_talk.wait()
+            self._poked.clear()
+            match await self._try_login():
+                case Accepted(response=response):
+                    self._login_backoff.reset()
+                    return response
+                case Visit(url=url):
+                    self._emit(AuthURL(url))
+                case Again():
+                    pass
+                case Refused(message=message, wait=wait):
+                    delay = 0.0 if self._poked.is_set() else wait
+                    delay = self._login_backoff.fail() if delay is None else delay
+                    self._emit(LoginFailed(message, delay))
+                    await self._pause(delay)
+
+    async def _try_login(self) -> Step:
+        try:
+            return await self._register(ZERO_TIME)
+        except (TailnetError, OSError) as error:
+            return Refused(str(error) or "the control server does not answer")
+
+    async def _register(self, expiry: datetime) -> Step:
+        request = self._registration.request(self._hostinfo, expiry=expiry)
+        connection = await self._connect()
+        async with asyncio.timeout(None if request.followup else REGISTER_TIMEOUT):
+            reply = await connection.fetch(
+                "POST", "/machine/register", self._authority, encode(request)
+            )
+        return self._registration.judge_untrusted(
+            reply.status, reply.headers, reply.body, self._wall()
+        )
+
+    async def _follow(self) -> None:
+        """Poll for ever; returns when a new login is needed."""
+        while True:
+            await self._may_talk.wait()
+            self._poked.clear()
+            forgotten = False
+            reason = "the control server ended the map stream"
+            try:
+                forgotten, reason = await self._poll()
+            except (TailnetError, OSError) as error:
+                reason = str(error) or "the control server does not answer"
+            delay = 0.0 if self._poked.is_set() else self._map_backoff.fail()
+            self._emit(Disconnected(reason, delay))
+            await self._pause(delay)
+            if forgotten and self._config.auth_key:
+                self._registration.renew()
+                return
+
+    async def _poll(self) -> tuple[bool, str]:
+        connection = await self._connect()
+        session = MapSession(
+            self._now(), compressed=True, before=self._peers, last_ping=self._last_ping
+        )
+        body = self._map_request(stream=True)
+        stream = connection.open("POST", "/machine/map", self._authority, body)
+        try:
+            async with asyncio.timeout(self._left(session)):
+                status, _ = await stream.head()
+                if status != 200:
+                    text = one_line_untrusted(await stream.read_all(4 * MAX_ERROR_TEXT))
+                    return says_unknown_node(status, text), f"map answered {status}: {text}"
+            self._dirty.set()  # a stream's own request may not count as an update
+            while await self._step(session, stream):
+                pass
+        finally:
+            stream.close()
+        return False, "the control server ended the map stream"
+
+    async def _step(self, session: MapSession, stream: Stream) -> bool:
+        try:
+            async with asyncio.timeout(self._left(session)):
+                chunk = await stream.read()
+        except TimeoutError:
+            session.handle_timeout(self._now(), self._wall())
+        else:
+            if not chunk:
+                return False
+            session.receive_untrusted(chunk, self._now(), self._wall())
+        self._pump(session)
+        return True
+
+    def _pump(self, session: MapSession) -> None:
+        while (event := session.poll_event()) is not None:
+            if isinstance(event, PingRequest):
+                self._last_ping = event.url
+                log.debug("ping request of kind %r not answered", event.types)
+                continue
+            if isinstance(event, NetmapChanged):
+                self._peers = event.netmap.peers.keys()
+            self._emit(event)
+        if session.established:
+            self._map_backoff.reset()
+
+    def _left(self, session: MapSession) -> float | None:
+        at = session.next_timeout()
+        return None if at is None else max(0.0, at - self._now())
+
+    async def _send_updates(self) -> None:
+        """Send the newest self-description whenever it is news."""
+        while True:
+            await self._dirty.wait()
+            await self._may_talk.wait()
+            self._dirty.clear()
+            try:
+                async with asyncio.timeout(UPDATE_TIMEOUT):
+                    body = self._map_request(stream=False)
+                    connection = await self._connect()
+                    reply = await connection.fetch("POST", "/machine/map", self._authority, body)
+                if reply.status != 200:
+                    msg = f"map answered {reply.status}"
+                    raise RemoteProtocolError(msg)
+            except (TailnetError, OSError) as error:
+                log.debug("update not delivered: %s", error)
+                self._dirty.set()
+                await asyncio.sleep(self._update_backoff.fail())
+            else:
+                self._update_backoff.reset()
+
+    def _map_request(self, *, stream: bool) -> bytes:
+        node_key, disco_key = self._registration.node_key, self._config.disco_key
+        return encode(
+            map_request(node_key, disco_key, self._hostinfo, self._endpoints, stream=stream)
+        )
+
+    async def _connect(self) -> Connection:
+        async with self._connecting:
+            if self._connection is not None and self._connection.usable:
+                return self._connection
+            await self._drop_connection()
+            server_key, self._server_key = self._server_key, None
+            if server_key is None:
+                server_key = await self._dialer.fetch_key()
+            self._connection = await self._dialer.connect(self._config.machine_key, server_key)
+            self._server_key = server_key  # it is the right one
+            return self._connection
+
+    async def _drop_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.aclose()
+
+    async def _pause(self, delay: float) -> None:
+        try:
+            async with asyncio.timeout(delay):
+                await self._poked.wait()
+        except TimeoutError:
+            return
+
+    def _emit(self, event: ControlEvent) -> None:
+        if not self._logged_out:
+            self._on_event(event)

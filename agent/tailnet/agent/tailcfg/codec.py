@@ -60,7 +60,7 @@ def decode_untrusted(data: bytes, kind: type[T]) -> T:
     try:
         try:
             return msgspec.json.decode(data, type=kind, dec_hook=dec_hook)
-        except msgspec.ValidationError:
+        except (msgspec.ValidationError, BadPacket):  # the second: a null where a key should be
             tree = _without_nulls(msgspec.json.decode(data))
             return msgspec.convert(tree, type=kind, dec_hook=dec_hook, str_keys=True)
     except (msgspec.DecodeError, TailnetError, RecursionError, ValueError) as error:
@@ -68,7 +68,20 @@ def decode_untrusted(data: bytes, kind: type[T]) -> T:
         raise BadPacket(msg) from None
 
 
-NULL_MEANS_SOMETHING = frozenset({"CapMap", "PacketFilters", "DisplayMessages"})
+def parse_tree_untrusted(data: bytes) -> dict[str, Any]:
+    """A JSON object as plain values, for a second look at a message that did not fit its type.
+
+    Raises:
+        BadPacket: not JSON, or not an object.
+    """
+    try:
+        return msgspec.json.decode(data, type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+        msg = f"bad JSON: {error}"
+        raise BadPacket(msg) from None
+
+
+NULL_MEANS_SOMETHING = frozenset({"CapMap", "PacketFilters", "DisplayMessages", "Routes"})
 
 
 def _without_nulls(tree: Any) -> Any:
@@ -94,6 +107,13 @@ def prefixes(texts: tuple[str, ...] | None) -> tuple[IPNetwork, ...]:
         except BadPacket:
             continue
     return tuple(out)
+
+
+def instant(value: datetime | None) -> datetime | None:
+    """A time field: absent and Go's zero time are ``None``; a time without a zone is UTC."""
+    if value is None or value.year == 1:
+        return None
+    return value if value.tzinfo else value.replace(tzinfo=UTC)
 
 
 def ip_or_none(text: str | None) -> IPAddress | None:

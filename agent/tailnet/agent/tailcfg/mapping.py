@@ -8,8 +8,9 @@ from typing import Any
 
 from msgspec import field
 
+from tailnet.agent.errors import BadPacket
 from tailnet.agent.keys import DiscoPublic, NodePublic
-from tailnet.agent.tailcfg.codec import Struct
+from tailnet.agent.tailcfg.codec import Struct, decode_untrusted, encode, parse_tree_untrusted
 from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.tailcfg.dns import DNSConfig
 from tailnet.agent.tailcfg.filter import FilterRule
@@ -100,3 +101,44 @@ class MapResponse(Struct, frozen=True):
     control_time: datetime | None = None
     debug: Debug | None = None
     control_dial_plan: ControlDialPlan | None = None
+
+
+LIST_ITEMS: dict[str, type[Struct]] = {
+    "Peers": Node,
+    "PeersChanged": Node,
+    "PeersChangedPatch": PeerChange,
+    "UserProfiles": UserProfile,
+    "PacketFilter": FilterRule,
+}
+
+
+def decode_map_untrusted(data: bytes) -> tuple[MapResponse, int]:
+    """Parse a map message; one malformed peer, patch, user or rule does not spoil the rest.
+
+    Returns:
+        The message, and how many entries were left out of its lists.
+
+    Raises:
+        BadPacket: not JSON, or malformed outside of those lists.
+    """
+    try:
+        return decode_untrusted(data, MapResponse), 0
+    except BadPacket:
+        tree = parse_tree_untrusted(data)
+    dropped = 0
+    for name, kind in LIST_ITEMS.items():
+        items = tree.get(name)
+        if not isinstance(items, list):
+            continue
+        good = [item for item in items if _fits_untrusted(item, kind)]
+        dropped += len(items) - len(good)
+        tree[name] = good
+    return decode_untrusted(encode(tree), MapResponse), dropped
+
+
+def _fits_untrusted(item: object, kind: type[Struct]) -> bool:
+    try:
+        decode_untrusted(encode(item), kind)
+    except BadPacket:
+        return False
+    return True

@@ -123,7 +123,7 @@ class Node(Struct, frozen=True):
         if self.home_derp:
             return self.home_derp
         host, _, port = self.derp.rpartition(":")
-        return int(port) if host == str(DERP_MAGIC) and port.isdecimal() else 0
+        return int(port) if host == str(DERP_MAGIC) and port.isdecimal() and len(port) < 6 else 0
 
     def address_prefixes(self) -> tuple[IPNetwork, ...]:
         """The node's own addresses as /32 and /128."""

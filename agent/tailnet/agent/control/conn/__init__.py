@@ -1,0 +1,1 @@
+"""An open control connection and its requests."""

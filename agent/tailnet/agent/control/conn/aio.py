@@ -1,0 +1,202 @@
+"""The shell around one open control connection: many requests at once over one socket."""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+
+from tailnet.agent.control.channel import Channel
+from tailnet.agent.control.http2 import Body, Ended, GoneAway, Head
+from tailnet.agent.errors import BadPacket, RemoteProtocolError
+from tailnet.agent.tasks import Tasks
+
+READ_SIZE = 256 << 10  # bytes
+MAX_REPLY = 1 << 20  # bytes; direct.go limits a register reply to this
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole response; header names are lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Stream:
+    """One request and the response to it, as it comes."""
+
+    def __init__(self, connection: "Connection", number: int) -> None:
+        self._connection = connection
+        self._number = number
+        self._head: Head | None = None
+        self._chunks: deque[Body] = deque()
+        self._end: str | None = None
+        self._wake = asyncio.Event()
+
+    def handle(self, event: Head | Body | Ended) -> None:
+        """What the connection received for this stream."""
+        match event:
+            case Head():
+                self._head = event
+            case Body():
+                self._chunks.append(event)
+            case Ended(reason=reason):
+                self._end = reason
+        self._wake.set()
+
+    async def head(self) -> tuple[int, dict[str, str]]:
+        """Status and fields.
+
+        Raises:
+            RemoteProtocolError: the stream ended before.
+        """
+        while self._head is None:
+            if self._end is not None:
+                raise RemoteProtocolError(self._end or "the server ended the request")
+            await self._wait()
+        status = self._head.headers.get(":status", "")
+        return (int(status) if status.isascii() and status.isdigit() else 0), self._head.headers
+
+    async def read(self) -> bytes:
+        """Next bytes of the body; empty at its end.
+
+        Raises:
+            RemoteProtocolError: the stream broke.
+        """
+        while not self._chunks:
+            if self._end:
+                raise RemoteProtocolError(self._end)
+            if self._end is not None:
+                return b""
+            await self._wait()
+        chunk = self._chunks.popleft()
+        self._connection.consumed(self._number, chunk.size)
+        return chunk.data or await self.read()
+
+    async def read_all(self, limit: int) -> bytes:
+        """The rest of the body.
+
+        Raises:
+            RemoteProtocolError: the stream broke, or the body is longer than ``limit``.
+        """
+        body = b""
+        while chunk := await self.read():
+            body += chunk
+            if len(body) > limit:
+                msg = "the server's answer is too long"
+                raise RemoteProtocolError(msg)
+        return body
+
+    def close(self) -> None:
+        """Give up on the rest."""
+        self._connection.forget(self._number, cancel=self._end is None)
+
+    async def _wait(self) -> None:
+        self._wake.clear()
+        await self._wake.wait()
+
+
+class Connection:
+    """An open Noise connection; ends when either side closes it.
+
+    Args:
+        first: bytes that came together with the end of the handshake.
+    """
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        channel: Channel,
+        first: bytes,
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._channel = channel
+        self._first = first
+        self._streams: dict[int, Stream] = {}
+        self._tasks = Tasks()
+        self.usable = True
+        """New requests can be sent."""
+
+    def start(self) -> None:
+        """Begin to read and write."""
+        self.pump()
+        self._reading = self._tasks.start("control connection", self._read())
+
+    def open(self, method: str, path: str, authority: str, body: bytes) -> Stream:
+        """Send a request.
+
+        Raises:
+            LocalProtocolError: the connection is not usable.
+        """
+        number = self._channel.http.open(method, path, authority, body)
+        stream = self._streams[number] = Stream(self, number)
+        self.pump()
+        return stream
+
+    async def fetch(self, method: str, path: str, authority: str, body: bytes) -> Reply:
+        """Send a request and read the whole response.
+
+        Raises:
+            LocalProtocolError: the connection is not usable.
+            RemoteProtocolError: it broke, or the response is longer than 1 MiB.
+        """
+        stream = self.open(method, path, authority, body)
+        try:
+            status, headers = await stream.head()
+            return Reply(status, headers, await stream.read_all(MAX_REPLY))
+        finally:
+            stream.close()
+
+    def consumed(self, number: int, size: int) -> None:
+        """A stream's reader took ``size`` bytes."""
+        self._channel.http.consumed(number, size)
+        self.pump()
+
+    def forget(self, number: int, *, cancel: bool) -> None:
+        """A stream's reader is done with it."""
+        if self._streams.pop(number, None) is not None and cancel and self.usable:
+            self._channel.http.cancel(number)
+            self.pump()
+
+    def pump(self) -> None:
+        """Hand out what came and send what is due; after every input."""
+        http = self._channel.http
+        while (event := http.poll_event()) is not None:
+            match event:
+                case GoneAway():
+                    self.usable = False
+                case Body(stream=number, size=size) if number not in self._streams:
+                    http.consumed(number, size)
+                case _ if (stream := self._streams.get(event.stream)) is not None:
+                    stream.handle(event)
+                case _:
+                    pass  # the rest of a stream that was given up
+        if (data := self._channel.poll_transmit()) is not None and not self._writer.is_closing():
+            self._writer.write(data)
+
+    def close(self, reason: str) -> None:
+        """Drop the connection; every open request fails with ``reason``."""
+        self.usable = False
+        for number, stream in list(self._streams.items()):
+            stream.handle(Ended(number, reason))
+        self._writer.transport.abort()
+
+    async def aclose(self) -> None:
+        """Drop the connection and wait for its task."""
+        self.close("closed")
+        await self._tasks.close()
+
+    async def _read(self) -> None:
+        reason = "the control server closed the connection"
+        try:
+            data = self._first
+            while data or (data := await self._reader.read(READ_SIZE)):
+                self._channel.receive_untrusted(data)
+                self.pump()
+                data = b""
+        except (BadPacket, OSError) as error:
+            reason = f"the control connection broke: {error}"
+        self.pump()
+        self.close(reason)

@@ -1,0 +1,1 @@
+"""Reaching a control server: names, sockets, TLS, the upgrade."""

@@ -1,0 +1,275 @@
+"""Folding map messages into a network map.
+
+One :class:`Folder` serves one map stream: a new stream starts from nothing, while the map of the
+last one stays in use until the new one has its first message.
+
+Source: tailscale control/controlclient/map.go, tailcfg/derpmap.go, ipn/ipnlocal/expiry.go.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+from typing import TypeVar
+
+from msgspec.structs import replace
+
+from tailnet.agent.control.netmap import NetworkMap
+from tailnet.agent.control.patch import apply_patch, keep_newer_disco
+from tailnet.agent.errors import BadPacket
+from tailnet.agent.tailcfg.codec import instant
+from tailnet.agent.tailcfg.derpmap import DERPMap, HomeParams
+from tailnet.agent.tailcfg.dns import DNSConfig
+from tailnet.agent.tailcfg.filter import FilterRule
+from tailnet.agent.tailcfg.mapping import DisplayMessage, MapResponse
+from tailnet.agent.tailcfg.node import Node, NodeID, UserID, UserProfile
+
+T = TypeVar("T")
+Chunks = dict[str, tuple[FilterRule, ...]]  # the named parts of the packet filter
+
+MAX_ID = 2**63 - 1
+SKEW_THRESHOLD = timedelta(minutes=1)
+SANE_CLOCK = datetime.fromtimestamp(1673373066, UTC)  # expiry.go: before this nobody expires
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one message did to the peers; see :class:`NetmapChanged`."""
+
+    full: bool
+    changed: frozenset[NodeID]
+    removed: frozenset[NodeID]
+
+
+class Folder:
+    """State of one map stream.
+
+    Args:
+        before: peers of the map in use, so that the first message can say who is gone.
+    """
+
+    def __init__(self, before: Iterable[NodeID] = ()) -> None:
+        self._before = frozenset(before)
+        self._self: Node | None = None
+        self._peers: dict[NodeID, Node] = {}  # as control describes them
+        self._shown: dict[NodeID, Node] = {}  # with expiry applied, sorted
+        self._derp_map = DERPMap()
+        self._dns = DNSConfig()
+        self._chunks: Chunks | None = None
+        self._filter: tuple[FilterRule, ...] | None = None
+        self._profiles: dict[UserID, UserProfile] = {}
+        self._domain = ""
+        self._health: tuple[str, ...] = ()
+        self._messages: dict[str, DisplayMessage] = {}
+        self._skew = timedelta()
+        self._own_expired = False
+        self._next_expiry: datetime | None = None  # a lower bound: a peer may have gone since
+
+    def note_time(self, control_time: datetime | None, wall: datetime) -> None:
+        """Remember how far our clock is off; below a minute it is not."""
+        if (there := instant(control_time)) is not None:
+            skew = there - wall
+            self._skew = skew if abs(skew) > SKEW_THRESHOLD else timedelta()
+
+    def fold(self, message: MapResponse, wall: datetime) -> Change:
+        """Apply one message that is not a keep-alive.
+
+        Raises:
+            BadPacket: the first message of a stream lacks our own node.
+        """
+        first = self._self is None
+        if first and message.node is None:
+            msg = "the first map message lacks our own node"
+            raise BadPacket(msg)
+        if message.node is not None:
+            self._self = _normalised_self(message.node)
+            self._own_expired = self._has_own_expired(wall + self._skew)
+            self._note_expiry(self._self, wall + self._skew)
+        self._fold_parts(message)
+        if message.peers:
+            changed, removed = self._replace_peers(message.peers)
+        else:
+            changed, removed = self._change_peers(message, wall)
+        if first:
+            removed = set(self._before - self._peers.keys())
+        self._show(changed, removed, wall)
+        return Change(first or bool(message.peers), frozenset(changed), frozenset(removed))
+
+    def expire(self, wall: datetime) -> Change | None:
+        """Mark what has expired by now; ``None`` if nothing has."""
+        now = wall + self._skew
+        due = {
+            peer_id
+            for peer_id, peer in self._shown.items()
+            if not peer.expired and _has_expired(peer, now)
+        }
+        self._show(due, frozenset(), wall)
+        was, self._own_expired = self._own_expired, self._has_own_expired(now)
+        self._next_expiry = None
+        for node in (*self._shown.values(), *([self._self] if self._self else [])):
+            self._note_expiry(node, now)
+        if not due and was == self._own_expired:
+            return None
+        return Change(full=False, changed=frozenset(due), removed=frozenset())
+
+    def next_expiry(self, wall: datetime) -> float | None:
+        """Seconds until :meth:`expire` may have something to do; ``None`` if never."""
+        if self._next_expiry is None:
+            return None
+        return max(0.0, (self._next_expiry - wall - self._skew).total_seconds())
+
+    def _note_expiry(self, node: Node, now: datetime) -> None:
+        at = instant(node.key_expiry)
+        if at is not None and at > now and not node.expired:
+            self._next_expiry = min(at, self._next_expiry or at)
+
+    def _has_own_expired(self, now: datetime) -> bool:
+        return self._self is not None and _has_expired(self._self, now)
+
+    def netmap(self, wall: datetime) -> NetworkMap:
+        """The map as it is now; later folding does not change what was returned.
+
+        Raises:
+            BadPacket: no message was folded yet.
+        """
+        if self._self is None:
+            msg = "no map yet"
+            raise BadPacket(msg)
+        return NetworkMap(
+            self_node=_expired_view(self._self, wall + self._skew, keep_paths=True),
+            peers=MappingProxyType(self._shown),
+            derp_map=self._derp_map,
+            dns=self._dns,
+            packet_filter=self._filter,
+            user_profiles=MappingProxyType(self._profiles),
+            domain=self._domain,
+            health=() if self._messages else self._health,
+            display_messages=MappingProxyType(self._messages),
+            clock_delta=self._skew.total_seconds(),
+        )
+
+    def _fold_parts(self, message: MapResponse) -> None:
+        if message.derp_map is not None:
+            self._derp_map = inherit_derp_map(self._derp_map, message.derp_map)
+        if message.dns_config is not None:
+            self._dns = message.dns_config
+        if message.domain:
+            self._domain = message.domain
+        if message.health is not None:
+            self._health = message.health
+        if message.user_profiles:
+            self._profiles = self._profiles | {p.id: p for p in message.user_profiles}
+        if message.display_messages is not None:
+            self._messages = patch_map(self._messages, message.display_messages)
+        chunks = self._chunks
+        if message.packet_filter is not None:
+            chunks = {**(chunks or {}), "base": message.packet_filter}
+        if message.packet_filters is not None:
+            chunks = patch_map(chunks or {}, message.packet_filters)
+        if chunks is not None and chunks is not self._chunks:
+            self._chunks = chunks
+            ordered = sorted(chunks.items(), key=lambda chunk: chunk[0].encode())
+            self._filter = tuple(rule for _, rules in ordered for rule in rules)
+
+    def _replace_peers(self, peers: tuple[Node, ...]) -> tuple[set[NodeID], set[NodeID]]:
+        old = self._peers
+        self._peers = {
+            peer.id: keep_newer_disco(old.get(peer.id), peer)
+            for peer in peers
+            if self._is_peer(peer.id)
+        }
+        return set(self._peers), set(old.keys() - self._peers.keys())
+
+    def _change_peers(
+        self, message: MapResponse, wall: datetime
+    ) -> tuple[set[NodeID], set[NodeID]]:
+        changed: set[NodeID] = set()
+        removed: set[NodeID] = set()
+        own = self._self.id if self._self else None
+        for peer_id in (*(message.peers_removed or ()), own):
+            if peer_id is not None and self._peers.pop(peer_id, None) is not None:
+                removed.add(peer_id)
+        for peer in self._updated(message, wall):
+            removed.discard(peer.id)
+            if self._peers.get(peer.id) != peer:
+                self._peers[peer.id] = peer
+                changed.add(peer.id)
+        return changed, removed
+
+    def _updated(self, message: MapResponse, wall: datetime) -> Iterator[Node]:
+        """New forms of peers, in the order of the rules; each sees the ones before it applied."""
+        for peer in message.peers_changed or ():
+            if self._is_peer(peer.id):
+                yield peer
+        for peer_id, seen in (message.peer_seen_change or {}).items():
+            if (known := self._peers.get(peer_id)) is not None:
+                yield replace(known, last_seen=wall + self._skew if seen else None)
+        for peer_id, online in (message.online_change or {}).items():
+            if (known := self._peers.get(peer_id)) is not None:
+                yield replace(known, online=online)
+        for patch in message.peers_changed_patch or ():
+            if (known := self._peers.get(patch.node_id)) is not None:
+                yield apply_patch(known, patch)
+
+    def _is_peer(self, peer_id: NodeID) -> bool:
+        return 0 < peer_id <= MAX_ID and (self._self is None or peer_id != self._self.id)
+
+    def _show(self, changed: Iterable[NodeID], removed: Iterable[NodeID], wall: datetime) -> None:
+        now = wall + self._skew
+        shown = dict(self._shown)
+        for peer_id in removed:
+            shown.pop(peer_id, None)
+        last = next(reversed(shown), 0)
+        in_order = True
+        for peer_id in changed:
+            in_order &= peer_id in shown or peer_id > last
+            last = max(last, peer_id)
+            peer = self._peers[peer_id]
+            shown[peer_id] = _expired_view(peer, now, keep_paths=False)
+            self._note_expiry(peer, now)
+        self._shown = shown if in_order else dict(sorted(shown.items()))
+
+
+def inherit_derp_map(old: DERPMap, new: DERPMap) -> DERPMap:
+    """``new``, with what it leaves out taken from ``old``; null regions do not exist."""
+    regions, omit = new.regions, new.omit_default_regions
+    if regions is None:
+        regions, omit = old.regions, old.omit_default_regions
+    params = new.home_params
+    if params is None:
+        params = old.home_params
+    elif params.region_score is None and old.home_params is not None:
+        params = HomeParams(region_score=old.home_params.region_score)
+    if regions is not None:
+        regions = {number: region for number, region in regions.items() if region is not None}
+    return DERPMap(home_params=params, regions=regions, omit_default_regions=omit)
+
+
+def patch_map(old: Mapping[str, T], patch: Mapping[str, T | None]) -> dict[str, T]:
+    """Null deletes a key, ``"*": null`` deletes all first, everything else is set."""
+    new = {} if "*" in patch else dict(old)
+    for key, value in patch.items():
+        if value is None:
+            new.pop(key, None)
+        elif key != "*":
+            new[key] = value
+    return new
+
+
+def _normalised_self(node: Node) -> Node:
+    legacy = dict.fromkeys(node.capabilities or ())
+    return replace(node, cap_map=legacy | (node.cap_map or {})) if legacy else node
+
+
+def _has_expired(node: Node, now: datetime) -> bool:
+    at = instant(node.key_expiry)
+    return at is not None and at <= now and now >= SANE_CLOCK
+
+
+def _expired_view(node: Node, now: datetime, *, keep_paths: bool) -> Node:
+    """``node``, marked if its key has run out; a peer then loses its paths too."""
+    if node.expired or not _has_expired(node, now):
+        return node
+    if keep_paths:
+        return replace(node, expired=True)
+    return replace(node, expired=True, endpoints=None, home_derp=0, derp="")

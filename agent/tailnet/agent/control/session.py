@@ -1,0 +1,119 @@
+"""One map stream: bytes in, events out.
+
+The watchdog covers everything from sending the request to the last message; a message is handled
+in the order the protocol gives: ping, clock, then (unless it is a keep-alive) the map.
+
+Source: tailscale control/controlclient/direct.go sendMapRequest, map.go mapSession.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Iterable
+from datetime import datetime
+from enum import Enum, auto
+
+from tailnet.agent.control.events import Connected, NetmapChanged
+from tailnet.agent.control.fold import Change, Folder
+from tailnet.agent.control.mapstream import decompress_untrusted, split_untrusted
+from tailnet.agent.errors import RemoteProtocolError
+from tailnet.agent.tailcfg.mapping import MapResponse, PingRequest, decode_map_untrusted
+from tailnet.agent.tailcfg.node import NodeID
+from tailnet.agent.timers import TimerTable
+
+log = logging.getLogger("tailnet.control")
+
+WATCHDOG = 120.0  # seconds without a message
+MAX_EXPIRY_SLEEP = 3600.0  # seconds; wall clocks jump, so look again now and then
+
+
+class Timer(Enum):
+    """Deadlines of a map stream."""
+
+    WATCHDOG = auto()
+    """Nothing came for too long."""
+    EXPIRY = auto()
+    """A key runs out."""
+
+
+class MapSession:
+    """The machine of one streaming poll.
+
+    Args:
+        compressed: we asked for zstd.
+        before: peers of the map in use.
+        last_ping: URL of the last ping request that was handled, in any session.
+    """
+
+    def __init__(
+        self, now: float, *, compressed: bool, before: Iterable[NodeID] = (), last_ping: str = ""
+    ) -> None:
+        self._compressed = compressed
+        self._folder = Folder(before)
+        self._buffer = bytearray()
+        self._events: deque[Connected | NetmapChanged | PingRequest] = deque()
+        self._timers: TimerTable[Timer] = TimerTable()
+        self._timers.arm(Timer.WATCHDOG, now + WATCHDOG)
+        self.last_ping = last_ping
+        self.established = False
+        """A full map was delivered: the failure counter may start over."""
+
+    def receive_untrusted(self, data: bytes, now: float, wall: datetime) -> None:
+        """Bytes of the response body, in any chunks.
+
+        Raises:
+            BadPacket: the stream is damaged or out of order; the poll is over.
+        """
+        self._buffer += data
+        for message in split_untrusted(self._buffer):
+            json = decompress_untrusted(message) if self._compressed else message
+            response, dropped = decode_map_untrusted(json)
+            if dropped:
+                log.warning("left out %d malformed entries of a map message", dropped)
+            self._handle(response, now, wall)
+
+    def _handle(self, message: MapResponse, now: float, wall: datetime) -> None:
+        self._timers.arm(Timer.WATCHDOG, now + WATCHDOG)
+        ping = message.ping_request
+        if ping is not None and ping.url != self.last_ping:
+            self.last_ping = ping.url
+            self._events.append(ping)
+        self._folder.note_time(message.control_time, wall)
+        if message.keep_alive:
+            return
+        change = self._folder.fold(message, wall)
+        if not self.established:
+            self.established = True
+            self._events.append(Connected())
+        self._emit(change, wall)
+        self._arm_expiry(now, wall)
+
+    def poll_event(self) -> Connected | NetmapChanged | PingRequest | None:
+        """Next thing to tell, or ``None``."""
+        return self._events.popleft() if self._events else None
+
+    def next_timeout(self) -> float | None:
+        """When to call :meth:`handle_timeout` [s]."""
+        return self._timers.next_timeout()
+
+    def handle_timeout(self, now: float, wall: datetime) -> None:
+        """A deadline passed.
+
+        Raises:
+            RemoteProtocolError: the server has been silent for too long; the poll is over.
+        """
+        for timer in self._timers.expire(now):
+            if timer is Timer.WATCHDOG:
+                msg = f"the control server was silent for {WATCHDOG:.0f} s"
+                raise RemoteProtocolError(msg)
+            if (change := self._folder.expire(wall)) is not None:
+                self._emit(change, wall)
+            self._arm_expiry(now, wall)
+
+    def _emit(self, change: Change, wall: datetime) -> None:
+        netmap = self._folder.netmap(wall)
+        self._events.append(NetmapChanged(netmap, change.full, change.changed, change.removed))
+
+    def _arm_expiry(self, now: float, wall: datetime) -> None:
+        self._timers.stop(Timer.EXPIRY)
+        if (left := self._folder.next_expiry(wall)) is not None:
+            self._timers.arm(Timer.EXPIRY, now + min(left, MAX_EXPIRY_SLEEP))
