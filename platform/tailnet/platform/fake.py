@@ -1,0 +1,93 @@
+"""In-memory doubles of every port, for tests and for running without an operating system.
+
+They pass the same contract tests as the real ones.
+"""
+
+import os
+import socket
+from dataclasses import dataclass, field
+
+from tailnet.platform.interface import MTU, PlatformError, RouterConfig
+
+
+class FakeTun:
+    """A TUN device whose other side, the kernel's, is ``far``: a socket of whole packets."""
+
+    def __init__(
+        self, name: str = "fake0", *, mtu: int = MTU, vnet_hdr: bool = False, uso: bool = False
+    ) -> None:
+        self.name = name
+        self.mtu = mtu
+        self.vnet_hdr = vnet_hdr
+        self.uso = uso
+        self.far, near = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.far.setblocking(False)
+        near.setblocking(False)
+        self._fd: int | None = near.detach()
+
+    def detach(self) -> int:
+        """Give the non-blocking descriptor away; the caller closes it."""
+        if self._fd is None:
+            line = f"{self.name} is closed"
+            raise PlatformError(line)
+        fd, self._fd = self._fd, None
+        return fd
+
+    def close(self) -> None:
+        """Close both sides, this one if it was not given away.  Idempotent."""
+        self.far.close()
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+@dataclass(slots=True)
+class FakeRouter:
+    """A router that remembers.
+
+    Attributes:
+        is_up: between ``up`` and ``down``.
+        config: what is in force.
+        history: every configuration applied, in order.
+        fail_next: raised by the next call, once, before it does anything.
+    """
+
+    is_up: bool = False
+    config: RouterConfig = field(default_factory=RouterConfig)
+    history: list[RouterConfig] = field(default_factory=list)
+    fail_next: PlatformError | None = None
+
+    async def up(self) -> None:
+        """Start from nothing."""
+        self._fail_if_asked()
+        self.is_up, self.config = True, RouterConfig()
+
+    async def apply(self, config: RouterConfig) -> None:
+        """Make it so."""
+        self._fail_if_asked()
+        if not self.is_up:
+            line = "the router is not up"
+            raise PlatformError(line)
+        self.config = config
+        self.history.append(config)
+
+    async def down(self) -> None:
+        """Remove everything."""
+        self._fail_if_asked()
+        self.is_up, self.config = False, RouterConfig()
+
+    def _fail_if_asked(self) -> None:
+        if self.fail_next is not None:
+            error, self.fail_next = self.fail_next, None
+            raise error
+
+
+class FakeBypass:
+    """Remembers which sockets were marked, by descriptor."""
+
+    def __init__(self) -> None:
+        self.marked: list[int] = []
+
+    def mark(self, sock: socket.socket) -> None:
+        """Before bind or connect."""
+        self.marked.append(sock.fileno())

@@ -1,0 +1,250 @@
+"""The tunnel's addresses, routes and policy rules, made so through rtnetlink.
+
+What is wanted is compared with what the kernel says is there, not with what was done before, so
+that crashes and other programs' changes are repaired by applying the configuration again.  The
+decisions are in ``rules.py``.
+
+Source: tailscale wgengine/router/osrouter/router_linux.go.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from socket import AF_INET, AF_INET6
+
+from tailnet.platform.interface import MTU, ROUTE_TABLE, PlatformError, RouterConfig
+from tailnet.platform.linux.netlink import Kernel, Link, open_netlink
+from tailnet.platform.linux.rules import (
+    TABLE_MAIN,
+    Abilities,
+    Interface,
+    Request,
+    Route,
+    Rule,
+    State,
+    Verb,
+    desired,
+    family_of,
+    ours,
+    plan,
+)
+
+log = logging.getLogger("tailnet.platform")
+
+FAMILIES = (AF_INET, AF_INET6)
+# Routes; up to here the table is read before every change (4 ms per 100), beyond it only at the
+# start, after errors, and when the same configuration is applied again.
+ALWAYS_READ = 256
+
+Connect = Callable[[], AbstractAsyncContextManager[Kernel]]
+
+
+class LinuxRouter:
+    """A ``Router`` in the network namespace of the calling thread.
+
+    Args:
+        tun_name: the tunnel's device; it must exist from ``up`` to the last ``apply``.
+        mtu: of the tunnel.  IPv6 needs 1280.
+        connect: opens the connection to the kernel.
+    """
+
+    def __init__(self, tun_name: str, *, mtu: int = MTU, connect: Connect = open_netlink) -> None:
+        self._name = tun_name
+        self._mtu = mtu
+        self._connect = connect
+        self._one_at_a_time = asyncio.Lock()
+        self._added: set[Interface] = set()
+        self._routes: frozenset[Route] | None = None  # known to be there; None: must be read
+        self._last: RouterConfig | None = None
+        self._missing_told: set[str] = set()
+
+    async def up(self) -> None:
+        """Remove residue, install the policy rules, set MTU, bring the link up.
+
+        Raises:
+            PlatformError: no such device, no permission, or the kernel refused.
+        """
+        async with self._session() as kernel:
+            link = await self._link(kernel)
+            await kernel.set_link(link.index, mtu=self._mtu)
+            able = await self._abilities(kernel)
+            have = await _read(kernel, link.index, self._added)
+            rules = desired(RouterConfig(), link.index, able).rules
+            await self._carry_out(kernel, plan(State(rules=rules), have), link.index)
+            self._routes = None
+            self._last = None
+
+    async def apply(self, config: RouterConfig) -> None:
+        """Make it so.  Collects errors, does everything it can, then raises the first.
+
+        Raises:
+            PlatformError: the first thing that could not be done; the others are in its notes.
+        """
+        async with self._session() as kernel:
+            link = await self._link(kernel)
+            if not link.up:
+                log.info("%s was down", self._name)
+                await kernel.set_link(link.index)
+                self._routes = None  # they went with it
+            able = await self._abilities(kernel)
+            want = desired(config, link.index, able)
+            have = await self._have(kernel, link, config)
+            steps = plan(want, have)
+            errors = await self._do_all(kernel, steps, link.index)
+            self._routes, self._last = want.routes, config
+            if any(_is_removed_address(s) for s in steps):
+                # the last address of a family takes the routes of the device with it
+                have = await _read(kernel, link.index, self._added)
+                errors += await self._do_all(kernel, plan(want, have), link.index)
+            if errors:
+                self._routes = None
+                _raise_first(errors)
+
+    async def down(self) -> None:
+        """Remove every address, route and rule that is ours; the device may be gone already.
+
+        Raises:
+            PlatformError: the first thing that could not be removed.
+        """
+        async with self._session() as kernel:
+            link = await kernel.link(self._name)
+            index = link.index if link else None
+            have = await _read(kernel, index, self._added)
+            self._routes = self._last = None
+            await self._carry_out(kernel, plan(State(), have), index)
+            self._added.clear()
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[Kernel]:
+        async with self._one_at_a_time, self._connect() as kernel:
+            yield kernel
+
+    async def _link(self, kernel: Kernel) -> Link:
+        link = await kernel.link(self._name)
+        if link is None:
+            line = f"there is no interface {self._name}; open the TUN device first"
+            raise PlatformError(line)
+        return link
+
+    async def _abilities(self, kernel: Kernel) -> Abilities:
+        """What works here; what does not is told once."""
+        families = {AF_INET}
+        if kernel.ipv6_usable(self._name):
+            families.add(AF_INET6)
+        else:
+            self._tell_once("IPv6 is off on this host; the tunnel carries IPv4 only")
+        routable = {f for f in families if await kernel.rules(f) is not None}
+        if AF_INET not in routable:
+            self._tell_once("this kernel has no policy routing; routes go to the main table")
+            return Abilities(frozenset(families), tables=False)
+        return Abilities(frozenset(routable))
+
+    def _tell_once(self, line: str) -> None:
+        if line not in self._missing_told:
+            self._missing_told.add(line)
+            log.warning("%s", line)
+
+    async def _have(self, kernel: Kernel, link: Link, config: RouterConfig) -> State:
+        known = self._routes
+        if known is None or len(known) <= ALWAYS_READ or config == self._last:
+            return await _read(kernel, link.index, self._added)
+        return replace(await _read(kernel, link.index, self._added, tables=()), routes=known)
+
+    async def _carry_out(self, kernel: Kernel, steps: Iterable[Request], index: int | None) -> None:
+        if errors := await self._do_all(kernel, steps, index):
+            _raise_first(errors)
+
+    async def _do_all(
+        self, kernel: Kernel, steps: Iterable[Request], index: int | None
+    ) -> list[PlatformError]:
+        """Do everything possible; where adding failed nothing of that family is deleted.
+
+        Else a half-done change could send into the open what the old routes kept in the tunnel.
+        """
+        errors: list[PlatformError] = []
+        held: set[int] = set()
+        for step in steps:
+            if step.verb is Verb.DELETE and family_of(step.item) in held:
+                continue
+            try:
+                await kernel.carry_out(step, index)
+            except PlatformError as error:
+                log.debug("%s", error)
+                errors.append(error)
+                if step.verb is Verb.ADD:
+                    held.add(family_of(step.item))
+            else:
+                self._remember(step)
+        return errors
+
+    def _remember(self, step: Request) -> None:
+        if isinstance(step.item, Rule | Route):
+            return
+        if step.verb is Verb.ADD:
+            self._added.add(step.item)
+        else:
+            self._added.discard(step.item)
+
+
+async def cleanup(tun_name: str, *, connect: Connect = open_netlink) -> list[str]:
+    """Remove what a daemon that died left behind: rules, all of table 52, tailnet addresses.
+
+    No daemon may be running.  Does everything it can.
+
+    Returns:
+        A line for each thing removed.
+
+    Raises:
+        PlatformError: the first thing that could not be removed.
+    """
+    removed: list[str] = []
+    errors: list[PlatformError] = []
+    async with connect() as kernel:
+        link = await kernel.link(tun_name)
+        index = link.index if link else None
+        have = await _read(kernel, index)
+        table = frozenset[Route]().union(*[await kernel.routes(f, ROUTE_TABLE) for f in FAMILIES])
+        for step in plan(State(), replace(have, routes=have.routes | table)):
+            try:
+                await kernel.carry_out(step, index)
+            except PlatformError as error:
+                errors.append(error)
+            else:
+                removed.append(_past(step))
+    if errors:
+        _raise_first(errors)
+    return removed
+
+
+async def _read(
+    kernel: Kernel,
+    index: int | None,
+    added: Iterable[Interface] = (),
+    tables: Iterable[int] = (ROUTE_TABLE, TABLE_MAIN),
+) -> State:
+    """What of ours is there."""
+    rules: set[Rule] = set()
+    routes: set[Route] = set()
+    for family in FAMILIES:
+        rules |= await kernel.rules(family) or frozenset()
+        for table in tables:
+            routes |= await kernel.routes(family, table)
+    addrs = frozenset[Interface]() if index is None else await kernel.addrs(index)
+    return ours(State(frozenset(rules), frozenset(routes), addrs), index, added)
+
+
+def _is_removed_address(step: Request) -> bool:
+    return step.verb is Verb.DELETE and not isinstance(step.item, Rule | Route)
+
+
+def _past(step: Request) -> str:
+    return str(step).replace("remove ", "removed ", 1)
+
+
+def _raise_first(errors: list[PlatformError]) -> None:
+    first, *others = errors
+    for other in others:
+        first.add_note(str(other))
+    raise first

@@ -1,0 +1,268 @@
+"""Policy rules and routes: what is wanted, what is there, and the requests between the two.
+
+Pure: no sockets.  ``router.py`` reads the kernel, asks ``plan`` and carries the requests out.
+
+What is ours is recognised without any memory of what was done before, so that any residue of a
+crash is understood:
+
+* a policy rule in the window [RULE_BASE, RULE_BASE + 100) with no selector besides the mark, that
+  either carries protocol ``kernel`` or sits in one of the four places this program uses.  An
+  administrator's rule in the gaps (``ip rule add to LAN pref 5260 lookup main``) is not ours;
+* a route in table 52 with protocol 186; in the main table also bound to the tunnel device,
+  because routing daemons use 186 there for BGP;
+* an address on the tunnel device that is in the ranges of a tailnet.
+
+Source: tailscale wgengine/router/osrouter/router_linux.go (baseIPRules, cidrDiff, delIPRules).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from ipaddress import (
+    IPv4Interface,
+    IPv4Network,
+    IPv6Interface,
+    IPv6Network,
+    ip_network,
+)
+from socket import AF_INET, AF_INET6
+
+from tailnet.platform.interface import (
+    BYPASS_MARK,
+    MARK_MASK,
+    ROUTE_TABLE,
+    RULE_BASE,
+    RouterConfig,
+)
+
+Prefix = IPv4Network | IPv6Network
+Interface = IPv4Interface | IPv6Interface
+
+RULE_WINDOW = range(RULE_BASE, RULE_BASE + 100)
+RULE_PROTOCOL = 2  # RTPROT_KERNEL: systemd-networkd leaves such rules alone (systemd#19106)
+ROUTE_PROTOCOL = 186
+TABLE_MAIN = 254
+TABLE_DEFAULT = 253
+TAILNET_RANGES: tuple[Prefix, ...] = (
+    ip_network("100.64.0.0/10"),
+    ip_network("fd7a:115c:a1e0::/48"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One policy rule.
+
+    Attributes:
+        family: ``AF_INET`` or ``AF_INET6``.
+        priority: lower is consulted first.
+        table: where to look; None means ``unreachable``.
+        mark: of the packets it is for; 0 with mask 0 for all.
+        mask: bits of the mark that count.
+        protocol: who made it.
+        plain: it selects by nothing else and does nothing else.
+    """
+
+    family: int
+    priority: int
+    table: int | None
+    mark: int = 0
+    mask: int = 0
+    protocol: int = RULE_PROTOCOL
+    plain: bool = True
+
+    def __str__(self) -> str:
+        who = f"fwmark {self.mark:#x}/{self.mask:#x} " if self.mask else ""
+        what = "unreachable" if self.table is None else f"lookup {self.table}"
+        return f"{version_of(self.family)} rule {self.priority}: {who}{what}"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One route.
+
+    Attributes:
+        dst: prefix without host bits.
+        table: number of the routing table.
+        oif: index of the device; None for a ``throw`` route, which ends the lookup in this table.
+        metric: two routes may differ in this alone.
+        protocol: who made it.
+    """
+
+    dst: Prefix
+    table: int
+    oif: int | None
+    metric: int
+    protocol: int = ROUTE_PROTOCOL
+
+    @property
+    def place(self) -> tuple[Prefix, int, int]:
+        """Where only one route can be."""
+        return self.dst, self.table, self.metric
+
+    def __str__(self) -> str:
+        throw = "throw " if self.oif is None else ""
+        return f"route {throw}{self.dst} table {self.table}"
+
+
+class Verb(Enum):
+    """What to do with an item; both are without effect where it is done already."""
+
+    ADD = "add"
+    DELETE = "remove"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One change."""
+
+    verb: Verb
+    item: Rule | Route | Interface
+
+    def __str__(self) -> str:
+        what = self.item if isinstance(self.item, Rule | Route) else f"address {self.item}"
+        return f"{self.verb.value} {what}"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Rules, routes and addresses, wanted or present.  Order does not matter."""
+
+    rules: frozenset[Rule] = frozenset()
+    routes: frozenset[Route] = frozenset()
+    addrs: frozenset[Interface] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What this kernel and device can do.
+
+    Attributes:
+        families: of these, addresses, routes and rules are set up; others are skipped silently.
+        tables: policy rules and several routing tables exist.  Without, the routes go to the
+            main table, and ``throw`` has no meaning there.
+    """
+
+    families: frozenset[int] = field(default_factory=lambda: frozenset({AF_INET, AF_INET6}))
+    tables: bool = True
+
+    @property
+    def table(self) -> int:
+        """The routing table of the tunnel's routes."""
+        return ROUTE_TABLE if self.tables else TABLE_MAIN
+
+
+def version_of(family: int) -> str:
+    """``IPv4`` or ``IPv6``."""
+    return "IPv6" if family == AF_INET6 else "IPv4"
+
+
+def family_of(item: Rule | Route | Interface | Prefix) -> int:
+    """``AF_INET`` or ``AF_INET6``."""
+    if isinstance(item, Rule):
+        return item.family
+    ip = item.dst if isinstance(item, Route) else item
+    return AF_INET if ip.version == 4 else AF_INET6
+
+
+def tunnel_route(dst: Prefix, table: int, oif: int | None) -> Route:
+    """One of our routes, with the metric that the kernel gives to a route without one."""
+    return Route(dst, table, oif, metric=0 if dst.version == 4 else 1024)
+
+
+def policy_rules(family: int) -> frozenset[Rule]:
+    """The four rules of one family.
+
+    The daemon's own packets, which carry the bypass mark, use the tables of the host, and fail
+    where these lead nowhere; everything else asks the tunnel's table first.
+    """
+    marked = [(10, TABLE_MAIN), (30, TABLE_DEFAULT), (50, None)]
+    rules = {Rule(family, RULE_BASE + n, t, BYPASS_MARK, MARK_MASK) for n, t in marked}
+    return frozenset(rules | {Rule(family, RULE_BASE + 70, ROUTE_TABLE)})
+
+
+def is_our_rule(rule: Rule) -> bool:
+    """Whether this program, any version of it, or the original agent made it.
+
+    The mark does not count, so that a version with other marks can still clean up.
+    """
+    if rule.priority not in RULE_WINDOW or not rule.plain:
+        return False
+    places = {(r.priority, r.table) for r in policy_rules(rule.family)}
+    return rule.protocol == RULE_PROTOCOL or (rule.priority, rule.table) in places
+
+
+def is_our_route(route: Route, oif: int | None) -> bool:
+    """Whether this program made it.  ``oif``: the tunnel device, None where it is gone."""
+    if route.protocol != ROUTE_PROTOCOL:
+        return False
+    return route.table == ROUTE_TABLE or (
+        route.table == TABLE_MAIN and oif is not None and route.oif == oif
+    )
+
+
+def is_tailnet_address(addr: Interface) -> bool:
+    """Whether it is in the ranges that tailnets number their nodes from."""
+    return any(addr.version == r.version and addr.ip in r for r in TAILNET_RANGES)
+
+
+def ours(state: State, oif: int | None, added: Iterable[Interface] = ()) -> State:
+    """The part of what is there that is ours.
+
+    Args:
+        state: all rules, the routes of the tables in question, the addresses of the tunnel device.
+        oif: index of the tunnel device; None where it is gone.
+        added: addresses known to be ours although they are outside the ranges of a tailnet.
+    """
+    known = frozenset(added)
+    return State(
+        frozenset(filter(is_our_rule, state.rules)),
+        frozenset(r for r in state.routes if is_our_route(r, oif)),
+        frozenset(a for a in state.addrs if a in known or is_tailnet_address(a)),
+    )
+
+
+def desired(config: RouterConfig, oif: int, able: Abilities) -> State:
+    """What ``config`` means on this kernel.  A prefix in both sets is a ``throw`` route."""
+    throws = config.local_routes if able.tables else frozenset()
+    routes = {tunnel_route(dst, able.table, None) for dst in throws}
+    routes |= {tunnel_route(dst, able.table, oif) for dst in config.routes - throws}
+    rules = frozenset(r for f in able.families for r in policy_rules(f))
+    return State(
+        rules if able.tables else frozenset(),
+        frozenset(r for r in routes if family_of(r) in able.families),
+        frozenset(a for a in config.local_addrs if family_of(a) in able.families),
+    )
+
+
+def plan(want: State, have: State) -> list[Request]:
+    """The requests that lead from ``have`` to ``want``, in an order that never opens a hole.
+
+    Adds come before deletes: when the last IPv4 address of a device goes, the kernel drops the
+    device's routes of that family.  Of the adds, the bypass rules come first, or the daemon's own
+    packets would loop; ``throw`` routes come before the routes they are exceptions of, and leave
+    after them.
+
+    Args:
+        want: from ``desired``.
+        have: from ``ours``: everything in it that is not wanted is deleted.
+    """
+    add, delete = Verb.ADD, Verb.DELETE
+    missing = want.routes - have.routes
+    taken = {r.place for r in want.routes}  # adding there replaces what is there
+    stale = {r for r in have.routes if r.place not in taken}
+    steps: list[tuple[Verb, list[Rule] | list[Route] | list[Interface]]] = [
+        (add, sorted(want.rules - have.rules, key=_by_priority)),
+        (add, sorted((r for r in missing if r.oif is None), key=str)),
+        (add, sorted(want.addrs - have.addrs, key=str)),
+        (add, sorted((r for r in missing if r.oif is not None), key=str)),
+        (delete, sorted(have.addrs - want.addrs, key=str)),
+        (delete, sorted((r for r in stale if r.oif is not None), key=str)),
+        (delete, sorted((r for r in stale if r.oif is None), key=str)),
+        (delete, sorted(have.rules - want.rules, key=_by_priority, reverse=True)),
+    ]
+    return [Request(verb, item) for verb, items in steps for item in items]
+
+
+def _by_priority(rule: Rule) -> tuple[int, int]:
+    return rule.priority, rule.family

@@ -1,0 +1,166 @@
+"""The TUN device, opened with the widest offloads the kernel grants.
+
+With offloads each packet has a 10-byte virtio-net header and may be a TCP or UDP super-packet of
+up to 64 KiB.  python-pytun opens the device; the descriptor that is used is a duplicate of its
+own, non-blocking and closed on exec, so that it outlives the pytun object.
+
+Source: Linux Documentation/networking/tuntap.rst; wireguard-go tun/tun_linux.go CreateTUN.
+"""
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import re
+import struct
+from dataclasses import dataclass
+
+import pytun
+
+from tailnet.platform.interface import MTU, PlatformError
+from tailnet.platform.linux.hostinfo import in_container
+
+log = logging.getLogger("tailnet.platform")
+
+DEVICE = "/dev/net/tun"
+MAX_NAME = 15  # bytes; IFNAMSIZ less the terminator
+MIN_MTU = 1280  # below it the kernel takes IPv6 away from the device
+MAX_MTU = 65535
+
+_TUNSETOFFLOAD = 0x400454D0
+_TUNSETVNETHDRSZ = 0x400454D8
+_VNET_HDR_SIZE = 10  # bytes; struct virtio_net_hdr without num_buffers
+_OFFLOAD_CSUM, _OFFLOAD_TSO4, _OFFLOAD_TSO6 = 0x01, 0x02, 0x04
+_OFFLOAD_USO4, _OFFLOAD_USO6 = 0x20, 0x40  # Linux 6.2
+_TCP = _OFFLOAD_CSUM | _OFFLOAD_TSO4 | _OFFLOAD_TSO6
+_UDP = _OFFLOAD_USO4 | _OFFLOAD_USO6
+
+# "%" would ask the kernel to number the device, ":" is an alias
+_NAME = re.compile(r"[^\s/:%\x00-\x1f\x7f]+")
+
+
+@dataclass(slots=True)
+class LinuxTun:
+    """An open TUN device, see ``TunDevice``.  Made by ``open_tun``."""
+
+    name: str
+    mtu: int
+    vnet_hdr: bool
+    uso: bool
+    _fd: int | None
+
+    def detach(self) -> int:
+        """Give the non-blocking descriptor away; the caller closes it.
+
+        Raises:
+            PlatformError: it was given away or closed before.
+        """
+        if self._fd is None:
+            line = f"{self.name} is closed"
+            raise PlatformError(line)
+        fd, self._fd = self._fd, None
+        return fd
+
+    def close(self) -> None:
+        """Close the descriptor if it was not given away.  Idempotent."""
+        if self._fd is not None:
+            fd, self._fd = self._fd, None
+            os.close(fd)
+
+
+def open_tun(name: str, *, mtu: int = MTU, offload: bool = True) -> LinuxTun:
+    """Open or make the TUN device ``name``; it is gone when its descriptor is closed.
+
+    Args:
+        name: at most 15 bytes.
+        mtu: bytes of IP per packet, 1280 to 65535.
+        offload: ask for super-packets.  Where the kernel has none, packets come plain.
+
+    Raises:
+        PlatformError: one line with the cause and what to do.
+    """
+    _check_name(name)
+    if not MIN_MTU <= mtu <= MAX_MTU:
+        line = f"MTU {mtu} is out of range; give {MIN_MTU} to {MAX_MTU}"
+        raise PlatformError(line)
+    vnet_hdr = uso = False
+    fd = _open(name, mtu, vnet_hdr=offload)
+    if offload:
+        vnet_hdr, uso = _enable_offload(fd)
+        if not vnet_hdr:
+            os.close(fd)  # the header is chosen when the device is opened
+            fd = _open(name, mtu, vnet_hdr=False)
+    log.debug("%s: mtu %d, vnet_hdr %s, uso %s", name, mtu, vnet_hdr, uso)
+    return LinuxTun(name, mtu, vnet_hdr, uso, fd)
+
+
+def _check_name(name: str) -> None:
+    bad = None
+    if not _NAME.fullmatch(name) or name in {".", ".."}:
+        bad = "has characters the kernel does not take"
+    elif len(os.fsencode(name)) > MAX_NAME:
+        bad = f"is longer than {MAX_NAME} bytes"
+    if bad:
+        line = f"interface name {name!r} {bad}; give another with --tun=NAME"
+        raise PlatformError(line)
+
+
+def _open(name: str, mtu: int, *, vnet_hdr: bool) -> int:
+    """A descriptor of our own for the device."""
+    flags = pytun.IFF_TUN | pytun.IFF_NO_PI | (pytun.IFF_VNET_HDR if vnet_hdr else 0)
+    try:
+        device = pytun.TunTapDevice(name=name, flags=flags)
+    except OSError as error:
+        raise _explain(error, name) from error
+    with contextlib.closing(device):
+        try:
+            device.mtu = mtu
+            fd = os.dup(device.fileno())
+        except OSError as error:
+            raise _explain(error, name) from error
+    os.set_blocking(fd, False)
+    return fd
+
+
+def _enable_offload(fd: int) -> tuple[bool, bool]:
+    """Switch on TCP, then UDP super-packets; says which of them work."""
+    try:
+        fcntl.ioctl(fd, _TUNSETVNETHDRSZ, struct.pack("i", _VNET_HDR_SIZE))
+        fcntl.ioctl(fd, _TUNSETOFFLOAD, _TCP)
+    except OSError as error:
+        log.debug("no offload: %s", error)
+        return False, False
+    try:
+        fcntl.ioctl(fd, _TUNSETOFFLOAD, _TCP | _UDP)
+    except OSError:
+        return True, False
+    return True, True
+
+
+def _explain(error: OSError, name: str) -> PlatformError:
+    """The one line for what the kernel said."""
+    match error.errno:
+        case errno.ENOENT | errno.ENODEV | errno.ENXIO:
+            line = f"there is no {DEVICE}; " + _how_to_get_the_device()
+        case errno.EPERM | errno.EACCES:
+            line = f"not allowed to open TUN device {name}; " + _how_to_be_allowed()
+        case errno.EBUSY:
+            line = f"TUN device {name} is in use by another process; stop it or give --tun=NAME"
+        case errno.EINVAL:
+            line = f"interface {name} exists and is not a TUN device; give another with --tun=NAME"
+        case _:
+            line = f"cannot open TUN device {name}: {error.strerror or error}"
+    return PlatformError(line)
+
+
+def _how_to_get_the_device() -> str:
+    if in_container():
+        return "start the container with --device /dev/net/tun --cap-add NET_ADMIN"
+    return "load its module: modprobe tun (after a kernel upgrade, reboot first)"
+
+
+def _how_to_be_allowed() -> str:
+    if in_container():
+        return "start the container with --device /dev/net/tun --cap-add NET_ADMIN"
+    return "run it as root or with CAP_NET_ADMIN"
