@@ -28,6 +28,10 @@ class Session(NamedTuple):
     created: float
     initiator: bool
 
+    def __repr__(self) -> str:
+        role = "initiator" if self.initiator else "responder"
+        return f"<Session {self.local_index:#x} {role}>"
+
 
 class Wake(Flag):
     """What ends a peer's sleep, once."""

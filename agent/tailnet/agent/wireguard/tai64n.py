@@ -26,3 +26,15 @@ def stamp(wall: datetime) -> bytes:
     seconds, rest = divmod(wall - _EPOCH, _SECOND)
     nanoseconds = rest // _MICROSECOND * 1000 & _WHITEN
     return (_BASE + seconds).to_bytes(8, "big") + nanoseconds.to_bytes(4, "big")
+
+
+def stamp_after(wall: datetime, last: bytes) -> bytes:
+    """The stamp of ``wall``, or the least one greater than ``last`` if the clock went back."""
+    now = stamp(wall)
+    if now > last:
+        return now
+    seconds, nanoseconds = int.from_bytes(last[:8], "big"), int.from_bytes(last[8:], "big")
+    nanoseconds += 1 << 24
+    if nanoseconds >= 1_000_000_000:
+        seconds, nanoseconds = seconds + 1, 0
+    return seconds.to_bytes(8, "big") + nanoseconds.to_bytes(4, "big")
