@@ -1,0 +1,240 @@
+"""The shell of the data plane: upcalls and timers in, tables and handshakes out."""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+
+from tailnet.agent.addr import AddrPort
+from tailnet.agent.datapath.interface import (
+    Confirmed,
+    Datapath,
+    Disco,
+    Failed,
+    Handshake,
+    NewSource,
+    NoSession,
+    PathFailed,
+    PeerEntry,
+    RelayOut,
+    Stun,
+    ToAgent,
+    TunPort,
+    UdpPort,
+    Upcall,
+    Wake,
+    Woke,
+)
+from tailnet.agent.datapath.underlay import Underlay
+from tailnet.agent.errors import BadPacket
+from tailnet.agent.keys import NodePrivate, NodePublic, PeerId, RelayAddr
+from tailnet.agent.wireguard.engine import Engine
+from tailnet.agent.wireguard.events import (
+    DiscardQueue,
+    DropSession,
+    Established,
+    Event,
+    InstallSession,
+    PeerStatus,
+    SendKeepalive,
+    SetWake,
+    SourceSeen,
+    Transmit,
+)
+from tailnet.agent.wireguard.messages import TRANSPORT
+from tailnet.agent.wireguard.session import Source
+
+log = logging.getLogger("tailnet.datapath")
+
+UPCALL_BATCH = 512  # handled in one turn of the event loop
+MAX_SLEEP = 60.0  # seconds; the loop's clock stops in suspend, ours does not
+
+_TRANSPORT = TRANSPORT.to_bytes(4, "little")
+
+
+class Dataplane:
+    """WireGuard engine, datapath and underlay as one thing.
+
+    Args:
+        datapath: moves the packets.
+        engine: makes the sessions; its ``activity`` is ``datapath.activity``.
+        underlay: knows the ways to peers.
+        now: seconds, as ``clock.now``.
+        wall: UTC time, as ``clock.wall``.
+        to_agent: gets TSMP packets of peers.
+        on_failed: gets the reason when the datapath died.
+
+    Attributes:
+        dropped: handshake messages that were not accepted, by reason.
+    """
+
+    def __init__(  # noqa: PLR0913 -- three parts and four ports
+        self,
+        datapath: Datapath,
+        engine: Engine,
+        underlay: Underlay,
+        *,
+        now: Callable[[], float],
+        wall: Callable[[], datetime],
+        to_agent: Callable[[PeerId, bytes], None],
+        on_failed: Callable[[str], None],
+    ) -> None:
+        self._datapath = datapath
+        self._engine = engine
+        self._underlay = underlay
+        self._now = now
+        self._wall = wall
+        self._to_agent = to_agent
+        self._on_failed = on_failed
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._stopped = False
+        self.dropped: Counter[str] = Counter()
+
+    # life
+
+    def start(self, tun: TunPort, udp: Sequence[UdpPort]) -> None:
+        """Take the descriptors and run on the current event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._datapath.start(tun, udp)
+        self._loop.add_reader(self._datapath.event_fd(), self._readable)
+        self.pump()
+
+    def stop(self) -> None:
+        """Stop, and close every descriptor taken.  Idempotent."""
+        if self._stopped:
+            return
+        self._stopped = True
+        if self._loop is not None:
+            self._loop.remove_reader(self._datapath.event_fd())
+        if self._timer is not None:
+            self._timer.cancel()
+        self._datapath.stop()
+
+    # configuration
+
+    def set_udp(self, udp: Sequence[UdpPort]) -> None:
+        """Replace the sockets after a rebind."""
+        self._datapath.set_udp(udp)
+
+    def set_private_key(self, private: NodePrivate) -> None:
+        """Change our own key: all sessions end."""
+        self._engine.set_private_key(private, self._now())
+        self.pump()
+
+    def set_peers(self, peers: Mapping[PeerId, tuple[NodePublic, PeerEntry]]) -> None:
+        """All peers, with their keys."""
+        self._datapath.set_peers({peer: entry for peer, (_, entry) in peers.items()})
+        self._engine.set_peers({peer: key for peer, (key, _) in peers.items()}, self._now())
+        self.pump()
+
+    # input
+
+    def handle_relayed(self, src: RelayAddr, datagrams: Sequence[bytes]) -> None:
+        """WireGuard messages that came through a relay, from a peer that the relay vouches for."""
+        sealed = [data for data in datagrams if data[:4] == _TRANSPORT]
+        if sealed:
+            self._datapath.relay_in(sealed)
+        if len(sealed) < len(datagrams):
+            handshakes = [data for data in datagrams if data[:4] != _TRANSPORT]
+            self._engine.note_backlog(len(handshakes), self._now())
+            for data in handshakes:
+                self._handshake_untrusted(src, data)
+            self.pump()
+
+    def want_session(self, peer: PeerId) -> None:
+        """Begin a handshake although no packet waits."""
+        self._engine.want_session(peer, self._now(), self._wall())
+        self.pump()
+
+    def status(self, peer: PeerId) -> PeerStatus:
+        """How a peer's sessions stand."""
+        return self._engine.status(peer, self._now())
+
+    def pump(self) -> None:
+        """Do all that the engine wants, and set its timer."""
+        # Events first: the answer to a response of ours may be faster than we are, and finds its
+        # session in place.
+        while (event := self._engine.poll_event()) is not None:
+            self._do(event)
+        while (out := self._engine.poll_transmit()) is not None:
+            if isinstance(out, Transmit):
+                self._underlay.send(out.peer, out.datagram)
+            else:
+                self._underlay.send_to(out.dst, out.datagram)
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        at = self._engine.next_timeout()
+        if at is not None and self._loop is not None and not self._stopped:
+            delay = min(max(0.0, at - self._now()), MAX_SLEEP)
+            self._timer = self._loop.call_later(delay, self._timeout)
+
+    def _timeout(self) -> None:
+        self._engine.handle_timeout(self._now(), self._wall())
+        self.pump()
+
+    def _readable(self) -> None:
+        upcalls = self._datapath.take_upcalls(UPCALL_BATCH)
+        handshakes = sum(isinstance(upcall, Handshake) for upcall in upcalls)
+        self._engine.note_backlog(handshakes, self._now())
+        for upcall in upcalls:
+            self._take(upcall)
+        self.pump()
+
+    def _take(self, upcall: Upcall) -> None:  # noqa: C901 -- one line for each kind
+        match upcall:
+            case RelayOut(peer, datagrams):
+                self._underlay.relay_out(peer, datagrams)
+            case Disco(src, data):
+                self._underlay.handle_disco(src, data)
+            case Stun(src, data):
+                self._underlay.handle_stun(src, data)
+            case Handshake(src, data):
+                self._handshake_untrusted(src, data)
+            case NoSession(peer):
+                self._engine.want_session(peer, self._now(), self._wall())
+            case Confirmed(peer, local_index):
+                self._engine.handle_confirmed(peer, local_index, self._now())
+            case Woke(peer, wake):
+                self._engine.handle_wake(peer, wake, self._now(), self._wall())
+                if Wake.DATA_SENT in wake:
+                    self._underlay.note_data_sent(peer)
+            case NewSource(peer, src):
+                self._underlay.note_source(peer, src)
+            case PathFailed(peer, dst, errno):
+                self._underlay.path_failed(peer, dst, errno)
+            case ToAgent(peer, packet):
+                self._to_agent(peer, packet)
+            case Failed(reason):
+                self._on_failed(reason)
+
+    def _do(self, event: Event) -> None:
+        match event:
+            case InstallSession(peer, session):
+                self._datapath.set_session(peer, session)
+            case DropSession(local_index):
+                self._datapath.drop_session(local_index)
+            case SendKeepalive(peer):
+                self._datapath.send_keepalive(peer)
+            case SetWake(peer, wake):
+                self._datapath.set_wake(peer, wake)
+            case DiscardQueue(peer):
+                log.debug("peer %d does not answer", peer)
+                self._datapath.discard_queue(peer)
+            case SourceSeen(peer, src):
+                if isinstance(src, AddrPort):
+                    self._underlay.note_source(peer, src)
+            case Established(peer):
+                log.debug("peer %d: new session", peer)
+
+    def _handshake_untrusted(self, src: Source, data: bytes) -> None:
+        """Hand a handshake message to the engine; a bad one is counted."""
+        try:
+            self._engine.handle_handshake_untrusted(data, src, self._now(), self._wall())
+        except BadPacket as error:
+            self.dropped[str(error)] += 1
