@@ -1,0 +1,1 @@
+"""One established connection to a relay."""

@@ -1,0 +1,1 @@
+"""Getting a byte stream to a relay."""

@@ -1,0 +1,232 @@
+"""TCP and TLS to one relay of a region.
+
+Source: tailscale derp/derphttp/derphttp_client.go (dialRegion, dialNode, tlsClient).
+"""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from contextlib import closing
+from datetime import datetime
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
+
+from tailnet.agent.crypto.certificate import check_name_untrusted, check_pin_untrusted
+from tailnet.agent.errors import BadPacket, RemoteProtocolError
+from tailnet.agent.tailcfg.derpmap import DEFAULT_DERP_PORT, DERPNode, DERPRegion
+
+NODE_TIMEOUT = 1.5  # s per node for TCP, names included; derphttp_client.go dialNodeTimeout
+PLAIN_HTTP_PORT = 3340  # what a relay without certificate listens on in a lab
+PIN = "sha256-raw:"
+MAX_ADDRESSES = 4  # raced per node
+
+
+class Dialer:
+    """How this machine reaches relays."""
+
+    def __init__(
+        self,
+        *,
+        mark: Callable[[socket.socket], None],
+        wall: Callable[[], datetime],
+        ca_file: str | None,
+        plain_http: bool,
+    ) -> None:
+        """What all connections have in common.
+
+        Args:
+            mark: makes a socket bypass the tunnel; called before it connects.
+            wall: UTC time, for certificates.
+            ca_file: PEM file of roots that count besides the system's.
+            plain_http: speak HTTP without TLS, for labs.
+        """
+        self._mark = mark
+        self._wall = wall
+        self._ca_file = ca_file
+        self._contexts: dict[tuple[bool, bool], ssl.SSLContext] = {}
+        self.plain_http = plain_http
+
+    def port(self, node: DERPNode) -> int:
+        """TCP port of a node."""
+        return node.derp_port or (PLAIN_HTTP_PORT if self.plain_http else DEFAULT_DERP_PORT)
+
+    def host(self, node: DERPNode) -> str:
+        """Value of its Host header."""
+        name = f"[{node.host_name}]" if ":" in node.host_name else node.host_name
+        default = 80 if self.plain_http else DEFAULT_DERP_PORT
+        port = self.port(node)
+        return name if port == default else f"{name}:{port}"
+
+    async def connect(self, region: DERPRegion) -> tuple[DERPNode, socket.socket]:
+        """TCP to the first node that answers, in the order of the map.
+
+        Raises:
+            OSError: none does.
+        """
+        failure: OSError | None = None
+        for node in region.nodes or ():
+            if node.stun_only:
+                continue
+            try:
+                async with asyncio.timeout(NODE_TIMEOUT):
+                    return node, await self._connect_node(node)
+            except OSError as error:
+                failure = error
+        raise failure or OSError("the region has no relay")
+
+    async def _connect_node(self, node: DERPNode) -> socket.socket:
+        port = self.port(node)
+        addresses = [
+            *_literal(node.ipv6, IPv6Address, socket.AF_INET6, port),
+            *_literal(node.ipv4, IPv4Address, socket.AF_INET, port),
+        ]
+        families = [
+            family
+            for family, given in ((socket.AF_INET6, node.ipv6), (socket.AF_INET, node.ipv4))
+            if not given
+        ]
+        if families and not (addresses and _is_ip(node.host_name)):
+            family = families[0] if len(families) == 1 else socket.AF_UNSPEC
+            addresses += await _resolve(node.host_name, port, family, optional=bool(addresses))
+        if not addresses:
+            msg = "the relay has no address"
+            raise OSError(msg)
+        return await _race(addresses[:MAX_ADDRESSES], self._mark)
+
+    async def secure(
+        self,
+        sock: socket.socket,
+        node: DERPNode,
+        protocol: asyncio.BufferedProtocol,
+    ) -> asyncio.Transport:
+        """Attach ``protocol`` to a connected socket, over TLS unless we speak plain HTTP.
+
+        The certificate is checked when this returns, but after ``protocol.connection_made``.
+
+        Args:
+            sock: is owned from here on.
+            node: its names and pin say what certificate is right.
+            protocol: receives the stream.
+
+        Raises:
+            OSError: TLS failed.
+            RemoteProtocolError: it is the wrong certificate.
+        """
+        loop = asyncio.get_running_loop()
+        if self.plain_http:
+            plain, _ = await loop.create_connection(lambda: protocol, sock=sock)
+            return plain
+        pinned = node.cert_name.startswith(PIN)
+        chain = not (pinned or node.insecure_for_tests)
+        own_name = chain and bool(node.cert_name)
+        tls = self._context(chain=chain, name=chain and not own_name)
+        transport, _ = await loop.create_connection(
+            lambda: protocol, sock=sock, ssl=tls, server_hostname=node.host_name
+        )
+        try:
+            der = transport.get_extra_info("ssl_object").getpeercert(binary_form=True) or b""
+            if pinned:
+                # Only the server's own certificate counts: whatever else it sends, such as the
+                # certificate that announces its DERP key, is not looked at.
+                check_pin_untrusted(der, node.cert_name[len(PIN) :], node.host_name, self._wall())
+            elif own_name:
+                check_name_untrusted(der, node.cert_name)
+        except BadPacket as error:
+            transport.abort()
+            raise RemoteProtocolError(str(error)) from None
+        return transport
+
+    def _context(self, *, chain: bool, name: bool) -> ssl.SSLContext:
+        """TLS 1.2 or later, checking what is asked; made once, since roots take time to read."""
+        context = self._contexts.get((chain, name))
+        if context is None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            context.check_hostname = name
+            context.verify_mode = ssl.CERT_REQUIRED if chain else ssl.CERT_NONE
+            if chain:
+                context.load_default_certs()
+                if self._ca_file is not None:
+                    context.load_verify_locations(self._ca_file)
+            self._contexts[chain, name] = context
+        return context
+
+
+Address = tuple[socket.AddressFamily, tuple[str, int]]
+
+
+def _literal(
+    text: str,
+    kind: type[IPv4Address] | type[IPv6Address],
+    family: socket.AddressFamily,
+    port: int,
+) -> list[Address]:
+    try:
+        return [(family, (str(kind(text)), port))]
+    except AddressValueError:
+        return []  # empty is for the resolver; anything else switches the family off
+
+
+def _is_ip(text: str) -> bool:
+    return bool(
+        _literal(text, IPv4Address, socket.AF_INET, 0)
+        or _literal(text, IPv6Address, socket.AF_INET6, 0)
+    )
+
+
+async def _resolve(
+    name: str, port: int, family: socket.AddressFamily, *, optional: bool
+) -> list[Address]:
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(name, port, family=family, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError) as error:
+        if optional:
+            return []
+        msg = f"cannot resolve the relay's name: {error}"
+        raise OSError(msg) from None
+    return [(kind, (str(address[0]), port)) for kind, _, _, _, address in found]
+
+
+async def _race(addresses: list[Address], mark: Callable[[socket.socket], None]) -> socket.socket:
+    """The first socket that connects; the others are closed.
+
+    Raises:
+        OSError: none does.
+    """
+    won: asyncio.Future[socket.socket] = asyncio.get_running_loop().create_future()
+    errors: list[OSError] = []
+
+    async def attempt(address: Address) -> None:
+        try:
+            sock = await _connect(address, mark)
+        except OSError as error:
+            errors.append(error)
+            return
+        if won.done():
+            sock.close()
+            return
+        won.set_result(sock)
+        for task in tasks:
+            if task is not asyncio.current_task():
+                task.cancel()
+
+    tasks: list[asyncio.Task[None]] = []
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks += [group.create_task(attempt(address)) for address in addresses]
+    except asyncio.CancelledError:
+        if won.done():
+            won.result().close()
+        raise
+    if not won.done():
+        raise errors[0]
+    return won.result()
+
+
+async def _connect(address: Address, mark: Callable[[socket.socket], None]) -> socket.socket:
+    family, target = address
+    with closing(socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)) as sock:
+        mark(sock)
+        await asyncio.get_running_loop().sock_connect(sock, target)
+        return socket.socket(fileno=sock.detach())
