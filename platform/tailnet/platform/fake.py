@@ -83,11 +83,12 @@ class FakeRouter:
 
 
 class FakeBypass:
-    """Remembers which sockets were marked, by descriptor."""
+    """Remembers which IP sockets were marked, by descriptor."""
 
     def __init__(self) -> None:
         self.marked: list[int] = []
 
     def mark(self, sock: socket.socket) -> None:
         """Before bind or connect."""
-        self.marked.append(sock.fileno())
+        if sock.family in {socket.AF_INET, socket.AF_INET6}:
+            self.marked.append(sock.fileno())

@@ -192,6 +192,20 @@ def is_our_rule(rule: Rule) -> bool:
     return rule.protocol == RULE_PROTOCOL or (rule.priority, rule.table) in places
 
 
+def also_hits(request: Rule, other: Rule) -> bool:
+    """Whether a request to delete one rule could hit ``other`` instead.
+
+    What a request leaves open, the kernel takes for "any": an interface, an address, and zero as a
+    mark or protocol.  Source: Linux net/core/fib_rules.c rule_find.
+    """
+    return (
+        (request.family, request.priority, request.table)
+        == (other.family, other.priority, other.table)
+        and (not request.mask or (request.mark, request.mask) == (other.mark, other.mask))
+        and request.protocol in {0, other.protocol}
+    )
+
+
 def is_our_route(route: Route, oif: int | None) -> bool:
     """Whether this program made it.  ``oif``: the tunnel device, None where it is gone."""
     if route.protocol != ROUTE_PROTOCOL:
@@ -209,14 +223,18 @@ def is_tailnet_address(addr: Interface) -> bool:
 def ours(state: State, oif: int | None, added: Iterable[Interface] = ()) -> State:
     """The part of what is there that is ours.
 
+    A rule that cannot be deleted without risk to somebody else's is left out.
+
     Args:
         state: all rules, the routes of the tables in question, the addresses of the tunnel device.
         oif: index of the tunnel device; None where it is gone.
         added: addresses known to be ours although they are outside the ranges of a tailnet.
     """
     known = frozenset(added)
+    rules = frozenset(filter(is_our_rule, state.rules))
+    foreign = [r for r in state.rules - rules if r.priority in RULE_WINDOW]
     return State(
-        frozenset(filter(is_our_rule, state.rules)),
+        frozenset(r for r in rules if not any(also_hits(r, f) for f in foreign)),
         frozenset(r for r in state.routes if is_our_route(r, oif)),
         frozenset(a for a in state.addrs if a in known or is_tailnet_address(a)),
     )

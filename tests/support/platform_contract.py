@@ -1,0 +1,140 @@
+"""What every implementation of a platform port keeps, real or fake."""
+
+import os
+import socket
+from abc import ABC, abstractmethod
+from ipaddress import ip_interface, ip_network
+
+import pytest
+
+from tailnet.platform.interface import Bypass, PlatformError, Router, RouterConfig, TunDevice
+
+EMPTY = RouterConfig()
+NODE = RouterConfig(
+    local_addrs=frozenset({ip_interface("100.64.0.1/32"), ip_interface("fd7a:115c:a1e0::1/128")}),
+    routes=frozenset({ip_network("100.64.0.2/32"), ip_network("fd7a:115c:a1e0::/48")}),
+)
+RENUMBERED = RouterConfig(
+    local_addrs=frozenset({ip_interface("100.64.0.9/32"), ip_interface("fd7a:115c:a1e0::9/128")}),
+    routes=NODE.routes,
+)
+IPV6_ONLY = RouterConfig(
+    local_addrs=frozenset({ip_interface("fd7a:115c:a1e0::1/128")}), routes=NODE.routes
+)
+EXIT_NODE = RouterConfig(
+    local_addrs=NODE.local_addrs,
+    routes=NODE.routes | {ip_network("0.0.0.0/0"), ip_network("::/0"), ip_network("10.1.0.0/16")},
+)
+EXIT_NODE_WITH_LAN = RouterConfig(
+    local_addrs=NODE.local_addrs,
+    routes=NODE.routes | {ip_network("0.0.0.0/0"), ip_network("::/0")},
+    local_routes=frozenset({ip_network("10.1.0.0/16"), ip_network("2001:db8::/64")}),
+)
+CONFIGS = [NODE, RENUMBERED, EXIT_NODE, EXIT_NODE_WITH_LAN, IPV6_ONLY, EMPTY]
+
+
+class RouterContract(ABC):
+    """Subclasses give the fixture ``router`` and say what is in force."""
+
+    @abstractmethod
+    def in_force(self, router: Router) -> RouterConfig:
+        """What the system does now, found out without the router."""
+
+    @pytest.mark.parametrize("config", CONFIGS)
+    async def test_what_is_applied_is_in_force(self, router: Router, config: RouterConfig) -> None:
+        """Addresses, routes, exceptions."""
+        await router.up()
+        await router.apply(config)
+        assert self.in_force(router) == config
+
+    @pytest.mark.parametrize("after", CONFIGS)
+    @pytest.mark.parametrize("before", CONFIGS)
+    async def test_the_past_leaves_no_trace(
+        self, router: Router, before: RouterConfig, after: RouterConfig
+    ) -> None:
+        """From any configuration to any other."""
+        await router.up()
+        await router.apply(before)
+        await router.apply(after)
+        assert self.in_force(router) == after
+
+    async def test_applying_twice_changes_nothing(self, router: Router) -> None:
+        """The second time finds everything done."""
+        await router.up()
+        await router.apply(EXIT_NODE)
+        await router.apply(EXIT_NODE)
+        assert self.in_force(router) == EXIT_NODE
+
+    async def test_up_starts_from_nothing(self, router: Router) -> None:
+        """Whatever was in force before."""
+        await router.up()
+        await router.apply(EXIT_NODE_WITH_LAN)
+        await router.up()
+        assert self.in_force(router) == EMPTY
+
+    async def test_down_removes_everything(self, router: Router) -> None:
+        """And may be called again, and before ``up``."""
+        await router.down()
+        await router.up()
+        await router.apply(EXIT_NODE_WITH_LAN)
+        await router.down()
+        await router.down()
+        assert self.in_force(router) == EMPTY
+
+
+class TunContract:
+    """Subclasses give the fixture ``tun``."""
+
+    def test_says_what_it_is(self, tun: TunDevice) -> None:
+        """Name, MTU, offloads."""
+        assert tun.name
+        assert tun.mtu == 1280
+        assert tun.vnet_hdr or not tun.uso
+
+    def test_descriptor_is_not_blocking_and_outlives_the_object(self, tun: TunDevice) -> None:
+        """It belongs to whoever took it."""
+        fd = tun.detach()
+        try:
+            tun.close()
+            assert not os.get_blocking(fd)
+            assert not os.get_inheritable(fd)
+        finally:
+            os.close(fd)
+
+    def test_descriptor_is_given_once(self, tun: TunDevice) -> None:
+        """The second time fails."""
+        os.close(tun.detach())
+        with pytest.raises(PlatformError, match="closed"):
+            tun.detach()
+
+    def test_closing_twice_does_nothing(self, tun: TunDevice) -> None:
+        """Idempotent."""
+        tun.close()
+        tun.close()
+        with pytest.raises(PlatformError, match="closed"):
+            tun.detach()
+
+
+class BypassContract(ABC):
+    """Subclasses give the fixture ``bypass`` and say whether a socket is kept out."""
+
+    @abstractmethod
+    def is_kept_out(self, bypass: Bypass, sock: socket.socket) -> bool:
+        """Whether packets of this socket stay out of the tunnel."""
+
+    @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+    @pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM])
+    def test_marked_socket_is_kept_out(
+        self, bypass: Bypass, family: socket.AddressFamily, kind: socket.SocketKind
+    ) -> None:
+        """Of any family and kind."""
+        with socket.socket(family, kind) as sock:
+            assert not self.is_kept_out(bypass, sock)
+            bypass.mark(sock)
+            assert self.is_kept_out(bypass, sock)
+
+    def test_other_sockets_are_left_alone(self, bypass: Bypass) -> None:
+        """A unix socket has no packets."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            bypass.mark(sock)
+            assert not self.is_kept_out(bypass, sock)
