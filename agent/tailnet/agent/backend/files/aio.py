@@ -1,0 +1,102 @@
+"""The state file on disk: written as a whole or not at all, never readable by others."""
+
+import contextlib
+import errno
+import os
+from pathlib import Path
+
+from tailnet.agent.backend.store import (
+    MAX_STATE,
+    RandomBytes,
+    Stored,
+    decode_untrusted,
+    encode,
+    fresh,
+)
+from tailnet.agent.errors import BadPacket, UserError
+
+FILE_MODE = 0o600
+DIR_MODE = 0o700
+
+
+class StateFile:
+    """Loads and saves :class:`Stored`; one process at a time (the LocalAPI socket sees to that)."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return self._path
+
+    def load(self, random_bytes: RandomBytes) -> Stored:
+        """Read the file; without one, a fresh state that is not saved yet.
+
+        Raises:
+            UserError: it cannot be read, or is damaged; it is left as it is.
+        """
+        try:
+            with self._path.open("rb") as file:
+                data = file.read(MAX_STATE + 1)
+        except FileNotFoundError:
+            return fresh(random_bytes)
+        except OSError as error:
+            msg = f"cannot read the state file {self._path}: {_reason(error)}"
+            raise UserError(msg) from None
+        try:
+            return decode_untrusted(data, random_bytes)
+        except BadPacket as error:
+            msg = (
+                f"the state file {self._path} is damaged ({error}); it was left untouched: "
+                "restore it from a backup, or move it away and log in again"
+            )
+            raise UserError(msg) from None
+
+    def save(self, stored: Stored) -> None:
+        """Replace the file; when this returns it is on disk.
+
+        Blocks for as long as the disk takes.
+
+        Raises:
+            UserError: it cannot be written; the old file is intact.
+        """
+        data = encode(stored)
+        temporary = self._path.with_name(f".{self._path.name}.tmp")
+        try:
+            self._path.parent.mkdir(mode=DIR_MODE, parents=True, exist_ok=True)
+            try:
+                _write(temporary, data)
+                temporary.replace(self._path)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    temporary.unlink()
+                raise
+            _sync_directory(self._path.parent)
+        except OSError as error:
+            msg = f"cannot write the state file {self._path}: {_reason(error)}"
+            raise UserError(msg) from None
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file of our own making: an old one, or a link planted there, is removed first."""
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+    with os.fdopen(fd, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(fd)
+
+
+def _sync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _reason(error: OSError) -> str:
+    text = os.strerror(error.errno) if error.errno else str(error)
+    return f"{text}; free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else text

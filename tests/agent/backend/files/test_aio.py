@@ -1,0 +1,140 @@
+"""The state file on a real disk, with the ways a disk can fail."""
+
+import os
+import resource
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tailnet.agent.backend.files.aio import StateFile
+from tailnet.agent.backend.prefs import Prefs
+from tailnet.agent.errors import UserError
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A state file in a directory that does not exist yet."""
+    return tmp_path / "lib" / "tailnetd.state"
+
+
+def test_without_a_file_the_state_is_fresh_and_unsaved(path: Path) -> None:
+    """Nothing is written by looking."""
+    assert StateFile(path).load(os.urandom).node_key is None
+    assert not path.exists()
+
+
+def test_what_was_saved_is_loaded(path: Path) -> None:
+    """And nobody else can read it."""
+    file = StateFile(path)
+    stored = replace(file.load(os.urandom), prefs=Prefs(hostname="box"))
+    file.save(stored)
+    file.save(stored)
+    assert replace(file.load(os.urandom), other={}) == stored
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize("data", [b"", b"garbage", b'{"_machinekey": "cHJpdmtleTo="}'])
+def test_a_damaged_file_is_left_alone_and_named(path: Path, data: bytes) -> None:
+    """The user is told which file, that it is untouched, and what to do."""
+    path.parent.mkdir()
+    path.write_bytes(data)
+    with pytest.raises(UserError) as caught:
+        StateFile(path).load(os.urandom)
+    message = str(caught.value)
+    assert str(path) in message
+    assert "left untouched" in message
+    assert "log in again" in message
+    assert path.read_bytes() == data
+
+
+def test_unreadable_is_not_missing(path: Path) -> None:
+    """A directory in its place must not look like a new installation."""
+    path.mkdir(parents=True)
+    with pytest.raises(UserError, match="cannot read the state file"):
+        StateFile(path).load(os.urandom)
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """Writes beyond ``size`` bytes fail, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_failed_write_keeps_the_old_state(path: Path) -> None:
+    """The new file never replaces the old one half-written, and no litter stays."""
+    file = StateFile(path)
+    stored = file.load(os.urandom)
+    file.save(stored)
+    before = path.read_bytes()
+    with file_size_limit(100), pytest.raises(UserError, match="cannot write the state file"):
+        file.save(replace(stored, prefs=Prefs(hostname="box")))
+    assert path.read_bytes() == before
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_a_planted_link_is_not_followed(path: Path, tmp_path: Path) -> None:
+    """The temporary file is always of our own making."""
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    path.parent.mkdir()
+    (path.parent / f".{path.name}.tmp").symlink_to(victim)
+    file = StateFile(path)
+    file.save(file.load(os.urandom))
+    assert victim.read_text() == "mine"
+    assert not path.is_symlink()
+
+
+MOUNTED = """
+import os, subprocess, sys
+from pathlib import Path
+from tailnet.agent.backend.files.aio import StateFile
+from tailnet.agent.errors import UserError
+where = Path(sys.argv[1])
+def mount(*options): subprocess.run(["mount", *options, str(where)], check=True)
+mount("-t", "tmpfs", "-o", "size=8k", "tmpfs")
+file = StateFile(where / "s" / "state")
+stored = file.load(os.urandom)
+file.save(stored)
+before = file.path.read_bytes()
+for action in ("full", "read-only"):
+    if action == "full":
+        try:
+            (where / "ballast").write_bytes(bytes(1 << 16))
+        except OSError:
+            pass
+    else:
+        (where / "ballast").unlink()
+        mount("-o", "remount,ro")
+    try:
+        file.save(stored)
+    except UserError as error:
+        print(str(error).partition("state: ")[2])
+    assert file.path.read_bytes() == before
+"""
+
+
+@pytest.mark.netns
+@pytest.mark.slow
+def test_full_and_read_only_file_systems_are_named(tmp_path: Path) -> None:
+    """On a real file system of 8 KiB, in a mount namespace of its own."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting needs root")
+    command = ["unshare", "-m", sys.executable, "-c", MOUNTED, str(tmp_path)]
+    out = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert out.stdout.splitlines() == [
+        "No space left on device; free some space",
+        "Read-only file system",
+    ], out.stderr
