@@ -1,0 +1,301 @@
+"""From wishes and network map to configuration: a pure function, and a value to look at.
+
+A map of ten thousand peers changes one peer at a time, so :class:`PlanCache` keeps what was made of
+each ``Node`` object; the control room replaces the object when, and only when, the node changed.
+
+Source: tailscale ipn/ipnlocal/local.go, authReconfig, peerRoutes, routerConfigLocked;
+wgengine/wgcfg/nmcfg/nmcfg.go, WGCfg.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_interface
+
+from tailnet.agent.addr import CGNAT, ULA, IPAddress, IPNetwork
+from tailnet.agent.backend.peers import PeerIds
+from tailnet.agent.backend.prefs import Prefs, parse_routes
+from tailnet.agent.control.netmap import NetworkMap
+from tailnet.agent.datapath.interface import PeerEntry
+from tailnet.agent.filter.rules import Filter, Range, compile_filter
+from tailnet.agent.keys import NodePublic, PeerId
+from tailnet.agent.magicsock.peers import PeerInfo
+from tailnet.agent.tailcfg.derpmap import DERPMap
+from tailnet.agent.tailcfg.filter import FilterRule
+from tailnet.agent.tailcfg.node import Node, NodeID
+from tailnet.platform.interface import RouterConfig
+
+MAX_PEER_ROUTES = 10_000  # own IPv4 addresses of peers; beyond, one route for all of CGNAT
+
+ROUTES_NOT_ACCEPTED = "Some peers are advertising routes but --accept-routes is false"
+
+
+@dataclass(frozen=True, slots=True)
+class PeerPlan:
+    """One peer, in the terms of each room.
+
+    Attributes:
+        node: as control described it.
+        key: its WireGuard key.
+        entry: destinations routed to it, for the datapath.
+        info: how to reach it, for magicsock.
+    """
+
+    node: Node
+    key: NodePublic
+    entry: PeerEntry
+    info: PeerInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that follows from prefs and network map.
+
+    Attributes:
+        peers: those that can be talked to; expired and unreachable ones are left out.
+        local: destinations that inbound packets may have.
+        filter: rules for inbound packets.
+        router: addresses and routes of the tunnel.
+        derp_map: relays.
+        health: problems to show, one line each.
+    """
+
+    peers: Mapping[PeerId, PeerPlan]
+    local: tuple[IPNetwork, ...]
+    filter: Filter
+    router: RouterConfig
+    derp_map: DERPMap
+    health: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What was made of one node: peer plan and what it adds to the routes."""
+
+    node: Node
+    peer: PeerId | None
+    plan: PeerPlan | None
+    own: tuple[IPNetwork, ...] = ()
+    others: tuple[IPNetwork, ...] = ()
+    offers_routes: bool = False
+
+
+@dataclass(slots=True)
+class PlanCache:
+    """Memory of one sequence of plans; belongs to one backend.
+
+    Dropped as a whole when ``route_all`` changes.
+    """
+
+    route_all: bool = False
+    made: dict[NodeID, _Made] = field(default_factory=dict)
+    own: Counter[IPNetwork] = field(default_factory=Counter)
+    others: Counter[IPNetwork] = field(default_factory=Counter)
+    offering: int = 0
+    router: RouterConfig | None = None
+    rules: tuple[FilterRule, ...] | None = None
+    jailed: set[NodeID] = field(default_factory=set)
+    barred: list[IPNetwork] = field(default_factory=list)
+    filter: Filter | None = None
+
+    def reset(self, *, route_all: bool) -> None:
+        """Forget what depends on prefs."""
+        self.route_all = route_all
+        self.made.clear()
+        self.own.clear()
+        self.others.clear()
+        self.jailed.clear()
+        self.offering = 0
+        self.router = None
+
+    def note(self, made: _Made, sign: int) -> None:
+        """Add (+1) or take away (−1) a node's share of the routes."""
+        self.offering += sign * made.offers_routes
+        if made.node.is_jailed:
+            (self.jailed.add if sign > 0 else self.jailed.discard)(made.node.id)
+        for counter, routes in ((self.own, made.own), (self.others, made.others)):
+            for route in routes:
+                counter[route] += sign
+                if not counter[route]:
+                    del counter[route]
+
+
+def make_plan(
+    prefs: Prefs, netmap: NetworkMap, ids: PeerIds, cache: PlanCache | None = None
+) -> Plan:
+    """Compute the plan.
+
+    Args:
+        prefs: validated.
+        netmap: the current view.
+        ids: gives new peers their handles, and forgets peers that are long gone.
+        cache: what earlier calls with the same ``ids`` made; makes this one cheap.
+    """
+    cache = cache if cache is not None else PlanCache()
+    if cache.route_all != prefs.route_all:
+        cache.reset(route_all=prefs.route_all)
+    peers, routes_changed = _peers(prefs, netmap, ids, cache)
+    routable = parse_routes(prefs.advertise_routes or ())
+    return Plan(
+        peers=peers,
+        local=tuple(dict.fromkeys((*netmap.self_node.address_prefixes(), *routable))),
+        filter=_filter(prefs, netmap, cache),
+        router=_router(netmap.self_node, cache, changed=routes_changed),
+        derp_map=netmap.derp_map,
+        health=_health(prefs, netmap, cache),
+    )
+
+
+def _peers(
+    prefs: Prefs, netmap: NetworkMap, ids: PeerIds, cache: PlanCache
+) -> tuple[dict[PeerId, PeerPlan], bool]:
+    peers: dict[PeerId, PeerPlan] = {}
+    made, self_key = cache.made, netmap.self_node.key
+    before = len(made)
+    changed = False
+    for node_id, node in netmap.peers.items():
+        known = made.get(node_id)
+        if known is None or known.node is not node:
+            new = _make(node, ids, self_key, accept_routes=prefs.route_all)
+            changed |= known is None or (known.own, known.others) != (new.own, new.others)
+            if known is not None:
+                cache.note(known, -1)
+            cache.note(new, +1)
+            made[node_id] = known = new
+        if known.plan is not None and known.peer is not None:
+            peers[known.peer] = known.plan
+    if len(made) > len(netmap.peers):
+        for node_id in [n for n in made if n not in netmap.peers]:
+            cache.note(made.pop(node_id), -1)
+        changed = True
+    if len(ids) > 2 * len(peers) + 1024:
+        ids.retain({plan.key for plan in peers.values()})
+    return peers, changed or before == 0
+
+
+def _make(node: Node, ids: PeerIds, self_key: NodePublic, *, accept_routes: bool) -> _Made:
+    own = node.address_prefixes()
+    same = node.allowed_ips is None or node.allowed_ips == node.addresses
+    allowed = own if same else node.allowed_prefixes()
+    mine = tuple(p for p in allowed if p in own)
+    subnets = tuple(p for p in allowed if p not in own and p.prefixlen)
+    unreachable = node.disco_key.is_zero and not node.home_region and not node.is_wire_guard_only
+    if node.expired or unreachable or node.key.is_zero or node.key == self_key:
+        return _Made(node, None, None)
+    accepted = subnets if accept_routes else ()
+    plan = PeerPlan(
+        node=node,
+        key=node.key,
+        entry=PeerEntry(allowed=tuple(dict.fromkeys((*mine, *accepted)))),
+        info=PeerInfo(
+            node_key=node.key,
+            disco_key=node.disco_key,
+            endpoints=node.endpoint_addrs(),
+            home_region=node.home_region,
+            wireguard_only=node.is_wire_guard_only,
+        ),
+    )
+    v4 = tuple(p for p in mine if p.version == 4)
+    v6 = {ULA if p.version == 6 and p.network_address in ULA else p for p in mine}
+    return _Made(
+        node,
+        ids.of(node.key),
+        plan,
+        own=v4,
+        others=(*(v6.difference(v4)), *accepted),
+        offers_routes=bool(subnets),
+    )
+
+
+def _router(self_node: Node, cache: PlanCache, *, changed: bool) -> RouterConfig:
+    local = frozenset(ip_interface(p) for p in self_node.address_prefixes() if _is_single(p))
+    last = cache.router
+    if last is None or changed or last.local_addrs != local:
+        own = frozenset(cache.own)
+        if len(own) > MAX_PEER_ROUTES:
+            own = frozenset(p for p in own if not p.subnet_of(CGNAT)) | {CGNAT}  # type: ignore[arg-type]
+        cache.router = last = RouterConfig(
+            local_addrs=local, routes=own | frozenset(cache.others), local_routes=frozenset()
+        )
+    return last
+
+
+def _is_single(prefix: IPNetwork) -> bool:
+    return prefix.prefixlen == prefix.max_prefixlen
+
+
+def _filter(prefs: Prefs, netmap: NetworkMap, cache: PlanCache) -> Filter:
+    if prefs.shields_up:
+        return Filter.shields_up()
+    rules = netmap.packet_filter
+    by_capability = any(
+        source.startswith("cap:") for rule in rules or () for source in rule.src_ips or ()
+    )
+    plans = (cache.made[node_id].plan for node_id in sorted(cache.jailed))
+    barred = [net for plan in plans if plan is not None for net in plan.entry.allowed]
+    same = rules is cache.rules and barred == cache.barred and not by_capability
+    if cache.filter is None or not same:
+
+        def with_capability(name: str) -> list[IPAddress]:
+            return [
+                ip
+                for node in netmap.peers.values()
+                if name in (node.cap_map or {})
+                for ip in node.ips()
+            ]
+
+        compiled = compile_filter(rules, with_capability)
+        cache.filter = _without_sources(compiled, barred)
+        cache.rules, cache.barred = rules, barred
+    return cache.filter
+
+
+def _without_sources(packet_filter: Filter, barred: list[IPNetwork]) -> Filter:
+    """No rule lets ``barred`` in any more: jailed peers answer, and open nothing."""
+    if not barred:
+        return packet_filter
+    holes = {
+        version: sorted(
+            (int(net.network_address), int(net.broadcast_address))
+            for net in barred
+            if net.version == version
+        )
+        for version in (4, 6)
+    }
+    return Filter(
+        *(
+            tuple(
+                match._replace(sources=sources)
+                for match in matches
+                if (sources := _subtract(match.sources, holes[version]))
+            )
+            for version, matches in ((4, packet_filter.v4), (6, packet_filter.v6))
+        )
+    )
+
+
+def _subtract(ranges: tuple[Range, ...], holes: list[Range]) -> tuple[Range, ...]:
+    """What is left of disjoint ascending ranges; ``holes`` are sorted."""
+    out: list[Range] = []
+    for first, last in ranges:
+        at = first
+        for low, high in holes:
+            if low > last:
+                break
+            if low > at:
+                out.append((at, low - 1))
+            at = max(at, high + 1)
+        if at <= last:
+            out.append((at, last))
+    return tuple(out)
+
+
+def _health(prefs: Prefs, netmap: NetworkMap, cache: PlanCache) -> tuple[str, ...]:
+    lines = list(netmap.health)
+    lines += [
+        f"{message.title}: {message.text}" if message.title else message.text
+        for message in netmap.display_messages.values()
+    ]
+    if cache.offering and not prefs.route_all:
+        lines.append(ROUTES_NOT_ACCEPTED)
+    return tuple(line for line in lines if line)
