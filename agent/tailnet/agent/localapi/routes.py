@@ -1,0 +1,312 @@
+"""Which request reaches what, and who may ask: the LocalAPI without its socket.
+
+Source: tailscale ipn/localapi/localapi.go.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from ipaddress import ip_address
+from typing import Protocol
+
+import msgspec
+
+from tailnet.agent.addr import IPAddress
+from tailnet.agent.backend.prefs import FIELDS, NOT_SETTABLE, Prefs, from_json, to_json, validate
+from tailnet.agent.errors import UserError
+from tailnet.agent.localapi.bus import Subscription
+from tailnet.agent.localapi.schema import (
+    BASE,
+    HOST,
+    IN_PROCESS_NO_DISCONNECT,
+    NO_NETMAP,
+    PEER_CHANGES,
+    PEER_PATCHES,
+    RATE_LIMIT,
+    PingResult,
+    Problem,
+    Status,
+    encode,
+)
+
+log = logging.getLogger("tailnet.localapi")
+
+PING_KINDS = ("disco", "TSMP", "ICMP", "peerapi")
+MAX_PING_SIZE = 65_535  # bytes
+MAX_MASK = (1 << 31) - 1
+
+JSON = "application/json"
+TEXT = "text/plain; charset=utf-8"
+
+
+class Backend(Protocol):
+    """What the LocalAPI needs of the node."""
+
+    def status(self, peers: bool) -> Status:
+        """A snapshot; ``peers`` false leaves ``Peer`` and ``User`` out."""
+
+    def prefs(self) -> Prefs:
+        """The current prefs."""
+
+    async def edit_prefs(self, masked: Mapping[str, object]) -> Prefs:
+        """Apply, validate and store a ``MaskedPrefs`` object; returns the new prefs.
+
+        Raises:
+            UserError: refused; nothing changed.
+        """
+
+    async def start(self, update_prefs: Mapping[str, object] | None, auth_key: str) -> None:
+        """Store the given prefs, and log in with ``auth_key`` if not empty.
+
+        ``update_prefs`` has settable fields only, unmasked; those that are absent stay.
+
+        Raises:
+            UserError: refused; nothing changed.
+        """
+
+    async def login_interactive(self) -> None:
+        """Ask control for a login URL; it arrives on the bus."""
+
+    async def logout(self) -> None:
+        """Expire the node key and forget the login."""
+
+    async def ping(self, ip: IPAddress, kind: str, size: int) -> PingResult:
+        """One ping; waits for the answer as long as makes sense, then says so in ``err``.
+
+        Raises:
+            UserError: a ``kind`` that does not exist yet.
+        """
+
+    def watch(self, mask: int, session_id: str) -> Subscription:
+        """Begin a watch; the first message has what the mask's Initial bits ask for.
+
+        ``session_id``: 16 hex digits, random.
+        """
+
+    def operator(self) -> str:
+        """Name of the local user who may write besides root; empty if none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request.  ``path`` begins with a slash; ``query`` has the first value of each key."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One whole answer."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = TEXT
+
+
+class Access(Enum):
+    """What a caller may do, or a route needs; each includes those before."""
+
+    NONE = 0
+    READ = 1
+    WRITE = 2
+
+
+Handler = Callable[[Backend, Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A method of a path.  ``handler`` is ``None`` for the stream, ``watch-ipn-bus``."""
+
+    needs: Access
+    handler: Handler | None
+
+
+def access_of(uid: int | None, daemon_uid: int, operator_uid: int | None) -> Access:
+    """What the process behind a connection may do; unknown credentials may do nothing."""
+    if uid is None:
+        return Access.NONE
+    writers = {0, daemon_uid, operator_uid}
+    return Access.WRITE if uid in writers else Access.READ
+
+
+def refuse_headers(host: str, origin: str | None, referer: str | None) -> Response | None:
+    """Keep web pages out: they cannot help sending a foreign Host, an Origin or a Referer."""
+    if host not in ("", HOST):
+        return text(403, "invalid localapi request: bad Host")
+    if origin is not None or referer is not None:
+        return text(403, "invalid localapi request: browsers may not ask")
+    return None
+
+
+def find(method: str, path: str, access: Access) -> Route | Response:  # noqa: PLR0911 - a decision list
+    """The route of a request, or why there is none."""
+    if path == "/":
+        return text(200, "tailnetd\n") if method == "GET" else text(405, "only GET is allowed")
+    name = path.removeprefix(BASE)
+    if name == path:
+        return text(404, "not found")
+    methods = ROUTES.get(name)
+    if methods is None:
+        family = name.partition("/")[0]
+        if name in LATER or (family in LATER_FAMILIES and "/" in name):
+            return problem(501, f"{name[:64]!r} is not supported yet")
+        return text(404, "not found")
+    route = methods.get(method)
+    if route is None:
+        return text(405, f"only {' and '.join(methods)} allowed")
+    if access.value < route.needs.value:
+        return text(403, f"{name} {route.needs.name.lower()} access denied")
+    return route
+
+
+def text(status: int, message: str) -> Response:
+    """A plain text answer."""
+    return Response(status, message.encode())
+
+
+def problem(status: int, message: str) -> Response:
+    """An answer of ``{"Error": message}``."""
+    return Response(status, encode(Problem(error=message)), JSON)
+
+
+def _prefs_response(prefs: Prefs) -> Response:
+    return Response(200, msgspec.json.encode(to_json(prefs)), JSON)
+
+
+def _object(body: bytes) -> dict[str, object]:
+    """A JSON object.
+
+    Raises:
+        UserError: something else.
+    """
+    try:
+        return msgspec.json.decode(body, type=dict[str, object])
+    except (msgspec.DecodeError, RecursionError, ValueError):
+        msg = "the request's body is not a JSON object"
+        raise UserError(msg) from None
+
+
+def parse_mask(query: Mapping[str, str]) -> int:
+    """The mask of ``watch-ipn-bus``.
+
+    Raises:
+        UserError: not a number, or bits that exclude each other.
+    """
+    value = query.get("mask", "0") or "0"
+    mask = int(value) if value.isascii() and value.isdecimal() and len(value) <= 10 else -1
+    if not 0 <= mask <= MAX_MASK:
+        msg = "bad mask"
+        raise UserError(msg)
+    if mask & IN_PROCESS_NO_DISCONNECT:
+        msg = "this mask is for watchers within the daemon"
+        raise UserError(msg)
+    if mask & RATE_LIMIT and mask & (PEER_CHANGES | NO_NETMAP | PEER_PATCHES | 1 << 14):
+        msg = "a rate limit cannot be combined with peer changes"
+        raise UserError(msg)
+    return mask
+
+
+# --- handlers ------------------------------------------------------------------
+
+
+async def _get_status(backend: Backend, request: Request) -> Response:
+    peers = request.query.get("peers", "").lower() not in ("false", "0", "f")
+    return Response(200, encode(backend.status(peers)), JSON)
+
+
+async def _get_prefs(backend: Backend, _: Request) -> Response:
+    return _prefs_response(backend.prefs())
+
+
+async def _patch_prefs(backend: Backend, request: Request) -> Response:
+    try:
+        return _prefs_response(await backend.edit_prefs(_object(request.body)))
+    except UserError as error:
+        return problem(400, str(error))
+
+
+async def _check_prefs(_: Backend, request: Request) -> Response:
+    try:
+        validate(from_json(_object(request.body)))
+    except UserError as error:
+        return problem(200, str(error))
+    return problem(200, "")
+
+
+async def _start(backend: Backend, request: Request) -> Response:
+    options = _object(request.body)
+    update, auth_key = options.get("UpdatePrefs"), options.get("AuthKey") or ""
+    if not isinstance(update, dict | None) or not isinstance(auth_key, str):
+        return text(400, "UpdatePrefs is an object and AuthKey a string")
+    if update is not None:
+        update = {name: update[name] for name in FIELDS if name in update}
+        update = {name: value for name, value in update.items() if name not in NOT_SETTABLE}
+    await backend.start(update, auth_key)
+    return Response(204)
+
+
+async def _login_interactive(backend: Backend, _: Request) -> Response:
+    await backend.login_interactive()
+    return Response(204)
+
+
+async def _logout(backend: Backend, _: Request) -> Response:
+    await backend.logout()
+    return Response(204)
+
+
+async def _ping(backend: Backend, request: Request) -> Response:
+    kind = request.query.get("type", "")
+    if kind not in PING_KINDS:
+        return text(400, f"'type' is one of {', '.join(PING_KINDS)}")
+    try:
+        ip = ip_address(request.query.get("ip", ""))
+    except ValueError:
+        return text(400, "invalid IP")
+    size_text = request.query.get("size", "") or "0"
+    size = int(size_text) if size_text.isascii() and size_text.isdecimal() else -1
+    if not 0 <= size <= MAX_PING_SIZE:
+        return text(400, "invalid 'size' parameter")
+    if size and kind != "disco":
+        return text(400, "'size' parameter is only supported with disco pings")
+    return Response(200, encode(await backend.ping(ip, kind, size)), JSON)
+
+
+ROUTES: Mapping[str, Mapping[str, Route]] = {
+    "status": {"GET": Route(Access.READ, _get_status)},
+    "prefs": {
+        "GET": Route(Access.READ, _get_prefs),
+        "PATCH": Route(Access.WRITE, _patch_prefs),
+    },
+    "check-prefs": {"POST": Route(Access.WRITE, _check_prefs)},
+    "start": {"POST": Route(Access.WRITE, _start)},
+    "login-interactive": {"POST": Route(Access.WRITE, _login_interactive)},
+    "logout": {"POST": Route(Access.WRITE, _logout)},
+    "watch-ipn-bus": {"GET": Route(Access.READ, None)},
+    "ping": {"POST": Route(Access.READ, _ping)},
+}
+
+LATER = frozenset(
+    """
+    reset-auth set-expiry-sooner shutdown reload-config disconnect-control
+    set-use-exit-node-enabled suggest-exit-node user-profile peer-by-id services whois id-token
+    alpha-set-device-attrs query-feature set-dns cert-domains pins dial derpmap dns-config
+    dns-osconfig dns-query check-ip-forwarding check-udp-gro-forwarding set-udp-gro-forwarding
+    check-so-mark-in-use appc-route-info routecheck bugreport goroutines pprof metrics usermetrics
+    upload-client-metrics component-debug-logging logtap debug-log debug
+    debug-packet-filter-rules debug-packet-filter-matches debug-peer-endpoint-changes
+    debug-derp-region debug-portmap debug-capture debug-dial-types debug-optional-features
+    debug-bus-events debug-bus-graph debug-bus-queues debug-peer-relay-sessions
+    dev-set-state-store debug-rotate-disco-key set-gui-visible set-push-device-token
+    handle-push-message serve-config file-targets
+    """.split()  # noqa: SIM905 - one name a word reads better
+)
+LATER_FAMILIES = frozenset(
+    ("profiles", "prefs", "conn25", "update", "policy", "cert", "file-put", "files", "drive", "tka")
+)
+"""Upstream's endpoints that a later version will have."""

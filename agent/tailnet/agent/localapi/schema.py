@@ -1,0 +1,215 @@
+"""The LocalAPI's JSON: what the daemon says and ``tnet`` reads.
+
+Self-contained, so that the command line starts without the daemon's protocols.  Names are Go's.
+Three kinds of "nothing", as Go writes them: a zero value, ``null`` (``None``), and left out
+(``UNSET``, what Go calls omitempty).
+
+Source: tailscale ipn/backend.go, Notify; ipn/ipnstate/ipnstate.go; tailcfg, UserProfile.
+"""
+
+from datetime import datetime, timezone
+from typing import Any, TypeVar
+
+from msgspec import UNSET, DecodeError, Struct, UnsetType, field, json
+
+from tailnet.agent._version import __version__
+
+VERSION = __version__
+BASE = "/localapi/v0/"
+HOST = "local-tailscaled.sock"  # the only Host a client may send
+ZERO_TIME = datetime(1, 1, 1, tzinfo=timezone.utc)  # noqa: UP017 - Go's zero time: "never"
+
+STATES = (
+    "NoState",
+    "InUseOtherUser",
+    "NeedsLogin",
+    "NeedsMachineAuth",
+    "Stopped",
+    "Starting",
+    "Running",
+)
+
+# Bits of watch-ipn-bus?mask=.
+WATCH_ENGINE_UPDATES = 1
+INITIAL_STATE = 2
+INITIAL_PREFS = 4
+INITIAL_NETMAP = 8
+NO_PRIVATE_KEYS = 16
+INITIAL_HEALTH = 128
+RATE_LIMIT = 256
+PEER_CHANGES = 4096
+NO_NETMAP = 8192
+INITIAL_STATUS = 16384
+PEER_PATCHES = 32768
+IN_PROCESS_NO_DISCONNECT = 65536
+
+FELL_BEHIND = "IPN bus consumer fell behind; closing watch"
+
+T = TypeVar("T")
+
+
+class UserProfile(Struct, frozen=True, kw_only=True, rename="pascal"):
+    """The person behind a node."""
+
+    id: int = field(default=0, name="ID")
+    login_name: str = ""
+    display_name: str = ""
+    profile_pic_url: str = field(default="", name="ProfilePicURL")
+
+
+class TailnetStatus(Struct, frozen=True, kw_only=True, rename="pascal"):
+    """The tailnet this node is in."""
+
+    name: str = ""
+    magic_dns_suffix: str = field(default="", name="MagicDNSSuffix")
+    magic_dns_enabled: bool = field(default=False, name="MagicDNSEnabled")
+
+
+class PeerStatus(Struct, frozen=True, kw_only=True, rename="pascal"):
+    """A node, self or peer.
+
+    ``id`` is the stable id; ``public_key`` is ``nodekey:…``; ``dns_name`` ends with a dot.
+    ``cur_addr`` is empty while relayed; ``relay`` is the home region's code.  ``active``: traffic
+    in the last two minutes.  Bytes are of IP packets, from the start of the daemon.
+    """
+
+    id: str = field(default="", name="ID")
+    node_id: str | UnsetType = field(default=UNSET, name="NodeID")
+    public_key: str = ""
+    host_name: str = ""
+    dns_name: str = field(default="", name="DNSName")
+    os: str = field(default="", name="OS")
+    user_id: int = field(default=0, name="UserID")
+    alt_sharer_user_id: int | UnsetType = field(default=UNSET, name="AltSharerUserID")
+    tailscale_ips: tuple[str, ...] | None = field(default=None, name="TailscaleIPs")
+    allowed_ips: tuple[str, ...] | UnsetType | None = field(default=UNSET, name="AllowedIPs")
+    tags: tuple[str, ...] | UnsetType | None = UNSET
+    primary_routes: tuple[str, ...] | UnsetType | None = UNSET
+    addrs: tuple[str, ...] | None = None
+    cur_addr: str = ""
+    relay: str = ""
+    peer_relay: str = ""
+    rx_bytes: int = 0
+    tx_bytes: int = 0
+    created: datetime = ZERO_TIME
+    last_write: datetime = ZERO_TIME
+    last_seen: datetime = ZERO_TIME
+    last_handshake: datetime = ZERO_TIME
+    online: bool = False
+    exit_node: bool = False
+    exit_node_option: bool = False
+    active: bool = False
+    peer_api_url: tuple[str, ...] | None = field(default=None, name="PeerAPIURL")
+    taildrop_target: int = 0
+    no_file_sharing_reason: str = ""
+    capabilities: tuple[str, ...] | UnsetType | None = UNSET
+    cap_map: dict[str, Any] | UnsetType | None = UNSET
+    ssh_host_keys: tuple[str, ...] | UnsetType | None = field(default=UNSET, name="sshHostKeys")
+    sharee_node: bool | UnsetType = UNSET
+    in_network_map: bool = False
+    in_magic_sock: bool = False
+    in_engine: bool = False
+    expired: bool | UnsetType = UNSET
+    key_expiry: datetime | UnsetType | None = UNSET
+    location: dict[str, Any] | UnsetType | None = UNSET
+
+
+class ExitNodeStatus(Struct, frozen=True, kw_only=True, rename="pascal"):
+    """The exit node in use."""
+
+    id: str = field(default="", name="ID")
+    online: bool = False
+    tailscale_ips: tuple[str, ...] | None = field(default=None, name="TailscaleIPs")
+
+
+class Status(Struct, frozen=True, kw_only=True, rename="pascal"):
+    """``GET status``.  ``peer`` is by ``nodekey:…`` and ``None`` with ``peers=false``."""
+
+    version: str = VERSION
+    tun: bool = field(default=True, name="TUN")
+    backend_state: str = "NoState"
+    have_node_key: bool | UnsetType = UNSET
+    auth_url: str = field(default="", name="AuthURL")
+    tailscale_ips: tuple[str, ...] | None = field(default=None, name="TailscaleIPs")
+    self_: PeerStatus | None = field(default=None, name="Self")
+    exit_node_status: ExitNodeStatus | UnsetType | None = UNSET
+    health: tuple[str, ...] | None = ()
+    magic_dns_suffix: str = field(default="", name="MagicDNSSuffix")
+    current_tailnet: TailnetStatus | None = None
+    cert_domains: tuple[str, ...] | None = None
+    extra_records: tuple[dict[str, Any], ...] | UnsetType | None = UNSET
+    peer: dict[str, PeerStatus] | None = None
+    user: dict[int, UserProfile] | None = None
+    client_version: dict[str, Any] | None = None
+
+
+class PingResult(Struct, frozen=True, kw_only=True, rename="pascal"):
+    """``POST ping``.  Exactly one of ``err``, ``endpoint``, ``derp_region_id`` says how it went."""
+
+    ip: str = field(default="", name="IP")
+    node_ip: str = field(default="", name="NodeIP")
+    node_name: str = ""
+    err: str = ""
+    latency_seconds: float = 0.0
+    endpoint: str = ""
+    peer_relay: str = ""
+    derp_region_id: int = field(default=0, name="DERPRegionID")
+    derp_region_code: str = field(default="", name="DERPRegionCode")
+    peer_api_port: int | UnsetType = field(default=UNSET, name="PeerAPIPort")
+    peer_api_url: str | UnsetType = field(default=UNSET, name="PeerAPIURL")
+    is_local_ip: bool | UnsetType = field(default=UNSET, name="IsLocalIP")
+
+
+class Engine(Struct, frozen=True, kw_only=True):
+    """``Notify.Engine``: bytes so far, peers with a session, connected relays."""
+
+    r_bytes: int = field(default=0, name="RBytes")
+    w_bytes: int = field(default=0, name="WBytes")
+    num_live: int = field(default=0, name="NumLive")
+    live_derps: int = field(default=0, name="LiveDERPs")
+    live_peers: dict[str, Any] = field(default_factory=dict, name="LivePeers")
+
+
+class Notify(Struct, frozen=True, kw_only=True, rename="pascal"):
+    """One line of ``watch-ipn-bus``; a field that is ``None`` or unset did not change."""
+
+    version: str = VERSION
+    session_id: str | UnsetType = field(default=UNSET, name="SessionID")
+    err_message: str | None = None
+    login_finished: dict[str, Any] | None = None
+    state: int | None = None
+    prefs: dict[str, Any] | None = None
+    self_change: dict[str, Any] | UnsetType | None = UNSET
+    initial_status: Status | UnsetType | None = UNSET
+    net_map: dict[str, Any] | None = None
+    peers_changed: tuple[dict[str, Any], ...] | UnsetType | None = UNSET
+    peers_removed: tuple[int, ...] | UnsetType | None = UNSET
+    user_profiles: dict[int, UserProfile] | UnsetType | None = UNSET
+    engine: Engine | None = None
+    browse_to_url: str | None = field(default=None, name="BrowseToURL")
+    drive_shares: tuple[dict[str, Any], ...] | None = None
+    health: dict[str, Any] | UnsetType | None = UNSET
+
+
+class Problem(Struct, frozen=True):
+    """``{"Error": …}``: a refusal in JSON; empty is "fine"."""
+
+    error: str = field(default="", name="Error")
+
+
+def encode(message: Struct) -> bytes:
+    """Compact JSON."""
+    return json.encode(message)
+
+
+def decode(data: bytes, kind: type[T]) -> T:
+    """Parse what the daemon sent; unknown fields are ignored.
+
+    Raises:
+        ValueError: it is not what was expected.
+    """
+    try:
+        return json.decode(data, type=kind)
+    except DecodeError as error:
+        msg = f"the daemon's answer makes no sense: {error}"
+        raise ValueError(msg) from None
