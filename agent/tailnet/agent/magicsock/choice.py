@@ -50,5 +50,9 @@ def _bonus(ip: IPAddress) -> int:
         return bonus + _LOOPBACK
     if ip.is_link_local:
         return bonus + _LINK_LOCAL
-    private = any(ip in n for n in _PRIVATE_V4) if ip.version == 4 else ip in _PRIVATE_V6
-    return bonus + (_PRIVATE if private else 0)
+    return bonus + (_PRIVATE if is_private(ip) else 0)
+
+
+def is_private(ip: IPAddress) -> bool:
+    """RFC 1918 and RFC 4193 only; the standard library's notion is wider."""
+    return any(ip in n for n in _PRIVATE_V4) if ip.version == 4 else ip in _PRIVATE_V6

@@ -29,6 +29,18 @@ from tailnet.agent.magicsock.peers import (
 )
 from tailnet.agent.wireguard.session import Source
 
+__all__ = [
+    "Event",
+    "Hub",
+    "PathChanged",
+    "PathStatus",
+    "PeerInfo",
+    "PingDone",
+    "SetWake",
+    "Transmit",
+    "WantEndpoints",
+]
+
 ENDPOINTS_FRESH = 27.0  # seconds; older own endpoints are not worth a CallMeMaybe
 
 

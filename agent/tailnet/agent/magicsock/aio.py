@@ -1,0 +1,361 @@
+"""Magicsock's shell: sockets' birth, STUN, relays and the hub's clock."""
+
+import asyncio
+import errno
+import logging
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from tailnet.agent.addr import AddrPort
+from tailnet.agent.crypto.x25519 import public_of
+from tailnet.agent.datapath.interface import Datapath, UdpPort, Wake
+from tailnet.agent.derp.aio import DerpFleet
+from tailnet.agent.disco.envelope import looks_like_disco
+from tailnet.agent.errors import BadPacket
+from tailnet.agent.keys import DiscoPrivate, DiscoPublic, NodePrivate, NodePublic, PeerId, RelayAddr
+from tailnet.agent.magicsock.endpoints import Tracker, collect
+from tailnet.agent.magicsock.home import facts, net_info
+from tailnet.agent.magicsock.hub import (
+    Event,
+    Hub,
+    PathChanged,
+    PathStatus,
+    PeerInfo,
+    PingDone,
+    SetWake,
+    WantEndpoints,
+)
+from tailnet.agent.magicsock.netcheck import Report
+from tailnet.agent.magicsock.sockets.aio import Sockets, stun_targets
+from tailnet.agent.magicsock.survey import Measured, Resolve, Survey
+from tailnet.agent.tailcfg.derpmap import DERPMap
+from tailnet.agent.tailcfg.node import NetInfo
+from tailnet.agent.tasks import Tasks
+from tailnet.agent.wireguard.session import Source
+
+log = logging.getLogger("tailnet.magicsock")
+
+REBIND_INTERVAL = 5.0  # seconds at least between rebinds because sending failed
+_DEAD_SOCKET = frozenset({errno.EPIPE, errno.ENOTCONN, errno.EBADF})
+
+
+class PingReply(NamedTuple):
+    """Round trip [s] of a user's ping, and the way it took."""
+
+    latency: float
+    via: Source
+
+
+class Magicsock:
+    """Implements :class:`~tailnet.agent.datapath.underlay.Underlay` over UDP and relays."""
+
+    def __init__(  # noqa: PLR0913 - each is one thing of the outside world
+        self,
+        disco: DiscoPrivate,
+        derp: DerpFleet,
+        *,
+        now: Callable[[], float],
+        random_bytes: Callable[[int], bytes],
+        mark: Callable[[socket.socket], None],
+        on_endpoints: Callable[[tuple[tuple[AddrPort, int], ...]], None],
+        on_netinfo: Callable[[NetInfo], None],
+        always_derp: bool = False,
+        never_direct: bool = False,
+    ) -> None:
+        self._derp = derp
+        self._now = now
+        self._random_bytes = random_bytes
+        self._sockets = Sockets(mark)
+        self._on_endpoints = on_endpoints
+        self._on_netinfo = on_netinfo
+        self._hub = Hub(disco, random_bytes=random_bytes, direct=not (always_derp or never_direct))
+        self._survey = Survey(random_bytes=random_bytes)
+        self._tracker = Tracker()
+        self._tasks = Tasks()
+        self._datapath: Datapath | None = None
+        self._on_wireguard: Callable[[RelayAddr, list[bytes]], None] | None = None
+        self._rebound_at: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._pings: dict[int, asyncio.Future[PingReply]] = {}
+        self._running = False
+        self.endpoints: tuple[tuple[AddrPort, int], ...] = ()
+        self.net_info: NetInfo | None = None
+
+    # --- life
+
+    def skip_interface(self, name: str) -> None:
+        """Never tell addresses of this interface; our own tunnel's."""
+        self._sockets.skip.add(name)
+
+    def bind(self, port: int) -> list[UdpPort]:
+        """Bound sockets for the datapath to own; a taken port is replaced by a free one.
+
+        Raises:
+            OSError: no UDP socket at all.
+        """
+        return self._sockets.bind(port)
+
+    def attach(
+        self, datapath: Datapath, on_wireguard: Callable[[RelayAddr, list[bytes]], None]
+    ) -> None:
+        """``on_wireguard`` takes what relays bring that is not disco."""
+        self._datapath = datapath
+        self._on_wireguard = on_wireguard
+
+    def start(self) -> None:
+        """Begin; needs a running event loop.  What was asked for before is done now."""
+        self._running = True
+        self._pump()
+
+    async def close(self) -> None:
+        """Stop everything; the sockets are the datapath's."""
+        self._running = False
+        if self._timer is not None:
+            self._timer.cancel()
+        for waiting in self._pings.values():
+            waiting.cancel()
+        await self._tasks.close()
+
+    # --- wishes
+
+    @property
+    def disco_key(self) -> DiscoPublic:
+        """To be published with the endpoints."""
+        return self._hub.public
+
+    @property
+    def local_port(self) -> int:
+        """The bound port; 0 before :meth:`bind`."""
+        return self._sockets.ports.v4 or self._sockets.ports.v6
+
+    @property
+    def home(self) -> int:
+        """Our home region, 0 if none."""
+        return self._survey.home
+
+    def set_node_key(self, key: NodePrivate | None) -> None:
+        """Who we are in pings; ``None`` when logged out."""
+        self._hub.set_node_key(NodePublic(bytes(32)) if key is None else public_of(key))
+
+    def set_derp_map(self, derp_map: DERPMap) -> None:
+        """Other relays: measure them."""
+        self._survey.set_map(derp_map, self._now())
+        self._pump()
+
+    def set_peers(self, peers: Mapping[PeerId, PeerInfo]) -> None:
+        """All peers.  Call ``Datapath.set_peers`` first: a path needs its peer there."""
+        self._hub.set_peers(peers, self._now())
+        self._pump()
+
+    def link_changed(self) -> None:
+        """Another network: every path is open again, and our endpoints must be found anew."""
+        now = self._now()
+        self._tracker.clear()
+        self._hub.reset(now)
+        self._survey.measure(now, afresh=True)
+        self._pump()
+
+    def rebind(self) -> None:
+        """New sockets, on the same port if possible, then as :meth:`link_changed`."""
+        if self._datapath is not None and (opened := self._sockets.rebind()):
+            self._datapath.set_udp(opened)
+        self.link_changed()
+
+    async def ping(self, peer: PeerId, wait: float, size: int = 0) -> PingReply | None:
+        """Round trip to a peer by disco; ``None`` if nothing came back within ``wait`` seconds."""
+        reply: asyncio.Future[PingReply] = asyncio.get_running_loop().create_future()
+        ticket = self._hub.ping(peer, self._now(), size)
+        self._pings[ticket] = reply
+        self._pump()
+        try:
+            async with asyncio.timeout(wait):
+                return await reply
+        except TimeoutError:
+            return None
+        finally:
+            self._pings.pop(ticket, None)
+
+    def status(self, peer: PeerId) -> PathStatus | None:
+        """The peer's path for people."""
+        return self._hub.status(peer)
+
+    def drops(self) -> Mapping[str, int]:
+        """Disco datagrams ignored, by reason."""
+        return self._hub.drops
+
+    # --- Underlay
+
+    def send(self, peer: PeerId, datagram: bytes) -> None:
+        """Send a handshake by every way the path has."""
+        path = self._hub.route(peer)
+        if path.udp is not None and (error := self._send_udp(path.udp, datagram)):
+            self._hub.path_failed(peer, path.udp, error, self._now())
+            path = self._hub.route(peer)
+        if path.relay:
+            self.relay_out(peer, [datagram])
+        self.note_data_sent(peer)
+
+    def send_to(self, dst: Source, datagram: bytes) -> None:
+        """Send back to where something came from."""
+        if isinstance(dst, AddrPort):
+            self._send_udp(dst, datagram)
+        else:
+            self._derp.send(dst.region, dst.key, [datagram])
+
+    def relay_out(self, peer: PeerId, datagrams: Sequence[bytes]) -> None:
+        """Send through the peer's relay."""
+        if (relay := self._hub.relay(peer)) is not None:
+            self._derp.send(relay.region, relay.key, datagrams)
+
+    def handle_disco(self, src: AddrPort, data: bytes) -> None:
+        """Disco by UDP."""
+        self._hub.handle_disco_untrusted(data, src, self._now())
+        self._pump()
+
+    def handle_stun(self, src: AddrPort, data: bytes) -> None:
+        """An answer to the running measurement, or nothing."""
+        try:
+            self._survey.handle_response_untrusted(data, self._now())
+        except BadPacket:
+            return
+        self._pump()
+
+    def note_data_sent(self, peer: PeerId) -> None:
+        """The peer's path is wanted."""
+        self._hub.note_data_sent(peer, self._now())
+        self._pump()
+
+    def note_source(self, peer: PeerId, src: AddrPort) -> None:
+        """The peer sends from elsewhere."""
+        self._hub.note_source(peer, src, self._now())
+        self._pump()
+
+    def path_failed(self, peer: PeerId, dst: AddrPort, errno: int) -> None:
+        """The kernel refuses the path; a dead socket is replaced."""
+        now = self._now()
+        self._hub.path_failed(peer, dst, errno, now)
+        if errno in _DEAD_SOCKET and (
+            self._rebound_at is None or now - self._rebound_at >= REBIND_INTERVAL
+        ):
+            self._rebound_at = now
+            self.rebind()
+        self._pump()
+
+    def handle_derp(self, region: int, key: NodePublic, datagrams: list[bytes]) -> None:
+        """Datagrams of one node through one relay: disco is ours, the rest WireGuard's."""
+        src = RelayAddr(region, key)
+        self._hub.note_relay(src)
+        wireguard = []
+        for data in datagrams:
+            if looks_like_disco(data):
+                self._hub.handle_disco_untrusted(data, src, self._now())
+            else:
+                wireguard.append(data)
+        self._pump()
+        if wireguard and self._on_wireguard is not None:
+            self._on_wireguard(src, wireguard)
+
+    # --- measuring
+
+    async def _resolve(self, wanted: Resolve) -> None:
+        targets = await stun_targets(wanted.derp_map, wanted.regions)
+        self._survey.begin(wanted.turn, targets, self._now())
+        self._pump()
+
+    def _measured(self, report: Report) -> None:
+        """Choose the home; tell peers and control what changed.
+
+        Whoever listens may call back into this object, so it is told after the drain.
+        """
+        now = self._now()
+        loop = asyncio.get_running_loop()
+        before = self._survey.home
+        home = self._survey.choose_home(report, now, alive=before in self._derp.live())
+        if home != before:
+            log.info("home relay is region %d", home)
+            self._derp.set_home(home)
+            self._hub.set_home(home)
+        ports = self._sockets.ports
+        found = collect(report, self._sockets.local_addresses(), ports, self._tracker, now)
+        self._hub.set_own_endpoints(tuple(addr for addr, _ in found), now)
+        if set(found) != set(self.endpoints):
+            self.endpoints = found
+            loop.call_soon(self._on_endpoints, found)
+        old, self.net_info = self.net_info, net_info(report, home, has_ipv6=ports.v6 != 0)
+        if old is None or facts(old) != facts(self.net_info):
+            loop.call_soon(self._on_netinfo, self.net_info)
+
+    # --- the drain
+
+    def _pump(self) -> None:
+        """Send and tell everything the cores have, then arm one timer."""
+        if not self._running:
+            return
+        while self._drain_survey() or self._drain_hub():
+            pass
+        self._arm()
+
+    def _drain_survey(self) -> bool:
+        busy = False
+        while (request := self._survey.poll_transmit()) is not None:
+            busy = True
+            if self._send_udp(*request):
+                self._survey.send_failed(request[0], self._now())
+        while (event := self._survey.poll_event()) is not None:
+            busy = True
+            match event:
+                case Resolve():
+                    _ = self._tasks.start("stun servers", self._resolve(event))
+                case Measured(report):
+                    self._measured(report)
+        return busy
+
+    def _drain_hub(self) -> bool:
+        busy = False
+        while (transmit := self._hub.poll_transmit()) is not None:
+            busy = True
+            self.send_to(transmit.dst, transmit.data)
+        while (event := self._hub.poll_event()) is not None:
+            busy = True
+            self._obey(event)
+        return busy
+
+    def _obey(self, event: Event) -> None:
+        match event:
+            case PathChanged(peer, path, _):
+                log.debug("path of peer %d: %s", peer, path)
+                if self._datapath is not None:
+                    self._datapath.set_path(peer, path)
+            case SetWake(peer):
+                if self._datapath is not None:
+                    self._datapath.set_wake(peer, Wake.DATA_SENT)
+            case WantEndpoints():
+                self._survey.measure(self._now())
+            case PingDone(ticket, _, latency, via):
+                reply = self._pings.get(ticket)
+                if reply is not None and not reply.done():
+                    reply.set_result(PingReply(latency, via))
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        wanted = [
+            t for t in (self._hub.next_timeout(), self._survey.next_timeout()) if t is not None
+        ]
+        if self._running and wanted:
+            delay = max(0.0, min(wanted) - self._now())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._on_timer)
+
+    def _on_timer(self) -> None:
+        now = self._now()
+        self._hub.handle_timeout(now, self._last_data_sent)
+        self._survey.handle_timeout(now, needed=self._hub.active_peers > 0)
+        self._pump()
+
+    def _last_data_sent(self, peer: PeerId) -> float:
+        return 0.0 if self._datapath is None else self._datapath.activity(peer).last_data_sent
+
+    def _send_udp(self, dst: AddrPort, datagram: bytes) -> int:
+        return 0 if self._datapath is None else self._datapath.send_udp(dst, [datagram])

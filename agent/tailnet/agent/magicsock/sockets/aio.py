@@ -1,0 +1,187 @@
+"""UDP sockets, interface addresses and host names, for magicsock's shell."""
+
+import asyncio
+import ipaddress
+import logging
+import socket
+from collections.abc import Callable
+
+import psutil
+
+from tailnet.agent.addr import AddrPort, IPAddress
+from tailnet.agent.datapath.interface import UdpPort
+from tailnet.agent.errors import BadPacket
+from tailnet.agent.magicsock.endpoints import InterfaceAddr, Ports, local_addresses
+from tailnet.agent.magicsock.netcheck import Target, stun_node
+from tailnet.agent.tailcfg.derpmap import DEFAULT_STUN_PORT, DERPMap, DERPNode
+
+log = logging.getLogger("tailnet.magicsock")
+
+BUFFER = 7 << 20  # bytes, each direction
+RESOLVE_TIMEOUT = 2.0  # seconds for the names of all STUN servers
+
+# linux/socket.h, linux/udp.h; the socket module does not name them
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
+_SOL_UDP, _UDP_SEGMENT, _UDP_GRO = 17, 103, 104
+_FAMILIES = socket.AF_INET, socket.AF_INET6
+
+
+class Sockets:
+    """Births the UDP sockets, which the datapath then owns.
+
+    Attributes:
+        ports: bound ports.
+        skip: interfaces whose addresses are not ours to tell.
+    """
+
+    def __init__(self, mark: Callable[[socket.socket], None]) -> None:
+        self._mark = mark
+        self.ports = Ports(0, 0)
+        self.skip: set[str] = set()
+
+    def bind(self, port: int) -> list[UdpPort]:
+        """One socket per family, on the same port if possible; 0 lets the kernel choose.
+
+        A family that the kernel does not have is left out.
+
+        Raises:
+            OSError: no family could be bound.
+        """
+        return self._open(port, again=False)
+
+    def rebind(self) -> list[UdpPort]:
+        """New sockets on the present ports; empty if the system refuses."""
+        try:
+            return self._open(self.ports.v4 or self.ports.v6, again=True)
+        except OSError as error:
+            log.warning("cannot bind UDP sockets: %s", error)
+            return []
+
+    def local_addresses(self) -> tuple[IPAddress, ...]:
+        """Addresses of this machine worth telling."""
+        return local_addresses(interface_addresses(), self.skip)
+
+    def _open(self, wanted: int, *, again: bool) -> list[UdpPort]:
+        opened: list[UdpPort] = []
+        ports = dict.fromkeys(_FAMILIES, 0)
+        for family in _FAMILIES:
+            try:
+                sock = _bind(family, wanted, self._mark, again=again)
+            except OSError as error:
+                log.info("no UDP over %s: %s", family.name, error)
+                if family == _FAMILIES[-1] and not opened:
+                    raise
+                continue
+            ports[family] = sock.getsockname()[1]
+            wanted = wanted or ports[family]
+            gso, gro = _has_gso(sock), _option(sock, _UDP_GRO, 1)
+            opened.append(UdpPort(sock.detach(), family, gso=gso, gro=gro))
+        self.ports = Ports(ports[socket.AF_INET], ports[socket.AF_INET6])
+        return opened
+
+
+def _bind(
+    family: socket.AddressFamily, port: int, mark: Callable[[socket.socket], None], *, again: bool
+) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        mark(sock)
+        for option, forced in (
+            (socket.SO_RCVBUF, _SO_RCVBUFFORCE),
+            (socket.SO_SNDBUF, _SO_SNDBUFFORCE),
+        ):
+            if not _option(sock, forced, BUFFER, socket.SOL_SOCKET):
+                _option(sock, option, BUFFER, socket.SOL_SOCKET)
+        if again:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(("", port))
+        except OSError as error:
+            if port == 0:
+                raise
+            sock.bind(("", 0))
+            log.warning("UDP port %d: %s; using %d", port, error.strerror, sock.getsockname()[1])
+        # After the bind: a foreign socket must not share our port, our own next one may.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _option(sock: socket.socket, option: int, value: int, level: int = _SOL_UDP) -> bool:
+    try:
+        sock.setsockopt(level, option, value)
+    except OSError:
+        return False
+    return True
+
+
+def _has_gso(sock: socket.socket) -> bool:
+    try:
+        sock.getsockopt(_SOL_UDP, _UDP_SEGMENT)
+    except OSError:
+        return False
+    return True
+
+
+def interface_addresses() -> list[InterfaceAddr]:
+    """Every address of every interface of this machine."""
+    up = {name: stats.isup for name, stats in psutil.net_if_stats().items()}
+    found = []
+    for name, addresses in psutil.net_if_addrs().items():
+        for address in addresses:
+            if address.family not in {socket.AF_INET, socket.AF_INET6}:
+                continue
+            ip = ipaddress.ip_address(address.address.partition("%")[0])
+            mask = ipaddress.ip_address(address.netmask) if address.netmask else None
+            bits = ip.max_prefixlen if mask is None else int(mask).bit_count()
+            found.append(InterfaceAddr(name, ip, bits, up.get(name, False)))
+    return found
+
+
+async def stun_targets(derp_map: DERPMap, regions: list[int]) -> list[Target]:
+    """Addresses of the STUN servers of these regions; names that do not resolve are left out."""
+    literal: list[Target] = []
+    named: list[tuple[int, DERPNode]] = []
+    for region_id in regions:
+        region = derp_map.region(region_id)
+        node = None if region is None else stun_node(region)
+        if node is None:
+            continue
+        port = node.stun_port or DEFAULT_STUN_PORT
+        for text in (node.stun_test_ip,) if node.stun_test_ip else (node.ipv4, node.ipv6):
+            try:
+                literal.append(Target(region_id, AddrPort.of(text, port)))
+            except BadPacket:  # empty, or "none"
+                continue
+        if "" in {node.ipv4, node.ipv6} and node.host_name and not node.stun_test_ip:
+            named.append((region_id, node))
+    resolved = await asyncio.gather(*(_resolve(region_id, node) for region_id, node in named))
+    return literal + [target for targets in resolved for target in targets]
+
+
+async def _resolve(region_id: int, node: DERPNode) -> list[Target]:
+    """Addresses of a server by name, for the families the map leaves open."""
+    port = node.stun_port or DEFAULT_STUN_PORT
+    wanted = [
+        (socket.AF_INET, node.ipv4),
+        (socket.AF_INET6, node.ipv6),
+    ]
+    try:
+        async with asyncio.timeout(RESOLVE_TIMEOUT):
+            infos = await asyncio.get_running_loop().getaddrinfo(
+                node.host_name, port, type=socket.SOCK_DGRAM
+            )
+    except (OSError, UnicodeError, TimeoutError) as error:
+        log.debug("STUN server of region %d: %s", region_id, error)
+        return []
+    found = []
+    for family, text in wanted:
+        if text == "":
+            address = next((i[4] for i in infos if i[0] == family), None)
+            if address is not None:
+                found.append(Target(region_id, AddrPort.of(str(address[0]), port)))
+    return found
