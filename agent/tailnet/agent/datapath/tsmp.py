@@ -122,7 +122,7 @@ def _split_untrusted(packet: bytes) -> tuple[Header, bytes]:
         ihl, _, total, ip_id, fragment, _, proto, _, src4, dst4 = _V4.unpack_from(packet)
         header = Header(IPv4Address(src4), IPv4Address(dst4), ip_id)
         offset = (ihl & 0xF) * 4
-        good = proto == PROTO and not fragment & _FRAGMENT and 20 <= offset
+        good = proto == PROTO and not fragment & _FRAGMENT and offset >= 20
     elif version == 6 and len(packet) >= 40:
         _, length, proto, _, src6, dst6 = _V6.unpack_from(packet)
         header = Header(IPv6Address(src6), IPv6Address(dst6))
