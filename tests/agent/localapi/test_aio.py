@@ -1,0 +1,272 @@
+"""The LocalAPI on a real unix socket."""
+
+import asyncio
+import io
+import json
+import os
+import socket
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientSession, ClientTimeout, UnixConnector
+from tests.support.fake_backend import FakeBackend
+
+from tailnet.agent.backend.prefs import Prefs
+from tailnet.agent.errors import UserError
+from tailnet.agent.localapi import aio
+from tailnet.agent.localapi.aio import LocalServer, peer_uid
+from tailnet.agent.localapi.schema import BASE, FELL_BEHIND, HOST, Notify
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the socket will be."""
+    return tmp_path / "run" / "tailnetd.sock"
+
+
+class Caller:
+    """Who the other end is said to be."""
+
+    uid: int | None = 0
+
+    def __call__(self, _: socket.socket) -> int | None:
+        """In place of ``peer_uid``."""
+        return self.uid
+
+
+@pytest.fixture
+def caller() -> Caller:
+    """Root, unless the test says otherwise."""
+    return Caller()
+
+
+@pytest.fixture
+def backend() -> FakeBackend:
+    """What is served."""
+    return FakeBackend()
+
+
+@pytest.fixture
+async def server(backend: FakeBackend, path: Path, caller: Caller) -> AsyncIterator[LocalServer]:
+    """A running server."""
+    server = LocalServer(backend, path, version="1.2.3", peer_uid=caller)
+    await server.start()
+    yield server
+    await server.close()
+
+
+@pytest.fixture
+async def client(server: LocalServer, path: Path) -> AsyncIterator[ClientSession]:
+    """Someone who talks to it."""
+    connector = UnixConnector(str(path))
+    async with ClientSession(
+        f"http://{HOST}", connector=connector, timeout=ClientTimeout(5)
+    ) as session:
+        yield session
+
+
+async def test_status_and_headers(client: ClientSession) -> None:
+    """The headers say who answers, and keep browsers from doing anything with it."""
+    async with client.get(f"{BASE}status") as response:
+        assert response.status == 200
+        assert response.headers["Tailscale-Version"] == "1.2.3"
+        assert response.headers["Tailscale-Cap"].isdecimal()
+        assert response.headers["X-Frame-Options"] == "DENY"
+        assert (await response.json())["BackendState"] == "Stopped"
+
+
+async def test_strangers_read_and_do_not_write(client: ClientSession, caller: Caller) -> None:
+    """403 in text; without credentials not even reading."""
+    caller.uid = 12345
+    async with client.get(f"{BASE}prefs") as response:
+        assert response.status == 200
+    async with client.patch(f"{BASE}prefs", data=b"{}") as response:
+        assert (response.status, await response.text()) == (403, "prefs write access denied")
+    caller.uid = None
+    async with client.get(f"{BASE}prefs") as response:
+        assert response.status == 403
+
+
+async def test_the_operator_writes(
+    client: ClientSession, caller: Caller, backend: FakeBackend
+) -> None:
+    """By name; a name that no user has helps nobody."""
+    caller.uid = 65534
+    edit = b'{"Hostname": "box", "HostnameSet": true}'
+    for operator, status in (("", 403), ("no-such-user-here", 403), ("nobody", 200), ("", 403)):
+        backend.current = Prefs(operator_user=operator, logged_out=False)
+        async with client.patch(f"{BASE}prefs", data=edit) as response:
+            assert response.status == status
+
+
+async def test_web_pages_are_refused(client: ClientSession) -> None:
+    """Whatever they ask for."""
+    for headers in ({"Host": "evil"}, {"Origin": "null"}, {"Referer": "http://x/"}):
+        async with client.get(f"{BASE}status", headers=headers) as response:
+            assert response.status == 403
+
+
+async def test_a_large_body_is_refused(client: ClientSession, backend: FakeBackend) -> None:
+    """413 above 1 MiB."""
+    async with client.patch(f"{BASE}prefs", data=io.BytesIO(bytes(2 << 20))) as response:
+        assert response.status == 413
+    assert backend.calls == []
+
+
+async def test_the_users_mistakes_are_400(client: ClientSession, backend: FakeBackend) -> None:
+    """With the backend's own words."""
+
+    def refuse() -> None:
+        msg = "no"
+        raise UserError(msg)
+
+    backend.on_start = refuse
+    async with client.post(f"{BASE}start", data=b"{}") as response:
+        assert (response.status, await response.text()) == (400, "no")
+
+
+async def test_our_own_mistakes_are_500(
+    client: ClientSession, backend: FakeBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The client is not left waiting, the log has the details."""
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    backend.on_start = fail
+    async with client.post(f"{BASE}start", data=b"{}") as response:
+        assert response.status == 500
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def test_the_bus_streams_a_line_per_notify(
+    client: ClientSession, backend: FakeBackend
+) -> None:
+    """State and prefs first when asked, then what is published; the end when the backend ends."""
+    async with client.get(f"{BASE}watch-ipn-bus?mask=6") as response:
+        first = json.loads(await response.content.readline())
+        assert (first["State"], first["Prefs"]["CorpDNS"]) == (4, True)
+        assert len(bytes.fromhex(first["SessionID"])) == 8
+        backend.bus.publish(Notify(state=6))
+        assert json.loads(await response.content.readline())["State"] == 6
+        backend.bus.close()
+        assert await response.content.readline() == b""
+
+
+async def test_a_watcher_that_leaves_is_forgotten(
+    client: ClientSession, backend: FakeBackend
+) -> None:
+    """At once, not at the next message."""
+    gone = asyncio.Event()
+    async with client.get(f"{BASE}watch-ipn-bus") as response:
+        await response.content.readline()
+        (watcher,) = backend.bus._watchers
+        watcher.on_ready(gone.set)
+    async with asyncio.timeout(5):
+        await gone.wait()
+    assert len(backend.bus) == 0
+
+
+async def test_a_watcher_that_is_too_slow_is_told(
+    client: ClientSession, backend: FakeBackend
+) -> None:
+    """The last line says why it ends."""
+    async with client.get(f"{BASE}watch-ipn-bus") as response:
+        await response.content.readline()
+        for _ in range(200):
+            backend.bus.publish(Notify(state=6))
+        lines = [line async for line in response.content]
+    assert json.loads(lines[-1])["ErrMessage"] == FELL_BEHIND
+
+
+async def test_bad_masks_are_400(client: ClientSession) -> None:
+    """In text."""
+    async with client.get(f"{BASE}watch-ipn-bus?mask=x") as response:
+        assert (response.status, await response.text()) == (400, "bad mask")
+
+
+async def test_one_user_cannot_take_all_connections(
+    client: ClientSession, path: Path, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root still gets in."""
+    monkeypatch.setattr(aio, "MAX_CONNECTIONS_PER_USER", 3)
+    caller.uid = 12345
+    loop = asyncio.get_running_loop()
+    taken = [socket.socket(socket.AF_UNIX) for _ in range(4)]
+    for sock in taken:
+        sock.setblocking(False)
+        await loop.sock_connect(sock, str(path))
+    async with asyncio.timeout(5):
+        assert await loop.sock_recv(taken[3], 1) == b""
+    caller.uid = 0
+    async with client.get(f"{BASE}status") as response:
+        assert response.status == 200
+    for sock in taken:
+        sock.close()
+
+
+async def test_the_socket_is_open_to_all_and_goes_away(backend: FakeBackend, path: Path) -> None:
+    """0666 in 0755; who may do what is decided per request.  Nothing stays behind."""
+    server = LocalServer(backend, path)
+    await server.start()
+    assert [stat.S_IMODE(os.stat(p).st_mode) for p in (path, path.parent)] == [0o666, 0o755]
+    await server.close()
+    await server.close()
+    assert os.listdir(path.parent) == []
+
+
+async def test_a_living_daemon_is_left_alone(
+    server: LocalServer, client: ClientSession, backend: FakeBackend, path: Path
+) -> None:
+    """The second one says so, and the first one still answers."""
+    second = LocalServer(backend, path)
+    with pytest.raises(UserError, match=f"another tailnetd is running .socket {path}"):
+        await second.start()
+    await second.close()
+    async with client.get(f"{BASE}status") as response:
+        assert response.status == 200
+
+
+async def test_a_socket_of_someone_else_is_left_alone(backend: FakeBackend, path: Path) -> None:
+    """It answers: it is not stale, lock or no lock."""
+    path.parent.mkdir()
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+        with pytest.raises(UserError, match="another tailnetd"):
+            await LocalServer(backend, path).start()
+    assert os.listdir(path.parent) == [path.name]
+
+
+async def test_a_stale_socket_is_replaced(backend: FakeBackend, path: Path) -> None:
+    """What a killed daemon leaves is no obstacle."""
+    path.parent.mkdir()
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    server = LocalServer(backend, path)
+    await server.start()
+    await server.close()
+
+
+@pytest.mark.parametrize("name", ["file", "x" * 120, "missing"])
+async def test_a_socket_that_cannot_be_made_is_explained(
+    backend: FakeBackend, tmp_path: Path, name: str
+) -> None:
+    """A file in its place, a path that is too long, a parent that is a file."""
+    (tmp_path / "file").write_text("precious")
+    path = tmp_path / name if name != "missing" else tmp_path / "file" / "sock"
+    with pytest.raises(UserError, match="--socket"):
+        await LocalServer(backend, path).start()
+    assert (tmp_path / "file").read_text() == "precious"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_credentials_are_the_kernels() -> None:
+    """For a pair of our own, our own."""
+    one, two = socket.socketpair(socket.AF_UNIX)
+    with one, two:
+        assert peer_uid(one) == os.geteuid()
+    with socket.socket(socket.AF_INET) as other:
+        assert peer_uid(other) in (None, 0xFFFFFFFF)

@@ -1,0 +1,73 @@
+"""The fan-out of notifications."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailnet.agent.localapi.bus import QUEUE, Bus
+from tailnet.agent.localapi.schema import (
+    FELL_BEHIND,
+    PEER_CHANGES,
+    WATCH_ENGINE_UPDATES,
+    Engine,
+    Notify,
+)
+
+
+def test_everyone_hears_everything_in_order() -> None:
+    """Each watcher has a queue of its own."""
+    bus = Bus()
+    one, two = bus.watch(0, [Notify(state=4)]), bus.watch(0)
+    for state in (5, 6):
+        bus.publish(Notify(state=state))
+    assert [n.state for n in one.take()] == [4, 5, 6]
+    assert [n.state for n in two.take()] == [5, 6]
+    assert one.take() == []
+
+
+def test_who_falls_behind_is_told_and_cut_off() -> None:
+    """The queue is bounded; others do not suffer."""
+    bus = Bus()
+    slow, quick = bus.watch(0), bus.watch(0)
+    for state in range(QUEUE + 5):
+        bus.publish(Notify(state=state))
+        quick.take()
+    got = slow.take()
+    assert len(got) == QUEUE + 1
+    assert got[-1].err_message == FELL_BEHIND
+    assert slow.closed
+    assert not quick.closed
+    assert len(bus) == 1
+
+
+def test_the_mask_decides_what_is_sent() -> None:
+    """Engine numbers and peer changes only to those who want them; nothing empty to the others."""
+    bus = Bus()
+    plain = bus.watch(0)
+    curious = bus.watch(WATCH_ENGINE_UPDATES | PEER_CHANGES)
+    bus.publish(Notify(engine=Engine(num_live=1)))
+    bus.publish(Notify(peers_removed=(5,)))
+    bus.publish(Notify(state=6, engine=Engine()))
+    assert [(n.state, n.engine) for n in plain.take()] == [(6, None)]
+    assert len(curious.take()) == 3
+
+
+@given(st.lists(st.sampled_from(["put", "take", "close", "listen"])))
+def test_wakes_come_when_there_is_something(steps: list[str]) -> None:
+    """After any steps: if something waits, the listener was woken since it last took."""
+    bus, wakes = Bus(), list[int]()
+    watcher = bus.watch(0)
+    watcher.on_ready(lambda: wakes.append(1))
+    for step in steps:
+        match step:
+            case "put":
+                bus.publish(Notify(state=1))
+            case "take":
+                wakes.clear()
+                watcher.take()
+            case "close":
+                bus.close()
+            case _:
+                watcher.on_ready(lambda: wakes.append(1))
+    if watcher.take():
+        assert wakes
+    assert len(bus) == (not watcher.closed)

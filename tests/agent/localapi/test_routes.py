@@ -1,0 +1,219 @@
+"""Routes and permissions, without a socket."""
+
+import json
+from ipaddress import ip_address
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.support.fake_backend import FakeBackend
+
+from tailnet.agent.errors import UserError
+from tailnet.agent.localapi.routes import (
+    ROUTES,
+    Access,
+    Request,
+    Response,
+    Route,
+    access_of,
+    find,
+    parse_mask,
+    refuse_headers,
+)
+from tailnet.agent.localapi.schema import BASE, PingResult
+
+
+async def ask(
+    backend: FakeBackend, method: str, name: str, body: bytes = b"", **query: str
+) -> Response:
+    """Call a route's handler."""
+    route = find(method, BASE + name, Access.WRITE)
+    assert isinstance(route, Route)
+    assert route.handler is not None
+    return await route.handler(backend, Request(method, BASE + name, query, body))
+
+
+@pytest.mark.parametrize(
+    ("uid", "want"),
+    [
+        (0, Access.WRITE),
+        (500, Access.WRITE),
+        (600, Access.WRITE),
+        (700, Access.READ),
+        (None, Access.NONE),
+    ],
+)
+def test_root_the_daemons_user_and_the_operator_write(uid: int | None, want: Access) -> None:
+    """Others read; without credentials nothing is allowed."""
+    assert access_of(uid, daemon_uid=500, operator_uid=600) is want
+
+
+ALL = [
+    (name, method, route) for name, methods in ROUTES.items() for method, route in methods.items()
+]
+
+
+@pytest.mark.parametrize("access", Access)
+@pytest.mark.parametrize(("name", "method", "route"), ALL)
+def test_every_route_checks_who_asks(name: str, method: str, route: Route, access: Access) -> None:
+    """403 below what the route needs."""
+    found = find(method, BASE + name, access)
+    if access.value >= route.needs.value:
+        assert found is route
+    else:
+        assert isinstance(found, Response)
+        assert found.status == 403
+        assert b"access denied" in found.body
+
+
+def test_what_changes_something_needs_write() -> None:
+    """Everything but status, prefs, watch and ping."""
+    readable = {(name, method) for name, method, route in ALL if route.needs is Access.READ}
+    assert readable == {
+        ("status", "GET"),
+        ("prefs", "GET"),
+        ("watch-ipn-bus", "GET"),
+        ("ping", "POST"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/", 200),
+        ("POST", "/", 405),
+        ("GET", "/elsewhere", 404),
+        ("GET", f"{BASE}nonsense", 404),
+        ("GET", f"{BASE}whois", 501),
+        ("GET", f"{BASE}profiles/", 501),
+        ("GET", f"{BASE}files/a/b", 501),
+        ("GET", f"{BASE}tka/status", 501),
+        ("POST", f"{BASE}status", 405),
+        ("get", f"{BASE}status", 405),
+    ],
+)
+def test_what_is_not_there(method: str, path: str, status: int) -> None:
+    """Upstream's other endpoints are told apart from nonsense."""
+    found = find(method, path, Access.WRITE)
+    assert isinstance(found, Response)
+    assert found.status == status
+    if status == 501:
+        assert "not supported yet" in json.loads(found.body)["Error"]
+
+
+@given(st.text(), st.text(), st.sampled_from(Access))
+def test_any_request_is_answered(method: str, path: str, access: Access) -> None:
+    """No path raises."""
+    for prefix in ("", BASE):
+        assert isinstance(find(method, prefix + path, access), Route | Response)
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "referer", "refused"),
+    [
+        ("local-tailscaled.sock", None, None, False),
+        ("", None, None, False),
+        ("evil.example", None, None, True),
+        ("", "https://evil.example", None, True),
+        ("", "", None, True),
+        ("", None, "https://evil.example/", True),
+    ],
+)
+def test_web_pages_are_kept_out(
+    host: str, origin: str | None, referer: str | None, refused: bool
+) -> None:
+    """By the headers a browser cannot leave away."""
+    assert (refuse_headers(host, origin, referer) is not None) is refused
+
+
+@pytest.mark.parametrize("mask", ["x", "-1", "9999999999", "65536", str(256 | 4096), "٣"])
+def test_bad_masks_are_refused(mask: str) -> None:
+    """Not a number, not over the socket, not together."""
+    with pytest.raises(UserError):
+        parse_mask({"mask": mask})
+
+
+def test_masks() -> None:
+    """Absent is zero."""
+    assert parse_mask({}) == 0
+    assert parse_mask({"mask": "6"}) == 6
+
+
+async def test_prefs_are_edited_and_returned() -> None:
+    """``PATCH prefs`` answers with the whole of them."""
+    backend = FakeBackend()
+    body = b'{"Hostname": "box", "HostnameSet": true}'
+    response = await ask(backend, "PATCH", "prefs", body)
+    assert (response.status, json.loads(response.body)["Hostname"]) == (200, "box")
+    assert backend.current.hostname == "box"
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"RunSSH": true, "RunSSHSet": true}'])
+async def test_a_refused_edit_is_400_in_json(body: bytes) -> None:
+    """Nothing changes."""
+    backend = FakeBackend()
+    response = await ask(backend, "PATCH", "prefs", body)
+    assert response.status == 400
+    assert json.loads(response.body)["Error"]
+    assert backend.calls == []
+
+
+async def test_check_prefs_says_what_is_wrong() -> None:
+    """200 either way; the text is in ``Error``."""
+    backend = FakeBackend()
+    good = await ask(backend, "POST", "check-prefs", b'{"Hostname": "box"}')
+    bad = await ask(backend, "POST", "check-prefs", b'{"Hostname": "-"}')
+    assert (good.status, json.loads(good.body)) == (200, {"Error": ""})
+    assert (bad.status, "bad hostname" in json.loads(bad.body)["Error"]) == (200, True)
+
+
+async def test_start_takes_what_can_be_set() -> None:
+    """Whole prefs of any client: keys, the daemon's own fields and unknown ones are left out."""
+    backend = FakeBackend()
+    update = {"Hostname": "box", "Config": {}, "InternalExitNodePrior": "x", "Newer": 1}
+    body = json.dumps({"UpdatePrefs": update, "AuthKey": "key", "FrontendLogID": ""}).encode()
+    assert (await ask(backend, "POST", "start", body)).status == 204
+    assert backend.calls == [("start", "key")]
+    assert backend.current.hostname == "box"
+    assert backend.current.internal_exit_node_prior == ""
+
+
+@pytest.mark.parametrize("body", [b'{"UpdatePrefs": 1}', b'{"AuthKey": 5}'])
+async def test_start_refuses_wrong_types(body: bytes) -> None:
+    """400, and nothing is started."""
+    backend = FakeBackend()
+    assert (await ask(backend, "POST", "start", body)).status == 400
+    assert backend.calls == []
+
+
+async def test_ping_parses_its_arguments() -> None:
+    """And gives the backend's answer."""
+    backend = FakeBackend(pings=[PingResult(ip="100.64.0.2", endpoint="192.0.2.1:5")])
+    response = await ask(backend, "POST", "ping", ip="100.64.0.2", type="disco", size="100")
+    assert json.loads(response.body)["Endpoint"] == "192.0.2.1:5"
+    assert backend.calls == [("ping", str(ip_address("100.64.0.2")), "disco", 100)]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"ip": "x", "type": "disco"},
+        {"type": "disco"},
+        {"ip": "100.64.0.2"},
+        {"ip": "100.64.0.2", "type": "smoke"},
+        {"ip": "100.64.0.2", "type": "disco", "size": "-1"},
+        {"ip": "100.64.0.2", "type": "disco", "size": "99999"},
+        {"ip": "100.64.0.2", "type": "TSMP", "size": "10"},
+    ],
+)
+async def test_bad_pings_are_refused(query: dict[str, str]) -> None:
+    """400 each."""
+    assert (await ask(FakeBackend(), "POST", "ping", b"", **query)).status == 400
+
+
+async def test_status_without_peers() -> None:
+    """``peers=false`` reaches the backend."""
+    backend = FakeBackend()
+    await ask(backend, "GET", "status", peers="false")
+    await ask(backend, "GET", "status")
+    assert backend.calls == [("status", False), ("status", True)]

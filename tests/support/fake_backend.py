@@ -1,0 +1,73 @@
+"""A backend for the LocalAPI without any network behind it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from tailnet.agent.addr import IPAddress
+from tailnet.agent.backend.prefs import Prefs, apply_masked, to_json, validate
+from tailnet.agent.localapi import schema
+from tailnet.agent.localapi.bus import Bus, Subscription
+from tailnet.agent.localapi.schema import Notify, PingResult, Status
+
+
+@dataclass
+class FakeBackend:
+    """Keeps what it is told; ``on_start`` plays the control server."""
+
+    about: Status = field(default_factory=lambda: Status(backend_state="Stopped"))
+    current: Prefs = field(default_factory=lambda: Prefs(logged_out=False))
+    bus: Bus = field(default_factory=Bus)
+    pings: list[PingResult] = field(default_factory=list)
+    calls: list[tuple[object, ...]] = field(default_factory=list)
+    on_start: Callable[[], None] = lambda: None
+
+    def status(self, peers: bool) -> Status:
+        """What the test put there."""
+        self.calls.append(("status", peers))
+        return self.about
+
+    def prefs(self) -> Prefs:
+        """What was set."""
+        return self.current
+
+    async def edit_prefs(self, masked: Mapping[str, object]) -> Prefs:
+        """As the real one."""
+        prefs = apply_masked(self.current, masked)
+        validate(prefs)
+        self.calls.append(("edit", {k: v for k, v in masked.items() if not k.endswith("Set")}))
+        self.current = prefs
+        return prefs
+
+    async def start(self, update_prefs: Mapping[str, object] | None, auth_key: str) -> None:
+        """Keep the prefs and say so."""
+        whole = update_prefs or {}
+        self.current = apply_masked(self.current, {**whole, **{f"{n}Set": True for n in whole}})
+        self.calls.append(("start", auth_key))
+        self.on_start()
+
+    async def login_interactive(self) -> None:
+        """Only noted."""
+        self.calls.append(("login-interactive",))
+
+    async def logout(self) -> None:
+        """Only noted."""
+        self.calls.append(("logout",))
+
+    async def ping(self, ip: IPAddress, kind: str, size: int) -> PingResult:
+        """The next prepared answer."""
+        self.calls.append(("ping", str(ip), kind, size))
+        return self.pings.pop(0) if self.pings else PingResult(ip=str(ip), err="no answer")
+
+    def watch(self, mask: int, session_id: str) -> Subscription:
+        """With state and prefs first, if asked."""
+        state = schema.STATES.index(self.about.backend_state)
+        first = Notify(
+            session_id=session_id,
+            state=state if mask & schema.INITIAL_STATE else None,
+            prefs=to_json(self.current) if mask & schema.INITIAL_PREFS else None,
+        )
+        return self.bus.watch(mask, [first])
+
+    def operator(self) -> str:
+        """From prefs."""
+        return self.current.operator_user
