@@ -8,12 +8,9 @@ import json
 import socket
 from collections.abc import Iterator
 from ipaddress import ip_interface, ip_network
+from pathlib import Path
 
 import pytest
-
-from tailnet.platform.interface import PlatformError, Router, RouterConfig
-from tailnet.platform.linux.router import LinuxRouter, cleanup
-from tailnet.platform.linux.tun import LinuxTun, open_tun
 from tests.support.platform_contract import (
     EMPTY,
     EXIT_NODE,
@@ -22,6 +19,11 @@ from tests.support.platform_contract import (
     RouterContract,
 )
 from tests.support.platform_netns import ip, private_network, snapshot
+
+from tailnet.platform.interface import PlatformError, Router, RouterConfig
+from tailnet.platform.linux.router import LinuxRouter, cleanup
+from tailnet.platform.linux.rules import Interface, Prefix
+from tailnet.platform.linux.tun import LinuxTun, open_tun
 
 pytestmark = pytest.mark.netns
 TUN = "tailnet0"
@@ -79,7 +81,9 @@ def router(tun: LinuxTun) -> Router:
 
 def in_force() -> RouterConfig:
     """Read by ``ip``."""
-    addrs, routes, throws = set(), set(), set()
+    addrs: set[Interface] = set()
+    routes: set[Prefix] = set()
+    throws: set[Prefix] = set()
     for link in json.loads(ip("-j", "address", "show", "dev", TUN)):
         for addr in link["addr_info"]:
             if addr["scope"] == "global":
@@ -98,6 +102,11 @@ def in_force() -> RouterConfig:
 def our_rules(family: str) -> list[str]:
     """The rules of the window that look like ours, by ``ip``."""
     return [r for line in ip(family, "rule").splitlines() if (r := line.strip()) in OUR_RULES]
+
+
+def disable_ipv6(device: str) -> None:
+    """Of one device, or all."""
+    Path(f"/proc/sys/net/ipv6/conf/{device}/disable_ipv6").write_text("1", encoding="ascii")
 
 
 def rules_and_table() -> str:
@@ -290,8 +299,7 @@ async def test_addresses_outside_the_usual_ranges_are_rotated(router: Router) ->
 
 async def test_without_ipv6_ipv4_works(host: None) -> None:
     """Nothing of IPv6 is tried, and nothing fails."""
-    with open("/proc/sys/net/ipv6/conf/all/disable_ipv6", "w", encoding="ascii") as file:
-        file.write("1")
+    disable_ipv6("all")
     tun = open_tun(TUN)
     router = LinuxRouter(TUN)
     await router.up()
@@ -306,9 +314,7 @@ async def test_without_ipv6_ipv4_works(host: None) -> None:
 
 async def test_device_without_ipv6_is_left_without(router: Router) -> None:
     """Switched off for the tunnel alone."""
-    path = f"/proc/sys/net/ipv6/conf/{TUN}/disable_ipv6"
-    with open(path, "w", encoding="ascii") as file:
-        file.write("1")
+    disable_ipv6(TUN)
     await router.up()
     await router.apply(EXIT_NODE)
     assert all(r.version == 4 for r in in_force().routes)

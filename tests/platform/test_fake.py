@@ -5,10 +5,10 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from tests.support.platform_contract import NODE, BypassContract, RouterContract, TunContract
 
 from tailnet.platform.fake import FakeBypass, FakeRouter, FakeTun
 from tailnet.platform.interface import Bypass, PlatformError, Router, RouterConfig, TunDevice
-from tests.support.platform_contract import NODE, BypassContract, RouterContract, TunContract
 
 
 class TestFakeRouter(RouterContract):

@@ -118,7 +118,8 @@ def _open(name: str, mtu: int, *, vnet_hdr: bool) -> int:
             device.mtu = mtu
             fd = os.dup(device.fileno())
         except OSError as error:
-            raise _explain(error, name) from error
+            line = f"cannot set up {name} with MTU {mtu}: {error.strerror or error}"
+            raise PlatformError(line) from error
     os.set_blocking(fd, False)
     return fd
 

@@ -1,0 +1,100 @@
+"""Where kernel messages become values, without a kernel."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tailnet.platform.linux.netlink import _routes, _rule, ipv6_usable
+
+RULE: dict[str, Any] = {
+    "family": 2,
+    "src_len": 0,
+    "dst_len": 0,
+    "tos": 0,
+    "table": 52,
+    "action": 1,
+    "flags": 0,
+    "attrs": [
+        ("FRA_TABLE", 52),
+        ("FRA_SUPPRESS_PREFIXLEN", 0xFFFFFFFF),
+        ("FRA_PROTOCOL", 2),
+        ("FRA_PRIORITY", 5270),
+    ],
+}
+ROUTE: dict[str, Any] = {
+    "family": 2,
+    "dst_len": 0,
+    "table": 52,
+    "proto": 186,
+    "type": 1,
+    "attrs": [("RTA_TABLE", 52), ("RTA_OIF", 7)],
+}
+
+
+def test_rule_that_selects_by_nothing_else_is_plain() -> None:
+    """As our own."""
+    assert _rule(RULE).plain
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"src_len": 24},
+        {"dst_len": 24},
+        {"tos": 8},
+        {"flags": 2},  # inverted
+        {"action": 6},  # blackhole
+        {"action": 8},  # prohibit
+        {"attrs": [*RULE["attrs"], ("FRA_IIFNAME", "lo")]},
+        {"attrs": [*RULE["attrs"], ("FRA_UID_RANGE", {"start": 0, "end": 0})]},
+        {"attrs": [("FRA_TABLE", 52), ("FRA_SUPPRESS_PREFIXLEN", 0)]},
+    ],
+)
+def test_rule_that_does_is_not(more: dict[str, Any]) -> None:
+    """So it is somebody else's."""
+    assert not _rule(RULE | more).plain
+
+
+@pytest.mark.parametrize("more", [{"type": 7}, {"attrs": [("RTA_TABLE", 52)]}, {"table": 99}])
+def test_routes_of_other_kinds_are_passed_over(more: dict[str, Any]) -> None:
+    """Unreachable, through nexthop objects, of another table."""
+    assert list(_routes(ROUTE, 52))
+    attrs = {"attrs": [("RTA_OIF", 7)]} if "table" in more else {}
+    assert not list(_routes(ROUTE | attrs | more, 52))
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> Path:
+    """A host with IPv6 and a tunnel."""
+    for device in ("all", "tun0"):
+        (tmp_path / device).mkdir()
+        (tmp_path / device / "disable_ipv6").write_text("0\n")
+    return tmp_path
+
+
+def test_ipv6_is_usable(conf: Path) -> None:
+    """By host and device."""
+    assert ipv6_usable(None, conf)
+    assert ipv6_usable("tun0", conf)
+
+
+@pytest.mark.parametrize("switch", ["all/disable_ipv6", "all/disable_policy"])
+def test_host_switches_ipv6_off(conf: Path, switch: str) -> None:
+    """For all devices."""
+    (conf / switch).write_text("1\n")
+    assert not ipv6_usable(None, conf)
+    assert not ipv6_usable("tun0", conf)
+
+
+def test_device_switches_ipv6_off(conf: Path) -> None:
+    """For itself; a small MTU removes the folder."""
+    (conf / "tun0" / "disable_ipv6").write_text("1\n")
+    assert ipv6_usable(None, conf)
+    assert not ipv6_usable("tun0", conf)
+    assert not ipv6_usable("tun1", conf)
+
+
+def test_kernel_without_ipv6(tmp_path: Path) -> None:
+    """The whole folder is missing."""
+    assert not ipv6_usable(None, tmp_path / "nothing")
