@@ -87,8 +87,8 @@ def install_system(names: list[str]) -> None:
     if os.geteuid() != 0:
         if needed:
             wanted = packages(names)
-            command = f"sudo {manager} {_verb(manager)} {' '.join(wanted)}"
-            fail(f"missing {', '.join(needed)}. Run: {command}")
+            remedy = f"sudo {manager} {_verb(manager)} {' '.join(wanted)}"
+            fail(f"missing {', '.join(needed)}. Run: {remedy}")
         say(f"not installed, only benchmarks use them: {', '.join(names)}")
         return
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
@@ -116,7 +116,7 @@ def install_python() -> None:
         say(f"making {VENV.relative_to(ROOT)} with Python {sys.version.split()[0]}")
         subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
     say("installing Python packages (half a minute the first time)")
-    command = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    command = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
     if subprocess.run([*command, "-e", f"{ROOT}[test,lint,lab]"], check=False).returncode:
         fail("pip could not install the packages; see its message above")
     STAMP.write_bytes(_fingerprint())

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+Words = Sequence[str] | Sequence[Path] | Sequence[str | Path]  # a command line
 STOP_TIMEOUT = 8.0  # seconds from SIGTERM to SIGKILL
 
 
@@ -21,14 +22,14 @@ class Gone(LabError):
     """A program that should be running has ended."""
 
 
-def in_namespace(namespace: str | None, argv: Sequence[str | Path]) -> list[str]:
+def in_namespace(namespace: str | None, argv: Words) -> list[str]:
     """The command line that runs ``argv`` inside a network namespace (``None``: this one)."""
     words = [str(word) for word in argv]
     return words if namespace is None else ["ip", "netns", "exec", namespace, *words]
 
 
 def run(
-    argv: Sequence[str | Path],
+    argv: Words,
     *,
     namespace: str | None = None,
     feed: str | None = None,
@@ -83,19 +84,26 @@ class Process:
     It has a session of its own, so Ctrl-C at the terminal reaches the lab alone, which then stops
     its programs in order.
 
-    Attributes:
+    Args:
         name: for messages.
-        log: file with its standard output and error, appended to.
+        argv: program and arguments.
+        log: file for its output, appended to.
+        namespace: network namespace to run in.
+        env: whole environment; ours if omitted.
+        directory: to run in; ours if omitted.
+        announces: standard output is not logged but read by :meth:`announcement`.
     """
 
     def __init__(
         self,
         name: str,
-        argv: Sequence[str | Path],
+        argv: Words,
         log: Path,
         *,
         namespace: str | None = None,
         env: Mapping[str, str] | None = None,
+        directory: Path | None = None,
+        announces: bool = False,
     ) -> None:
         self.name = name
         self.log = log
@@ -103,8 +111,9 @@ class Process:
             try:
                 self._popen = subprocess.Popen(
                     in_namespace(namespace, argv),
+                    cwd=directory,
                     stdin=subprocess.DEVNULL,
-                    stdout=out,
+                    stdout=subprocess.PIPE if announces else out,
                     stderr=subprocess.STDOUT,
                     env=env,
                     start_new_session=True,
@@ -133,6 +142,25 @@ class Process:
             msg = f"{self.name} ended with exit code {self.returncode}"
             raise Gone(msg)
 
+    def announcement(self, timeout: float) -> str:
+        """The first line on its standard output.
+
+        Raises:
+            Gone: it ended instead.
+            LabError: nothing came within ``timeout`` seconds.
+        """
+        out = self._popen.stdout
+        if out is None:
+            msg = f"{self.name} was not started to announce anything"
+            raise LabError(msg)
+        if not select.select([out], [], [], timeout)[0]:
+            msg = f"{self.name} is not ready after {timeout:.0f} s"
+            raise LabError(msg)
+        if not (line := out.readline()):
+            self._popen.wait(STOP_TIMEOUT)
+            self.check()
+        return line.decode().strip()
+
     def wait(self, timeout: float) -> int:
         """Wait for the end; exit code.
 
@@ -150,14 +178,20 @@ class Process:
         if self.returncode is None:
             self._popen.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                return self._popen.wait(timeout)
+                return self._end(timeout)
             self._popen.kill()
-        return self._popen.wait()
+        return self._end(None)
 
     def kill(self) -> int:
         """SIGKILL, and wait for the end; exit code."""
         self._popen.kill()
-        return self._popen.wait()
+        return self._end(None)
+
+    def _end(self, timeout: float | None) -> int:
+        code = self._popen.wait(timeout)
+        if self._popen.stdout is not None:
+            self._popen.stdout.close()
+        return code
 
     def tail(self, lines: int = 12) -> str:
         """The last lines of its log."""

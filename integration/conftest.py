@@ -1,0 +1,62 @@
+"""Fixtures: labs that start in a second, and end whatever happens."""
+
+import os
+from collections.abc import Callable, Generator, Iterator
+
+import pytest
+from integration.lab.lab import Lab
+from integration.lab.net import why_not
+from integration.lab.topology import Topology, flat
+
+LABS = pytest.StashKey[list[Lab]]()
+LOG_LINES = 60
+
+MakeLab = Callable[[Topology], Lab]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Without namespaces a test is skipped, saying why; in CI that is a failure."""
+    if item.get_closest_marker("netns") is not None and (why := why_not()) is not None:
+        if os.environ.get("CI"):
+            pytest.fail(why, pytrace=False)
+        pytest.skip(why)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test shows the last lines of every log of the labs that are open."""
+    report = yield
+    if report.failed:
+        for lab in item.session.stash.get(LABS, []):
+            report.sections.append(("logs of the lab", lab.logs(LOG_LINES)))
+    return report
+
+
+@pytest.fixture(scope="module")
+def make_lab(request: pytest.FixtureRequest) -> Iterator[MakeLab]:
+    """Make labs, started but with no daemon running; they end with the module."""
+    mine: list[Lab] = []
+    every = request.session.stash.setdefault(LABS, [])
+
+    def make(topology: Topology) -> Lab:
+        lab = Lab(topology)
+        mine.append(lab)
+        every.append(lab)
+        lab.start()
+        return lab
+
+    yield make
+    for lab in mine:
+        lab.close()
+        every.remove(lab)
+
+
+@pytest.fixture(scope="module")
+def relayed(make_lab: MakeLab) -> Lab:
+    """Two hosts of one tailnet, h1 and h2, that cannot send UDP to each other."""
+    lab = make_lab(flat("h1", "h2", udp=False))
+    lab.join()
+    lab.wait_complete()
+    return lab

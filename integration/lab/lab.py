@@ -1,0 +1,179 @@
+"""A whole lab: network, servers, hosts; what the demo and the tests have in common."""
+
+import contextlib
+import shutil
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from integration.lab.admin import Admin
+from integration.lab.config import AUTH_KEY, Relay, ServersConfig
+from integration.lab.host import UP_TIMEOUT, Host
+from integration.lab.net import Network, require_namespaces
+from integration.lab.process import LabError, Process
+from integration.lab.residue import Claim, sweep
+from integration.lab.topology import Topology
+
+SERVERS_TIMEOUT = 15.0  # seconds until the servers are ready
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(slots=True)
+class Lab:
+    """One lab, from :meth:`start` to :meth:`close`.
+
+    ``close`` is right at any time, also after a ``start`` that failed or was interrupted; it may be
+    called twice.
+
+    Attributes:
+        topology: which hosts there are.
+        relays: DERP regions.
+        hosts: by name, once started.
+    """
+
+    topology: Topology
+    relays: tuple[Relay, ...] = (Relay(900),)
+    hosts: dict[str, Host] = field(default_factory=dict)
+    _claim: Claim | None = None
+    _network: Network | None = None
+    _servers: Process | None = None
+
+    def start(self) -> None:
+        """Build the network and start the servers.
+
+        Raises:
+            LabError: not possible; the text says why.
+        """
+        require_namespaces()
+        sweep()
+        self._claim = Claim()
+        self._network = Network(self.topology, self._claim.tag)
+        self._network.build()
+        config = ServersConfig(
+            address=str(self.topology.internet.ipv4.ip),
+            directory=str(self.directory / "servers"),
+            relays=self.relays,
+        )
+        for spec in self.topology.hosts:
+            self.hosts[spec.name] = Host(
+                spec.name,
+                self._network.namespace(spec.name),
+                spec.ipv4.ip,
+                self.directory / spec.name,
+                config.login_server,
+            )
+        self._start_servers(config)
+
+    def _start_servers(self, config: ServersConfig) -> None:
+        Path(config.directory).mkdir()
+        path = self.directory / "servers.json"
+        path.write_text(config.to_json())
+        self._servers = Process(
+            "the servers",
+            [sys.executable, "-m", "integration.lab.servers", path],
+            self.directory / "servers.log",
+            namespace=self.network.internet,
+            directory=ROOT,
+            announces=True,
+        )
+        if (said := self._servers.announcement(SERVERS_TIMEOUT)) != "ready":
+            msg = f"the servers said {said!r}"
+            raise LabError(msg)
+
+    def close(self) -> None:
+        """Remove everything."""
+        for host in self.hosts.values():
+            host.forget()
+        if self._claim is not None:
+            self._claim.release()
+        if self._servers is not None:
+            self._servers.kill()  # collects what is already dead
+            self._servers = None
+
+    @property
+    def network(self) -> Network:
+        """The kernel's side."""
+        if self._network is None:
+            msg = "the lab is not started"
+            raise LabError(msg)
+        return self._network
+
+    @property
+    def directory(self) -> Path:
+        """State, sockets and logs of everything."""
+        if self._claim is None:
+            msg = "the lab is not started"
+            raise LabError(msg)
+        return self._claim.directory
+
+    @property
+    def admin(self) -> Admin:
+        """What the servers can be asked to do."""
+        return Admin(self.directory / "servers" / "admin.sock")
+
+    def join(self, *names: str) -> None:
+        """Start the daemons of these hosts (all if none is named) and bring them up, at once.
+
+        Raises:
+            LabError: one of them did not come up.
+        """
+        chosen = [self.hosts[name] for name in names] if names else list(self.hosts.values())
+        for host in chosen:
+            host.start(wait=False)
+        for host in chosen:
+            host.wait_for_socket(SERVERS_TIMEOUT)
+        going = [host.begin_up(AUTH_KEY) for host in chosen]
+        for process in going:
+            if (code := process.wait(UP_TIMEOUT)) != 0:
+                msg = f"{process.name} ended with exit code {code}:\n{process.tail()}"
+                raise LabError(msg)
+
+    def online(self) -> set[str]:
+        """Names of the nodes that are connected to control."""
+        return {str(node["name"]) for node in self.admin("nodes") if node["online"]}
+
+    def wait_complete(self, timeout: float = 10.0) -> None:
+        """Wait until every host with a daemon sees all the others that have one."""
+        joined = {host.name for host in self.hosts.values() if host.daemon is not None}
+        for name in joined:
+            self.hosts[name].wait_peers(joined - {name}, timeout)
+
+    def logs(self, lines: int = 12) -> str:
+        """The last lines of every log, for a person who wants to know what went wrong."""
+        if self._claim is None:
+            return ""
+        parts = []
+        for path in sorted(self.directory.rglob("*.log")):
+            with contextlib.suppress(OSError):
+                last = path.read_text(errors="replace").splitlines()[-lines:]
+                if last:
+                    name = path.relative_to(self.directory)
+                    parts.append(f"--- {name}\n" + "\n".join(last))
+        return "\n".join(parts)
+
+    def keep_logs(self, to: Path) -> None:
+        """Copy all logs to a directory."""
+        if self._claim is None:
+            return
+        for path in self.directory.rglob("*.log"):
+            target = to / path.relative_to(self.directory)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

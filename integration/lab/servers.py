@@ -1,0 +1,238 @@
+"""All servers of a lab in one process: ``python -m integration.lab.servers CONFIG.json``.
+
+Runs in the namespace of the segment, prints ``ready`` when everything listens, and ends at SIGTERM.
+The lab talks to it over the admin socket (:mod:`integration.lab.admin`); each ``do_*`` method of
+:class:`Servers` is one thing it can be asked to do, ``do_stop_control`` as ``stop-control``.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from integration.lab.admin import MAX_LINE
+from integration.lab.config import AUTH_KEY, EPHEMERAL_KEY, EXPIRED_KEY, ServersConfig
+from integration.lab.control import AuthKey, ControlServer, ControlSettings
+from integration.lab.derp import DerpServer
+from integration.lab.stun import StunServer
+from integration.lab.tls import make_server_tls
+
+from tailnet.agent import clock
+from tailnet.agent.errors import TailnetError
+from tailnet.agent.keys import MachinePrivate, NodePrivate
+from tailnet.agent.tailcfg.codec import decode_untrusted
+from tailnet.agent.tailcfg.derpmap import DERPMap, DERPNode, DERPRegion
+from tailnet.agent.tailcfg.filter import FilterRule
+
+log = logging.getLogger("lab.servers")
+
+
+class Refused(Exception):
+    """What was asked for cannot be done; the text says why."""
+
+
+# What a request that makes no sense may end in; anything else is a bug and ends the servers.
+_REFUSALS = (Refused, TailnetError, OSError, LookupError, AttributeError, TypeError, ValueError)
+
+
+def derp_map(config: ServersConfig, certificate_sha256: str) -> DERPMap:
+    """The relays as control tells nodes of them; their certificate is pinned by its hash."""
+    regions: dict[int, DERPRegion | None] = {}
+    for relay in config.relays:
+        node = DERPNode(
+            name=f"{relay.region}a",
+            region_id=relay.region,
+            host_name=config.address,
+            cert_name=f"sha256-raw:{certificate_sha256}",
+            ipv4=config.address,
+            ipv6="none",
+            stun_port=config.stun_port,
+            derp_port=relay.listens,
+        )
+        code = f"lab{relay.region}"
+        regions[relay.region] = DERPRegion(
+            region_id=relay.region, region_code=code, region_name=code, nodes=(node,)
+        )
+    return DERPMap(regions=regions, omit_default_regions=True)
+
+
+class Servers:
+    """Control, DERP relays and STUN of one lab."""
+
+    def __init__(self, config: ServersConfig) -> None:
+        self._config = config
+        self._tls, certificate_sha256, _ = make_server_tls([config.address])
+        self._settings = ControlSettings(
+            server_key=MachinePrivate.from_random(os.urandom(32)),
+            auth_keys={
+                AUTH_KEY: AuthKey(),
+                EPHEMERAL_KEY: AuthKey(ephemeral=True),
+                EXPIRED_KEY: AuthKey(expired=True),
+            },
+            derp_map=derp_map(config, certificate_sha256),
+            domain=config.domain,
+        )
+        self._control: ControlServer | None = None
+        self._saved: bytes | None = None
+        self._stun = StunServer()
+        self._ports = {relay.region: relay.listens for relay in config.relays}
+        self._private = {region: NodePrivate.from_random(os.urandom(32)) for region in self._ports}
+        self._relays: dict[int, DerpServer] = {}
+
+    async def start(self) -> None:
+        """Start everything."""
+        await self._stun.start(self._config.address, self._config.stun_port)
+        for region in self._ports:
+            await self.do_start_derp(region)
+        await self.do_start_control()
+
+    async def stop(self) -> None:
+        """Stop everything that runs."""
+        if self._control is not None:
+            await self._control.stop()
+        for relay in self._relays.values():
+            await relay.stop()
+        await self._stun.stop()
+
+    # --- control --------------------------------------------------------------
+
+    def _running(self) -> ControlServer:
+        if self._control is None:
+            msg = "control is stopped"
+            raise Refused(msg)
+        return self._control
+
+    def _node_id(self, name: str) -> int:
+        for record in self._running().store.records.values():
+            if record.name == name:
+                return record.id
+        msg = f"control knows no node {name}"
+        raise Refused(msg)
+
+    async def do_nodes(self) -> list[dict[str, object]]:
+        """All nodes, as ``ControlServer.nodes`` shows them."""
+        return self._running().nodes()
+
+    async def do_start_control(self) -> None:
+        """Start control with what the one before knew."""
+        if self._control is not None:
+            msg = "control is running"
+            raise Refused(msg)
+        control = ControlServer(
+            self._settings, now=clock.now, wall=clock.wall, random_bytes=os.urandom
+        )
+        if self._saved is not None:
+            control.restore(self._saved)
+        await control.start(self._config.address, self._config.control_port)
+        self._control = control
+
+    async def do_stop_control(self) -> None:
+        """Cut all connections and stop listening, as a crash would; nodes are remembered."""
+        control = self._running()
+        self._saved = control.snapshot()
+        self._control = None
+        await control.stop()
+
+    async def do_restart_control(self) -> None:
+        """Stop and start."""
+        await self.do_stop_control()
+        await self.do_start_control()
+
+    async def do_expire(self, name: str) -> None:
+        """End the life of a node's key."""
+        self._running().expire_key(self._node_id(name))
+
+    async def do_delete(self, name: str) -> None:
+        """Forget a node."""
+        self._running().delete(self._node_id(name))
+
+    async def do_set_filter(self, rules: list[Any]) -> None:
+        """Give every node these packet filter rules (JSON of tailcfg)."""
+        parsed = decode_untrusted(json.dumps(rules).encode(), tuple[FilterRule, ...])
+        self._running().set_packet_filter(parsed)
+
+    async def do_ping(self, name: str, types: str, ip: str) -> dict[str, object]:
+        """Let a node ping a peer; what it reports."""
+        async with asyncio.timeout(8):
+            return await self._running().ping(self._node_id(name), types, ip)
+
+    # --- relays ---------------------------------------------------------------
+
+    async def do_start_derp(self, region: int) -> None:
+        """Start a relay, with the key it always had."""
+        relay = DerpServer(self._private[region], now=clock.now, random_bytes=os.urandom)
+        await relay.start(self._config.address, self._ports[region], self._tls)
+        self._relays[region] = relay
+
+    async def do_stop_derp(self, region: int) -> None:
+        """Cut all connections of a relay and stop listening."""
+        if (relay := self._relays.pop(region, None)) is None:
+            msg = f"relay {region} is not running"
+            raise Refused(msg)
+        await relay.stop()
+
+    async def do_restart_derp(self, region: int) -> None:
+        """Stop and start."""
+        await self.do_stop_derp(region)
+        await self.do_start_derp(region)
+
+    async def do_relayed(self, region: int) -> int:
+        """Packets a relay has handed on since it started."""
+        return self._relays[region].relayed
+
+    # --- the admin socket -----------------------------------------------------
+
+    async def answer(self, line: bytes) -> bytes:
+        """One request, one answer, both a line of JSON."""
+        try:
+            request = json.loads(line)
+            name = "do_" + str(request.pop("do")).replace("-", "_")
+            reply = {"ok": await getattr(self, name)(**request)}
+        except _REFUSALS as error:
+            reply = {"error": f"{type(error).__name__}: {error}"}
+        return msgspec.json.encode(reply) + b"\n"
+
+    async def serve_admin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, one request."""
+        try:
+            writer.write(await self.answer(await reader.readline()))
+            await writer.drain()
+        except OSError as error:
+            log.info("admin connection lost: %s", error)
+        finally:
+            writer.close()
+
+
+async def serve(config: ServersConfig) -> None:
+    """Run until SIGTERM."""
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, told.set)
+    servers = Servers(config)
+    try:
+        await servers.start()
+        path = Path(config.directory) / "admin.sock"
+        admin = await asyncio.start_unix_server(servers.serve_admin, path, limit=MAX_LINE)
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        await told.wait()
+        admin.close()
+    finally:
+        await servers.stop()
+
+
+def main() -> None:
+    """Read the configuration and serve."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname).1s %(name)s: %(message)s"
+    )
+    asyncio.run(serve(ServersConfig.from_json(Path(sys.argv[1]).read_text())))
+
+
+if __name__ == "__main__":
+    main()
