@@ -1,0 +1,201 @@
+"""From datagrams to packets for the TUN device."""
+
+from struct import Struct
+
+from tailnet.agent.addr import AddrPort
+from tailnet.agent.crypto.aead import BadTag
+from tailnet.agent.datapath.interface import (
+    Confirmed,
+    Disco,
+    Handshake,
+    NewSource,
+    Stun,
+    ToAgent,
+    Upcall,
+    Woke,
+)
+from tailnet.agent.datapath.reference import drops
+from tailnet.agent.datapath.reference.coalesce import Coalescer
+from tailnet.agent.datapath.reference.tables import Keys, Peer, SockAddr, Tables
+from tailnet.agent.datapath.reference.upcalls import UpcallQueue
+from tailnet.agent.errors import BadPacket
+from tailnet.agent.filter.match import Matcher, Verdict
+from tailnet.agent.filter.parse import TSMP, Buffer, parse_untrusted
+from tailnet.agent.wireguard.constants import REJECT_AFTER_MESSAGES
+
+FLUSH = 192 << 10  # bytes of packets after which writing them is better than waiting
+_OVERHEAD = 32  # bytes of a transport message around the packet
+_DATAGRAM = 0xFFFF  # the most that one read brings
+
+_STUN_COOKIE = b"\x21\x12\xa4\x42"
+_DISCO_MAGIC = b"TS\xf0\x9f\x92\xac"
+_DISCO_MIN = 62
+_HANDSHAKE_SIZES = {1: 148, 2: 92, 3: 64}  # initiation, response, cookie reply
+
+_start = Struct("<QQ").unpack_from
+_nonce = Struct("<4xQ").pack
+
+
+def classify_untrusted(data: bytes, src: AddrPort) -> Upcall | None:
+    """What a datagram without a known session is; ``None`` is nothing we know.
+
+    Source: tailscale wgengine/magicsock/magicsock.go, packetLooksLike.
+    """
+    size = len(data)
+    if size >= 20 and data[0] >> 6 == 0 and data[1] == 1 and data[4:8] == _STUN_COOKIE:
+        return Stun(src, data)
+    if size >= _DISCO_MIN and data.startswith(_DISCO_MAGIC):
+        return Disco(src, data)
+    if data[1:4] == b"\0\0\0" and _HANDSHAKE_SIZES.get(data[0]) == size:
+        return Handshake(src, data)
+    return None
+
+
+class Inbound:
+    """Opens, checks and collects; the caller writes :meth:`take` once ``full``, before more.
+
+    ``confirmed`` gathers peers whose session was just proven, for the caller to flush.
+    """
+
+    __slots__ = (
+        "_coalescer",
+        "_drops",
+        "_matcher",
+        "_out",
+        "_pos",
+        "_tables",
+        "_upcalls",
+        "_view",
+        "confirmed",
+    )
+
+    def __init__(
+        self, tables: Tables, matcher: Matcher, upcalls: UpcallQueue, counts: dict[str, int]
+    ) -> None:
+        self._tables, self._matcher, self._upcalls, self._drops = tables, matcher, upcalls, counts
+        self._out = bytearray(FLUSH + _DATAGRAM)
+        self._view = memoryview(self._out)
+        self._pos = 0
+        self.confirmed: list[Peer] = []
+        self.set_offload(vnet_hdr=False, uso=False)
+
+    def set_offload(self, *, vnet_hdr: bool, uso: bool) -> None:
+        """What the TUN device takes."""
+        self._coalescer = Coalescer(vnet_hdr=vnet_hdr, tcp=vnet_hdr, udp=uso)
+
+    @property
+    def full(self) -> bool:
+        """Take and write before feeding more."""
+        return self._pos >= FLUSH
+
+    def take(self) -> list[list[Buffer]]:
+        """Buffers for one ``writev`` each; valid until more is fed."""
+        self._pos = 0
+        return self._coalescer.take()
+
+    def receive(self, data: memoryview, size: int, src: SockAddr | None, now: float) -> None:
+        """Datagrams of ``size`` bytes each (the last may be shorter) from one source.
+
+        ``src`` is ``None`` for what came through a relay.  At most 65,535 bytes at once.
+        """
+        view, pos, counts = self._view, self._pos, self._drops
+        sessions, extend = self._tables.sessions, self._coalescer.extend
+        known: Keys | None = None
+        # Of the session in hand: authenticated messages, data packets, bytes of IP.
+        messages = packets = total = 0
+        length = len(data)
+        for start in range(0, length, size):
+            end = min(start + size, length)
+            room = end - start - _OVERHEAD
+            head, counter = _start(data, start) if room >= 0 else (0, 0)
+            keys = sessions.get(head)
+            if keys is not known or keys is None:
+                if keys is None:
+                    self._other(bytes(data[start:end]), src)
+                    continue
+                if known is not None:
+                    self._account(known.peer, (messages, packets, total), src, now)
+                messages = packets = total = 0
+                known = keys
+            if now >= keys.expires or counter >= REJECT_AFTER_MESSAGES:
+                counts[drops.IN_EXPIRED] += 1
+                continue
+            stop = pos + room
+            try:
+                keys.open_into(_nonce(counter), data[start + 16 : end], None, view[pos:stop])
+            except BadTag:
+                counts[drops.IN_FORGED] += 1
+                continue
+            if not keys.replay.check_and_set(counter):
+                counts[drops.IN_REPLAY] += 1
+                continue
+            if keys.unconfirmed:
+                self._confirm(keys)
+            messages += 1
+            packets += room > 0
+            if extend(keys.peer, view, pos, room):
+                total += room
+                pos = stop
+            elif room:
+                taken = self._judge(keys.peer, pos, room)
+                total += taken
+                pos += room if taken else 0
+        self._pos = pos
+        if known is not None:
+            self._account(known.peer, (messages, packets, total), src, now)
+
+    def _judge(self, peer: Peer, start: int, size: int) -> int:
+        """The long way for one packet; returns its bytes of IP, or 0 if it does not go further."""
+        view = self._view
+        try:
+            packet = parse_untrusted(view[start : start + size])
+        except BadPacket:
+            self._drops[drops.IN_MALFORMED] += 1
+            return 0
+        if peer.prefixes.lookup(packet.src) is None:
+            self._drops[drops.IN_SOURCE] += 1
+            return 0
+        if packet.proto == TSMP:
+            self._put(ToAgent(peer.id, bytes(view[start : start + packet.length])))
+            return 0
+        verdict = self._matcher.inbound(packet)
+        if verdict is not Verdict.ACCEPT:
+            self._drops[drops.INBOUND[verdict]] += 1
+            return 0
+        self._coalescer.add(peer, packet, view, start, size)
+        return packet.length
+
+    def _confirm(self, keys: Keys) -> None:
+        keys.unconfirmed = False
+        evicted = keys.peer.keys.confirm(keys)
+        if evicted is not None:
+            self._tables.forget(evicted)
+            self._upcalls.put(Confirmed(keys.peer.id, keys.index))
+            self.confirmed.append(keys.peer)
+
+    def _account(
+        self, peer: Peer, tally: tuple[int, int, int], src: SockAddr | None, now: float
+    ) -> None:
+        messages, packets, total = tally
+        if not messages:
+            return
+        due = peer.note_received(now, packets, total)
+        if due:
+            self._upcalls.put(Woke(peer.id, due))
+        if src is not None and src not in (peer.sockaddr, peer.reported):
+            peer.reported = src
+            self._put(NewSource(peer.id, AddrPort.of(*src)))
+
+    def _other(self, data: bytes, src: SockAddr | None) -> None:
+        """Not a transport message of a session we have."""
+        if src is not None:
+            upcall = classify_untrusted(data, AddrPort.of(*src)) if len(data) >= 4 else None
+            if upcall is not None:
+                self._put(upcall)
+                return
+        transport = len(data) >= _OVERHEAD and data[:4] == b"\x04\0\0\0"
+        self._drops[drops.IN_NO_SESSION if transport else drops.IN_UNKNOWN] += 1
+
+    def _put(self, upcall: Upcall) -> None:
+        if not self._upcalls.put(upcall):
+            self._drops[drops.UPCALLS_FULL] += 1

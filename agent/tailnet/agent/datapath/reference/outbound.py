@@ -1,0 +1,196 @@
+"""From IP packets to sealed datagrams."""
+
+from collections.abc import Iterable
+from struct import Struct
+from typing import NamedTuple
+
+from tailnet.agent.datapath.interface import NoSession, Woke
+from tailnet.agent.datapath.reference import drops, vnet
+from tailnet.agent.datapath.reference.split import Span, split
+from tailnet.agent.datapath.reference.tables import Keys, Peer, Tables
+from tailnet.agent.datapath.reference.upcalls import UpcallQueue
+from tailnet.agent.errors import BadPacket
+from tailnet.agent.filter.match import Matcher, Verdict
+from tailnet.agent.filter.parse import TSMP, parse_untrusted
+
+HEADER, TAG = 16, 16  # bytes of a transport message around the ciphertext
+FLUSH = 256 << 10  # bytes of sealed datagrams after which sending them is better than waiting
+_RESERVE = 512 << 10  # the most that one read can become: 2048 segments with headers
+READ = vnet.LEN + 0xFFFF  # bytes of the longest read
+SLACK = 16  # bytes behind a read, for padding
+
+_header = Struct("<QQ").pack_into
+_nonce = Struct("<4xQ").pack
+
+
+class Run(NamedTuple):
+    """Datagrams to one peer: ``data`` cut every ``size`` bytes; the last may be shorter."""
+
+    peer: Peer
+    data: memoryview
+    size: int
+
+
+def padded(length: int, mtu: int) -> int:
+    """Length with padding: a multiple of 16, but never beyond the MTU (0: no limit).
+
+    Source: wireguard-go device/send.go, calculatePaddingSize.
+    """
+    if not mtu:
+        return -(-length // 16) * 16
+    last = length % mtu if length > mtu else length
+    return length - last + min(-(-last // 16) * 16, mtu)
+
+
+class Outbound:
+    """Chooses the peer, seals, and collects runs of equal datagrams for UDP_SEGMENT.
+
+    Sealed datagrams stay in one buffer until :meth:`take`; the caller sends them before it feeds
+    more than ``full`` allows.
+    """
+
+    __slots__ = (
+        "_drops",
+        "_matcher",
+        "_out",
+        "_pos",
+        "_runs",
+        "_tables",
+        "_upcalls",
+        "_view",
+        "mtu",
+    )
+
+    def __init__(
+        self, tables: Tables, matcher: Matcher, upcalls: UpcallQueue, counts: dict[str, int]
+    ) -> None:
+        self._tables, self._matcher, self._upcalls, self._drops = tables, matcher, upcalls, counts
+        self._out = bytearray(FLUSH + _RESERVE)
+        self._view = memoryview(self._out)
+        self._pos = 0
+        # [peer, start, end, size, closed]: the last one may still grow.
+        self._runs: list[tuple[Peer, int, int, int, bool]] = []
+        self.mtu = 0
+
+    @property
+    def full(self) -> bool:
+        """Take and send before feeding more."""
+        return self._pos >= FLUSH
+
+    def take(self) -> list[Run]:
+        """What is sealed; valid until more is fed."""
+        view = self._view
+        runs = [Run(peer, view[start:end], size) for peer, start, end, size, _ in self._runs]
+        self._runs.clear()
+        self._pos = 0
+        return runs
+
+    def read(self, buffer: bytearray, size: int, now: float, *, vnet_hdr: bool) -> None:
+        """One read of the TUN device: ``buffer[:size]``, with SLACK bytes free behind it."""
+        start = vnet.LEN if vnet_hdr else 0
+        view = memoryview(buffer)
+        try:
+            packet = parse_untrusted(view[start:size])
+        except BadPacket:
+            self._drops[drops.OUT_MALFORMED] += 1
+            return
+        if packet.proto == TSMP:
+            self._drops[drops.OUT_TSMP] += 1  # it is for daemons to speak
+            return
+        if self._matcher.outbound(packet) is not Verdict.ACCEPT:
+            self._drops[drops.OUT_FILTER] += 1
+            return
+        peer = self._tables.routes.lookup(packet.dst)
+        if peer is None:
+            self._drops[drops.OUT_NO_PEER] += 1
+            return
+        try:
+            spans = split(buffer, size) if vnet_hdr else ((0, size),)
+        except BadPacket:
+            self._drops[drops.OUT_MALFORMED] += 1
+            return
+        self._send(peer, view, spans, now)
+
+    def plain(self, peer: Peer, packet: bytes, now: float) -> None:
+        """A packet of the daemon's own: no verdict, but replies to it may enter."""
+        try:
+            self._matcher.note_sent(parse_untrusted(packet))
+        except BadPacket:
+            self._drops[drops.OUT_MALFORMED] += 1
+            return
+        self._send(peer, memoryview(packet), ((0, len(packet)),), now)
+
+    def flush(self, peer: Peer, now: float) -> bool:
+        """Seal what waited for a session, until ``full``; false if there was nothing to do."""
+        keys = peer.usable(now)
+        if keys is None or not peer.queue:
+            return False
+        while peer.queue and not self.full:
+            packet = peer.queue.popleft()
+            self._seal(keys, memoryview(packet), ((0, len(packet)),), now)
+        return True
+
+    def keepalive(self, peer: Peer, now: float) -> None:
+        """An empty packet, if there is a session."""
+        keys = peer.usable(now)
+        if keys is not None:
+            self._seal(keys, memoryview(b""), ((0, 0),), now)
+
+    def _send(self, peer: Peer, view: memoryview, spans: Iterable[Span], now: float) -> None:
+        keys = peer.usable(now)
+        if keys is not None:
+            self._seal(keys, view, spans, now)
+            return
+        for start, end in spans:
+            if not peer.enqueue(bytes(view[start:end])):
+                self._drops[drops.OUT_QUEUE_FULL] += 1
+        if not peer.asked:
+            peer.asked = True
+            self._upcalls.put(NoSession(peer.id))
+
+    def _seal(self, keys: Keys, view: memoryview, spans: Iterable[Span], now: float) -> None:
+        """The loop that costs: everything it needs is local, and nothing is copied."""
+        out, out_view, pos = self._out, self._view, self._pos
+        seal_into, outer, counter, mtu = keys.seal_into, keys.outer, keys.counter, self.mtu
+        run, size = pos, 0  # where this run of equal datagrams starts, and their size
+        total = packets = 0
+        for start, end in spans:
+            length = end - start
+            data = view[start:end]
+            total += length
+            packets += 1
+            if length & 15 and (full := padded(length, mtu)) != length:
+                data, length = memoryview(bytes(data) + bytes(full - length)), full
+            stop = pos + HEADER + length + TAG
+            _header(out, pos, outer, counter)
+            seal_into(_nonce(counter), data, None, out_view[pos + HEADER : stop])
+            counter += 1
+            if stop - pos != size:
+                if size and stop - pos < size:
+                    self._add_run(keys.peer, run, stop, size)
+                    run, size = stop, 0
+                else:
+                    if size:
+                        self._add_run(keys.peer, run, pos, size)
+                    run, size = pos, stop - pos
+            pos = stop
+        if pos > run:
+            self._add_run(keys.peer, run, pos, size)
+        keys.counter, self._pos = counter, pos
+        due = keys.peer.note_sent(now, packets if total else 0, total)
+        if due:
+            self._upcalls.put(Woke(keys.peer.id, due))
+
+    def _add_run(self, peer: Peer, start: int, end: int, size: int) -> None:
+        """Join with the run before, if that is to the same peer and has no short end yet."""
+        short = (end - start) % size != 0
+        if self._runs:
+            last, begin, _, last_size, closed = self._runs[-1]
+            if last is peer and not closed:
+                if last_size == size:
+                    self._runs[-1] = (peer, begin, end, size, short)
+                    return
+                if end - start == size < last_size:
+                    self._runs[-1] = (peer, begin, end, last_size, True)
+                    return
+        self._runs.append((peer, start, end, size, short))

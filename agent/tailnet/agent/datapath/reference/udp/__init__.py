@@ -1,0 +1,1 @@
+"""UDP sockets that move many datagrams per system call."""

@@ -1,0 +1,317 @@
+"""One TCP stream through the reference datapath, side by side with wireguard-go.
+
+    python integration/bench/datapath.py [--rounds 3] [--seconds 5] [--udp]
+
+Two namespaces joined by a veth pair; in each a TUN device of MTU 1280, served by one process.
+Ours runs the datapath alone, with static sessions and no daemon.  Both are measured in turn, in
+rounds, so that a busy machine hurts both alike.  Needs root, iperf3, wireguard-go and wg.
+
+Prints Gbit/s and CPU seconds per GB of the two tunnel processes, and the ratios ours / theirs.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import cProfile
+import fcntl
+import json
+import os
+import shutil
+import signal
+import socket
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from ipaddress import ip_network
+from pathlib import Path as FilePath
+from typing import Any, NamedTuple
+
+from tailnet.agent import clock
+from tailnet.agent.addr import AddrPort
+from tailnet.agent.datapath.interface import Path, PeerEntry, Session, TunPort, UdpPort
+from tailnet.agent.datapath.reference.aio import ReferenceDatapath
+from tailnet.agent.filter.rules import compile_filter
+from tailnet.agent.keys import PeerId
+from tailnet.agent.tailcfg.filter import FilterRule, NetPortRange, PortRange
+
+MTU = 1280
+PORT = 41641
+TUN = "bench0"
+KEYS = (bytes(range(32)), bytes(range(32, 64)))
+NETNS = [f"dpbench{os.getpid()}{side}" for side in "ab"]
+OUTER = ("10.99.0.1", "10.99.0.2")
+INNER = ("100.64.0.1", "100.64.0.2")
+CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Sample(NamedTuple):
+    """One measurement."""
+
+    gbit: float
+    cpu_per_gb: float
+
+
+# --- one end, in a process of its own ----------------------------------------
+
+
+def open_tun() -> TunPort:
+    """A TUN device with every offload the kernel has."""
+    fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    fcntl.ioctl(fd, 0x400454CA, struct.pack("16sH22x", TUN.encode(), 0x0001 | 0x1000 | 0x4000))
+    fcntl.ioctl(fd, 0x400454D0, 0x01 | 0x02 | 0x04)
+    uso = True
+    try:
+        fcntl.ioctl(fd, 0x400454D0, 0x01 | 0x02 | 0x04 | 0x20 | 0x40)
+    except OSError:
+        uso = False
+    return TunPort(fd, MTU, vnet_hdr=True, uso=uso)
+
+
+def open_udp() -> UdpPort:
+    """A UDP socket with GSO, GRO and large buffers."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    for force, plain in ((33, socket.SO_RCVBUF), (32, socket.SO_SNDBUF)):
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, force, 7 << 20)
+        except PermissionError:
+            sock.setsockopt(socket.SOL_SOCKET, plain, 7 << 20)
+    sock.setsockopt(socket.IPPROTO_UDP, 104, 1)
+    sock.bind(("0.0.0.0", PORT))
+    return UdpPort(sock.detach(), socket.AF_INET, gso=True, gro=True)
+
+
+async def serve(side: int) -> None:
+    """Carry packets until SIGTERM."""
+    datapath = ReferenceDatapath(now=clock.now)
+    peer = PeerId(1)
+    everything = NetPortRange(ip="*", ports=PortRange(0, 65535))
+    datapath.set_peers({peer: PeerEntry((ip_network(INNER[1 - side]),))})
+    datapath.set_local([ip_network(INNER[side])])
+    datapath.set_filter(compile_filter([FilterRule(src_ips=("*",), dst_ports=(everything,))]))
+    datapath.set_path(peer, Path(AddrPort.parse(f"{OUTER[1 - side]}:{PORT}"), relay=False))
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    datapath.start(open_tun(), [open_udp()])
+    send, receive = KEYS[side], KEYS[1 - side]
+    datapath.set_session(
+        peer, Session(1 + side, 2 - side, send, receive, clock.now(), initiator=True)
+    )
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    await stop.wait()
+    sys.stderr.write(f"{side} {datapath.activity(peer)}\n")
+    dropped = {name: n for name, n in datapath.drops().items() if n}
+    sys.stderr.write(f"{side} drops {dropped}\n")
+    datapath.stop()
+
+
+def serve_profiled(side: int, profile: str) -> None:
+    """Like :func:`serve`, with cProfile around it when asked."""
+    if not profile:
+        asyncio.run(serve(side))
+        return
+    with cProfile.Profile() as p:
+        asyncio.run(serve(side))
+    p.dump_stats(f"{profile}.{side}")
+
+
+# --- the course ---------------------------------------------------------------
+
+
+def run(*args: str) -> str:
+    """Run a command; its output."""
+    return subprocess.run(args, check=True, capture_output=True, text=True).stdout
+
+
+@contextlib.contextmanager
+def course() -> Iterator[None]:
+    """Two namespaces and a veth pair; removed on the way out, whatever happens."""
+    try:
+        for name in NETNS:
+            run("ip", "netns", "add", name)
+            run("ip", "-n", name, "link", "set", "lo", "up")
+        a, b = NETNS
+        run("ip", "-n", a, "link", "add", "e0", "type", "veth", "peer", "name", "e0", "netns", b)
+        for name, address in zip(NETNS, OUTER, strict=True):
+            run("ip", "-n", name, "addr", "add", f"{address}/24", "dev", "e0")
+            run("ip", "-n", name, "link", "set", "e0", "up")
+        yield
+    finally:
+        for name in NETNS:
+            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+
+
+def bring_up(side: int) -> None:
+    """Address and route of a TUN device."""
+    name = NETNS[side]
+    run("ip", "-n", name, "link", "set", TUN, "mtu", str(MTU), "up")
+    run("ip", "-n", name, "addr", "add", f"{INNER[side]}/32", "dev", TUN)
+    run("ip", "-n", name, "route", "add", f"{INNER[1 - side]}/32", "dev", TUN)
+
+
+@contextlib.contextmanager
+def ended(processes: list[subprocess.Popen[Any]]) -> Iterator[None]:
+    """Terminate these processes afterwards."""
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@contextlib.contextmanager
+def ours(options: argparse.Namespace) -> Iterator[list[int]]:
+    """The reference datapath on both sides; yields the process ids."""
+    processes: list[subprocess.Popen[Any]] = []
+    with ended(processes):
+        for side, name in enumerate(NETNS):
+            command = ["ip", "netns", "exec", name, sys.executable, __file__, "--serve", str(side)]
+            command += ["--profile", options.profile] if options.profile else []
+            err = None if options.verbose else subprocess.DEVNULL
+            processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=err))
+        for side, process in enumerate(processes):
+            assert process.stdout is not None
+            if process.stdout.readline() != b"ready\n":
+                msg = "the datapath did not start"
+                raise RuntimeError(msg)
+            bring_up(side)
+        yield [process.pid for process in processes]
+
+
+@contextlib.contextmanager
+def wireguard_go(_: argparse.Namespace) -> Iterator[list[int]]:
+    """wireguard-go on both sides; yields the process ids."""
+    processes: list[subprocess.Popen[Any]] = []
+    privates = [run("wg", "genkey").strip() for _ in NETNS]
+    publics = [
+        subprocess.run(
+            ["wg", "pubkey"], input=key, check=True, capture_output=True, text=True
+        ).stdout.strip()
+        for key in privates
+    ]
+    with tempfile.TemporaryDirectory() as folder, ended(processes):
+        for side, name in enumerate(NETNS):
+            # wireguard-go names its socket after the device, so each needs a folder of its own.
+            own = FilePath(folder) / str(side)
+            own.mkdir()
+            key = own / "key"
+            key.write_text(privates[side])
+            inside = f"mount --bind {own} /var/run/wireguard && exec wireguard-go -f {TUN}"
+            FilePath("/var/run/wireguard").mkdir(exist_ok=True)
+            command = ["ip", "netns", "exec", name, "unshare", "-m", "sh", "-c", inside]
+            processes.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+            deadline = time.monotonic() + 10
+            while not (own / f"{TUN}.sock").exists():
+                if time.monotonic() > deadline:
+                    msg = "wireguard-go did not start"
+                    raise RuntimeError(msg)
+                time.sleep(0.02)
+            pid = str(processes[-1].pid)
+            wg = ["nsenter", "-t", pid, "-m", "-n", "wg", "set", TUN]
+            run(*wg, "listen-port", str(PORT), "private-key", str(key))
+            other = 1 - side
+            endpoint = f"{OUTER[other]}:{PORT}"
+            run(
+                *wg, "peer", publics[other], "endpoint", endpoint,
+                "allowed-ips", f"{INNER[other]}/32",
+            )  # fmt: skip
+            run("ip", "-n", name, "link", "set", TUN, "mtu", str(MTU), "up")
+        for side in range(2):
+            bring_up(side)
+        yield [process.pid for process in processes]
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process."""
+    fields = FilePath(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
+
+
+def iperf(pids: list[int], seconds: int, extra: list[str]) -> Sample:
+    """One stream from the first namespace to the second."""
+    server = subprocess.Popen(
+        ["ip", "netns", "exec", NETNS[1], "iperf3", "-s", "-1", "--forceflush"],
+        stdout=subprocess.PIPE,
+    )
+    with ended([server]):
+        assert server.stdout is not None
+        for line in server.stdout:
+            if b"listening" in line:
+                break
+        before = sum(map(cpu_seconds, pids))
+        client = ["ip", "netns", "exec", NETNS[0], "iperf3", "-c", INNER[1], "-J"]
+        output = run(*client, "-t", str(seconds), *extra)
+        spent = sum(map(cpu_seconds, pids)) - before
+        end = json.loads(output)["end"]
+        received = end["sum_received"] if "sum_received" in end else end["sum"]
+        return Sample(received["bits_per_second"] / 1e9, spent / (received["bytes"] / 1e9))
+
+
+def spread(name: str, unit: str, values: list[float]) -> str:
+    """``min / median / max`` on one line."""
+    three = (min(values), statistics.median(values), max(values))
+    return f"{name:14}" + " / ".join(f"{v:6.3f}" for v in three) + f"  {unit}"
+
+
+def say(line: str) -> None:
+    """Print at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--udp", action="store_true", help="UDP at full speed instead of TCP")
+    parser.add_argument("--only-ours", action="store_true")
+    parser.add_argument("--verbose", action="store_true", help="counters of both ends")
+    parser.add_argument("--profile", default="", help="write cProfile statistics to this name")
+    parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve is not None:
+        serve_profiled(options.serve, options.profile)
+        return
+    tunnels = (
+        {"ours": ours}
+        if options.only_ours or not shutil.which("wireguard-go")
+        else {"ours": ours, "wireguard-go": wireguard_go}
+    )
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    extra = ["-u", "-b", "0", "-l", "1200"] if options.udp else []
+    samples: dict[str, list[Sample]] = {name: [] for name in tunnels}
+    with course():
+        for number in range(options.rounds):
+            for name, tunnel in tunnels.items():
+                with tunnel(options) as pids:
+                    sample = iperf(pids, options.seconds, extra)
+                samples[name].append(sample)
+                say(
+                    f"{number + 1} {name:14} {sample.gbit:.3f} Gbit/s"
+                    f"  {sample.cpu_per_gb:.2f} CPU s/GB"
+                )
+    for name, measured in samples.items():
+        say(spread(name, "Gbit/s", [s.gbit for s in measured]))
+        say(spread("", "CPU s/GB", [s.cpu_per_gb for s in measured]))
+    if "wireguard-go" in samples:
+        pairs = list(zip(samples["ours"], samples["wireguard-go"], strict=True))
+        say(spread("ratio", "of Gbit/s", [a.gbit / b.gbit for a, b in pairs]))
+        ratio = [a.cpu_per_gb / b.cpu_per_gb for a, b in pairs]
+        say(spread("", "of CPU s/GB", ratio))
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        main()
