@@ -1,0 +1,315 @@
+"""Magicsock's shell on loopback: real sockets, a plain datapath, relays within the process."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from ipaddress import ip_address
+from itertools import count
+from typing import cast
+
+import pytest
+
+from tailnet.agent.addr import AddrPort
+from tailnet.agent.clock import now
+from tailnet.agent.crypto.x25519 import public_of
+from tailnet.agent.datapath.interface import Activity, Datapath, Path, UdpPort, Wake
+from tailnet.agent.derp.aio import DerpFleet
+from tailnet.agent.disco.envelope import looks_like_disco
+from tailnet.agent.keys import DiscoPrivate, NodePrivate, NodePublic, PeerId, RelayAddr
+from tailnet.agent.magicsock.aio import Magicsock
+from tailnet.agent.magicsock.endpoints import InterfaceAddr
+from tailnet.agent.magicsock.hub import PeerInfo
+from tailnet.agent.magicsock.sockets import aio as sockets
+from tailnet.agent.magicsock.sockets.aio import Sockets
+from tailnet.agent.stun.messages import encode_response, looks_like_stun, parse_request_untrusted
+from tailnet.agent.tailcfg.derpmap import DERPMap, DERPNode, DERPRegion
+from tailnet.agent.tailcfg.node import NetInfo
+
+LOOPBACK = InterfaceAddr("lo", ip_address("127.0.0.1"), 8, up=True)
+PEER = PeerId(1)
+HANDSHAKE = b"\x01\x00\x00\x00" + bytes(144)
+
+
+class Lab:
+    """Nodes that hear each other by UDP and through one relay; a STUN server."""
+
+    def __init__(self) -> None:
+        self.changed = asyncio.Event()
+        self.nodes: dict[NodePublic, Node] = {}
+        self.stun = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self.stun.bind(("127.0.0.1", 0))
+        self.asked = 0
+        asyncio.get_running_loop().add_reader(self.stun, self.answer)
+
+    def answer(self) -> None:
+        """Serve one STUN request."""
+        data, src = self.stun.recvfrom(2048)
+        self.asked += 1
+        txid = parse_request_untrusted(data)
+        self.stun.sendto(encode_response(txid, AddrPort.of(*src)), src)
+
+    def derp_map(self) -> DERPMap:
+        """Region 7, and a region 3 whose STUN server is silent."""
+        port = self.stun.getsockname()[1]
+        node = DERPNode(name="7a", region_id=7, ipv4="127.0.0.1", ipv6="none", stun_port=port)
+        mute = DERPNode(name="3a", region_id=3, ipv4="127.0.0.1", ipv6="none", stun_port=-1)
+        return DERPMap(
+            regions={
+                7: DERPRegion(region_id=7, nodes=(node,)),
+                3: DERPRegion(region_id=3, nodes=(mute,)),
+            }
+        )
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait until it holds; it is looked at whenever something happened."""
+        async with asyncio.timeout(5):
+            while not condition():
+                self.changed.clear()
+                await self.changed.wait()
+
+    async def close(self) -> None:
+        """End of the lab."""
+        asyncio.get_running_loop().remove_reader(self.stun)
+        self.stun.close()
+        for node in self.nodes.values():
+            await node.sock.close()
+            node.wires.stop()
+
+
+class Wires:
+    """The datapath's sockets and tables, without tunnel."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.sockets: dict[int, socket.socket] = {}
+        self.paths: dict[PeerId, Path] = {}
+        self.wakes: list[PeerId] = []
+        self.received: list[bytes] = []
+        self.sock: Magicsock | None = None
+
+    def set_udp(self, udp: Sequence[UdpPort]) -> None:
+        """Take sockets; close older ones."""
+        self.stop()
+        for port in udp:
+            sock = self.sockets[port.family] = socket.socket(fileno=port.fd)
+            asyncio.get_running_loop().add_reader(port.fd, self.read, sock)
+
+    def stop(self) -> None:
+        """Close them."""
+        for sock in self.sockets.values():
+            asyncio.get_running_loop().remove_reader(sock.fileno())
+            sock.close()
+        self.sockets.clear()
+
+    def read(self, sock: socket.socket) -> None:
+        """Sort what came."""
+        data, src = sock.recvfrom(65535)
+        addr = AddrPort.of(src[0], src[1])
+        assert self.sock is not None
+        if looks_like_stun(data):
+            self.sock.handle_stun(addr, data)
+        elif looks_like_disco(data):
+            self.sock.handle_disco(addr, data)
+        else:
+            self.received.append(data)
+        self.lab.changed.set()
+
+    def send_udp(self, dst: AddrPort, datagrams: Sequence[bytes]) -> int:
+        """Send as they are."""
+        family = socket.AF_INET if dst.ip.version == 4 else socket.AF_INET6
+        try:
+            for data in datagrams:
+                self.sockets[family].sendto(data, (str(dst.ip), dst.port))
+        except OSError as error:
+            return error.errno or 1
+        return 0
+
+    def set_path(self, peer: PeerId, path: Path) -> None:
+        """Note it."""
+        self.paths[peer] = path
+        self.lab.changed.set()
+
+    def set_wake(self, peer: PeerId, wake: Wake) -> None:
+        """Note it."""
+        assert wake is Wake.DATA_SENT
+        self.wakes.append(peer)
+
+    def activity(self, peer: PeerId) -> Activity:
+        """Always busy."""
+        return Activity(0.0, 0.0, now(), 0.0, None, None, peer, 0, 0, 0, 0)
+
+
+class Relays:
+    """One node's connection to the relay."""
+
+    def __init__(self, lab: Lab, key: NodePublic) -> None:
+        self.lab, self.key = lab, key
+        self.home = 0
+        self.sent = 0
+
+    def set_home(self, region: int) -> None:
+        """Note it."""
+        self.home = region
+        self.lab.changed.set()
+
+    def live(self) -> frozenset[int]:
+        """Connected to home."""
+        return frozenset({self.home})
+
+    def send(self, region: int, dst: NodePublic, datagrams: Sequence[bytes]) -> None:
+        """Deliver at the next turn of the loop."""
+        self.sent += len(datagrams)
+        handle = self.lab.nodes[dst].sock.handle_derp
+        asyncio.get_running_loop().call_soon(handle, region, self.key, list(datagrams))
+
+
+class Node:
+    """A node without WireGuard."""
+
+    def __init__(self, lab: Lab, n: int, *, never_direct: bool = False) -> None:
+        self.lab = lab
+        private = NodePrivate.from_random(bytes([n]) * 32)
+        self.key = public_of(private)
+        lab.nodes[self.key] = self
+        self.wires = Wires(lab)
+        self.relays = Relays(lab, self.key)
+        self.relayed: list[tuple[RelayAddr, list[bytes]]] = []
+        self.infos: list[NetInfo] = []
+        self.told: list[tuple[tuple[AddrPort, int], ...]] = []
+        seed = count()
+        self.sock = Magicsock(
+            DiscoPrivate.from_random(bytes([n + 100]) * 32),
+            cast("DerpFleet", self.relays),
+            now=now,
+            random_bytes=lambda size: next(seed).to_bytes(4, "big").ljust(size, bytes([n])),
+            mark=lambda _: None,
+            on_endpoints=self.told.append,
+            on_netinfo=self.infos.append,
+            never_direct=never_direct,
+        )
+        self.wires.sock = self.sock
+        self.sock.set_node_key(private)
+        self.wires.set_udp(self.sock.bind(0))
+        self.sock.attach(cast("Datapath", self.wires), self.relayed_in)
+        self.sock.start()
+
+    def relayed_in(self, src: RelayAddr, datagrams: list[bytes]) -> None:
+        """WireGuard by relay."""
+        self.relayed.append((src, datagrams))
+        self.lab.changed.set()
+
+    def info(self) -> PeerInfo:
+        """As control would say."""
+        endpoints = tuple(addr for addr, _ in self.sock.endpoints)
+        return PeerInfo(self.key, self.sock.disco_key, endpoints, self.sock.home)
+
+
+@pytest.fixture
+async def lab(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Lab]:
+    """An empty lab; this machine has but a loopback interface."""
+    monkeypatch.setattr(sockets, "interface_addresses", lambda: [LOOPBACK])
+    it = Lab()
+    yield it
+    await it.close()
+
+
+async def pair(lab: Lab, *, never_direct: bool = False) -> tuple[Node, Node]:
+    """Two nodes that know each other as peer 1."""
+    a, b = Node(lab, 1), Node(lab, 2, never_direct=never_direct)
+    for node in (a, b):
+        node.sock.set_derp_map(lab.derp_map())
+    await lab.until(lambda: a.relays.home == b.relays.home == 7)
+    a.sock.set_peers({PEER: b.info()})
+    b.sock.set_peers({PEER: a.info()})
+    return a, b
+
+
+async def test_measurement_finds_home_and_endpoints(lab: Lab) -> None:
+    """The answering region becomes home, and control is told once."""
+    node = Node(lab, 1)
+    node.sock.set_derp_map(lab.derp_map())
+    await lab.until(lambda: node.relays.home)
+    await asyncio.sleep(0)
+    assert node.sock.home == 7
+    assert node.told == [((AddrPort.of("127.0.0.1", node.sock.local_port), 2),)]
+    [info] = node.infos
+    assert (info.preferred_derp, info.working_udp, info.working_ipv6) == (7, True, False)
+    assert list(info.derp_latency or {}) == ["7-v4"]
+    node.sock.set_derp_map(lab.derp_map())
+    assert lab.asked == 1
+
+
+async def test_handshake_goes_by_relay_then_direct(lab: Lab) -> None:
+    """The first needs no discovery, which it starts."""
+    a, b = await pair(lab)
+    assert a.wires.paths[PEER] == Path(None, relay=True)
+    assert a.wires.wakes == [PEER]
+    a.sock.send(PEER, HANDSHAKE)
+    await lab.until(lambda: b.relayed)
+    assert b.relayed == [(RelayAddr(7, a.key), [HANDSHAKE])]
+    direct = Path(AddrPort.of("127.0.0.1", b.sock.local_port), relay=False)
+    await lab.until(lambda: a.wires.paths[PEER] == direct)
+    relayed = a.relays.sent
+    a.sock.send(PEER, HANDSHAKE)
+    await lab.until(lambda: b.wires.received)
+    assert b.wires.received == [HANDSHAKE]
+    assert a.relays.sent == relayed
+    status = a.sock.status(PEER)
+    assert status is not None
+    assert status.cur == direct.udp
+
+
+async def test_relay_only_node_is_reached_by_relay(lab: Lab) -> None:
+    """It neither pings nor answers by UDP; a user's ping goes through the relay."""
+    a, b = await pair(lab, never_direct=True)
+    a.sock.send(PEER, HANDSHAKE)
+    reply = await a.sock.ping(PEER, 2.0)
+    assert reply is not None
+    assert reply.via == RelayAddr(7, b.key)
+    assert a.wires.paths[PEER] == b.wires.paths[PEER] == Path(None, relay=True)
+    assert b.sock.drops()["unwanted"] > 0
+
+
+async def test_user_ping_prefers_the_direct_path(lab: Lab) -> None:
+    """Once trusted, nothing else is asked."""
+    a, b = await pair(lab)
+    a.sock.note_data_sent(PEER)
+    await lab.until(lambda: not a.wires.paths[PEER].relay)
+    reply = await a.sock.ping(PEER, 2.0, 1200)
+    assert reply is not None
+    assert reply.via == AddrPort.of("127.0.0.1", b.sock.local_port)
+
+
+async def test_ping_of_a_stranger_ends_in_time(lab: Lab) -> None:
+    """No peer, no answer, no error."""
+    node = Node(lab, 1)
+    assert await node.sock.ping(PeerId(9), 0.01) is None
+
+
+async def test_rebind_keeps_the_port(lab: Lab) -> None:
+    """Peers know us by it; the direct path is found again."""
+    a, b = await pair(lab)
+    a.sock.note_data_sent(PEER)
+    await lab.until(lambda: not a.wires.paths[PEER].relay)
+    port = a.sock.local_port
+    a.sock.rebind()
+    assert a.sock.local_port == port
+    assert a.wires.paths[PEER] == Path(None, relay=True)
+    await lab.until(lambda: not a.wires.paths[PEER].relay)
+    assert b.sock.home == 7
+
+
+async def test_taken_port_is_replaced(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    """With a line in the log, since firewalls and port forwards may need to know."""
+    first = Node(lab, 1)
+    second = Sockets(lambda _: None)
+    for port in second.bind(first.sock.local_port):
+        socket.socket(fileno=port.fd).close()
+    assert second.ports.v4 not in {0, first.sock.local_port}
+    assert f"UDP port {first.sock.local_port}: " in caplog.text
+
+
+def test_interfaces_are_listed() -> None:
+    """Loopback exists everywhere."""
+    found = sockets.interface_addresses()
+    assert any(a.ip == ip_address("127.0.0.1") and a.prefix == 8 for a in found)
