@@ -1,0 +1,299 @@
+"""``Account``: the login.  Keys and prefs on disk, and the control session that uses them."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import msgspec
+
+from tailnet.agent.addr import AddrPort
+from tailnet.agent.backend.events import (
+    BrowseToURL,
+    LoginFinished,
+    LoginRefused,
+    NetworkMapChanged,
+    NodeEvent,
+    PrefsChanged,
+)
+from tailnet.agent.backend.files.aio import StateFile
+from tailnet.agent.backend.login import Host, hostinfo
+from tailnet.agent.backend.prefs import Prefs, apply_masked, validate
+from tailnet.agent.backend.store import Stored
+from tailnet.agent.control.aio import ControlClient, ControlConfig
+from tailnet.agent.control.events import (
+    AuthURL,
+    Connected,
+    ControlEvent,
+    Disconnected,
+    LoginFailed,
+    NetmapChanged,
+    Registered,
+)
+from tailnet.agent.control.netmap import NetworkMap
+from tailnet.agent.crypto.x25519 import public_of
+from tailnet.agent.errors import UserError
+from tailnet.agent.keys import DiscoPrivate, NodePrivate
+from tailnet.agent.tailcfg.node import NetInfo, StableNodeID, UserProfile
+from tailnet.agent.tasks import Tasks
+from tailnet.platform.interface import Bypass
+
+log = logging.getLogger("tailnet.account")
+
+NO_NODE = StableNodeID("")
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What an account needs from outside: clocks, randomness, sockets' marks, trust."""
+
+    host: Host
+    bypass: Bypass
+    now: Callable[[], float]
+    wall: Callable[[], datetime]
+    random_bytes: Callable[[int], bytes]
+    ca_file: str | None
+
+
+class Account:
+    """One login to one server.  Tells ``on_event`` first, then ``on_change``."""
+
+    def __init__(
+        self,
+        store: StateFile,
+        world: World,
+        disco: DiscoPrivate,
+        *,
+        on_event: Callable[[NodeEvent], None],
+        on_change: Callable[[], None],
+    ) -> None:
+        """Read the state file.
+
+        Raises:
+            UserError: it cannot be used.
+        """
+        self._store = store
+        self._world = world
+        self._disco = disco
+        self._on_event = on_event
+        self._on_change = on_change
+        self._stored: Stored = store.load(world.random_bytes)
+        # Until a server accepts it this key is only a proposal, and is not on disk.
+        self.node_key = self._stored.node_key or self._new_key()
+        self._tasks = Tasks()
+        self._control: ControlClient | None = None
+        self._control_task: asyncio.Task[None] | None = None
+        self._auth_key = ""
+        self._endpoints: tuple[tuple[AddrPort, int], ...] = ()
+        self._net_info: NetInfo | None = None
+        self._login_problem = ""
+        self._control_problem = ""
+        self.netmap: NetworkMap | None = None
+        self.auth_url = ""
+
+    # --- what is
+
+    @property
+    def prefs(self) -> Prefs:
+        """The user's wishes, as on disk."""
+        return self._stored.prefs
+
+    @property
+    def registered(self) -> bool:
+        """A server has accepted this node's key before."""
+        return self._stored.node_key is not None
+
+    @property
+    def can_continue(self) -> bool:
+        """Control gets further without anybody's help."""
+        return not self.auth_url and (self._control is not None or self.registered)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong between us and the server, one line each."""
+        return tuple(p for p in (self._login_problem, self._control_problem) if p)
+
+    # --- wishes
+
+    def resume(self, auth_key: str) -> None:
+        """At the daemon's start: connect if the user wanted that, or if ``auth_key`` is given."""
+        if self.prefs.want_running and self.registered:
+            self._connect()
+        elif auth_key and not self.registered:
+            self._auth_key = auth_key
+            self._save(prefs=_connected(self.prefs))
+            self._connect()
+
+    def edit(self, masked: Mapping[str, object]) -> Prefs:
+        """Change what the mask names.
+
+        Raises:
+            UserError: refused, or not storable; nothing changed.
+        """
+        prefs = apply_masked(self.prefs, masked)
+        validate(prefs)
+        self._save(prefs=prefs)
+        if prefs.want_running and self._control is None and self.registered:
+            self._connect()
+        elif not prefs.want_running and self._control is not None:
+            _ = self._tasks.start("pause control", self.disconnect())
+        self._describe()
+        self._on_event(PrefsChanged(prefs))
+        self._on_change()
+        return prefs
+
+    async def login(self, masked: Mapping[str, object], auth_key: str) -> None:
+        """Merge prefs and connect, with ``auth_key`` if the server asks for one.
+
+        Raises:
+            UserError: the prefs are refused; nothing changed.
+        """
+        prefs = apply_masked(self.prefs, masked)
+        validate(prefs)
+        await self.disconnect()
+        self._auth_key = auth_key
+        if prefs.server_url != self.prefs.server_url and self.registered:
+            self._forget()
+        self._save(prefs=_connected(prefs))
+        self._connect()
+        self._on_event(PrefsChanged(self.prefs))
+        self._on_change()
+
+    async def logout(self) -> None:
+        """Expire the key at the server if it can be reached, and forget it in any case."""
+        if self.registered:
+            await (self._control or self._make_control()).logout()
+        await self.disconnect()
+        self._auth_key = ""
+        self._forget()
+        self._save(prefs=msgspec.structs.replace(self.prefs, want_running=False, logged_out=True))
+        self._on_event(PrefsChanged(self.prefs))
+        self._on_change()
+
+    def describe(
+        self, endpoints: tuple[tuple[AddrPort, int], ...], net_info: NetInfo | None
+    ) -> None:
+        """Where this node can be reached; control hears of it if it is news."""
+        self._endpoints = endpoints
+        self._net_info = net_info
+        self._describe()
+
+    # --- the control session
+
+    async def disconnect(self) -> None:
+        """End the control session; the network map stays."""
+        task, self._control_task, self._control = self._control_task, None, None
+        self._login_problem = self._control_problem = ""
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def close(self) -> None:
+        """End everything; keys and prefs are on disk already."""
+        await self.disconnect()
+        await self._tasks.close()
+
+    def _connect(self) -> None:
+        self._control = self._make_control()
+        self._describe()
+        self._control_task = self._tasks.start("control", self._control.run())
+
+    def _make_control(self) -> ControlClient:
+        stored, world = self._stored, self._world
+        return ControlClient(
+            ControlConfig(
+                server_url=stored.prefs.server_url,
+                machine_key=stored.machine_key,
+                node_key=self.node_key,
+                old_node_key=stored.old_node_key,
+                lock_key=public_of(stored.lock_key),
+                disco_key=public_of(self._disco),
+                auth_key=self._auth_key,
+                ca_file=world.ca_file,
+            ),
+            on_event=self._heard,
+            mark=world.bypass.mark,
+            now=world.now,
+            wall=world.wall,
+            random_bytes=world.random_bytes,
+        )
+
+    def _describe(self) -> None:
+        if self._control is not None:
+            info = hostinfo(
+                self.prefs, self._world.host, self._stored.backend_log_id, self._net_info
+            )
+            self._control.update(info, self._endpoints)
+
+    def _heard(self, event: ControlEvent) -> None:
+        match event:
+            case Registered():
+                self._accepted(event)
+            case AuthURL(url):
+                self.auth_url = url
+                self._on_event(BrowseToURL(url))
+            case LoginFailed(message, retry_in):
+                log.info("login: %s (trying again in %.1f s)", message, retry_in)
+                self._login_problem = message
+                self._on_event(LoginRefused(message))
+            case Connected():
+                self._control_problem = ""
+            case Disconnected(reason, retry_in):
+                log.info("control: %s (trying again in %.1f s)", reason, retry_in)
+                self._control_problem = f"not in contact with the control server: {reason}"
+            case NetmapChanged(netmap=netmap):
+                self.netmap = netmap
+                self._try_save(node_id=netmap.self_node.stable_id)
+                self._on_event(NetworkMapChanged(netmap))
+        self._on_change()
+
+    def _accepted(self, event: Registered) -> None:
+        if not self.registered:
+            log.info("logged in to %s as %s", self.prefs.server_url, event.login_name)
+        self.node_key = event.node_key
+        self._login_problem = ""
+        self.auth_url = ""
+        self._try_save(
+            node_key=event.node_key,
+            old_node_key=event.old_node_key,
+            user_profile=UserProfile(
+                id=event.user_id, login_name=event.login_name, display_name=event.display_name
+            ),
+        )
+        self._on_event(LoginFinished())
+
+    # --- memory
+
+    def _forget(self) -> None:
+        self.node_key = self._new_key()
+        self.netmap = None
+        self.auth_url = ""
+        self._save(node_key=None, old_node_key=None, user_profile=None, node_id=NO_NODE)
+
+    def _new_key(self) -> NodePrivate:
+        return NodePrivate.from_random(self._world.random_bytes(32))
+
+    def _save(self, **changes: object) -> None:
+        """Replace the stored state, on disk first.
+
+        Raises:
+            UserError: it cannot be written; the old state stands.
+        """
+        stored = replace(self._stored, **changes)  # type: ignore[arg-type]
+        if stored != self._stored:
+            self._store.save(stored)
+            self._stored = stored
+
+    def _try_save(self, **changes: object) -> None:
+        """Save what the server told us; a full disk must not end the session."""
+        try:
+            self._save(**changes)
+        except UserError as error:
+            log.warning("%s", error)
+            self._login_problem = str(error)
+            self._stored = replace(self._stored, **changes)  # type: ignore[arg-type]
+
+
+def _connected(prefs: Prefs) -> Prefs:
+    return msgspec.structs.replace(prefs, want_running=True, logged_out=False)

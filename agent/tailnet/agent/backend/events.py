@@ -1,0 +1,65 @@
+"""What a ``Node`` tells whoever watches it."""
+
+from dataclasses import dataclass
+
+from tailnet.agent.backend.prefs import Prefs
+from tailnet.agent.backend.state import State
+from tailnet.agent.control.netmap import NetworkMap
+
+
+@dataclass(frozen=True, slots=True)
+class StateChanged:
+    """The derived state is another one."""
+
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class PrefsChanged:
+    """The user's wishes changed."""
+
+    prefs: Prefs
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkMapChanged:
+    """A new network map is in use."""
+
+    netmap: NetworkMap
+
+
+@dataclass(frozen=True, slots=True)
+class LoginFinished:
+    """The server accepted this node."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrowseToURL:
+    """A person must open ``url`` to finish the login."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoginRefused:
+    """The server's words, or why it could not be reached."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class HealthChanged:
+    """Problems to show, one line each; empty when all is well."""
+
+    problems: tuple[str, ...]
+
+
+NodeEvent = (
+    StateChanged
+    | PrefsChanged
+    | NetworkMapChanged
+    | LoginFinished
+    | BrowseToURL
+    | LoginRefused
+    | HealthChanged
+)

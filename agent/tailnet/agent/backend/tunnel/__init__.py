@@ -1,0 +1,1 @@
+"""One TUN device with everything that carries its packets."""

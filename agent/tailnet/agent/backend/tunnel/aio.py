@@ -1,0 +1,268 @@
+"""The tunnel: device, router, data plane, paths and relays, opened and closed as one."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from tailnet.agent.addr import AddrPort
+from tailnet.agent.backend.login import Host
+from tailnet.agent.backend.plan import PeerPlan, Plan
+from tailnet.agent.datapath import tsmp
+from tailnet.agent.datapath.aio import Dataplane
+from tailnet.agent.datapath.interface import Activity, Datapath, TunPort
+from tailnet.agent.derp.aio import DerpFleet
+from tailnet.agent.errors import BadPacket
+from tailnet.agent.filter.rules import Filter
+from tailnet.agent.keys import DiscoPrivate, NodePrivate, NodePublic, PeerId
+from tailnet.agent.magicsock.aio import Magicsock, PingReply
+from tailnet.agent.tailcfg.derpmap import DERPMap
+from tailnet.agent.tailcfg.node import NetInfo
+from tailnet.agent.tasks import Tasks
+from tailnet.agent.wireguard.engine import Engine
+from tailnet.agent.wireguard.events import PeerStatus
+from tailnet.platform.interface import Bypass, PlatformError, Router, RouterConfig, TunDevice
+
+log = logging.getLogger("tailnet.tunnel")
+
+ROUTER_RETRY = 5.0  # seconds until a refused configuration is tried again
+
+
+EMPTY = Plan(
+    peers={},
+    local=(),
+    filter=Filter.shields_up(),
+    router=RouterConfig(),
+    derp_map=DERPMap(),
+    health=(),
+)
+
+
+class System(Protocol):
+    """What ``main`` knows of this operating system."""
+
+    host: Host
+    bypass: Bypass
+
+    def open_tun(self) -> TunDevice:
+        """Open the device; raises ``PlatformError``."""
+
+    def make_router(self, tun_name: str) -> Router:
+        """A router for that device."""
+
+    def make_datapath(self) -> Datapath:
+        """A datapath that has not started."""
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelSettings:
+    """Flags of the daemon that concern the tunnel."""
+
+    port: int = 0
+    ca_file: str | None = None
+    always_derp: bool = False
+    never_direct: bool = False
+    derp_over_http: bool = False
+
+
+class Tunnel:
+    """Carries packets as the last plan says; knows nothing of prefs, login or state."""
+
+    def __init__(  # noqa: PLR0913 - each is one thing of the outside world
+        self,
+        system: System,
+        settings: TunnelSettings,
+        disco: DiscoPrivate,
+        node_key: NodePrivate,
+        *,
+        now: Callable[[], float],
+        wall: Callable[[], datetime],
+        random_bytes: Callable[[int], bytes],
+        on_change: Callable[[], None],
+        on_failed: Callable[[str], None],
+    ) -> None:
+        """``on_change``: endpoints, net info, live relays, or the router's success changed."""
+        self._system = system
+        self._settings = settings
+        self._now = now
+        self._on_change = on_change
+        self._tasks = Tasks()
+        self._router: Router | None = None
+        self._wanted = RouterConfig()
+        self._applied: RouterConfig | None = None
+        self._router_wanted = asyncio.Event()
+        self._peers: Mapping[PeerId, PeerPlan] = {}
+        self.endpoints: tuple[tuple[AddrPort, int], ...] = ()
+        self.net_info: NetInfo | None = None
+        self.live_relays: frozenset[int] = frozenset()
+        self.router_problem = ""
+        self._datapath = system.make_datapath()
+        self._engine = Engine(node_key, random_bytes=random_bytes, activity=self._datapath.activity)
+        self._derp = DerpFleet(
+            node_key,
+            on_packets=self._relayed,
+            on_live=self._relays_live,
+            mark=system.bypass.mark,
+            now=now,
+            random_bytes=random_bytes,
+            ca_file=settings.ca_file,
+            plain_http=settings.derp_over_http,
+        )
+        self._sock = Magicsock(
+            disco,
+            self._derp,
+            now=now,
+            random_bytes=random_bytes,
+            mark=system.bypass.mark,
+            on_endpoints=self._own_endpoints,
+            on_netinfo=self._own_net_info,
+            always_derp=settings.always_derp,
+            never_direct=settings.never_direct,
+        )
+        self._sock.set_node_key(node_key)
+        self._dataplane = Dataplane(
+            self._datapath,
+            self._engine,
+            self._sock,
+            now=now,
+            wall=wall,
+            to_agent=self._to_agent,
+            on_failed=on_failed,
+        )
+
+    # --- life
+
+    async def open(self) -> None:
+        """Open the device and the sockets, install the policy rules, start moving packets.
+
+        Raises:
+            PlatformError: the system refuses; nothing is left behind after ``close``.
+        """
+        device = self._system.open_tun()
+        try:
+            router = self._system.make_router(device.name)
+            self._router = router
+            await router.up()
+            self._sock.skip_interface(device.name)
+            ports = self._sock.bind(self._settings.port)
+            tun = TunPort(device.detach(), device.mtu, device.vnet_hdr, device.uso)
+        finally:
+            device.close()
+        self._sock.attach(self._datapath, self._dataplane.handle_relayed)
+        self._dataplane.start(tun, ports)
+        self._derp.start()
+        self._sock.start()
+        _ = self._tasks.start("router", self._keep_routed())
+
+    async def close(self) -> None:
+        """Routes and rules first, so that nothing is sent into a dead device."""
+        await self._tasks.close()
+        if self._router is not None:
+            try:
+                await self._router.down()
+            except PlatformError as error:
+                log.warning("clean-up: %s", error)
+        await self._sock.close()
+        await self._derp.close()
+        self._dataplane.stop()
+
+    # --- wishes
+
+    def set_node_key(self, key: NodePrivate) -> None:
+        """A new identity: sessions end, relays reconnect."""
+        self._sock.set_node_key(key)
+        self._derp.set_node_key(key)
+        self._dataplane.set_private_key(key)
+
+    def set_derp_map(self, derp_map: DERPMap) -> None:
+        """Relays; the home connection is kept from now on."""
+        self._derp.set_map(derp_map)
+        self._sock.set_derp_map(derp_map)
+
+    def apply(self, plan: Plan | None) -> None:
+        """Make the packets' tables and the kernel's follow ``plan``; each as a diff.
+
+        ``None`` is "no network": nothing is routed and nothing gets in.
+        """
+        if plan is None:
+            plan = EMPTY
+        self._peers = plan.peers
+        self._datapath.set_local(plan.local)
+        self._datapath.set_filter(plan.filter)
+        self._dataplane.set_peers({p: (peer.key, peer.entry) for p, peer in plan.peers.items()})
+        self._sock.set_peers({p: peer.info for p, peer in plan.peers.items()})
+        if plan.router != self._wanted or self._applied is None:
+            self._wanted = plan.router
+            self._router_wanted.set()
+
+    async def ping(self, peer: PeerId, wait: float, size: int) -> PingReply | None:
+        """A disco ping by every path known; ``None`` when nothing came back in time."""
+        return await self._sock.ping(peer, wait, size)
+
+    # --- what is
+
+    @property
+    def routed(self) -> bool:
+        """The kernel has what the last plan wants."""
+        return self._applied == self._wanted
+
+    @property
+    def magicsock(self) -> Magicsock:
+        """For status."""
+        return self._sock
+
+    def activity(self, peer: PeerId) -> Activity:
+        """Times and counters of a peer."""
+        return self._datapath.activity(peer)
+
+    def session(self, peer: PeerId) -> PeerStatus:
+        """State of a peer's WireGuard session."""
+        return self._engine.status(peer, self._now())
+
+    # --- what happens
+
+    def _own_endpoints(self, endpoints: tuple[tuple[AddrPort, int], ...]) -> None:
+        self.endpoints = endpoints
+        self._on_change()
+
+    def _own_net_info(self, net_info: NetInfo) -> None:
+        self.net_info = net_info
+        self._on_change()
+
+    def _relays_live(self, regions: frozenset[int]) -> None:
+        self.live_relays = regions
+        self._on_change()
+
+    def _relayed(self, region: int, key: NodePublic, datagrams: list[bytes]) -> None:
+        self._sock.handle_derp(region, key, datagrams)
+
+    def _to_agent(self, peer: PeerId, packet: bytes) -> None:
+        """TSMP: answer pings; what else it says is for later releases."""
+        try:
+            message = tsmp.parse_untrusted(packet)
+        except BadPacket:
+            return
+        if isinstance(message, tsmp.Ping):
+            self._datapath.send_plain(peer, [tsmp.encode_pong(message, peerapi_port=0)])
+
+    async def _keep_routed(self) -> None:
+        """Bring the kernel to the latest wanted configuration; retry what it refuses."""
+        while True:
+            await self._router_wanted.wait()
+            self._router_wanted.clear()
+            wanted = self._wanted
+            problem = ""
+            try:
+                if self._router is not None:
+                    await self._router.apply(wanted)
+                self._applied = wanted
+            except PlatformError as error:
+                problem = str(error)
+                if problem != self.router_problem:
+                    log.warning("routes: %s", problem)
+                asyncio.get_running_loop().call_later(ROUTER_RETRY, self._router_wanted.set)
+                self._applied = wanted
+            self.router_problem = problem
+            self._on_change()

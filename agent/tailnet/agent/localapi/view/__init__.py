@@ -1,0 +1,1 @@
+"""A ``Node`` as the LocalAPI shows it."""

@@ -1,0 +1,290 @@
+"""``tailnetd``: flags, environment, wiring.
+
+The only module that knows which operating system this is; everything else sees
+``tailnet.platform.interface``.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from tailnet.agent import clock
+from tailnet.agent._version import __version__
+from tailnet.agent.backend.aio import Node, NodeSettings
+from tailnet.agent.backend.files.aio import StateFile
+from tailnet.agent.backend.login import Host
+from tailnet.agent.backend.tunnel.aio import TunnelSettings
+from tailnet.agent.datapath.interface import Datapath
+from tailnet.agent.datapath.reference.aio import ReferenceDatapath
+from tailnet.agent.errors import UserError
+from tailnet.agent.localapi.aio import LocalServer
+from tailnet.agent.localapi.view.aio import NodeView
+from tailnet.agent.supervisor import Service, supervise
+from tailnet.platform.interface import Bypass, PlatformError, Router, TunDevice
+from tailnet.platform.linux.bypass import LinuxBypass
+from tailnet.platform.linux.hostinfo import describe
+from tailnet.platform.linux.notify import notify
+from tailnet.platform.linux.router import LinuxRouter, cleanup
+from tailnet.platform.linux.tun import open_tun
+
+log = logging.getLogger("tailnet.main")
+
+DEFAULT_TUN = "tailnet0"
+USERSPACE = "userspace-networking"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The command line and environment, parsed."""
+
+    tun: str
+    state: Path
+    socket: Path
+    port: int
+    verbose: int
+    auth_key: str
+
+
+def default_state_dir() -> Path:
+    """``/var/lib/tailnetd`` for root, else ``$XDG_STATE_HOME/tailnetd``."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/tailnetd")
+    home = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(home) / "tailnetd"
+
+
+def default_socket() -> Path:
+    """``/run/tailnetd/tailnetd.sock`` for root, else ``$XDG_RUNTIME_DIR/tailnetd.sock``."""
+    if os.geteuid() == 0:
+        return Path("/run/tailnetd/tailnetd.sock")
+    return Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}") / "tailnetd.sock"
+
+
+def _die(message: str) -> NoReturn:
+    click.echo(f"tailnetd: {message}", err=True)
+    sys.exit(1)
+
+
+@click.command(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    help="Join a tailnet and make it part of this machine.",
+)
+@click.option(
+    "--tun",
+    is_flag=False,
+    flag_value=DEFAULT_TUN,
+    default=DEFAULT_TUN,
+    metavar="[=NAME]",
+    help=f"Name of the TUN device (default {DEFAULT_TUN}).",
+)
+@click.option(
+    "--statedir",
+    envvar="TAILNETD_STATE_DIR",
+    type=click.Path(path_type=Path),
+    help="Directory of keys and settings (default /var/lib/tailnetd).",
+)
+@click.option(
+    "--state", type=click.Path(path_type=Path), help="State file (default STATEDIR/tailnetd.state)."
+)
+@click.option(
+    "--socket",
+    "socket_path",
+    envvar="TAILNETD_SOCKET",
+    type=click.Path(path_type=Path),
+    help="Unix socket that tnet talks to (default /run/tailnetd/tailnetd.sock).",
+)
+@click.option(
+    "--port",
+    envvar="PORT",
+    type=click.IntRange(0, 65535),
+    default=0,
+    help="UDP port for WireGuard and disco; 0 takes any free one.",
+)
+@click.option(
+    "--verbose",
+    "-v",
+    envvar="TS_LOG_VERBOSITY",
+    type=click.IntRange(0, 2),
+    is_flag=False,
+    flag_value=1,
+    default=0,
+    help="0 quiet, 1 decisions, 2 everything.",
+)
+@click.option(
+    "--cleanup",
+    "clean",
+    is_flag=True,
+    help="Remove routes, rules and the socket a dead daemon left, then exit.",
+)
+@click.version_option(__version__, message="tailnetd %(version)s")
+def command(  # noqa: PLR0913 - one argument a flag
+    *,
+    tun: str,
+    statedir: Path | None,
+    state: Path | None,
+    socket_path: Path | None,
+    port: int,
+    verbose: int,
+    clean: bool,
+) -> None:
+    """Parse, check what can be checked without side effects, then run."""
+    path = socket_path or default_socket()
+    _configure_logging(verbose)
+    if clean:
+        _cleanup(tun, path)
+        return
+    if tun == USERSPACE:
+        _die("userspace networking is not built yet; run it as root with --tun[=NAME]")
+    options = Options(
+        tun=tun,
+        state=state
+        or (statedir or (state.parent if state else default_state_dir())) / "tailnetd.state",
+        socket=path,
+        port=port,
+        verbose=verbose,
+        auth_key=os.environ.get("TS_AUTHKEY", ""),
+    )
+    try:
+        failure = asyncio.run(_serve(options))
+    except (UserError, PlatformError) as error:
+        _die(str(error))
+    if failure is not None:
+        _die(failure)
+
+
+async def _serve(options: Options) -> str | None:
+    failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def fail(reason: str) -> None:
+        if not failed.done():
+            failed.set_result(reason)
+
+    ca_file = os.environ.get("SSL_CERT_FILE") or None
+    node = Node(
+        LinuxSystem(options.tun),
+        NodeSettings(
+            tunnel=TunnelSettings(
+                port=options.port,
+                ca_file=ca_file,
+                always_derp=_flag("TS_DEBUG_ALWAYS_USE_DERP"),
+                never_direct=_flag("TS_DEBUG_NEVER_DIRECT_UDP"),
+                derp_over_http=_flag("TS_DEBUG_USE_DERP_HTTP"),
+            ),
+            auth_key=options.auth_key,
+            ca_file=ca_file,
+        ),
+        StateFile(options.state),
+        now=clock.now,
+        wall=clock.wall,
+        random_bytes=os.urandom,
+        on_failed=fail,
+    )
+    view = NodeView(node, version=__version__)
+    # The socket comes first: it is also the lock that keeps a second daemon from touching routes.
+    services: list[tuple[str, Service]] = [
+        ("localapi", LocalServer(view, options.socket, version=__version__)),
+        ("node", node),
+    ]
+    return await supervise(
+        services,
+        failed=failed,
+        ready=lambda: notify("READY=1"),
+        stopping=lambda: notify("STOPPING=1"),
+    )
+
+
+class LinuxSystem:
+    """This operating system, as ``backend.tunnel`` wants to see one."""
+
+    def __init__(self, tun_name: str) -> None:
+        about = describe()
+        self._tun_name = tun_name
+        self.bypass: Bypass = LinuxBypass()
+        self.host = Host(
+            hostname=socket.gethostname().partition(".")[0],
+            os_version=about.os_version,
+            distro=about.distro,
+            distro_version=about.distro_version,
+            distro_code_name=about.distro_code_name,
+            machine=about.machine,
+            container=about.container,
+        )
+
+    def open_tun(self) -> TunDevice:
+        """The device named by ``--tun``."""
+        return open_tun(self._tun_name)
+
+    def make_router(self, tun_name: str) -> Router:
+        """Over netlink."""
+        return LinuxRouter(tun_name)
+
+    def make_datapath(self) -> Datapath:
+        """The pure-Python one."""
+        return ReferenceDatapath(now=clock.now)
+
+
+def _flag(name: str) -> bool:
+    return os.environ.get(name, "").lower() in {"1", "t", "true", "yes"}
+
+
+def _cleanup(tun: str, path: Path) -> None:
+    """``--cleanup``: refuse while a daemon lives, else remove residue and say what it was."""
+    if _answers(path):
+        _die(f"a daemon is running (socket {path}); stop it first, it cleans up by itself")
+    try:
+        removed = asyncio.run(cleanup(tun))
+    except PlatformError as error:
+        _die(str(error))
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+        removed.append(f"socket {path}")
+    for item in removed:
+        click.echo(f"removed {item}")
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+        return True
+
+
+def _configure_logging(verbose: int) -> None:
+    level = logging.INFO if verbose == 0 else logging.DEBUG
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.WARNING,
+        format="%(asctime)s %(levelname).1s %(name)s: %(message)s",
+    )
+    logging.getLogger("tailnet").setLevel(level)
+    if verbose > 1:
+        logging.getLogger().setLevel(logging.DEBUG)
+
+
+def _double_dashes(args: Sequence[str], known: Callable[[str], bool]) -> list[str]:
+    """Go's flags take one dash or two; click wants two for long names."""
+    return [
+        "-" + arg
+        if (match := re.match(r"-([a-z][a-z-]+)(=|$)", arg)) and known(match.group(1))
+        else arg
+        for arg in args
+    ]
+
+
+def main() -> None:
+    """Entry point of ``tailnetd``."""
+    names = {name.lstrip("-") for param in command.params for name in param.opts}
+    command.main(args=_double_dashes(sys.argv[1:], names.__contains__), prog_name="tailnetd")
