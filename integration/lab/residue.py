@@ -4,7 +4,8 @@ Everything of one lab begins with its tag, ``tnl<pid>-<n>``:
 
 * directory ``/tmp/<tag>``: logs, state, sockets; its lock is held as long as the lab lives;
 * namespaces ``/run/netns/<tag>-*`` with all links, rules and processes inside;
-* files ``/etc/netns/<tag>-*/``.
+* files ``/etc/netns/<tag>-*/``;
+* control sockets ``/run/wireguard/<tag>*.sock`` of wireguard-go, when a benchmark used it.
 
 Removal needs no record of what was made: it looks for the tag.  So it also works for a lab that was
 interrupted half-way or killed: the next one sweeps up after every lab whose lock is free.
@@ -22,6 +23,7 @@ from integration.lab.process import LabError, kill_and_wait, run
 
 NETNS = Path("/run/netns")
 NETNS_FILES = Path("/etc/netns")
+WIREGUARD = Path("/run/wireguard")
 _TAG = re.compile(r"tnl(\d+)-\d+")
 _LABS_PER_PROCESS = 1000
 
@@ -91,6 +93,8 @@ def wipe(tag: str) -> None:
         run(["ip", "-force", "-batch", "-"], feed=batch, check=False)
     for directory in [*NETNS_FILES.glob(f"{tag}-*"), _temporary() / tag]:
         shutil.rmtree(directory, ignore_errors=True)
+    for leftover in WIREGUARD.glob(f"{tag}*.sock"):
+        leftover.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         NETNS_FILES.rmdir()  # only if empty
 

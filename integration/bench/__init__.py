@@ -1,0 +1,1 @@
+"""Measurements on real kernels, side by side with other implementations."""

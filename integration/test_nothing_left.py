@@ -1,0 +1,85 @@
+"""A daemon that is gone leaves the machine as it was.
+
+::
+
+    h1 ── bridge: control, DERP, STUN ── h2
+"""
+
+import pytest
+from integration.conftest import MakeLab
+from integration.lab.config import AUTH_KEY
+from integration.lab.host import DEVICE, Host
+from integration.lab.topology import flat
+
+pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(60)]
+
+VIEWS = (
+    "ip -4 rule",
+    "ip -6 rule",
+    "ip -4 route show table all",
+    "ip -6 route show table all",
+    "ip -o link",
+    "ip -o address",
+    "nft list ruleset",
+)
+
+
+def configuration(host: Host) -> dict[str, list[str]]:
+    """What the kernel says of rules, routes, links, addresses and the firewall of a host."""
+    return {view: sorted(host.exec(*view.split()).stdout.splitlines()) for view in VIEWS}
+
+
+@pytest.fixture(scope="module")
+def fresh(make_lab: MakeLab) -> Host:
+    """A host where nothing has run yet; its peer is up."""
+    lab = make_lab(flat("h1", "h2"))
+    lab.join("h2")
+    return lab.hosts["h1"]
+
+
+def test_after_a_stop(fresh: Host) -> None:
+    """SIGTERM: exit code 0, and rules, routes, addresses, device and socket are gone."""
+    before = configuration(fresh)
+    fresh.start()
+    fresh.up(AUTH_KEY)
+    during = configuration(fresh)
+    assert any(DEVICE in line for line in during["ip -o link"])
+    assert any("lookup 52" in line for line in during["ip -4 rule"])
+    assert fresh.stop() == 0
+    assert configuration(fresh) == before
+    assert not fresh.socket.exists()
+
+
+def test_after_sigkill_and_cleanup(fresh: Host) -> None:
+    """``tailnetd --cleanup`` removes what a killed daemon could not."""
+    before = configuration(fresh)
+    fresh.start()
+    fresh.wait_running()
+    fresh.kill9()
+    assert fresh.socket.exists()
+    cleaned = fresh.exec(*fresh.daemon_command("--cleanup"))
+    assert "Traceback" not in cleaned.stderr
+    assert configuration(fresh) == before
+    assert not fresh.socket.exists()
+
+
+def test_after_sigkill_the_next_start_is_as_good(fresh: Host) -> None:
+    """Without ``--cleanup``: the next daemon takes over what is left, and removes it in the end."""
+    before = configuration(fresh)
+    fresh.start()
+    fresh.wait_running()
+    during = configuration(fresh)["ip -4 rule"]
+    fresh.kill9()
+    fresh.start()
+    fresh.wait_running()
+    assert configuration(fresh)["ip -4 rule"] == during
+    assert fresh.stop() == 0
+    assert configuration(fresh) == before
+
+
+def test_cleanup_of_a_clean_machine_changes_nothing(fresh: Host) -> None:
+    """It may be run at any time, twice too."""
+    before = configuration(fresh)
+    for _ in range(2):
+        fresh.exec(*fresh.daemon_command("--cleanup"))
+    assert configuration(fresh) == before

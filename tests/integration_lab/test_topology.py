@@ -1,0 +1,46 @@
+"""Topologies: what they hold and what they refuse."""
+
+import pytest
+from integration.lab.topology import INTERNET, MAX_HOSTS, HostSpec, Topology, flat
+
+
+def test_hosts_get_addresses_in_order() -> None:
+    """From .11, in both families."""
+    topology = flat("a", "b", udp=False)
+    assert [str(host.ipv4) for host in topology.hosts] == ["10.99.0.11/24", "10.99.0.12/24"]
+    assert [str(host.ipv6) for host in topology.hosts] == ["fd99::11/64", "fd99::12/64"]
+    assert not topology.udp
+
+
+def test_every_address_is_on_the_segment() -> None:
+    """Up to the largest lab."""
+    topology = flat(*(f"h{n}" for n in range(MAX_HOSTS)))
+    assert all(host.ipv4.ip in INTERNET.ipv4.network for host in topology.hosts)
+    assert all(host.ipv6.ip in INTERNET.ipv6.network for host in topology.hosts)
+
+
+@pytest.mark.parametrize("name", ["", "H1", "h-1", "1h", "abcdefghijklm", "h1/x", "h 1"])
+def test_name_that_does_not_fit_is_refused(name: str) -> None:
+    """Names become parts of namespace and interface names."""
+    with pytest.raises(ValueError, match="not a host name"):
+        flat(name)
+
+
+def test_longest_name_fits_an_interface_name() -> None:
+    """``v-NAME`` is a port of the bridge: 15 characters at most."""
+    assert len(f"v-{flat('abcdefghijkl').hosts[0].name}") <= 15
+
+
+def test_names_are_unique() -> None:
+    """Also against the segment's."""
+    with pytest.raises(ValueError, match="same name"):
+        flat("a", "a")
+    host = flat("b").hosts[0]
+    with pytest.raises(ValueError, match="same name"):
+        Topology(INTERNET, (HostSpec("inet", host.ipv4, host.ipv6),))
+
+
+def test_too_many_hosts_are_refused() -> None:
+    """The last octet would overflow."""
+    with pytest.raises(ValueError, match="at most"):
+        flat(*(f"h{n}" for n in range(MAX_HOSTS + 1)))
