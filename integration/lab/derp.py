@@ -24,7 +24,7 @@ log = logging.getLogger("lab.derp")
 
 HANDSHAKE_TIMEOUT = 10.0  # s, to the end of ClientInfo
 TLS_HANDSHAKE = 0x16  # first byte of a TLS connection
-READ_SIZE = 1 << 18  # bytes per read
+READ_SIZE = 124 << 10  # bytes; from 128 KiB on malloc maps and unmaps each buffer
 TCP_USER_TIMEOUT = 15_000  # ms
 TCP_KEEPALIVE = 600  # s
 

@@ -62,7 +62,7 @@ class Client(asyncio.BufferedProtocol):
         self._relay = relay
         self._transport: asyncio.Transport | None = None
         self._head: bytearray | None = bytearray()  # None once upgraded
-        self._reader = FrameReader()
+        self._reader = FrameReader(Kind.SEND_PACKET)
         self._waiting: tuple[deque[bytes], deque[bytes]] = (deque(), deque())  # disco, data
         self._blocked = False
         self._pong: bytes | None = None
@@ -157,9 +157,9 @@ class Client(asyncio.BufferedProtocol):
             data = rest
             self._handle_request(derp_http.parse_request_untrusted(head))
         received = self._reader.feed_untrusted(data)
-        for frame in received:
-            if frame[0] != 4:  # SendPacket
-                self._handle_frame(frame)
+        for kind, key, bodies in received:
+            if not key:
+                self._handle_frame(kind, bodies[0])
         if self.key is not None:
             self._relay_packets(self.key, received)
 
@@ -175,8 +175,7 @@ class Client(asyncio.BufferedProtocol):
         if (last or request.method not in {"GET", "HEAD"}) and self._transport is not None:
             self._transport.close()
 
-    def _handle_frame(self, frame: Frame) -> None:
-        kind, _, body = frame
+    def _handle_frame(self, kind: int, body: bytes) -> None:
         if self.key is None:
             if kind != Kind.CLIENT_INFO:
                 msg = "the first frame is not ClientInfo"
@@ -210,7 +209,7 @@ class Client(asyncio.BufferedProtocol):
         self._keepalive = loop.call_later(every, again)
 
     def _relay_packets(self, key: NodePublic, received: Sequence[Frame]) -> None:
-        groups = frames.grouped(received, Kind.SEND_PACKET)
+        groups = frames.packets_of(received, Kind.SEND_PACKET)
         if not groups:
             return
         self._relay.active(self, key)

@@ -60,9 +60,10 @@ class Backlog:
 
     def push(self, dst: NodePublic, packets: Sequence[bytes], now: float) -> None:
         """Append packets for ``dst``."""
-        if any(len(packet) > MAX_PACKET for packet in packets):
-            self.drops["too long"] += sum(len(packet) > MAX_PACKET for packet in packets)
-            packets = [packet for packet in packets if len(packet) <= MAX_PACKET]
+        if max(map(len, packets), default=0) > MAX_PACKET:
+            short = [packet for packet in packets if len(packet) <= MAX_PACKET]
+            self.drops["too long"] += len(packets) - len(short)
+            packets = short
         if (bucket := self.bucket) is not None:
             extra = HEADER_LEN + KEY_LEN
             fit = [packet for packet in packets if bucket.take(extra + len(packet), now)]

@@ -22,7 +22,7 @@ Source: tailscale derp/derp.go, derp/derp_client.go, derp/derpserver/derpserver.
 """
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import IntEnum
 
 from msgspec import field
@@ -78,17 +78,27 @@ class ServerInfo(Struct, frozen=True):
     token_bucket_bytes_burst: int = 0
 
 
-Frame = tuple[int, bytes, bytes]
-"""Kind, key and body.  The key (32 bytes) is split off the two packet kinds only; else empty."""
+Frame = tuple[int, bytes, list[bytes]]
+"""Kind, key, bodies.
+
+Packet frames that follow each other and have one kind and key come as one, ``bodies`` being their
+packets; ``key`` has 32 bytes.  All others have an empty key and one body, their payload.
+"""
 
 
 class FrameReader:
     """Cuts a byte stream into frames, however it was chunked."""
 
-    __slots__ = ("_limit", "_need", "_partial")
+    __slots__ = ("_limit", "_need", "_packets", "_partial")
 
-    def __init__(self, limit: int = MAX_FRAME) -> None:
-        """``limit``: bytes of payload a frame may have."""
+    def __init__(self, packets: Kind, limit: int = MAX_FRAME) -> None:
+        """A reader for one direction.
+
+        Args:
+            packets: the kind that carries packets in it.
+            limit: bytes of payload a frame may have.
+        """
+        self._packets = int(packets)
         self._limit = limit
         self._partial = bytearray()  # less than one frame
         self._need = HEADER_LEN  # bytes in _partial from which on it is worth looking again
@@ -108,28 +118,34 @@ class FrameReader:
             data = bytes(self._partial)
             self._partial.clear()
         frames: list[Frame] = []
-        add = frames.append
-        unpack = _HEADER.unpack_from
-        limit = self._limit
-        at, size = 0, len(data)
-        need = HEADER_LEN
+        unpack, same_key, packet_kind, limit = (
+            _HEADER.unpack_from,
+            data.startswith,
+            self._packets,
+            self._limit,
+        )
+        key = b""
+        run: list[bytes] | None = None
+        at, size, need = 0, len(data), HEADER_LEN
         while size - at >= HEADER_LEN:
             kind, length = unpack(data, at)
             if length > limit:
                 msg = "DERP frame is too long"
                 raise BadPacket(msg)
             start = at + HEADER_LEN
-            end = start + length
-            if end > size:
-                need = HEADER_LEN + length
+            at = start + length
+            if at > size:
+                at, need = start - HEADER_LEN, HEADER_LEN + length
                 break
-            if kind == 5 or kind == 4:  # noqa: PLR1714 - in order of how often
-                if length >= KEY_LEN:
-                    body = start + KEY_LEN
-                    add((kind, data[start:body], data[body:end]))
-            else:
-                add((kind, b"", data[start:end]))
-            at = end
+            if kind != packet_kind:
+                frames.append((kind, b"", [data[start:at]]))
+                run = None
+            elif length >= KEY_LEN:
+                body = start + KEY_LEN
+                if run is None or not same_key(key, start):
+                    key, run = data[start:body], []
+                    frames.append((kind, key, run))
+                run.append(data[body:at])
         self._partial += data[at:]
         self._need = need
         return frames
@@ -249,12 +265,12 @@ def parse_restarting_untrusted(payload: bytes) -> tuple[float, float]:
     return reconnect_in / 1000, try_for / 1000
 
 
-def grouped(
-    frames: Sequence[Frame], kind: Kind, key: Callable[[bytes], NodePublic] = NodePublic
-) -> list[tuple[NodePublic, list[bytes]]]:
+def packets_of(received: Sequence[Frame], kind: Kind) -> list[tuple[NodePublic, list[bytes]]]:
     """Packets of one kind by their key: keys in order of appearance, packets in order."""
     groups: dict[bytes, list[bytes]] = {}
-    for k, raw, packet in frames:
-        if k == kind:
-            groups.setdefault(raw, []).append(packet)
-    return [(key(raw), packets) for raw, packets in groups.items()]
+    for each, key, packets in received:
+        if each == kind:
+            group = groups.setdefault(key, packets)
+            if group is not packets:
+                group += packets
+    return [(NodePublic(key), packets) for key, packets in groups.items()]

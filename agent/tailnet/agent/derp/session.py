@@ -19,7 +19,7 @@ from tailnet.agent.crypto.box import NONCE_LEN, Box
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.derp import frames
 from tailnet.agent.derp.backlog import Backlog, TokenBucket
-from tailnet.agent.derp.frames import Frame, FrameReader, Kind, ServerInfo
+from tailnet.agent.derp.frames import FrameReader, Kind, ServerInfo
 from tailnet.agent.derp.upgrade import UpgradeReader, encode_request
 from tailnet.agent.errors import BadPacket, RemoteProtocolError
 from tailnet.agent.keys import NodePrivate, NodePublic
@@ -104,7 +104,7 @@ class Session:
         self._backlog = backlog
         self._random_bytes = random_bytes
         self._upgrade = UpgradeReader()
-        self._reader = FrameReader()
+        self._reader = FrameReader(Kind.RECV_PACKET)
         self._box: Box | None = None
         self._control: deque[bytes] = deque([encode_request(host, ideal_node)])
         self._events: deque[Event] = deque()
@@ -134,15 +134,14 @@ class Session:
             received = self._reader.feed_untrusted(data)
             if received and self.state is State.UP:
                 self._read_by = now + READ_TIMEOUT
-            for frame in received:
-                if frame[0] != 5:  # RecvPacket
-                    self._handle_frame(frame, now)
+            for kind, key, bodies in received:
+                if not key:
+                    self._handle_frame(kind, bodies[0], now)
         except BadPacket as error:
             raise RemoteProtocolError(str(error)) from None
-        return frames.grouped(received, Kind.RECV_PACKET) if received else []
+        return frames.packets_of(received, Kind.RECV_PACKET)
 
-    def _handle_frame(self, frame: Frame, now: float) -> None:
-        kind, _, body = frame
+    def _handle_frame(self, kind: int, body: bytes, now: float) -> None:
         if self.state is State.GREETING:
             if kind == Kind.SERVER_KEY:  # anything else before it is skipped
                 self._introduce(frames.parse_server_key_untrusted(body))

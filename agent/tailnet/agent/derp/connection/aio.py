@@ -9,7 +9,7 @@ from tailnet.agent.addr import IPAddress, unmap
 from tailnet.agent.derp.session import Batch, Event, Session
 from tailnet.agent.errors import RemoteProtocolError
 
-READ_SIZE = 1 << 18  # bytes per read
+READ_SIZE = 124 << 10  # bytes; from 128 KiB on malloc maps and unmaps each buffer
 HIGH_WATER = 1 << 18  # bytes in the transport from which on packets wait in the backlog
 
 
