@@ -89,18 +89,23 @@ class DerpServer:
         for client in list(self._open):
             client.close()
         while self._open:
-            await asyncio.wait_for(self._wait(), 5)
+            await asyncio.wait_for(self.wait_for_change(), 5)
 
     def clients(self) -> list[NodePublic]:
         """Keys of the nodes that are connected."""
         return list(self._clients)
 
+    def of(self, key: NodePublic) -> list[Client]:
+        """Connections of one node; the last one gets its packets."""
+        return list(self._clients.get(key, ()))
+
     async def wait_for_clients(self, count: int) -> None:
         """Return as soon as so many nodes are connected."""
         while len(self._clients) != count:
-            await self._wait()
+            await self.wait_for_change()
 
-    async def _wait(self) -> None:
+    async def wait_for_change(self) -> None:
+        """Return when the next connection comes or goes."""
         watcher: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._watchers.append(watcher)
         await watcher
