@@ -21,6 +21,7 @@ from tests.support.platform_contract import (
 from tests.support.platform_netns import ip, private_network, snapshot
 
 from tailnet.platform.interface import PlatformError, Router, RouterConfig
+from tailnet.platform.linux import netlink
 from tailnet.platform.linux.router import LinuxRouter, cleanup
 from tailnet.platform.linux.rules import Interface, Prefix
 from tailnet.platform.linux.tun import LinuxTun, open_tun
@@ -337,6 +338,27 @@ async def test_down_works_without_the_device(pristine: str) -> None:
     tun.close()
     await router.down()
     assert snapshot() == pristine
+
+
+@pytest.mark.parametrize("filters", [True, False])
+async def test_old_kernels_send_all_tables(
+    router: Router, monkeypatch: pytest.MonkeyPatch, *, filters: bool
+) -> None:
+    """What is not of table 52 is passed over."""
+    monkeypatch.setattr(netlink, "_filters_dumps", lambda: filters)
+    async with netlink.open_netlink() as kernel:
+        await router.up()
+        for family in (socket.AF_INET, socket.AF_INET6):
+            assert await kernel.routes(family, 52) == frozenset()
+        await router.apply(EXIT_NODE_WITH_LAN)
+        shown = [
+            str(r) for f in (socket.AF_INET, socket.AF_INET6) for r in await kernel.routes(f, 52)
+        ]
+        assert len(shown) == len(EXIT_NODE_WITH_LAN.routes) + len(EXIT_NODE_WITH_LAN.local_routes)
+        assert all(line.endswith("table 52") for line in shown)
+        shown = [str(r) for r in await kernel.routes(socket.AF_INET, 254)]
+        assert "route 192.0.2.0/24 table 254" in shown
+        assert await kernel.rules(socket.AF_INET)
 
 
 @pytest.mark.slow

@@ -7,15 +7,17 @@ calling thread.
 import errno
 import logging
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_interface, ip_network
 from pathlib import Path
-from socket import AF_INET
+from socket import AF_INET, AF_NETLINK, SOCK_RAW, socket
 from typing import Any, Protocol
 
 from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink.rtnl import RTM_GETROUTE
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from tailnet.platform.interface import PlatformError
 from tailnet.platform.linux.rules import (
@@ -35,6 +37,8 @@ _FR_ACT_UNREACHABLE = 7
 _RTN_UNICAST = 1
 _RTN_THROW = 9
 _IFF_UP = 1
+_SOL_NETLINK = 270
+_NETLINK_GET_STRICT_CHK = 12
 _NO_LIMIT = 0xFFFFFFFF
 # Attributes of a rule that select nothing and do nothing, with the value at which this is so.
 _IDLE_ATTRIBUTES = {"FRA_SUPPRESS_PREFIXLEN": _NO_LIMIT, "FRA_SUPPRESS_IFGROUP": _NO_LIMIT}
@@ -119,9 +123,18 @@ class Netlink:
 
     async def routes(self, family: int, table: int) -> frozenset[Route]:
         """See ``Kernel``."""
-        with _explained(f"list the routes of table {table}"):
-            dump = await self._ip.get_routes(family=family, table=table)
-            return frozenset([r async for m in dump for r in _routes(m, table)])
+        wish = rtmsg()
+        wish["family"] = family
+        wish["attrs"] = [["RTA_TABLE", table]]
+        try:
+            with _explained(f"list the routes of table {table}"):
+                dump = await self._ip.nlm_request(wish, RTM_GETROUTE)
+                found = [r async for m in dump if m["family"] == family for r in _routes(m, table)]
+        except PlatformError as error:
+            if _code(error) in {errno.ENOENT, errno.EOPNOTSUPP, errno.EAFNOSUPPORT}:
+                return frozenset()  # no such table yet, or no such family
+            raise
+        return frozenset(found)
 
     async def addrs(self, index: int) -> frozenset[Interface]:
         """See ``Kernel``."""
@@ -167,8 +180,24 @@ class Netlink:
 @asynccontextmanager
 async def open_netlink() -> AsyncIterator[Kernel]:
     """A connection to the kernel, for the length of one operation."""
-    async with AsyncIPRoute() as ip:
+    async with AsyncExitStack() as stack:
+        with _explained("talk to the kernel about routes"):
+            ip = AsyncIPRoute(strict_check=_filters_dumps())
+            await stack.enter_async_context(ip)
         yield Netlink(ip)
+
+
+def _filters_dumps() -> bool:
+    """Whether the kernel sends only the table asked for (Linux 4.20).
+
+    Else it sends all of them, and the main table of a router can have a million routes.
+    """
+    with socket(AF_NETLINK, SOCK_RAW, 0) as probe:
+        try:
+            probe.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
+        except OSError:
+            return False
+    return True
 
 
 def ipv6_usable(device: str | None, root: Path = Path("/proc/sys/net/ipv6/conf")) -> bool:
