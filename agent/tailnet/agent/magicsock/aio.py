@@ -77,6 +77,7 @@ class Magicsock:
         self._on_wireguard: Callable[[RelayAddr, list[bytes]], None] | None = None
         self._rebound_at: float | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._armed_for: float | None = None
         self._pings: dict[int, asyncio.Future[PingReply]] = {}
         self._running = False
         self.endpoints: tuple[tuple[AddrPort, int], ...] = ()
@@ -331,24 +332,30 @@ class Magicsock:
                 if self._datapath is not None:
                     self._datapath.set_wake(peer, Wake.DATA_SENT)
             case WantEndpoints():
-                self._survey.measure(self._now())
+                if not self._survey.busy:
+                    self._survey.measure(self._now())
             case PingDone(ticket, _, latency, via):
                 reply = self._pings.get(ticket)
                 if reply is not None and not reply.done():
                     reply.set_result(PingReply(latency, via))
 
     def _arm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         wanted = [
             t for t in (self._hub.next_timeout(), self._survey.next_timeout()) if t is not None
         ]
-        if self._running and wanted:
-            delay = max(0.0, min(wanted) - self._now())
+        at = min(wanted, default=None)
+        if at == self._armed_for:
+            return
+        self._armed_for = at
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if at is not None:
+            delay = max(0.0, at - self._now())
             self._timer = asyncio.get_running_loop().call_later(delay, self._on_timer)
 
     def _on_timer(self) -> None:
+        self._armed_for = None
         now = self._now()
         self._hub.handle_timeout(now, self._last_data_sent)
         self._survey.handle_timeout(now, needed=self._hub.active_peers > 0)

@@ -124,7 +124,7 @@ class Hub:
             if peer is None:
                 self._peers[peer_id] = peer = Peer(info)
                 self._index.add(peer_id, info)
-                if self._discoverable(peer):
+                if self._direct and self._discoverable(peer):
                     self._events.append(SetWake(peer_id))
                 self._announce(peer_id, peer)
             elif peer.info is not info and peer.info != info:
@@ -136,8 +136,9 @@ class Hub:
         ``size``: bytes of the IP packet wanted; 0 is the smallest.
         """
         self._tickets += 1
-        if (machine := self._machine(peer, now)) is not None:
-            machine.ping(self._tickets, now, size)
+        if (machine := self._machine(peer, now, relayed=True)) is not None:
+            ask = machine.ping if self._direct else machine.ping_relay
+            ask(self._tickets, now, size)
             self._after(peer, now)
         return self._tickets
 
@@ -323,16 +324,21 @@ class Hub:
 
     def _discoverable(self, peer: Peer) -> bool:
         info = peer.info
-        return self._direct and not info.wireguard_only and not info.disco_key.is_zero
+        return not info.wireguard_only and not info.disco_key.is_zero
 
     def _searching(self, peer_id: PeerId) -> bool:
         machine = self._peers[peer_id].machine
         return machine is not None and not machine.trusted
 
-    def _machine(self, peer_id: PeerId, now: float) -> PeerPath | None:
-        """The peer's path machine, made at first need; ``None`` if no disco leads there."""
+    def _machine(self, peer_id: PeerId, now: float, *, relayed: bool = False) -> PeerPath | None:
+        """The peer's path machine, made at first need; ``None`` if no disco leads there.
+
+        ``relayed``: it is also wanted where direct paths are not.
+        """
         peer = self._peers.get(peer_id)
         if peer is None or not self._discoverable(peer) or self._mail.node_key.is_zero:
+            return None
+        if not self._direct and not relayed:
             return None
         if peer.machine is None:
             peer.machine = PeerPath(self._random_bytes)
@@ -403,7 +409,7 @@ class Hub:
             peer.machine = None
             self._active.pop(peer_id, None)
             self._deadlines.set(peer_id, None)
-        elif not was_discoverable:
+        elif self._direct and not was_discoverable:
             self._events.append(SetWake(peer_id))
         if peer.machine is not None:
             if info.endpoints != old.endpoints:

@@ -229,6 +229,10 @@ class PeerPath:
             self._round(now, call=True, ticket=ticket, size=size)
             self._ping(None, now, ticket, size)
 
+    def ping_relay(self, ticket: int, now: float, size: int) -> None:
+        """A user asks, and direct paths are not wanted."""
+        self._ping(None, now, ticket, size)
+
     def reset(self, now: float) -> None:
         """We are on another network: what was measured is void, candidates stay."""
         self.best = None

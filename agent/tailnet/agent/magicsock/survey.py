@@ -59,6 +59,11 @@ class Survey:
         """Our home region, 0 if none."""
         return self._home.region
 
+    @property
+    def busy(self) -> bool:
+        """A measurement runs."""
+        return self._running is not None or self._resolving_until is not None
+
     # --- wishes
 
     def set_map(self, derp_map: DERPMap, now: float) -> None:
@@ -74,7 +79,7 @@ class Survey:
             self._full_at = self._running = self._resolving_until = None
         if self._map is None:
             return
-        if self._running is not None or self._resolving_until is not None:
+        if self.busy:
             self._again = True
             return
         full = self._full_at is None or now - self._full_at >= FULL_EVERY
