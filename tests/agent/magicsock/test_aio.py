@@ -13,6 +13,7 @@ from tailnet.agent.addr import AddrPort
 from tailnet.agent.clock import now
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.datapath.interface import Activity, Datapath, Path, UdpPort, Wake
+from tailnet.agent.datapath.underlay import Underlay
 from tailnet.agent.derp.aio import DerpFleet
 from tailnet.agent.disco.envelope import looks_like_disco
 from tailnet.agent.keys import DiscoPrivate, NodePrivate, NodePublic, PeerId, RelayAddr
@@ -219,6 +220,8 @@ async def pair(lab: Lab, *, never_direct: bool = False) -> tuple[Node, Node]:
     for node in (a, b):
         node.sock.set_derp_map(lab.derp_map())
     await lab.until(lambda: a.relays.home == b.relays.home == 7)
+    underlay: Underlay = a.sock  # the type checker's test that it is one
+    assert underlay is a.sock
     a.sock.set_peers({PEER: b.info()})
     b.sock.set_peers({PEER: a.info()})
     return a, b

@@ -12,10 +12,7 @@ from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.datapath.interface import Datapath, UdpPort, Wake
 from tailnet.agent.derp.aio import DerpFleet
 from tailnet.agent.disco.envelope import looks_like_disco
-from tailnet.agent.errors import BadPacket
 from tailnet.agent.keys import DiscoPrivate, DiscoPublic, NodePrivate, NodePublic, PeerId, RelayAddr
-from tailnet.agent.magicsock.endpoints import Tracker, collect
-from tailnet.agent.magicsock.home import facts, net_info
 from tailnet.agent.magicsock.hub import (
     Event,
     Hub,
@@ -26,12 +23,10 @@ from tailnet.agent.magicsock.hub import (
     SetWake,
     WantEndpoints,
 )
-from tailnet.agent.magicsock.netcheck import Report
-from tailnet.agent.magicsock.sockets.aio import Sockets, stun_targets
-from tailnet.agent.magicsock.survey import Measured, Resolve, Survey
+from tailnet.agent.magicsock.measure.aio import Measuring
+from tailnet.agent.magicsock.sockets.aio import Sockets
 from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.tailcfg.node import NetInfo
-from tailnet.agent.tasks import Tasks
 from tailnet.agent.wireguard.session import Source
 
 log = logging.getLogger("tailnet.magicsock")
@@ -65,14 +60,19 @@ class Magicsock:
     ) -> None:
         self._derp = derp
         self._now = now
-        self._random_bytes = random_bytes
         self._sockets = Sockets(mark)
-        self._on_endpoints = on_endpoints
-        self._on_netinfo = on_netinfo
         self._hub = Hub(disco, random_bytes=random_bytes, direct=not (always_derp or never_direct))
-        self._survey = Survey(random_bytes=random_bytes)
-        self._tracker = Tracker()
-        self._tasks = Tasks()
+        self._measuring = Measuring(
+            self._hub,
+            derp,
+            self._sockets,
+            now=now,
+            random_bytes=random_bytes,
+            send_udp=self._send_udp,
+            pump=self._pump,
+            on_endpoints=on_endpoints,
+            on_netinfo=on_netinfo,
+        )
         self._datapath: Datapath | None = None
         self._on_wireguard: Callable[[RelayAddr, list[bytes]], None] | None = None
         self._rebound_at: float | None = None
@@ -80,8 +80,6 @@ class Magicsock:
         self._armed_for: float | None = None
         self._pings: dict[int, asyncio.Future[PingReply]] = {}
         self._running = False
-        self.endpoints: tuple[tuple[AddrPort, int], ...] = ()
-        self.net_info: NetInfo | None = None
 
     # --- life
 
@@ -116,7 +114,7 @@ class Magicsock:
             self._timer.cancel()
         for waiting in self._pings.values():
             waiting.cancel()
-        await self._tasks.close()
+        await self._measuring.close()
 
     # --- wishes
 
@@ -133,7 +131,17 @@ class Magicsock:
     @property
     def home(self) -> int:
         """Our home region, 0 if none."""
-        return self._survey.home
+        return self._measuring.home
+
+    @property
+    def endpoints(self) -> tuple[tuple[AddrPort, int], ...]:
+        """Own addresses as control was told, with their kinds."""
+        return self._measuring.endpoints
+
+    @property
+    def net_info(self) -> NetInfo | None:
+        """Latest findings, latencies included; ``None`` before the first."""
+        return self._measuring.net_info
 
     def set_node_key(self, key: NodePrivate | None) -> None:
         """Who we are in pings; ``None`` when logged out."""
@@ -141,7 +149,7 @@ class Magicsock:
 
     def set_derp_map(self, derp_map: DERPMap) -> None:
         """Other relays: measure them."""
-        self._survey.set_map(derp_map, self._now())
+        self._measuring.set_map(derp_map)
         self._pump()
 
     def set_peers(self, peers: Mapping[PeerId, PeerInfo]) -> None:
@@ -151,10 +159,8 @@ class Magicsock:
 
     def link_changed(self) -> None:
         """Another network: every path is open again, and our endpoints must be found anew."""
-        now = self._now()
-        self._tracker.clear()
-        self._hub.reset(now)
-        self._survey.measure(now, afresh=True)
+        self._hub.reset(self._now())
+        self._measuring.link_changed()
         self._pump()
 
     def rebind(self) -> None:
@@ -216,10 +222,7 @@ class Magicsock:
 
     def handle_stun(self, src: AddrPort, data: bytes) -> None:
         """An answer to the running measurement, or nothing."""
-        try:
-            self._survey.handle_response_untrusted(data, self._now())
-        except BadPacket:
-            return
+        self._measuring.handle_response(data)
         self._pump()
 
     def note_data_sent(self, peer: PeerId) -> None:
@@ -257,60 +260,15 @@ class Magicsock:
         if wireguard and self._on_wireguard is not None:
             self._on_wireguard(src, wireguard)
 
-    # --- measuring
-
-    async def _resolve(self, wanted: Resolve) -> None:
-        targets = await stun_targets(wanted.derp_map, wanted.regions)
-        self._survey.begin(wanted.turn, targets, self._now())
-        self._pump()
-
-    def _measured(self, report: Report) -> None:
-        """Choose the home; tell peers and control what changed.
-
-        Whoever listens may call back into this object, so it is told after the drain.
-        """
-        now = self._now()
-        loop = asyncio.get_running_loop()
-        before = self._survey.home
-        home = self._survey.choose_home(report, now, alive=before in self._derp.live())
-        if home != before:
-            log.info("home relay is region %d", home)
-            self._derp.set_home(home)
-            self._hub.set_home(home)
-        ports = self._sockets.ports
-        found = collect(report, self._sockets.local_addresses(), ports, self._tracker, now)
-        self._hub.set_own_endpoints(tuple(addr for addr, _ in found), now)
-        if set(found) != set(self.endpoints):
-            self.endpoints = found
-            loop.call_soon(self._on_endpoints, found)
-        old, self.net_info = self.net_info, net_info(report, home, has_ipv6=ports.v6 != 0)
-        if old is None or facts(old) != facts(self.net_info):
-            loop.call_soon(self._on_netinfo, self.net_info)
-
     # --- the drain
 
     def _pump(self) -> None:
         """Send and tell everything the cores have, then arm one timer."""
         if not self._running:
             return
-        while self._drain_survey() or self._drain_hub():
+        while self._measuring.drain() or self._drain_hub():
             pass
         self._arm()
-
-    def _drain_survey(self) -> bool:
-        busy = False
-        while (request := self._survey.poll_transmit()) is not None:
-            busy = True
-            if self._send_udp(*request):
-                self._survey.send_failed(request[0], self._now())
-        while (event := self._survey.poll_event()) is not None:
-            busy = True
-            match event:
-                case Resolve():
-                    _ = self._tasks.start("stun servers", self._resolve(event))
-                case Measured(report):
-                    self._measured(report)
-        return busy
 
     def _drain_hub(self) -> bool:
         busy = False
@@ -332,8 +290,7 @@ class Magicsock:
                 if self._datapath is not None:
                     self._datapath.set_wake(peer, Wake.DATA_SENT)
             case WantEndpoints():
-                if not self._survey.busy:
-                    self._survey.measure(self._now())
+                self._measuring.refresh()
             case PingDone(ticket, _, latency, via):
                 reply = self._pings.get(ticket)
                 if reply is not None and not reply.done():
@@ -341,7 +298,7 @@ class Magicsock:
 
     def _arm(self) -> None:
         wanted = [
-            t for t in (self._hub.next_timeout(), self._survey.next_timeout()) if t is not None
+            t for t in (self._hub.next_timeout(), self._measuring.next_timeout()) if t is not None
         ]
         at = min(wanted, default=None)
         if at == self._armed_for:
@@ -358,7 +315,7 @@ class Magicsock:
         self._armed_for = None
         now = self._now()
         self._hub.handle_timeout(now, self._last_data_sent)
-        self._survey.handle_timeout(now, needed=self._hub.active_peers > 0)
+        self._measuring.handle_timeout(needed=self._hub.active_peers > 0)
         self._pump()
 
     def _last_data_sent(self, peer: PeerId) -> float:

@@ -107,7 +107,7 @@ class Hub:
         """Where we are, freshly measured; peers that wait for it are told."""
         waiting = self._uncalled
         if set(endpoints) != set(self._own):
-            waiting = waiting | {p: None for p in self._active if self._searching(p)}
+            waiting = waiting | {p: None for p in self._active if self._peers[p].searching}
         self._own = endpoints
         self._own_at = now
         self._asked_at = None
@@ -124,7 +124,7 @@ class Hub:
             if peer is None:
                 self._peers[peer_id] = peer = Peer(info)
                 self._index.add(peer_id, info)
-                if self._direct and self._discoverable(peer):
+                if self._direct and peer.discoverable:
                     self._events.append(SetWake(peer_id))
                 self._announce(peer_id, peer)
             elif peer.info is not info and peer.info != info:
@@ -203,11 +203,8 @@ class Hub:
         if record is None:
             return
         if record.info.wireguard_only:
-            others = record.info.endpoints
-            if record.fixed == dst and others:
-                at = others.index(dst) + 1 if dst in others else 0
-                record.fixed = others[at % len(others)]
-                self._announce(peer, record)
+            record.next_fixed(dst)
+            self._announce(peer, record)
         elif record.machine is not None:
             record.machine.path_failed(dst, errno, now)
             self._after(peer, now)
@@ -242,26 +239,12 @@ class Hub:
     def relay(self, peer: PeerId) -> RelayAddr | None:
         """The relay that leads to the peer: its home, else where it was heard, else ours."""
         record = self._peers.get(peer)
-        if record is None or record.info.wireguard_only:
-            return None
-        region = record.info.home_region or record.learned_region or self._home
-        return RelayAddr(region, record.info.node_key) if region else None
+        return None if record is None else record.relay(self._home)
 
     def status(self, peer: PeerId) -> PathStatus | None:
         """The peer's path for people; ``None`` for an unknown peer."""
         record = self._peers.get(peer)
-        if record is None:
-            return None
-        machine = record.machine
-        trusted = machine.best if machine is not None and machine.trusted else None
-        fixed = record.fixed if record.info.wireguard_only else None
-        return PathStatus(
-            cur=trusted.addr if trusted is not None else fixed,
-            home_region=record.info.home_region,
-            latency=None if trusted is None else trusted.latency,
-            active=machine is not None and machine.active,
-            candidates=record.info.endpoints if machine is None else tuple(machine.candidates),
-        )
+        return None if record is None else record.status()
 
     # --- disco
 
@@ -322,21 +305,13 @@ class Hub:
 
     # --- peers
 
-    def _discoverable(self, peer: Peer) -> bool:
-        info = peer.info
-        return not info.wireguard_only and not info.disco_key.is_zero
-
-    def _searching(self, peer_id: PeerId) -> bool:
-        machine = self._peers[peer_id].machine
-        return machine is not None and not machine.trusted
-
     def _machine(self, peer_id: PeerId, now: float, *, relayed: bool = False) -> PeerPath | None:
         """The peer's path machine, made at first need; ``None`` if no disco leads there.
 
         ``relayed``: it is also wanted where direct paths are not.
         """
         peer = self._peers.get(peer_id)
-        if peer is None or not self._discoverable(peer) or self._mail.node_key.is_zero:
+        if peer is None or not peer.discoverable or self._mail.node_key.is_zero:
             return None
         if not self._direct and not relayed:
             return None
@@ -372,18 +347,11 @@ class Hub:
 
     def _announce(self, peer_id: PeerId, peer: Peer) -> None:
         """Tell the datapath if packets must go elsewhere."""
-        machine = peer.machine
-        latency = None
-        if peer.info.wireguard_only:
-            route = Path(peer.fixed, relay=False)
-        else:
-            best = machine.best if machine is not None else None
-            trusted = machine is not None and machine.trusted
-            relay = self.relay(peer_id) is not None and not (best is not None and trusted)
-            route = Path(None if best is None else best.addr, relay)
-            latency = best.latency if best is not None and trusted else None
+        route = peer.wanted_route(self._home)
         if route != peer.route:
             peer.route = route
+            trusted = peer.trusted()
+            latency = None if trusted is None else trusted.latency
             self._events.append(PathChanged(peer_id, route, latency))
 
     def _unindex(self, peer_id: PeerId, info: PeerInfo) -> None:
@@ -399,13 +367,13 @@ class Hub:
 
     def _change(self, peer_id: PeerId, peer: Peer, info: PeerInfo, now: float) -> None:
         """A peer is described anew; a new disco key keeps the path it has."""
-        old, was_discoverable = peer.info, self._discoverable(peer)
+        old, was_discoverable = peer.info, peer.discoverable
         self._unindex(peer_id, old)
         self._index.add(peer_id, info)
         peer.info = info
         if info.endpoints != old.endpoints or info.wireguard_only != old.wireguard_only:
             peer.fixed = info.endpoints[0] if info.endpoints else None
-        if not self._discoverable(peer):
+        if not peer.discoverable:
             peer.machine = None
             self._active.pop(peer_id, None)
             self._deadlines.set(peer_id, None)

@@ -1,14 +1,13 @@
 """What the hub knows of peers, and what it tells."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.datapath.interface import NO_PATH, Path
-from tailnet.agent.keys import DiscoPublic, NodePublic, PeerId
+from tailnet.agent.keys import DiscoPublic, NodePublic, PeerId, RelayAddr
+from tailnet.agent.magicsock.choice import Quality
+from tailnet.agent.magicsock.path import PeerPath
 from tailnet.agent.wireguard.session import Source
-
-if TYPE_CHECKING:
-    from tailnet.agent.magicsock.path import PeerPath
 
 
 class PeerInfo(NamedTuple):
@@ -66,7 +65,13 @@ class PathStatus(NamedTuple):
 
 
 class Peer:
-    """A peer's record; ``machine`` is made when it is needed first."""
+    """A peer's record; ``machine`` is made when it is needed first.
+
+    Attributes:
+        route: what the datapath was told last.
+        learned_region: relay that last brought something from it, 0 if none.
+        fixed: address of a WireGuard-only peer.
+    """
 
     __slots__ = ("fixed", "info", "learned_region", "machine", "route")
 
@@ -74,8 +79,58 @@ class Peer:
         self.info = info
         self.machine: PeerPath | None = None
         self.route = NO_PATH
-        self.learned_region = 0  # relay that brought something from a peer without a home
-        self.fixed = info.endpoints[0] if info.endpoints else None  # WireGuard-only peers
+        self.learned_region = 0
+        self.fixed = info.endpoints[0] if info.endpoints else None
+
+    @property
+    def discoverable(self) -> bool:
+        """Disco can lead to it."""
+        return not self.info.wireguard_only and not self.info.disco_key.is_zero
+
+    @property
+    def searching(self) -> bool:
+        """Its path is wanted, and not direct."""
+        return self.machine is not None and self.machine.active and not self.machine.trusted
+
+    def relay(self, home: int) -> RelayAddr | None:
+        """The relay that leads to it: its home, else where it was heard, else ours."""
+        if self.info.wireguard_only:
+            return None
+        region = self.info.home_region or self.learned_region or home
+        return RelayAddr(region, self.info.node_key) if region else None
+
+    def trusted(self) -> Quality | None:
+        """The direct path, if it is enough alone."""
+        machine = self.machine
+        return machine.best if machine is not None and machine.trusted else None
+
+    def wanted_route(self, home: int) -> Path:
+        """Where its packets should go now."""
+        if self.info.wireguard_only:
+            return Path(self.fixed, relay=False)
+        if (trusted := self.trusted()) is not None:
+            return Path(trusted.addr, relay=False)
+        best = None if self.machine is None else self.machine.best
+        return Path(None if best is None else best.addr, self.relay(home) is not None)
+
+    def next_fixed(self, failed: AddrPort) -> None:
+        """A WireGuard-only peer's address does not work: try the next."""
+        others = self.info.endpoints
+        if self.fixed == failed and others:
+            at = others.index(failed) + 1 if failed in others else 0
+            self.fixed = others[at % len(others)]
+
+    def status(self) -> PathStatus:
+        """For people."""
+        machine, trusted = self.machine, self.trusted()
+        fixed = self.fixed if self.info.wireguard_only else None
+        return PathStatus(
+            cur=fixed if trusted is None else trusted.addr,
+            home_region=self.info.home_region,
+            latency=None if trusted is None else trusted.latency,
+            active=machine is not None and machine.active,
+            candidates=self.info.endpoints if machine is None else tuple(machine.candidates),
+        )
 
 
 class Index:

@@ -1,0 +1,1 @@
+"""Measuring the network for magicsock."""
