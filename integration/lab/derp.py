@@ -88,8 +88,9 @@ class DerpServer:
         self._tasks = Tasks()
         for client in list(self._open):
             client.close()
-        while self._open:
-            await asyncio.wait_for(self.wait_for_change(), 5)
+        async with asyncio.timeout(5):  # not wait_for: its task would begin to watch too late
+            while self._open:
+                await self.wait_for_change()
 
     def clients(self) -> list[NodePublic]:
         """Keys of the nodes that are connected."""
