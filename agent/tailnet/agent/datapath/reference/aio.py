@@ -192,6 +192,9 @@ class ReferenceDatapath(Control):
             except OSError as error:
                 self._fail(f"reading the TUN device: {error.strerror}")
                 break
+            if not size:
+                self._fail("the TUN device is gone")
+                break
             self._outbound.read(self._tun_buffer, size, now, vnet_hdr=tun.vnet_hdr)
             if self._outbound.full:
                 self._transmit()

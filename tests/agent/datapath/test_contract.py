@@ -1,0 +1,485 @@
+"""What every implementation of the datapath does; see ``datapath/interface.py``."""
+
+import errno
+import os
+import socket
+from collections.abc import Callable, Iterator
+from ipaddress import ip_address, ip_network
+
+import pytest
+from tests.support.datapath import ME, PEER, STRANGER, THEM, MakeDatapath, Rig, only, udp_socket
+from tests.support.packets import ip, tcp, udp
+
+from tailnet.agent.addr import AddrPort
+from tailnet.agent.datapath.interface import (
+    NO_PATH,
+    Confirmed,
+    Datapath,
+    Disco,
+    Failed,
+    Handshake,
+    NewSource,
+    NoSession,
+    Path,
+    PathFailed,
+    PeerEntry,
+    RelayOut,
+    Stun,
+    ToAgent,
+    UdpPort,
+    Wake,
+    Woke,
+)
+from tailnet.agent.datapath.reference.aio import ReferenceDatapath
+from tailnet.agent.filter.rules import Filter
+from tailnet.agent.keys import PeerId
+from tailnet.agent.wireguard.session import IDLE
+
+
+def reference(now: Callable[[], float]) -> Datapath:
+    """The pure Python one."""
+    return ReferenceDatapath(now=now, upcall_limit=20)
+
+
+@pytest.fixture(params=[reference], ids=["reference"])
+def make(request: pytest.FixtureRequest) -> MakeDatapath:
+    """Each implementation in turn."""
+    made: MakeDatapath = request.param
+    return made
+
+
+@pytest.fixture
+async def rig(make: MakeDatapath) -> Iterator[Rig]:  # type: ignore[misc]
+    """A datapath without offload."""
+    r = Rig(make)
+    yield r
+    r.close()
+
+
+@pytest.fixture
+async def vnet_rig(make: MakeDatapath) -> Iterator[Rig]:  # type: ignore[misc]
+    """A datapath whose TUN device takes super-packets."""
+    r = Rig(make, vnet_hdr=True)
+    yield r
+    r.close()
+
+
+OUT = udp(ME, THEM, b"out there")
+IN = udp(THEM, ME, b"in here")
+
+
+# --- both ways -----------------------------------------------------------------
+
+
+async def test_a_packet_leaves_sealed_and_padded(rig: Rig) -> None:
+    """Padding is zeros up to a multiple of 16, within the MTU."""
+    await rig.connect()
+    for size in (1, 16, 100, 1252):
+        packet = udp(ME, THEM, bytes(size))
+        rig.host.send(packet)
+        plain = rig.open(await rig.receive())
+        full = min(-(-len(packet) // 16) * 16, 1280)
+        assert plain == packet + bytes(full - len(packet))
+
+
+async def test_a_sealed_packet_enters_without_its_padding(rig: Rig) -> None:
+    """The IP header says how long it is."""
+    await rig.connect()
+    rig.send(IN)
+    assert await rig.delivered() == IN
+
+
+async def test_a_super_packet_leaves_in_segments_and_joins_again(vnet_rig: Rig) -> None:
+    """Cut, sealed, and on the way back joined into one write."""
+    rig = vnet_rig
+    await rig.connect()
+    data = bytes(range(200)) * 50
+    whole = tcp(ME, THEM, data)
+    hint = b"\x01\x01\x00\x00" + (1000).to_bytes(2, "little") + b"\x14\x00\x10\x00"
+    rig.host.send(hint + whole)
+    segments = [rig.open(await rig.receive()) for _ in range(10)]
+    for i, segment in enumerate(segments):
+        part = tcp(ME, THEM, data[i * 1000 : i * 1000 + 1000], seq=1 + i * 1000, ident=7 + i)
+        assert segment[: len(part)] == part
+    packet = tcp(THEM, ME, b"x" * 1000)
+    rig.send(packet)
+    assert await rig.delivered() == bytes(10) + packet
+
+
+async def test_garbage_from_the_host_is_counted(vnet_rig: Rig) -> None:
+    """And what follows goes on."""
+    rig = vnet_rig
+    await rig.connect()
+    for bad in (b"x", bytes(10), bytes(60), b"\x00\x01" + bytes(8) + OUT):
+        rig.host.send(bad)
+    rig.host.send(bytes(10) + OUT)
+    assert rig.open(await rig.receive()).startswith(OUT)
+    assert rig.dropped() == {"out_malformed": 4}
+
+
+async def test_packets_for_nobody_multicast_and_tsmp_do_not_leave(rig: Rig) -> None:
+    """Each has its counter."""
+    await rig.connect()
+    for packet in (udp(ME, STRANGER), udp(ME, "224.0.0.1"), ip(ME, THEM, 99, bytes(9)), OUT):
+        rig.host.send(packet)
+    assert rig.open(await rig.receive()).startswith(OUT)
+    assert rig.dropped() == {"out_no_peer": 1, "out_filter": 1, "out_tsmp": 1}
+
+
+async def test_the_longest_prefix_wins(rig: Rig) -> None:
+    """A host route beats the default route of an exit node."""
+    await rig.connect()
+    exit_node = PeerId(2)
+    host, default = PeerEntry((ip_network(THEM),)), PeerEntry((ip_network("0.0.0.0/0"),))
+    rig.datapath.set_peers({exit_node: default, PEER: host})
+    rig.host.send(OUT)
+    assert rig.open(await rig.receive()).startswith(OUT)
+    rig.host.send(udp(ME, "8.8.8.8"))
+    assert await rig.upcalls() == [NoSession(exit_node)]
+
+
+# --- sessions --------------------------------------------------------------------
+
+
+async def test_packets_wait_for_a_session_that_is_asked_for_once(rig: Rig) -> None:
+    """They leave in order when it comes."""
+    packets = [udp(ME, THEM, bytes([i]) * 8) for i in range(3)]
+    for packet in packets:
+        rig.host.send(packet)
+    assert await rig.upcalls() == [NoSession(PEER)]
+    rig.datapath.set_session(PEER, rig.session())
+    assert [rig.open(await rig.receive())[: len(packets[0])] for _ in packets] == packets
+    assert rig.datapath.take_upcalls(10) == []
+
+
+async def test_the_oldest_of_more_than_128_waiting_packets_goes(rig: Rig) -> None:
+    """And is counted."""
+    packets = [udp(ME, THEM, bytes([i]) * 8) for i in range(130)]
+    rig.datapath.send_plain(PEER, packets)
+    assert rig.dropped() == {"out_queue_full": 2}
+    rig.datapath.set_session(PEER, rig.session())
+    assert rig.open(await rig.receive()).startswith(packets[2])
+
+
+async def test_a_given_up_handshake_drops_what_waits_and_may_be_asked_again(rig: Rig) -> None:
+    """discard_queue resets the question."""
+    for _ in range(2):
+        rig.datapath.send_plain(PEER, [OUT])
+        assert await rig.upcalls() == [NoSession(PEER)]
+        rig.datapath.discard_queue(PEER)
+    assert rig.dropped() == {"out_discarded": 2}
+
+
+async def test_a_responder_sends_only_after_the_initiator_did(rig: Rig) -> None:
+    """The first packet confirms the session; then the queue leaves."""
+    rig.datapath.send_plain(PEER, [OUT])
+    rig.datapath.set_session(PEER, rig.session(initiator=False))
+    assert rig.datapath.take_upcalls(10) == [NoSession(PEER)]
+    rig.send(b"")
+    assert rig.open(await rig.receive()).startswith(OUT)
+    assert only(Confirmed, await rig.upcalls()) == [Confirmed(PEER, 7)]
+
+
+async def test_the_previous_session_still_receives(rig: Rig) -> None:
+    """Until it is pushed out of its slot."""
+    await rig.connect(7)
+    await rig.connect(9)
+    rig.send(IN, 0, 7)
+    assert await rig.delivered() == IN
+    await rig.connect(11)
+    rig.send(IN, 1, 7)
+    rig.send(IN, 0, 9)
+    assert await rig.delivered() == IN
+    assert rig.dropped() == {"in_no_session": 1}
+
+
+async def test_replays_and_forgeries_are_dropped(rig: Rig) -> None:
+    """Each has its counter; reordering is fine."""
+    await rig.connect()
+    datagram = rig.send(IN, 5)
+    rig.remote.sendto(datagram, rig.udp_addr)
+    rig.remote.sendto(datagram[:-1] + bytes([datagram[-1] ^ 1]), rig.udp_addr)
+    rig.send(IN, 4)
+    assert [await rig.delivered(), await rig.delivered()] == [IN, IN]
+    assert rig.dropped() == {"in_replay": 1, "in_forged": 1}
+
+
+async def test_a_session_of_180_seconds_is_dead_both_ways(rig: Rig) -> None:
+    """It neither receives nor sends; a new one is asked for."""
+    await rig.connect(7)
+    rig.clock.now += 180
+    rig.send(IN, 0, 7)
+    rig.host.send(OUT)
+    assert only(NoSession, await rig.upcalls()) == [NoSession(PEER)]
+    rig.datapath.set_session(PEER, rig.session(9))
+    assert rig.open(await rig.receive(), 9).startswith(OUT)
+    rig.send(IN, 0, 9)
+    assert await rig.delivered() == IN
+    assert rig.dropped() == {"in_expired": 1}
+
+
+async def test_a_dropped_session_is_forgotten(rig: Rig) -> None:
+    """In whichever slot it was."""
+    await rig.connect()
+    rig.datapath.drop_session(7)
+    rig.datapath.drop_session(7)
+    rig.host.send(OUT)
+    assert await rig.upcalls() == [NoSession(PEER)]
+
+
+async def test_a_gone_peer_loses_everything(rig: Rig) -> None:
+    """And comes back as a new one."""
+    await rig.connect()
+    rig.datapath.set_peers({})
+    assert rig.datapath.activity(PEER) == IDLE
+    rig.datapath.set_peers({PEER: PeerEntry((ip_network(THEM),))})
+    assert rig.datapath.activity(PEER) == IDLE
+    rig.host.send(OUT)
+    assert await rig.upcalls() == [NoSession(PEER)]
+
+
+async def test_a_changed_peer_keeps_its_session(rig: Rig) -> None:
+    """Only its prefixes change."""
+    await rig.connect()
+    rig.datapath.set_peers({PEER: PeerEntry((ip_network(STRANGER),))})
+    rig.host.send(OUT)
+    rig.host.send(udp(ME, STRANGER))
+    assert rig.open(await rig.receive()).startswith(udp(ME, STRANGER))
+    assert rig.dropped() == {"out_no_peer": 1}
+
+
+# --- what may enter ---------------------------------------------------------------
+
+
+async def test_a_peer_cannot_use_a_source_that_is_not_its_own(rig: Rig) -> None:
+    """Not even one of another peer's flow in the same batch."""
+    await rig.connect()
+    rig.send(udp(STRANGER, ME))
+    rig.send(IN)
+    assert await rig.delivered() == IN
+    assert rig.dropped() == {"in_source": 1}
+
+
+async def test_the_filter_and_the_local_set_decide(rig: Rig) -> None:
+    """Denied, foreign and malformed packets have their counters."""
+    await rig.connect()
+    rig.send(udp(THEM, STRANGER))
+    rig.send(b"\x45" + bytes(31))
+    rig.send(IN)
+    assert await rig.delivered() == IN
+    rig.datapath.set_filter(Filter.shields_up())
+    rig.send(IN)
+    rig.send(tcp(THEM, ME))
+    assert await rig.delivered() == tcp(THEM, ME)
+    assert rig.dropped() == {"in_not_local": 1, "in_malformed": 1, "in_denied": 1}
+
+
+async def test_before_the_first_filter_nothing_enters(make: MakeDatapath) -> None:
+    """Deny is the default."""
+    rig = Rig(make)
+    rig.datapath.set_filter(Filter())
+    try:
+        await rig.connect()
+        rig.send(IN)
+        rig.send(ip(THEM, ME, 99, bytes(9)))
+        assert len(await rig.upcalls()) == 1
+        assert rig.dropped() == {"in_denied": 1}
+    finally:
+        rig.close()
+
+
+async def test_replies_to_the_daemons_own_packets_enter(rig: Rig) -> None:
+    """send_plain notes flow state."""
+    await rig.connect()
+    rig.datapath.set_filter(Filter.shields_up())
+    rig.datapath.send_plain(PEER, [udp(ME, THEM, b"q", sport=5, dport=53)])
+    await rig.receive()
+    answer = udp(THEM, ME, b"a", sport=53, dport=5)
+    rig.send(answer)
+    assert await rig.delivered() == answer
+
+
+async def test_tsmp_goes_to_the_agent_and_nowhere_else(rig: Rig) -> None:
+    """Whatever the filter says."""
+    await rig.connect()
+    rig.datapath.set_filter(Filter.shields_up())
+    tsmp = ip(THEM, ME, 99, b"p12345678")
+    rig.send(tsmp)
+    assert await rig.upcalls() == [ToAgent(PEER, tsmp)]
+
+
+async def test_other_datagrams_go_to_the_slow_path(rig: Rig) -> None:
+    """Handshakes by exact size, disco, STUN; the rest is counted."""
+    handshakes = [bytes([t, 0, 0, 0]) + bytes(n - 4) for t, n in ((1, 148), (2, 92), (3, 64))]
+    disco = b"TS\xf0\x9f\x92\xac" + bytes(56)
+    stun = b"\x01\x01\x00\x00\x21\x12\xa4\x42" + bytes(12)
+    bad = [b"\x07", bytes(3), handshakes[0] + b"x", b"\x04\0\0\0" + bytes(40)]
+    for datagram in [*bad, *handshakes, disco, stun]:
+        rig.remote.sendto(datagram, rig.udp_addr)
+    src = rig.remote_addr
+    expected = [*(Handshake(src, h) for h in handshakes), Disco(src, disco), Stun(src, stun)]
+    assert await rig.upcalls(5) == expected
+    assert rig.dropped() == {"in_unknown": 3, "in_no_session": 1}
+
+
+# --- paths -----------------------------------------------------------------------
+
+
+async def test_a_relayed_peer_gets_batches_by_upcall(rig: Rig) -> None:
+    """And answers through relay_in."""
+    await rig.connect()
+    rig.datapath.set_path(PEER, Path(None, relay=True))
+    rig.datapath.send_plain(PEER, [OUT, OUT])
+    batches = only(RelayOut, await rig.upcalls())
+    datagrams = [d for batch in batches for d in batch.datagrams]
+    assert [rig.open(d)[: len(OUT)] for d in datagrams] == [OUT, OUT]
+    rig.datapath.relay_in([rig.seal(IN, 0), b"", b"junk", rig.seal(IN, 1)])
+    assert [await rig.delivered(), await rig.delivered()] == [IN, IN]
+    assert rig.datapath.take_upcalls(10) == []  # no source to report
+
+
+async def test_both_paths_carry_the_same_datagram(rig: Rig) -> None:
+    """While the direct one is not trusted."""
+    await rig.connect()
+    rig.datapath.set_path(PEER, Path(rig.remote_addr, relay=True))
+    rig.host.send(OUT)
+    direct = await rig.receive()
+    assert await rig.upcalls() == [RelayOut(PEER, [direct])]
+
+
+async def test_without_a_path_packets_are_counted(rig: Rig) -> None:
+    """The session lives on."""
+    await rig.connect()
+    rig.datapath.set_path(PEER, NO_PATH)
+    rig.datapath.send_plain(PEER, [OUT])
+    assert rig.dropped() == {"out_no_path": 1}
+
+
+async def test_a_new_source_is_reported_once(rig: Rig) -> None:
+    """Until the path changes; traffic is never redirected."""
+    await rig.connect()
+    with udp_socket() as other:
+        for counter in range(3):
+            other.sendto(rig.seal(b"", counter), rig.udp_addr)
+        rig.send(IN, 3)
+        assert await rig.delivered() == IN
+        source = AddrPort.of(*other.getsockname())
+        assert await rig.upcalls() == [NewSource(PEER, source)]
+        rig.datapath.set_path(PEER, Path(source, relay=False))
+        other.sendto(rig.seal(IN, 4), rig.udp_addr)
+        assert await rig.delivered() == IN
+        assert rig.datapath.take_upcalls(10) == []
+
+
+async def test_a_refused_path_is_reported_once_until_the_next(rig: Rig) -> None:
+    """A broadcast address is refused by every kernel."""
+    nowhere = AddrPort.parse("255.255.255.255:9")
+    await rig.connect()
+    for _ in range(2):
+        rig.datapath.set_path(PEER, Path(nowhere, relay=False))
+        rig.datapath.send_plain(PEER, [OUT])
+        rig.datapath.send_plain(PEER, [OUT])
+        assert await rig.upcalls() == [PathFailed(PEER, nowhere, errno.EACCES)]
+    assert rig.dropped() == {"out_send": 4}
+
+
+async def test_send_udp_returns_the_errno(rig: Rig) -> None:
+    """And never raises."""
+    assert rig.datapath.send_udp(rig.remote_addr, [b"one", b"two"]) == 0
+    assert [await rig.receive(), await rig.receive()] == [b"one", b"two"]
+    assert rig.datapath.send_udp(AddrPort.parse("255.255.255.255:9"), [b"x"]) == errno.EACCES
+    assert rig.datapath.send_udp(AddrPort(ip_address("::1"), 9), [b"x"]) == errno.EAFNOSUPPORT
+
+
+# --- what happened -----------------------------------------------------------------
+
+
+async def test_activity_tells_data_from_keepalives(rig: Rig) -> None:
+    """The lazy timers stand on this."""
+    clock, dp = rig.clock, rig.datapath
+    await rig.connect()
+    assert dp.activity(PEER) == IDLE._replace(last_sent=1000.0, send_counter=1)
+    clock.now = 1001.0
+    dp.send_plain(PEER, [OUT])
+    clock.now = 1002.0
+    dp.send_plain(PEER, [OUT])
+    activity = dp.activity(PEER)
+    assert (activity.last_data_sent, activity.unheard_since) == (1002.0, 1001.0)
+    assert (activity.tx_packets, activity.tx_bytes, activity.send_counter) == (2, 2 * len(OUT), 3)
+    clock.now = 1003.0
+    rig.send(b"")
+    rig.send(IN)
+    await rig.delivered()
+    activity = dp.activity(PEER)
+    assert activity.unheard_since is None
+    assert (activity.last_data_received, activity.unanswered_since) == (1003.0, 1003.0)
+    assert (activity.rx_packets, activity.rx_bytes) == (1, len(IN))
+    clock.now = 1004.0
+    dp.send_keepalive(PEER)
+    activity = dp.activity(PEER)
+    assert (activity.last_sent, activity.last_data_sent) == (1004.0, 1002.0)
+    assert activity.unanswered_since is None
+    assert activity.unheard_since is None
+
+
+async def test_a_wake_fires_once_for_what_it_asked(rig: Rig) -> None:
+    """Keepalives wake nobody; asks add up."""
+    await rig.connect()
+    rig.datapath.set_wake(PEER, Wake.DATA_SENT)
+    rig.datapath.set_wake(PEER, Wake.DATA_RECEIVED)
+    rig.datapath.send_keepalive(PEER)
+    rig.datapath.send_plain(PEER, [OUT, OUT])
+    assert await rig.upcalls() == [Woke(PEER, Wake.DATA_SENT)]
+    rig.send(b"")
+    rig.send(IN)
+    rig.send(IN)
+    assert [await rig.delivered(), await rig.delivered()] == [IN, IN]
+    assert await rig.upcalls() == [Woke(PEER, Wake.DATA_RECEIVED)]
+
+
+async def test_a_full_queue_of_upcalls_refuses_what_the_network_can_repeat(rig: Rig) -> None:
+    """Questions of our own are never lost."""
+    rig.datapath.set_session(PEER, rig.session(initiator=False))
+    for _ in range(25):
+        rig.remote.sendto(bytes([2, 0, 0, 0]) + bytes(88), rig.udp_addr)
+    rig.send(IN)
+    assert await rig.delivered() == IN
+    upcalls = rig.datapath.take_upcalls(100)
+    assert len(only(Handshake, upcalls)) == 20
+    assert only(Confirmed, upcalls) == [Confirmed(PEER, 7)]
+    assert rig.dropped() == {"upcalls_full": 5}
+
+
+# --- life -----------------------------------------------------------------------------
+
+
+async def test_new_sockets_replace_the_old(rig: Rig) -> None:
+    """After a rebind everything goes on; the old ones are closed."""
+    await rig.connect()
+    new = udp_socket()
+    rig.udp_addr = new.getsockname()
+    rig.datapath.set_udp([UdpPort(new.detach(), socket.AF_INET, gso=False, gro=False)])
+    rig.host.send(OUT)
+    assert rig.open(await rig.receive()).startswith(OUT)
+    rig.send(IN)
+    assert await rig.delivered() == IN
+
+
+async def test_a_dead_tun_device_is_reported_and_everything_stops(rig: Rig) -> None:
+    """No traceback, one upcall."""
+    rig.host.close()
+    (failed,) = only(Failed, await rig.upcalls())
+    assert failed.reason
+    rig.datapath.stop()
+    rig.datapath.stop()
+    assert rig.datapath.send_udp(rig.remote_addr, [b"x"]) != 0
+
+
+async def test_a_stopped_datapath_takes_setters_and_does_nothing(rig: Rig) -> None:
+    """The slow path may be a moment late."""
+    rig.datapath.stop()
+    rig.datapath.set_session(PEER, rig.session())
+    rig.datapath.send_plain(PEER, [OUT])
+    rig.datapath.relay_in([rig.seal(IN, 0)])
+    rig.datapath.set_peers({})
+    assert os.fstat(rig.datapath.event_fd())

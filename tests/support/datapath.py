@@ -1,0 +1,163 @@
+"""A datapath with a TUN device and a network made of sockets."""
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterable
+from ipaddress import ip_network
+from struct import Struct
+from typing import TypeVar
+
+from tailnet.agent.addr import AddrPort
+from tailnet.agent.crypto.aead import Aead
+from tailnet.agent.datapath.interface import (
+    Datapath,
+    Path,
+    PeerEntry,
+    Session,
+    TunPort,
+    UdpPort,
+    Upcall,
+)
+from tailnet.agent.filter.rules import Filter, compile_filter
+from tailnet.agent.keys import PeerId
+from tailnet.agent.tailcfg.filter import FilterRule, NetPortRange, PortRange
+
+PEER = PeerId(1)
+ME, THEM, STRANGER = "100.64.0.1", "100.64.0.2", "100.64.0.3"
+MTU = 1280
+
+_header = Struct("<IIQ")
+_nonce = Struct("<4xQ").pack
+
+MakeDatapath = Callable[[Callable[[], float]], Datapath]
+U = TypeVar("U")
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        """The time [s]."""
+        return self.now
+
+
+def allow_all() -> Filter:
+    """Rules that let everything in."""
+    ports = NetPortRange(ip="*", ports=PortRange(0, 65535))
+    return compile_filter([FilterRule(src_ips=("*",), dst_ports=(ports,))])
+
+
+def udp_socket() -> socket.socket:
+    """A non-blocking socket on loopback."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setblocking(False)
+    sock.bind(("127.0.0.1", 0))
+    return sock
+
+
+class Rig:
+    """One datapath, and the test on its three sides: host, network, slow path.
+
+    The network is one remote WireGuard peer, played by hand.
+    """
+
+    def __init__(self, make: MakeDatapath, *, vnet_hdr: bool = False) -> None:
+        self.clock = Clock()
+        self.datapath = make(self.clock)
+        self.host, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.host.setblocking(False)
+        udp = udp_socket()
+        self.udp_addr: tuple[str, int] = udp.getsockname()
+        self.remote = udp_socket()
+        self.remote_addr = AddrPort.of(*self.remote.getsockname())
+        dp = self.datapath
+        dp.set_peers({PEER: PeerEntry((ip_network(THEM),))})
+        dp.set_local([ip_network(ME)])
+        dp.set_filter(allow_all())
+        dp.set_path(PEER, Path(self.remote_addr, relay=False))
+        dp.start(
+            TunPort(theirs.detach(), MTU, vnet_hdr=vnet_hdr, uso=vnet_hdr),
+            [UdpPort(udp.detach(), socket.AF_INET, gso=True, gro=False)],
+        )
+        self._sent = 0
+
+    def close(self) -> None:
+        """Stop and close both sides."""
+        self.datapath.stop()
+        self.host.close()
+        self.remote.close()
+
+    def session(self, index: int = 7, *, initiator: bool = True) -> Session:
+        """A session whose keys the remote knows too; the remote calls it index + 100."""
+        keys = bytes([index]) * 32, bytes([index + 1]) * 32
+        return Session(index, index + 100, *keys, self.clock.now, initiator)
+
+    async def connect(self, index: int = 7) -> None:
+        """Install an initiator's session and take the keepalive it sends."""
+        self.datapath.set_session(PEER, self.session(index))
+        assert self.open(await self.receive(), index) == b""
+
+    # the network
+
+    def seal(self, packet: bytes, counter: int, index: int = 7) -> bytes:
+        """What the remote would send."""
+        padded = packet + bytes(-len(packet) % 16)
+        body = Aead(bytes([index + 1]) * 32).seal(_nonce(counter), padded, None)
+        return _header.pack(4, index, counter) + body
+
+    def open(self, datagram: bytes, index: int = 7) -> bytes:
+        """What the remote gets to read, padding included."""
+        kind, receiver, counter = _header.unpack_from(datagram)
+        assert (kind, receiver) == (4, index + 100)
+        return Aead(bytes([index]) * 32).open_untrusted(_nonce(counter), datagram[16:], None)
+
+    def send(self, packet: bytes, counter: int | None = None, index: int = 7) -> bytes:
+        """Send a sealed packet to the datapath, by default with the next counter."""
+        if counter is None:
+            counter = self._sent
+            self._sent += 1
+        datagram = self.seal(packet, counter, index)
+        self.remote.sendto(datagram, self.udp_addr)
+        return datagram
+
+    async def receive(self) -> bytes:
+        """The next datagram the datapath sent."""
+        async with asyncio.timeout(5):
+            return await asyncio.get_running_loop().sock_recv(self.remote, 70000)
+
+    # the host
+
+    async def delivered(self) -> bytes:
+        """The next packet written to the TUN device."""
+        async with asyncio.timeout(5):
+            return await asyncio.get_running_loop().sock_recv(self.host, 70000)
+
+    # the slow path
+
+    async def upcalls(self, count: int = 1) -> list[Upcall]:
+        """The next upcalls, ``count`` or more."""
+        loop = asyncio.get_running_loop()
+        fd = self.datapath.event_fd()
+        out: list[Upcall] = []
+        async with asyncio.timeout(5):
+            while len(out) < count:
+                ready = asyncio.Event()
+                loop.add_reader(fd, ready.set)
+                try:
+                    await ready.wait()
+                finally:
+                    loop.remove_reader(fd)
+                out += self.datapath.take_upcalls(100)
+        return out
+
+    def dropped(self) -> dict[str, int]:
+        """The counters that are not zero."""
+        return {name: n for name, n in self.datapath.drops().items() if n}
+
+
+def only(kind: type[U], upcalls: Iterable[object]) -> list[U]:
+    """Those of one kind."""
+    return [u for u in upcalls if isinstance(u, kind)]
