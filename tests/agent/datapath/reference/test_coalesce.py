@@ -127,6 +127,14 @@ def test_what_cannot_be_joined_keeps_its_place_in_the_flow() -> None:
     assert writes[1] == vnet.PLAIN + fin
 
 
+def test_nothing_overtakes_a_bare_acknowledgement() -> None:
+    """Data that would fit the group before it starts a new one."""
+    first, second, third = stream(V4, [1000] * 3)
+    bare = tcp(*V4, b"", seq=2000, options=OPTIONS)
+    writes = join([first, second, bare, third])
+    assert writes[1:] == [vnet.PLAIN + bare, vnet.PLAIN + third]
+
+
 def test_different_ecn_marks_windows_acks_and_fragments_do_not_join() -> None:
     """Whatever the kernel would lose by joining stays apart."""
     one = tcp(*V4, b"a" * 100, seq=0)
