@@ -1,0 +1,15 @@
+"""``tnet logout``."""
+
+import click
+
+from tailnet.cli.client import LocalClient
+from tailnet.cli.connect import with_client
+from tailnet.cli.flags import GoCommand
+
+
+@click.command(cls=GoCommand, help="Disconnect and expire the current login.")
+@click.option("--reason", default="", metavar="TEXT", hidden=True, help="No effect yet.")
+@with_client
+def command(client: LocalClient, *, reason: str) -> None:
+    """Ask the daemon to."""
+    client.request("POST", "logout", {})

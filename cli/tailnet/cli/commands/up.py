@@ -1,0 +1,194 @@
+"""``tnet up``: its flags, and which of three ways leads to "connected".
+
+Source: tailscale cmd/tailscale/cli/up.go.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import click
+
+from tailnet.agent.localapi.schema import Status
+from tailnet.cli.client import LocalClient
+from tailnet.cli.connect import with_client
+from tailnet.cli.errors import Failure, warn
+from tailnet.cli.flags import DURATION, GoCommand, flag
+from tailnet.cli.login import Patience, UpPlan, connect
+from tailnet.cli.settings import SETTINGS, Prefs, options, wishes
+from tailnet.cli.text import clean
+
+GUARD = """\
+Error: changing settings via 'tnet up' requires mentioning all
+non-default flags. To proceed, either re-run your command with --reset or
+use the command below to explicitly mention the current value of
+all non-default settings:
+
+\ttnet up {arguments}
+"""
+
+ROUTES_OFF = "--accept-routes is false"
+
+
+@click.command(cls=GoCommand, help="Connect to the tailnet, logging in if needed.")
+@click.option(
+    "--auth-key",
+    default="",
+    metavar="KEY",
+    envvar="TS_AUTHKEY",
+    help="Auth key to log in with; file:PATH reads it from a file.",
+)
+@options(SETTINGS)
+@click.option(
+    "--timeout",
+    type=DURATION,
+    default=0.0,
+    metavar="DURATION",
+    help="How long to wait for a connection, such as 30s; 0s is for ever.",
+)
+@flag("reset", help="Reset all settings that are not mentioned to their defaults.")
+@flag("force-reauth", help="Log in anew even if logged in.")
+@flag("json", help="Output JSON, one object a step.")
+@click.option("--accept-risk", default="", metavar="RISKS", hidden=True, help="No effect yet.")
+@with_client
+@click.pass_context
+def command(  # noqa: PLR0913 - one a flag
+    ctx: click.Context,
+    /,
+    client: LocalClient,
+    *,
+    auth_key: str,
+    timeout: float,
+    reset: bool,
+    force_reauth: bool,
+    json: bool,
+    accept_risk: str,
+    **values: object,
+) -> None:
+    """Decide, do it, wait."""
+    given: Mapping[str, str] = ctx.meta["given"]
+    patience = Patience(timeout)
+    status = client.status(peers=False)
+    current = client.prefs()
+    logged_in = status.have_node_key is True
+    if "auth-key" not in given and logged_in and status.backend_state != "NeedsLogin":
+        auth_key = ""  # from the environment: for the first login only
+    plan = decide(
+        Asked(
+            wishes=wishes(SETTINGS, values, given),
+            given=given,
+            auth_key=read_auth_key(auth_key),
+            reset=reset,
+            force_reauth=force_reauth,
+        ),
+        status,
+        current,
+    )
+    connect(client, status, plan, patience, json=json)
+    if not json:
+        for line in client.status(peers=False).health or ():
+            if ROUTES_OFF in line:
+                warn(f"Warning: {clean(line)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the user wants; ``wishes`` are prefs."""
+
+    wishes: Prefs
+    given: Mapping[str, str]
+    auth_key: str
+    reset: bool
+    force_reauth: bool
+
+
+def read_auth_key(text: str) -> str:
+    """The key itself.
+
+    Raises:
+        Failure: its file cannot be read, or its kind is not supported.
+    """
+    if text.startswith("file:"):
+        path = text.removeprefix("file:")
+        try:
+            with open(path, encoding="utf-8") as file:
+                text = file.read(4096)
+        except (OSError, UnicodeDecodeError) as error:
+            msg = f"cannot read the auth key: {error}"
+            raise Failure(msg) from None
+        if not text.strip():
+            msg = f"cannot read the auth key: {path} is empty"
+            raise Failure(msg)
+    text = text.strip()
+    if text.startswith("tskey-client-"):
+        msg = "OAuth client secrets are not supported yet; use an auth key (tskey-auth-…)"
+        raise Failure(msg)
+    return text
+
+
+def decide(asked: Asked, status: Status, current: Prefs) -> UpPlan:
+    """Which way to go.
+
+    Raises:
+        Failure: a setting would be reset silently, or the server changed while connected.
+    """
+    running = status.backend_state == "Running"
+    proposed = {s.pref: s.from_flag(_default_text(s.default)) for s in SETTINGS}
+    proposed |= asked.wishes
+    user = os.environ.get("USER", "")
+    if "operator" not in asked.given and user and current.get("OperatorUser") == user:
+        proposed["OperatorUser"] = user
+    by_flag = {setting.flag: setting for setting in SETTINGS}
+    server, tags = by_flag["login-server"], by_flag["advertise-tags"]
+    server_changed = server.of(current) != server.of(proposed)
+    if running and server_changed and not asked.force_reauth and "login-server" in asked.given:
+        msg = "can't change --login-server without --force-reauth"
+        raise Failure(msg)
+    if current.get("ControlURL") and not asked.reset:
+        check_reverts(asked.given, current, proposed)
+    edit = {**(proposed if asked.reset else asked.wishes), "WantRunning": True}
+    logged_in = status.have_node_key is True
+    same_login = not server_changed and tags.of(current) == tags.of(proposed)
+    if running and not asked.auth_key and not asked.force_reauth and same_login:
+        return UpPlan(edit=edit, start=False, wait=False)
+    needs_login = status.backend_state == "NeedsLogin"
+    if not asked.given and logged_in and not needs_login and not asked.auth_key:
+        return UpPlan(edit=edit, start=False, server=str(server.of(current)))
+    return UpPlan(
+        edit={**proposed, "WantRunning": True, "LoggedOut": False},
+        start=True,
+        auth_key=asked.auth_key,
+        interactive=not asked.auth_key and (asked.force_reauth or not logged_in or needs_login),
+        fresh_key=asked.force_reauth,
+        server=str(server.of(proposed)),
+    )
+
+
+def _default_text(default: bool | str | tuple[()]) -> bool | str:
+    return "" if isinstance(default, tuple) else default
+
+
+def check_reverts(given: Mapping[str, str], current: Prefs, proposed: Prefs) -> None:
+    """Refuse to reset silently what an earlier command set.
+
+    Raises:
+        Failure: with the command line that says it all.
+    """
+    missing = [
+        setting.argument(current)
+        for setting in SETTINGS
+        if setting.flag not in given and setting.of(current) != setting.of(proposed)
+    ]
+    if missing:
+        import shlex  # noqa: PLC0415 - seldom needed
+
+        by_flag = {setting.flag: setting for setting in SETTINGS}
+        mentioned = [
+            by_flag[name].argument(proposed)
+            if name in by_flag
+            else f"--{name}"
+            if value == "true"
+            else f"--{name}={shlex.quote(value)}"
+            for name, value in given.items()
+        ]
+        raise Failure(GUARD.format(arguments=" ".join((*mentioned, *sorted(missing)))))

@@ -1,0 +1,162 @@
+"""Flags in Go's grammar, on click.
+
+One dash or two; ``--flag=value`` or ``--flag value``; a boolean is ``--flag``, ``--flag=false`` or
+``--no-flag``; a flag given twice is an error.  Flags and arguments may come in any order.
+
+Source: Go's package flag; tailscale cmd/tailscale/cli/cli.go.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import click
+
+from tailnet.cli.text import parse_duration
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+ALIASES = {"authkey": "auth-key", "control-url": "login-server"}
+"""Spellings of others; a flag of that very name comes first."""
+
+LATER = frozenset(
+    """
+    advertise-connector advertise-exit-node audience auto-update client-id client-secret exit-node
+    exit-node-allow-lan-access icmp id-token netfilter-mode nickname peerapi posture-checking qr
+    qr-format relay-server-port relay-server-static-endpoints report-posture snat-subnet-routes ssh
+    stateful-filtering track tsmp unattended update-check upstream web webclient
+    """.split()  # noqa: SIM905 - one name a word reads better
+)
+"""Upstream's flags that a later version will have."""
+
+TRUE = frozenset(("1", "t", "T", "true", "TRUE", "True"))
+FALSE = frozenset(("0", "f", "F", "false", "FALSE", "False"))
+
+
+class GoBool(click.ParamType[bool]):
+    """``true`` or ``false`` as strconv.ParseBool reads them."""
+
+    name = "true|false"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> bool:
+        """Parse."""
+        if isinstance(value, bool):
+            return value
+        if value not in TRUE and value not in FALSE:
+            self.fail(f"{value!r} is neither true nor false", param, ctx)
+        return value in TRUE
+
+
+class GoDuration(click.ParamType[float]):
+    """A duration such as ``1m30s``, as seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Parse."""
+        if isinstance(value, float):
+            return value
+        try:
+            return parse_duration(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+BOOL = GoBool()
+DURATION = GoDuration()
+
+
+def flag(name: str, *, default: bool = False, help: str, hidden: bool = False) -> Callable[[F], F]:  # noqa: A002
+    """A boolean option."""
+    return click.option(
+        f"--{name}", type=BOOL, default=default, metavar="", help=help, hidden=hidden
+    )
+
+
+class GoCommand(click.Command):
+    """A command with such flags; ``ctx.meta["given"]`` maps those that were given to their text."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Bring the arguments into the one form that click reads without guessing."""
+        options = {
+            name.lstrip("-"): param
+            for param in self.get_params(ctx)
+            if isinstance(param, click.Option)
+            for name in param.opts
+        }
+        given: dict[str, str] = {}
+        rest: list[str] = []
+        queue = list(args)
+        while queue:
+            arg = queue.pop(0)
+            if arg == "--":
+                rest += queue
+                break
+            if arg == "-" or not arg.startswith("-"):
+                rest.append(arg)
+                continue
+            name, value = _parse_one(arg, queue, options, ctx)
+            if name in given:
+                msg = f"flag provided multiple times: {_dashed(name)}"
+                raise click.UsageError(msg, ctx)
+            given[name] = value
+        ctx.meta["given"] = given
+        flat: list[str] = []
+        for name, value in given.items():
+            if options[name].is_flag:
+                flat += [_dashed(name)] if BOOL.convert(value, options[name], ctx) else []
+            else:
+                flat += [_dashed(name), value] if len(name) == 1 else [f"--{name}={value}"]
+        return super().parse_args(ctx, [*flat, "--", *rest])
+
+
+def _parse_one(
+    arg: str, queue: list[str], options: dict[str, click.Option], ctx: click.Context
+) -> tuple[str, str]:
+    """Name and value of one flag; a value in an argument of its own is taken from ``queue``."""
+    name, equals, value = arg.lstrip("-").partition("=")
+    name, negated = _resolve(name, options, ctx)
+    if negated and equals:
+        msg = f"--no-{name} takes no value"
+        raise click.UsageError(msg, ctx)
+    if equals:
+        return name, value
+    if options[name].is_flag or isinstance(options[name].type, GoBool):
+        return name, "false" if negated else "true"
+    if not queue:
+        msg = f"flag needs a value: {_dashed(name)}"
+        raise click.UsageError(msg, ctx)
+    return name, queue.pop(0)
+
+
+def _dashed(name: str) -> str:
+    return f"-{name}" if len(name) == 1 else f"--{name}"
+
+
+def _resolve(name: str, options: dict[str, click.Option], ctx: click.Context) -> tuple[str, bool]:
+    """The option that is meant, and whether it is negated.
+
+    Raises:
+        click.UsageError: none is.
+    """
+    for candidate in (name, ALIASES.get(name, "")):
+        if candidate in options:
+            return candidate, False
+    if name.startswith("no-") and isinstance(getattr(options.get(name[3:]), "type", None), GoBool):
+        return name[3:], True
+    if name.removeprefix("no-") in LATER:
+        msg = f"--{name} is not supported yet"
+        raise click.UsageError(msg, ctx)
+    msg = f"unknown flag: {_dashed(name)}{suggest(name, options, '--')}"
+    raise click.UsageError(msg, ctx)
+
+
+def suggest(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """``; did you mean X?``, or nothing."""
+    import difflib  # noqa: PLC0415 - only a mistake needs it
+
+    close = difflib.get_close_matches(word, [k for k in known if len(k) > 1], 1, 0.6)
+    return f"; did you mean {prefix}{close[0]}?" if close else ""

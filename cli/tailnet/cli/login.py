@@ -1,0 +1,202 @@
+"""Change prefs or log in, then follow the bus until connected.
+
+Source: tailscale cmd/tailscale/cli/up.go, runUp.
+"""
+
+import time
+from dataclasses import dataclass
+
+import click
+from msgspec import json
+
+from tailnet.agent.localapi.schema import (
+    INITIAL_STATE,
+    NO_NETMAP,
+    STATES,
+    Notify,
+    Problem,
+    Status,
+    decode,
+)
+from tailnet.cli.client import LocalClient, TimedOut, Watch
+from tailnet.cli.errors import Failure, Silent, warn
+from tailnet.cli.settings import DEFAULT_SERVER, Prefs
+from tailnet.cli.text import clean
+
+TIMEOUT_TEXT = (
+    "timeout waiting for Tailscale service to enter a Running state; "
+    'check health with "tnet status"'
+)
+NOT_SENT = frozenset(("Config", "InternalExitNodePrior"))  # of Prefs: the daemon's own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpPlan:
+    """What to send and what to wait for.
+
+    Attributes:
+        edit: prefs to change.
+        start: log in with them, instead of only changing them.
+        wait: until connected.
+        auth_key: for the login.
+        interactive: ask for a login URL.
+        fresh_key: done only when the node key is another than before.
+        server: base URL of the control server, for advice.
+    """
+
+    edit: Prefs
+    start: bool
+    wait: bool = True
+    auth_key: str = ""
+    interactive: bool = False
+    fresh_key: bool = False
+    server: str = DEFAULT_SERVER
+
+
+class Patience:
+    """How long to wait [s] from now on; 0 is for ever."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = _now() + seconds if seconds else None
+
+    def left(self) -> float | None:
+        """Seconds that are left; ``None`` is for ever.
+
+        Raises:
+            TimedOut: none.
+        """
+        if self._end is None:
+            return None
+        left = self._end - _now()
+        if left <= 0:
+            raise TimedOut(TIMEOUT_TEXT)
+        return left
+
+
+def _now() -> float:
+    return time.monotonic()  # noqa: TID251 - a program for people, with the daemon's clock elsewhere
+
+
+def connect(
+    client: LocalClient, before: Status, plan: UpPlan, patience: Patience, *, json: bool
+) -> None:
+    """Do it and wait; ``json``: one object a step instead of text.
+
+    Raises:
+        Failure: refused, failed or timed out.
+    """
+    progress = Progress(client, before, plan, patience, json=json)
+    try:
+        progress.run()
+    except Failure as failure:
+        if not json:
+            raise
+        say(BackendState=progress.state, Error=failure.message)
+        raise Silent from None
+
+
+def say(**fields: str) -> None:
+    """One JSON object, indented by a tab as Go does it; empty fields are left out."""
+    lines = [f'\t"{name}": {json.encode(text).decode()}' for name, text in fields.items() if text]
+    click.echo("{\n" + ",\n".join(lines) + "\n}")
+
+
+class Progress:
+    """One ``up`` on its way."""
+
+    def __init__(
+        self, client: LocalClient, before: Status, plan: UpPlan, patience: Patience, *, json: bool
+    ) -> None:
+        self.state = before.backend_state
+        self._client = client
+        self._plan = plan
+        self._patience = patience
+        self._json = json
+        self._old_key = before.self_.public_key if before.self_ else ""
+        self._url = ""
+        self._asked_for_url = plan.interactive
+        self._printed = False
+
+    def run(self) -> None:
+        """Send, then follow the bus until connected."""
+        plan = self._plan
+        if not plan.wait:
+            self._client.edit_prefs(plan.edit)
+        else:
+            # The watch comes first, so that nothing is missed.
+            watch = self._client.watch(INITIAL_STATE | NO_NETMAP)
+            try:
+                first = self._next(watch)
+                self._send()
+                done = self._connected() if plan.start else self._handle(first)
+                while not done:
+                    done = self._handle(self._next(watch))
+            finally:
+                watch.close()
+        if self._json:
+            say(BackendState="Running")
+        elif self._printed:
+            warn("Success.")
+
+    def _send(self) -> None:
+        plan = self._plan
+        if not plan.start:
+            self._client.edit_prefs(plan.edit)
+            return
+        current = self._client.prefs().items()
+        prefs = {**{k: v for k, v in current if k not in NOT_SENT}, **plan.edit}
+        refused = decode(self._client.request("POST", "check-prefs", prefs), Problem).error
+        if refused:
+            raise Failure(clean(refused))
+        self._client.request("POST", "start", {"UpdatePrefs": prefs, "AuthKey": plan.auth_key})
+        if plan.interactive:
+            self._client.request("POST", "login-interactive", {})
+
+    def _next(self, watch: Watch) -> Notify:
+        try:
+            return decode(watch.next_line(self._patience.left()), Notify)
+        except TimedOut:
+            raise TimedOut(TIMEOUT_TEXT) from None
+        except ValueError as error:
+            raise Failure(str(error)) from None
+
+    def _connected(self) -> bool:
+        status = self._client.status(peers=False)
+        self.state = status.backend_state
+        key = status.self_.public_key if status.self_ else ""
+        return self.state == "Running" and not (self._plan.fresh_key and key == self._old_key)
+
+    def _handle(self, notify: Notify) -> bool:
+        """Act on one notification; true when connected."""
+        if notify.err_message:
+            raise Failure(clean(notify.err_message))
+        if notify.browse_to_url:
+            self._show_url(clean(notify.browse_to_url))
+        if notify.state is None or not 0 <= notify.state < len(STATES):
+            return False
+        self.state = STATES[notify.state]
+        if self.state == "NeedsLogin" and not self._plan.auth_key and not self._asked_for_url:
+            self._asked_for_url = True
+            self._client.request("POST", "login-interactive", {})
+        if self.state == "NeedsMachineAuth":
+            self._show_approval()
+        return self.state == "Running" and self._connected()
+
+    def _show_url(self, url: str) -> None:
+        if url == self._url:
+            return
+        self._url = url
+        self._printed = True
+        if self._json:
+            say(AuthURL=url, BackendState=self.state)
+        else:
+            warn(f"\nTo authenticate, visit:\n\n\t{url}\n")
+
+    def _show_approval(self) -> None:
+        self._printed = True
+        if self._json:
+            say(BackendState=self.state)
+            return
+        server = self._plan.server
+        base = "https://login.tailscale.com" if server == DEFAULT_SERVER else server
+        warn(f"\nTo approve your machine, visit (as admin):\n\n\t{base}/admin\n")

@@ -1,0 +1,92 @@
+"""``tnet``: finds the command and imports nothing else.
+
+Source: tailscale cmd/tailscale/cli/cli.go.
+"""
+
+import importlib
+import os
+import sys
+
+import click
+
+from tailnet.cli.flags import suggest
+
+COMMANDS = {
+    "up": "Connect to the tailnet, logging in if needed",
+    "down": "Disconnect from the tailnet",
+    "set": "Change some settings",
+    "get": "Show settings",
+    "logout": "Disconnect and expire the current login",
+    "status": "Show the state of tailnetd and its connections",
+    "ip": "Show addresses of this machine or a peer",
+    "ping": "Ping a peer, and see how it is reached",
+    "wait": "Wait until this machine is connected",
+    "version": "Show versions",
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module when the command is run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import it."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"tailnet.cli.commands.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """With a suggestion if there is none of that name."""
+        if args and args[0] not in COMMANDS:
+            msg = f"unknown command: {args[0]}{suggest(args[0], COMMANDS)}"
+            raise click.UsageError(msg, ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """From the table, without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Go's one-dash flags, and the other spellings of version and help."""
+        if args and args[0] in ("-V", "--version", "-version"):
+            args = ["version", *args[1:]]
+        elif args and args[0] in ("help", "-help"):
+            args = [*args[1:2], "--help"]
+        elif args and (args[0] == "-socket" or args[0].startswith("-socket=")):
+            args = ["-" + args[0], *args[1:]]
+        return super().parse_args(ctx, args)
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    help="Talk to tailnetd, the daemon that joins this machine to a tailnet.",
+)
+@click.option(
+    "--socket",
+    metavar="PATH",
+    envvar="TAILNETD_SOCKET",
+    help="Unix socket of tailnetd (default /run/tailnetd/tailnetd.sock).",
+)
+@click.pass_context
+def cli(ctx: click.Context, socket: str | None) -> None:
+    """Remember whom to talk to."""
+    ctx.obj = socket
+
+
+def main() -> None:
+    """Entry point of ``tnet``."""
+    try:
+        cli.main(prog_name="tnet")
+    except BrokenPipeError:
+        # The reader left; keep the interpreter from complaining when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

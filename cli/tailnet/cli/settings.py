@@ -1,0 +1,135 @@
+"""Which flag is which pref: for ``up``, ``set``, ``get`` and the revert guard.
+
+Prefs are dictionaries under Go's names, as the LocalAPI has them.
+
+Source: tailscale cmd/tailscale/cli/up.go, prefsFromUpArgs, prefsToFlags, init.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+from tailnet.cli.flags import BOOL
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+Prefs = Mapping[str, object]
+
+DEFAULT_SERVER = "https://controlplane.tailscale.com"
+SYNONYMS = frozenset(("", DEFAULT_SERVER, "https://login.tailscale.com"))
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One flag and the pref it owns.
+
+    Attributes:
+        flag: its name, without dashes.
+        pref: the field of Prefs.
+        default: as the pref; its type says how the flag is read: a tuple is a comma-separated list.
+        help: one line.
+        metavar: what stands for the value in help.
+        in_set: ``tnet set`` has it too.
+    """
+
+    flag: str
+    pref: str
+    default: bool | str | tuple[()]
+    help: str
+    metavar: str = ""
+    in_set: bool = True
+
+    @property
+    def parameter(self) -> str:
+        """Name of the keyword argument that click passes."""
+        return self.flag.replace("-", "_")
+
+    def from_flag(self, value: object) -> object:
+        """The pref's value for a flag's."""
+        if isinstance(self.default, bool):
+            return value
+        text = str(value).strip()
+        if isinstance(self.default, str):
+            return text
+        parts = [part for item in text.split(",") if (part := item.strip())]
+        if self.flag == "advertise-tags":
+            parts = [part if part.startswith("tag:") else f"tag:{part}" for part in parts]
+        return list(dict.fromkeys(parts))
+
+    def of(self, prefs: Prefs) -> object:
+        """The value in ``prefs``, in one form for comparison."""
+        value = prefs.get(self.pref)
+        if self.flag == "login-server":
+            url = str(value or "").rstrip("/")
+            return DEFAULT_SERVER if url in SYNONYMS else url
+        if isinstance(self.default, tuple):
+            return list(value) if isinstance(value, list | tuple) else []
+        return self.default if value is None else value
+
+    def show(self, prefs: Prefs) -> str:
+        """The value in ``prefs`` as it would be given to the flag."""
+        value = self.of(prefs)
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+    def argument(self, prefs: Prefs) -> str:
+        """The whole flag, for a command line to copy."""
+        import shlex  # noqa: PLC0415 - seldom needed
+
+        if isinstance(self.default, bool):
+            return f"--{self.flag}" if self.of(prefs) is True else f"--{self.flag}=false"
+        return f"--{self.flag}={shlex.quote(self.show(prefs)) if self.show(prefs) else ''}"
+
+
+SETTINGS = (
+    Setting(
+        "login-server", "ControlURL", DEFAULT_SERVER, "Base URL of the control server.", "URL",
+        in_set=False,
+    ),
+    Setting("accept-routes", "RouteAll", False, "Accept routes that other nodes advertise."),
+    Setting("accept-dns", "CorpDNS", True, "Accept DNS configuration from the admin panel."),
+    Setting("hostname", "Hostname", "", "Hostname to use instead of the one the OS has.", "NAME"),
+    Setting(
+        "advertise-routes", "AdvertiseRoutes", (),
+        "Routes to advertise to other nodes (comma-separated, 10.0.0.0/8,192.168.0.0/24).", "CIDRS",
+    ),
+    Setting(
+        "advertise-tags", "AdvertiseTags", (),
+        "Tags to request (comma-separated, tag:eng,tag:ssh).", "TAGS", in_set=False,
+    ),
+    Setting("shields-up", "ShieldsUp", False, "Do not allow incoming connections."),
+    Setting("operator", "OperatorUser", "", "Unix user who may run tnet without sudo.", "USER"),
+)  # fmt: skip
+
+
+def options(settings: tuple[Setting, ...]) -> Callable[[F], F]:
+    """Add the flags of ``settings`` to a command."""
+
+    def decorate(function: F) -> F:
+        for setting in reversed(settings):
+            kind: Any = BOOL if isinstance(setting.default, bool) else str
+            default = "" if isinstance(setting.default, tuple) else setting.default
+            function = click.option(
+                f"--{setting.flag}",
+                type=kind,
+                default=default,
+                metavar=setting.metavar,
+                help=setting.help,
+            )(function)
+        return function
+
+    return decorate
+
+
+def wishes(
+    settings: tuple[Setting, ...], values: Mapping[str, object], given: Mapping[str, str]
+) -> dict[str, object]:
+    """Prefs of the flags that were given."""
+    return {
+        setting.pref: setting.from_flag(values[setting.parameter])
+        for setting in settings
+        if setting.flag in given
+    }
