@@ -13,14 +13,12 @@ import argparse
 import asyncio
 import contextlib
 import cProfile
-import fcntl
 import json
 import os
 import shutil
 import signal
 import socket
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
@@ -37,6 +35,7 @@ from tailnet.agent.datapath.reference.aio import ReferenceDatapath
 from tailnet.agent.filter.rules import compile_filter
 from tailnet.agent.keys import PeerId
 from tailnet.agent.tailcfg.filter import FilterRule, NetPortRange, PortRange
+from tailnet.platform.linux.tun import open_tun
 
 MTU = 1280
 PORT = 41641
@@ -58,19 +57,6 @@ class Sample(NamedTuple):
 # --- one end, in a process of its own ----------------------------------------
 
 
-def open_tun() -> TunPort:
-    """A TUN device with every offload the kernel has."""
-    fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    fcntl.ioctl(fd, 0x400454CA, struct.pack("16sH22x", TUN.encode(), 0x0001 | 0x1000 | 0x4000))
-    fcntl.ioctl(fd, 0x400454D0, 0x01 | 0x02 | 0x04)
-    uso = True
-    try:
-        fcntl.ioctl(fd, 0x400454D0, 0x01 | 0x02 | 0x04 | 0x20 | 0x40)
-    except OSError:
-        uso = False
-    return TunPort(fd, MTU, vnet_hdr=True, uso=uso)
-
-
 def open_udp() -> UdpPort:
     """A UDP socket with GSO, GRO and large buffers."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
@@ -84,8 +70,9 @@ def open_udp() -> UdpPort:
     return UdpPort(sock.detach(), socket.AF_INET, gso=True, gro=True)
 
 
-async def serve(side: int) -> None:
+async def serve(side: int, *, offload: bool) -> None:
     """Carry packets until SIGTERM."""
+    tun = open_tun(TUN, mtu=MTU, offload=offload)
     datapath = ReferenceDatapath(now=clock.now)
     peer = PeerId(1)
     everything = NetPortRange(ip="*", ports=PortRange(0, 65535))
@@ -96,7 +83,8 @@ async def serve(side: int) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    datapath.start(open_tun(), [open_udp()])
+    port = TunPort(tun.detach(), tun.mtu, vnet_hdr=tun.vnet_hdr, uso=tun.uso)
+    datapath.start(port, [open_udp()])
     send, receive = KEYS[side], KEYS[1 - side]
     datapath.set_session(
         peer, Session(1 + side, 2 - side, send, receive, clock.now(), initiator=True)
@@ -110,13 +98,14 @@ async def serve(side: int) -> None:
     datapath.stop()
 
 
-def serve_profiled(side: int, profile: str) -> None:
+def serve_profiled(side: int, options: argparse.Namespace) -> None:
     """Like :func:`serve`, with cProfile around it when asked."""
+    offload, profile = not options.no_offload, options.profile
     if not profile:
-        asyncio.run(serve(side))
+        asyncio.run(serve(side, offload=offload))
         return
     with cProfile.Profile() as p:
-        asyncio.run(serve(side))
+        asyncio.run(serve(side, offload=offload))
     p.dump_stats(f"{profile}.{side}")
 
 
@@ -178,6 +167,7 @@ def ours(options: argparse.Namespace) -> Iterator[list[int]]:
         for side, name in enumerate(NETNS):
             command = ["ip", "netns", "exec", name, sys.executable, __file__, "--serve", str(side)]
             command += ["--profile", options.profile] if options.profile else []
+            command += ["--no-offload"] if options.no_offload else []
             err = None if options.verbose else subprocess.DEVNULL
             processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=err))
         for side, process in enumerate(processes):
@@ -276,13 +266,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--udp", action="store_true", help="UDP at full speed instead of TCP")
+    parser.add_argument("--no-offload", action="store_true", help="ours on a plain TUN device")
     parser.add_argument("--only-ours", action="store_true")
     parser.add_argument("--verbose", action="store_true", help="counters of both ends")
     parser.add_argument("--profile", default="", help="write cProfile statistics to this name")
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve is not None:
-        serve_profiled(options.serve, options.profile)
+        serve_profiled(options.serve, options)
         return
     tunnels = (
         {"ours": ours}
