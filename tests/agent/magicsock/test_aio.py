@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from ipaddress import ip_address
 from itertools import count
 from typing import cast
+from unittest.mock import ANY
 
 import pytest
 
@@ -49,17 +50,14 @@ class Lab:
         txid = parse_request_untrusted(data)
         self.stun.sendto(encode_response(txid, AddrPort.of(*src)), src)
 
-    def derp_map(self) -> DERPMap:
-        """Region 7, and a region 3 whose STUN server is silent."""
-        port = self.stun.getsockname()[1]
-        node = DERPNode(name="7a", region_id=7, ipv4="127.0.0.1", ipv6="none", stun_port=port)
-        mute = DERPNode(name="3a", region_id=3, ipv4="127.0.0.1", ipv6="none", stun_port=-1)
-        return DERPMap(
-            regions={
-                7: DERPRegion(region_id=7, nodes=(node,)),
-                3: DERPRegion(region_id=3, nodes=(mute,)),
-            }
-        )
+    def derp_map(self, answering: int = 7) -> DERPMap:
+        """Regions 3 and 7; one has a STUN server."""
+        regions: dict[int, DERPRegion | None] = {}
+        for n in (3, 7):
+            port = self.stun.getsockname()[1] if n == answering else -1
+            node = DERPNode(region_id=n, ipv4="127.0.0.1", ipv6="none", stun_port=port)
+            regions[n] = DERPRegion(region_id=n, nodes=(node,))
+        return DERPMap(regions=regions)
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait until it holds; it is looked at whenever something happened."""
@@ -147,6 +145,7 @@ class Relays:
         self.lab, self.key = lab, key
         self.home = 0
         self.sent = 0
+        self.up = True
 
     def set_home(self, region: int) -> None:
         """Note it."""
@@ -155,7 +154,7 @@ class Relays:
 
     def live(self) -> frozenset[int]:
         """Connected to home."""
-        return frozenset({self.home})
+        return frozenset({self.home}) if self.up else frozenset()
 
     def send(self, region: int, dst: NodePublic, datagrams: Sequence[bytes]) -> None:
         """Deliver at the next turn of the loop."""
@@ -300,6 +299,22 @@ async def test_rebind_keeps_the_port(lab: Lab) -> None:
     assert a.wires.paths[PEER] == Path(None, relay=True)
     await lab.until(lambda: not a.wires.paths[PEER].relay)
     assert b.sock.home == 7
+
+
+async def test_dead_home_is_left_for_a_region_that_answers(lab: Lab) -> None:
+    """A node at a dead relay cannot be found; other relays that came and went do not matter."""
+    node = Node(lab, 1)
+    node.sock.set_derp_map(lab.derp_map(7))
+    await lab.until(lambda: node.relays.home == 7)
+    node.sock.handle_live(frozenset({3, 7}))
+    node.sock.set_derp_map(lab.derp_map(3))
+    await lab.until(lambda: (node.sock.net_info or NetInfo()).derp_latency == {"3-v4": ANY})
+    assert node.relays.home == 7
+    node.sock.handle_live(frozenset({7}))
+    assert lab.asked == 2
+    node.relays.up = False
+    node.sock.handle_live(frozenset())
+    await lab.until(lambda: node.relays.home == 3)
 
 
 async def test_taken_port_is_replaced(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:

@@ -79,6 +79,7 @@ class Magicsock:
         self._timer: asyncio.TimerHandle | None = None
         self._armed_for: float | None = None
         self._pings: dict[int, asyncio.Future[PingReply]] = {}
+        self._live: frozenset[int] = frozenset()
         self._running = False
 
     # --- life
@@ -156,6 +157,13 @@ class Magicsock:
         """All peers.  Call ``Datapath.set_peers`` first: a path needs its peer there."""
         self._hub.set_peers(peers, self._now())
         self._pump()
+
+    def handle_live(self, regions: frozenset[int]) -> None:
+        """Relays that accept us now; a home that was lost is measured against the others."""
+        lost, self._live = self._live - regions, regions
+        if self._measuring.home in lost:
+            self._measuring.refresh()
+            self._pump()
 
     def link_changed(self) -> None:
         """Another network: every path is open again, and our endpoints must be found anew."""
@@ -315,7 +323,8 @@ class Magicsock:
         self._armed_for = None
         now = self._now()
         self._hub.handle_timeout(now, self._last_data_sent)
-        self._measuring.handle_timeout(needed=self._hub.active_peers > 0)
+        homeless = self._measuring.home not in self._derp.live()
+        self._measuring.handle_timeout(needed=homeless or self._hub.active_peers > 0)
         self._pump()
 
     def _last_data_sent(self, peer: PeerId) -> float:

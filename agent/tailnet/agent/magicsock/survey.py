@@ -120,7 +120,7 @@ class Survey:
             self._finish(now)
 
     def handle_timeout(self, now: float, *, needed: bool) -> None:
-        """Run what is due; ``needed``: someone talks to a peer."""
+        """Run what is due; ``needed``: findings would be used, so measure periodically."""
         if self._resolving_until is not None and now >= self._resolving_until:
             self.begin(self._turn, (), now)
         if self._running is not None:

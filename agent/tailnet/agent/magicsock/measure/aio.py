@@ -84,7 +84,7 @@ class Measuring:
             log.debug("STUN: %s", error)
 
     def handle_timeout(self, *, needed: bool) -> None:
-        """Run what is due; ``needed``: someone talks to a peer."""
+        """Run what is due; ``needed``: someone talks to a peer, or our home does not answer."""
         self._survey.handle_timeout(self._now(), needed=needed)
 
     def next_timeout(self) -> float | None:
