@@ -359,6 +359,25 @@ async def test_disco_for_a_stranger_is_answered_with_peer_gone(server: DerpServe
         assert client.reached == {a.public}
 
 
+@pytest.mark.slow
+async def test_a_receiver_that_does_not_read_blocks_nobody(server: DerpServer) -> None:
+    """Its packets are dropped at the relay; others get theirs, and it gets the newest later."""
+    async with nodes(3, map_of(node_of(server.port))) as (a, stuck, b):
+        transport = stuck.fleet._connections[REGION]._transport
+        assert transport is not None
+        transport.pause_reading()
+        async with asyncio.timeout(15):
+            while not server.drops["queue full"]:
+                a.fleet.send(REGION, stuck.public, [bytes(60_000)] * 8)
+                a.fleet.send(REGION, b.public, [b"to b"])
+                await asyncio.sleep(0)
+        a.fleet.send(REGION, b.public, [b"last"])
+        await b.waiter.until(lambda: b.got[-1][2] == b"last")
+        transport.resume_reading()
+        a.fleet.send(REGION, stuck.public, [b"last"])
+        await stuck.waiter.until(lambda: stuck.got[-1][2] == b"last" if stuck.got else False)
+
+
 @pytest.mark.parametrize(
     ("request_line", "status"),
     [

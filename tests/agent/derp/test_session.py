@@ -24,6 +24,7 @@ from tailnet.agent.derp.session import (
     State,
     Up,
 )
+from tailnet.agent.derp.upgrade import encode_request
 from tailnet.agent.errors import RemoteProtocolError
 from tailnet.agent.keys import NodePrivate, NodePublic
 
@@ -43,8 +44,7 @@ class Fixture:
         self.session = Session(
             CLIENT,
             self.backlog,
-            host="relay.example",
-            ideal_node="",
+            request=encode_request("relay.example"),
             started=100.0,
             random_bytes=lambda n: b"n" * n,
         )

@@ -261,20 +261,14 @@ class DerpFleet:
 
     async def _connect(self, region: DERPRegion, started: float) -> Connection:
         """A connection that begins to speak; raises what the network does to us."""
-        node, sock = await self._dialer.connect(region)
-        ideal = next(each for each in region.nodes or () if not each.stun_only)
-        try:
-            session = Session(
-                self._node_key,
-                self._backlog(region.region_id),
-                host=self._dialer.host(node),
-                ideal_node="" if node is ideal else ideal.name,
-                started=started,
-                random_bytes=self._random_bytes,
-            )
-        except BadPacket:
-            sock.close()
-            raise
+        node, sock, request = await self._dialer.connect(region)
+        session = Session(
+            self._node_key,
+            self._backlog(region.region_id),
+            request=request,
+            started=started,
+            random_bytes=self._random_bytes,
+        )
         connection = Connection(region.region_id, session, self, now=self._now, buffer=self._buffer)
         connection.attach(await self._dialer.secure(sock, node, connection))
         return connection

@@ -20,7 +20,7 @@ from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.derp import frames
 from tailnet.agent.derp.backlog import Backlog, TokenBucket
 from tailnet.agent.derp.frames import FrameReader, Kind, ServerInfo
-from tailnet.agent.derp.upgrade import UpgradeReader, encode_request
+from tailnet.agent.derp.upgrade import UpgradeReader
 from tailnet.agent.errors import BadPacket, RemoteProtocolError
 from tailnet.agent.keys import NodePrivate, NodePublic
 
@@ -83,22 +83,18 @@ class Session:
         skipped: frames that were too short or damaged for their kind.
     """
 
-    def __init__(  # noqa: PLR0913 - each is a fact of this connection
+    def __init__(
         self,
         key: NodePrivate,
         backlog: Backlog,
         *,
-        host: str,
-        ideal_node: str,
+        request: bytes,
         started: float,
         random_bytes: Callable[[int], bytes],
     ) -> None:
-        """``started`` [s] is when dialling began: the time for connecting counts from there.
+        """``request`` is the HTTP request to begin with.
 
-        ``host`` goes into the Host header; ``ideal_node`` is empty when this is the region's first.
-
-        Raises:
-            BadPacket: ``host`` or ``ideal_node`` cannot stand in a header.
+        ``started`` [s] is when dialling began: the time for connecting counts from there.
         """
         self._key = key
         self._backlog = backlog
@@ -106,7 +102,7 @@ class Session:
         self._upgrade = UpgradeReader()
         self._reader = FrameReader(Kind.RECV_PACKET)
         self._box: Box | None = None
-        self._control: deque[bytes] = deque([encode_request(host, ideal_node)])
+        self._control: deque[bytes] = deque([request])
         self._events: deque[Event] = deque()
         self._blocked = False
         self._preferred = False

@@ -12,6 +12,7 @@ from datetime import datetime
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 from tailnet.agent.crypto.certificate import check_name_untrusted, check_pin_untrusted
+from tailnet.agent.derp.upgrade import encode_request
 from tailnet.agent.errors import BadPacket, RemoteProtocolError
 from tailnet.agent.tailcfg.derpmap import DEFAULT_DERP_PORT, DERPNode, DERPRegion
 
@@ -57,22 +58,27 @@ class Dialer:
         port = self.port(node)
         return name if port == default else f"{name}:{port}"
 
-    async def connect(self, region: DERPRegion) -> tuple[DERPNode, socket.socket]:
+    async def connect(self, region: DERPRegion) -> tuple[DERPNode, socket.socket, bytes]:
         """TCP to the first node that answers, in the order of the map.
 
+        Returns:
+            The node, a connected socket, and the request to begin with.
+
         Raises:
-            OSError: none does.
+            OSError: none answers.
+            BadPacket: the map has a name that cannot be asked for.
         """
-        failure: OSError | None = None
-        for node in region.nodes or ():
-            if node.stun_only:
-                continue
+        failure = OSError("the region has no relay")
+        nodes = [node for node in region.nodes or () if not node.stun_only]
+        for node in nodes:
+            ideal = "" if node is nodes[0] else nodes[0].name
+            request = encode_request(self.host(node), ideal)
             try:
                 async with asyncio.timeout(NODE_TIMEOUT):
-                    return node, await self._connect_node(node)
+                    return node, await self._connect_node(node), request
             except OSError as error:
                 failure = error
-        raise failure or OSError("the region has no relay")
+        raise failure
 
     async def _connect_node(self, node: DERPNode) -> socket.socket:
         port = self.port(node)
