@@ -183,17 +183,16 @@ class Folder:
     def _change_peers(
         self, message: MapResponse, wall: datetime
     ) -> tuple[set[NodeID], set[NodeID]]:
-        changed: set[NodeID] = set()
-        removed: set[NodeID] = set()
+        was: dict[NodeID, Node | None] = {}
         own = self._self.id if self._self else None
         for peer_id in (*(message.peers_removed or ()), own):
-            if peer_id is not None and self._peers.pop(peer_id, None) is not None:
-                removed.add(peer_id)
+            if peer_id is not None and (gone := self._peers.pop(peer_id, None)) is not None:
+                was[peer_id] = gone
         for peer in self._updated(message, wall):
-            removed.discard(peer.id)
-            if self._peers.get(peer.id) != peer:
-                self._peers[peer.id] = peer
-                changed.add(peer.id)
+            was.setdefault(peer.id, self._peers.get(peer.id))
+            self._peers[peer.id] = peer
+        removed = {peer_id for peer_id in was if peer_id not in self._peers}
+        changed = {i for i, old in was.items() if i not in removed and self._peers[i] != old}
         return changed, removed
 
     def _updated(self, message: MapResponse, wall: datetime) -> Iterator[Node]:

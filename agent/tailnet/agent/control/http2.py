@@ -193,18 +193,19 @@ class Http2:
     def _flush(self, stream: int) -> None:
         out = self._outgoing[stream]
         try:
-            while out.data:
+            while out.data or out.end:
                 room = min(
                     self._h2.local_flow_control_window(stream),
                     self._h2.max_outbound_frame_size,
                 )
-                if room <= 0:
+                if out.data and room <= 0:
                     return
                 chunk = bytes(memoryview(out.data)[:room])
-                self._h2.send_data(stream, chunk)
-                del out.data[:room]
-            if out.end:
-                self._h2.end_stream(stream)
+                last = out.end and len(chunk) == len(out.data)
+                self._h2.send_data(stream, chunk, end_stream=last)
+                del out.data[: len(chunk)]
+                if last:
+                    break
         except (h2.exceptions.ProtocolError, KeyError):
             out.end = True  # the stream is gone
         if out.end:

@@ -1,0 +1,158 @@
+"""The map session: order, watchdog, framing."""
+
+import itertools
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailnet.agent.control import mapstream
+from tailnet.agent.control.events import Connected, NetmapChanged
+from tailnet.agent.control.mapstream import decompress_untrusted, split_untrusted
+from tailnet.agent.control.session import MAX_EXPIRY_SLEEP, WATCHDOG, MapSession
+from tailnet.agent.errors import BadPacket, RemoteProtocolError
+from tailnet.agent.tailcfg.codec import encode
+from tailnet.agent.tailcfg.mapping import MapResponse, PingRequest
+from tailnet.agent.tailcfg.node import Node, NodeID
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+FIRST = MapResponse(node=Node(id=NodeID(1)), peers=(Node(id=NodeID(2)),))
+KEEP_ALIVE = bytes.fromhex("120000007b224b656570416c697665223a747275657d")
+Event = Connected | NetmapChanged | PingRequest
+
+
+def frame(message: MapResponse | bytes, *, sized: bool = True) -> bytes:
+    """One compressed message; ``sized`` says its size in the zstd header."""
+    data = encode(message) if isinstance(message, MapResponse) else message
+    packed = zstandard.ZstdCompressor(write_content_size=sized).compress(data)
+    return len(packed).to_bytes(4, "little") + packed
+
+
+def drain(session: MapSession) -> list[Event]:
+    """All events."""
+    out: list[Event] = []
+    while (event := session.poll_event()) is not None:
+        out.append(event)
+    return out
+
+
+def session() -> MapSession:
+    """A session that began at 0 s."""
+    return MapSession(0.0, compressed=True)
+
+
+@given(st.lists(st.integers(0, 400), max_size=6), st.booleans())
+def test_any_chunking_gives_the_same_events(cuts: list[int], sized: bool) -> None:
+    """Cut anywhere, with and without a size in the frame."""
+    wire = frame(FIRST, sized=sized) + frame(MapResponse(domain="d"), sized=sized)
+    marks = sorted({0, len(wire), *(min(c, len(wire)) for c in cuts)})
+    one = session()
+    for a, b in itertools.pairwise(marks):
+        one.receive_untrusted(wire[a:b], 1.0, NOW)
+    assert [type(e) for e in drain(one)] == [Connected, NetmapChanged, NetmapChanged]
+
+
+def test_keepalive_bytes() -> None:
+    """The uncompressed keep-alive is 18 bytes of JSON behind a little-endian length."""
+    one = MapSession(0.0, compressed=False)
+    one.receive_untrusted(KEEP_ALIVE, 100.0, NOW)
+    assert drain(one) == []
+    assert not one.established
+    assert one.next_timeout() == 100 + WATCHDOG
+
+
+def test_keepalive_may_carry_a_ping_and_nothing_else() -> None:
+    """A keep-alive's node is ignored; the same ping URL is handled once."""
+    one = session()
+    ping = PingRequest(url="https://x/1")
+    message = MapResponse(keep_alive=True, ping_request=ping, node=Node(id=NodeID(1)))
+    one.receive_untrusted(frame(message) * 2, 1.0, NOW)
+    assert drain(one) == [ping]
+    assert one.last_ping == "https://x/1"
+
+
+def test_delta_before_the_first_map_is_fatal() -> None:
+    """And the session is not established by it."""
+    one = session()
+    with pytest.raises(BadPacket):
+        one.receive_untrusted(frame(MapResponse(domain="d")), 1.0, NOW)
+    assert not one.established
+
+
+def test_watchdog_starts_with_the_request() -> None:
+    """120 s of silence end the poll, before and after messages."""
+    one = session()
+    assert one.next_timeout() == WATCHDOG
+    one.receive_untrusted(frame(FIRST), 50.0, NOW)
+    one.handle_timeout(WATCHDOG, NOW)
+    assert one.next_timeout() == 50 + WATCHDOG
+    with pytest.raises(RemoteProtocolError):
+        one.handle_timeout(50 + WATCHDOG, NOW)
+
+
+def test_expiry_is_told_when_it_happens() -> None:
+    """A timer, then a map with the peer marked."""
+    one = session()
+    soon = Node(id=NodeID(2), key_expiry=NOW + timedelta(seconds=30))
+    message = MapResponse(node=Node(id=NodeID(1)), peers=(soon,))
+    one.receive_untrusted(frame(message), 10.0, NOW)
+    drain(one)
+    assert one.next_timeout() == 40.0
+    one.handle_timeout(40.0, NOW + timedelta(seconds=30))
+    (event,) = drain(one)
+    assert isinstance(event, NetmapChanged)
+    assert event.changed == {2}
+    assert one.next_timeout() == 10 + WATCHDOG
+
+
+def test_far_expiry_is_looked_at_now_and_then() -> None:
+    """Without an event, and without a busy loop."""
+    one = session()
+    far = Node(id=NodeID(2), key_expiry=NOW + timedelta(days=90))
+    one.receive_untrusted(frame(MapResponse(node=Node(id=NodeID(1)), peers=(far,))), 0.0, NOW)
+    drain(one)
+    at = 0.0
+    while at < MAX_EXPIRY_SLEEP:
+        one.receive_untrusted(frame(MapResponse(keep_alive=True)), at, NOW)
+        timeout = one.next_timeout()
+        assert timeout is not None
+        assert timeout > at
+        at += 50
+    one.handle_timeout(MAX_EXPIRY_SLEEP, NOW)
+    assert drain(one) == []
+
+
+def test_one_malformed_peer_does_not_break_the_map() -> None:
+    """It is left out."""
+    raw = b'{"Node":{"ID":1},"Peers":[{"ID":2,"Key":"nodekey:zz"},{"ID":3},7,{"ID":"x"}]}'
+    one = session()
+    one.receive_untrusted(frame(raw), 1.0, NOW)
+    event = drain(one)[-1]
+    assert isinstance(event, NetmapChanged)
+    assert list(event.netmap.peers) == [3]
+
+
+@given(st.binary(max_size=200))
+def test_noise_is_refused_or_waits(data: bytes) -> None:
+    """Only ``BadPacket`` leaves ``receive_untrusted``, whatever the frame holds."""
+    for wire in (data, len(data).to_bytes(4, "little") + data, frame(data)):
+        try:
+            session().receive_untrusted(wire, 0.0, NOW)
+        except BadPacket:
+            continue
+
+
+def test_bomb_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cap holds for what comes out, not only for what comes in."""
+    monkeypatch.setattr(mapstream, "MAX_MESSAGE", 1 << 16)
+    with pytest.raises(BadPacket):
+        decompress_untrusted(zstandard.compress(bytes(1 << 20)))
+    assert decompress_untrusted(zstandard.compress(bytes(1 << 16))) == bytes(1 << 16)
+
+
+def test_long_message_is_refused_before_it_is_kept() -> None:
+    """Its length alone is enough."""
+    with pytest.raises(BadPacket):
+        list(split_untrusted(bytearray(b"\xff\xff\xff\xff")))
