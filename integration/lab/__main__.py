@@ -51,7 +51,7 @@ class Printer:
 
     def result(self, label: str, text: str) -> None:
         """One aligned line of what came of it."""
-        self.line(f"  {label:<24}{text}")
+        self.line(f"  {label:<50}{text}")
 
     def block(self, text: str) -> None:
         """Output of a program, indented."""
@@ -85,7 +85,7 @@ class Demo:
             host.start(wait=False)
         for host in self._lab.hosts.values():
             host.wait_for_socket(15)
-        self._out.result("ready", f"{time.monotonic() - began:.1f} s")
+        self._out.result("everything is running after", f"{time.monotonic() - began:.1f} s")
         self._join()
         one, two = list(self._lab.hosts.values())[:2]
         self._status(one)
@@ -113,7 +113,7 @@ class Demo:
         began = time.monotonic()
         one.ping_os(two.ipv4, count=1)
         until("a direct path", lambda: one.path_to(two.name), DIRECT_TIMEOUT)
-        self._out.result("direct path", f"found after {time.monotonic() - began:.1f} s")
+        self._out.result("a direct path is found after", f"{time.monotonic() - began:.1f} s")
         self._system_pings(one, two)
         self._tnet_ping(one, two)
         self._status(one)
@@ -122,7 +122,7 @@ class Demo:
         for address in (two.ipv4, two.ipv6):
             result = one.ping_os(address)
             answer = f"{result.received} of {result.sent} answered, {result.average_ms:.2f} ms"
-            self._out.result(f"ping {address}", answer)
+            self._out.result(f"{one.name}$ ping {address}", answer)
             if result.lost:
                 msg = f"{result.lost} pings from {one.name} to {address} were lost"
                 raise LabError(msg)
@@ -130,7 +130,7 @@ class Demo:
     def _tnet_ping(self, one: Host, two: Host) -> None:
         command = ["ping", "-c", "1", "--until-direct=false", str(two.ipv4)]
         said = one.tnet(*command).stdout.strip()
-        self._out.result(f"tnet ping {two.ipv4}", said)
+        self._out.result(f"{one.name}$ tnet ping {two.ipv4}", said)
 
     def _throughput(self, one: Host, two: Host) -> None:
         self._out.step("Speed of one TCP stream")

@@ -93,6 +93,7 @@ class ControlServer:
                 "cap": r.cap,
                 "ephemeral": r.ephemeral,
                 "tags": list(r.tags),
+                "streams": self._polls.opened[r.id],
             }
             for r in self.store.records.values()
         ]

@@ -1,6 +1,7 @@
 """Open map streams: who follows, what they are told, when a node counts as gone."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 
 from integration.lab.control_nodes import Record
@@ -26,11 +27,16 @@ class Poll:
 
 
 class Polls:
-    """All open streams, at most one per node."""
+    """All open streams, at most one per node.
+
+    Attributes:
+        opened: how many streams each node has opened so far; each began with a whole map.
+    """
 
     def __init__(self, store: Store, random_bytes: Callable[[int], bytes]) -> None:
         self._store = store
         self._random_bytes = random_bytes
+        self.opened: Counter[int] = Counter()
         self._open: dict[int, Poll] = {}
         self._tasks = Tasks()
 
@@ -64,6 +70,7 @@ class Polls:
         """Serve a stream until the client leaves or a newer one of the same node takes over."""
         self.end(record.id)
         poll = self._open[record.id] = Poll()
+        self.opened[record.id] += 1
         audience = Audience(self._store, record.id)
         try:
             request.start(200)

@@ -113,7 +113,7 @@ class Lab:
         """What the servers can be asked to do."""
         return Admin(self.directory / "servers" / "admin.sock")
 
-    def join(self, *names: str) -> None:
+    def join(self, *names: str, auth_key: str = AUTH_KEY) -> None:
         """Start the daemons of these hosts (all if none is named) and bring them up, at once.
 
         Raises:
@@ -124,7 +124,7 @@ class Lab:
             host.start(wait=False)
         for host in chosen:
             host.wait_for_socket(SERVERS_TIMEOUT)
-        going = [host.begin_up(AUTH_KEY) for host in chosen]
+        going = [host.begin_up(auth_key) for host in chosen]
         for process in going:
             if (code := process.wait(UP_TIMEOUT)) != 0:
                 msg = f"{process.name} ended with exit code {code}:\n{process.tail()}"

@@ -1,0 +1,125 @@
+"""What goes wrong is said in one clear line, with the right exit code, and nothing is lost.
+
+::
+
+    h1 ── bridge: control, DERP, STUN ── h2        h1 is given bad input, h2 is not
+"""
+
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from integration.conftest import MakeLab
+from integration.lab.host import Host
+from integration.lab.lab import Lab
+from integration.lab.topology import flat
+
+pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(60)]
+
+HIDE_TUN = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /dev/net && exec "$@"', "sh")
+NO_CAPABILITY = ("setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin")
+
+
+@pytest.fixture(scope="module")
+def lab(make_lab: MakeLab) -> Lab:
+    """Two hosts, nothing started."""
+    return make_lab(flat("h1", "h2"))
+
+
+@pytest.fixture
+def host(lab: Lab) -> Host:
+    """h1, where no daemon runs."""
+    return lab.hosts["h1"]
+
+
+@pytest.fixture
+def logged_out(host: Host) -> Iterator[Host]:
+    """h1 with a running daemon that never logged in."""
+    host.start()
+    yield host
+    assert host.running.returncode is None, "the daemon did not survive bad input"
+    assert "Traceback" not in host.log.read_text()
+    host.stop()
+    for path in host.statedir.iterdir():
+        path.unlink()
+
+
+def refused(done: subprocess.CompletedProcess[str], code: int) -> str:
+    """The line a program ended with, after checking that it ended well-behaved."""
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    return done.stderr.rstrip("\n").splitlines()[-1]
+
+
+def daemon(
+    host: Host, *flags: str, under: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Run the daemon to its end."""
+    return host.exec(*under, *host.daemon_command(*flags), check=False, timeout=15)
+
+
+# --- the daemon -------------------------------------------------------------------
+
+
+def test_no_tun_device(host: Host) -> None:
+    """Says what is missing and how to get it."""
+    said = refused(daemon(host, under=HIDE_TUN), 1)
+    assert said.startswith("tailnetd: there is no /dev/net/tun; ")
+    assert not host.socket.exists()
+
+
+def test_no_privilege(host: Host) -> None:
+    """Says that it is not allowed, and how it would be."""
+    said = refused(daemon(host, under=NO_CAPABILITY), 1)
+    assert said.startswith("tailnetd: not allowed to open TUN device tailnet0; ")
+    assert not host.socket.exists()
+
+
+def test_tun_device_in_use(lab: Lab, host: Host) -> None:
+    """A second daemon on the same machine, with everything else of its own."""
+    host.start()
+    other = [f"--socket={lab.directory}/other.sock", f"--statedir={lab.directory}/other"]
+    said = refused(daemon(host, *other), 1)
+    assert said == (
+        "tailnetd: TUN device tailnet0 is in use by another process; stop it or give --tun=NAME"
+    )
+    assert host.stop() == 0
+
+
+def test_socket_in_use(host: Host) -> None:
+    """The running daemon is named by its socket, and is not disturbed."""
+    host.start()
+    said = refused(daemon(host), 1)
+    assert said == f"tailnetd: another tailnetd is running (socket {host.socket})"
+    said = refused(daemon(host, "--cleanup"), 1)
+    assert said == (
+        f"tailnetd: a daemon is running (socket {host.socket}); "
+        "stop it first, it cleans up by itself"
+    )
+    assert host.status()["BackendState"] == "NeedsLogin"
+    assert host.stop() == 0
+
+
+def test_damaged_state_file(host: Host) -> None:
+    """It is left untouched."""
+    state = host.statedir / "tailnetd.state"
+    state.parent.mkdir(exist_ok=True)
+    state.write_text('{"damaged": ')
+    said = refused(daemon(host), 1)
+    assert said == (
+        f"tailnetd: the state file {state} is damaged (it is not a JSON object of base64 values); "
+        "it was left untouched: restore it from a backup, or move it away and log in again"
+    )
+    assert state.read_text() == '{"damaged": '
+    state.unlink()
+
+
+def test_unknown_flag_of_the_daemon(host: Host) -> None:
+    """A usage error."""
+    assert "--nope" in refused(daemon(host, "--nope"), 2)
+
+
+def test_userspace_networking_is_refused_not_replaced(host: Host) -> None:
+    """There is no silent change from one mode to the other."""
+    said = refused(daemon(host, "--tun=userspace-networking"), 1)
+    assert said.startswith("tailnetd: userspace networking is not built yet; ")
