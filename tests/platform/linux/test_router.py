@@ -1,18 +1,27 @@
 """The router over a kernel that refuses, lacks things, and forgets."""
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ipaddress import ip_network
 from socket import AF_INET, AF_INET6
+from unittest.mock import patch
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.support.platform_contract import EXIT_NODE, EXIT_NODE_WITH_LAN, NODE
 
 from tailnet.platform.interface import PlatformError, RouterConfig
+from tailnet.platform.linux import router as router_module
 from tailnet.platform.linux.netlink import Kernel, Link
 from tailnet.platform.linux.router import ALWAYS_READ, LinuxRouter, cleanup
-from tailnet.platform.linux.rules import Interface, Request, Route, Rule, Verb, family_of
+from tailnet.platform.linux.rules import Interface, Prefix, Request, Route, Rule, Verb, family_of
+
+SOME = st.frozensets(
+    st.sampled_from(sorted(EXIT_NODE.routes | EXIT_NODE_WITH_LAN.local_routes, key=str))
+)
 
 
 class PaperKernel:
@@ -24,6 +33,7 @@ class PaperKernel:
         self.device: Link | None = Link(7, 1500, up=False)
         self.items: set[Rule | Route | Interface] = set()
         self.refuse: set[str] = set()
+        self.cancel_after: int | None = None
         self.calls: Counter[str] = Counter()
         self.done: list[str] = []
 
@@ -37,10 +47,14 @@ class PaperKernel:
         del name
         return self.device
 
-    async def set_link(self, index: int, *, mtu: int | None = None) -> None:
-        """Up."""
+    async def set_link(self, index: int, *, up: bool = True, mtu: int | None = None) -> None:
+        """Down, it loses its routes."""
         assert self.device is not None
-        self.device = Link(index, mtu or self.device.mtu, up=True)
+        if "link" in self.refuse:
+            raise PlatformError("cannot set link")
+        self.device = Link(index, mtu or self.device.mtu, up=up)
+        if not up:
+            self.items = {i for i in self.items if not (isinstance(i, Route) and i.oif == index)}
 
     async def rules(self, family: int) -> frozenset[Rule] | None:
         """None without policy routing."""
@@ -65,6 +79,10 @@ class PaperKernel:
         if str(request) in self.refuse:
             line = f"cannot {request}"
             raise PlatformError(line)
+        if self.cancel_after is not None:
+            self.cancel_after -= 1
+            if self.cancel_after < 0:
+                raise asyncio.CancelledError
         self.done.append(str(request))
         if request.verb is Verb.DELETE:
             self.items.discard(request.item)
@@ -161,6 +179,31 @@ async def test_link_is_brought_up_again() -> None:
     assert kernel.device == Link(7, 1400, up=True)
 
 
+async def test_down_takes_the_link_down() -> None:
+    """Which removes ten thousand routes at once."""
+    kernel = PaperKernel()
+    router = await router_on(kernel)
+    await router.apply(NODE)
+    kernel.done.clear()
+    await router.down()
+    assert kernel.device == Link(7, 1280, up=False)
+    assert not any("route" in line for line in kernel.done)
+    await router.up()
+    await router.apply(NODE)
+    assert kernel.destinations(52) == {str(r) for r in NODE.routes}
+
+
+async def test_device_that_stays_up_does_not_keep_the_rest() -> None:
+    """Everything else is removed all the same."""
+    kernel = PaperKernel()
+    router = await router_on(kernel)
+    await router.apply(NODE)
+    kernel.refuse = {"link"}
+    with pytest.raises(PlatformError, match="cannot set link"):
+        await router.down()
+    assert kernel.items == set()
+
+
 async def test_missing_device_is_an_error() -> None:
     """In ``apply``; ``down`` does without."""
     kernel = PaperKernel()
@@ -195,6 +238,40 @@ async def test_large_tables_are_not_read_for_every_change() -> None:
     await router.apply(RouterConfig(routes=many))
     assert kernel.calls["routes 52"] == 2
     assert str(one) in kernel.destinations(52)
+
+
+@given(st.lists(st.tuples(SOME, SOME), max_size=5), SOME, SOME)
+async def test_changes_to_large_tables_lead_to_the_same(
+    before: list[tuple[frozenset[Prefix], frozenset[Prefix]]],
+    routes: frozenset[Prefix],
+    throws: frozenset[Prefix],
+) -> None:
+    """As if everything were read and written each time, also where exceptions come and go."""
+    few = frozenset(ip_network(f"100.65.0.{n}/32") for n in range(3))
+    kernel, anew = PaperKernel(), PaperKernel()
+    router = await router_on(kernel)
+    last = RouterConfig(NODE.local_addrs, routes | few, throws)
+    with patch.object(router_module, "ALWAYS_READ", 2):
+        for some, other in before:
+            await router.apply(RouterConfig(NODE.local_addrs, some | few, other))
+        await router.apply(last)
+    await (await router_on(anew)).apply(last)
+    assert kernel.items == anew.items
+
+
+async def test_cancelled_change_is_not_relied_on() -> None:
+    """Nobody knows how far it got."""
+    many = frozenset(ip_network(f"100.65.{n >> 8}.{n & 255}/32") for n in range(ALWAYS_READ + 9))
+    few = frozenset(list(many)[: ALWAYS_READ + 1])
+    kernel = PaperKernel()
+    router = await router_on(kernel)
+    await router.apply(RouterConfig(routes=many))
+    kernel.cancel_after = 3
+    with pytest.raises(asyncio.CancelledError):
+        await router.apply(RouterConfig(routes=few))
+    kernel.cancel_after = None
+    await router.apply(RouterConfig(routes=few))
+    assert kernel.destinations(52) == {str(r) for r in few}
 
 
 async def test_full_main_table_is_not_read() -> None:

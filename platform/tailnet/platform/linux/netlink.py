@@ -65,8 +65,8 @@ class Kernel(Protocol):
     async def link(self, name: str) -> Link | None:
         """The device, None where there is none of this name."""
 
-    async def set_link(self, index: int, *, mtu: int | None = None) -> None:
-        """Bring the device up, with this MTU."""
+    async def set_link(self, index: int, *, up: bool = True, mtu: int | None = None) -> None:
+        """Bring the device up, with this MTU, or down, which takes its routes away."""
 
     async def rules(self, family: int) -> frozenset[Rule] | None:
         """All policy rules, None where this kernel has no policy routing in this family."""
@@ -105,11 +105,12 @@ class Netlink:
                 return Link(int(message["index"]), int(message.get_attr("IFLA_MTU")), up)
         return None
 
-    async def set_link(self, index: int, *, mtu: int | None = None) -> None:
+    async def set_link(self, index: int, *, up: bool = True, mtu: int | None = None) -> None:
         """See ``Kernel``."""
+        state = "up" if up else "down"
         wish = {} if mtu is None else {"mtu": mtu}
-        with _explained("bring the tunnel interface up"):
-            await self._ip.link("set", index=index, state="up", **wish)
+        with _explained(f"bring the tunnel interface {state}"):
+            await self._ip.link("set", index=index, state=state, **wish)
 
     async def rules(self, family: int) -> frozenset[Rule] | None:
         """See ``Kernel``."""

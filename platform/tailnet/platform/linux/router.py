@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from socket import AF_INET, AF_INET6
 
 from tailnet.platform.interface import MTU, ROUTE_TABLE, PlatformError, RouterConfig
@@ -20,6 +20,7 @@ from tailnet.platform.linux.rules import (
     TABLE_MAIN,
     Abilities,
     Interface,
+    Prefix,
     Request,
     Route,
     Rule,
@@ -41,6 +42,15 @@ ALWAYS_READ = 256
 Connect = Callable[[], AbstractAsyncContextManager[Kernel]]
 
 
+@dataclass(frozen=True, slots=True)
+class _Applied:
+    """A configuration, and what it was applied to."""
+
+    config: RouterConfig
+    index: int
+    able: Abilities
+
+
 class LinuxRouter:
     """A ``Router`` in the network namespace of the calling thread.
 
@@ -56,8 +66,7 @@ class LinuxRouter:
         self._connect = connect
         self._one_at_a_time = asyncio.Lock()
         self._added: set[Interface] = set()
-        self._routes: frozenset[Route] | None = None  # known to be there; None: must be read
-        self._last: RouterConfig | None = None
+        self._last: _Applied | None = None  # done to the end; None: the kernel must be read
         self._missing_told: set[str] = set()
 
     async def up(self) -> None:
@@ -72,9 +81,9 @@ class LinuxRouter:
             able = await self._abilities(kernel)
             have = await _read(kernel, link.index, self._added)
             rules = desired(RouterConfig(), link.index, able).rules
-            await self._carry_out(kernel, plan(State(rules=rules), have), link.index)
-            self._routes = None
             self._last = None
+            if errors := await self._do_all(kernel, plan(State(rules=rules), have), link.index):
+                _raise_first(errors)
 
     async def apply(self, config: RouterConfig) -> None:
         """Make it so.  Collects errors, does everything it can, then raises the first.
@@ -86,24 +95,24 @@ class LinuxRouter:
             link = await self._link(kernel)
             if not link.up:
                 log.info("%s was down", self._name)
-                await kernel.set_link(link.index)
-                self._routes = None  # they went with it
-            able = await self._abilities(kernel)
-            want = desired(config, link.index, able)
-            have = await self._have(kernel, link, config)
+                await kernel.set_link(link.index)  # its routes went, too
+            now = _Applied(config, link.index, await self._abilities(kernel))
+            last, self._last = self._last, None  # until everything is done
+            want, have = await self._compare(kernel, now, last if link.up else None)
             steps = plan(want, have)
             errors = await self._do_all(kernel, steps, link.index)
-            self._routes, self._last = want.routes, config
             if any(_is_removed_address(s) for s in steps):
                 # the last address of a family takes the routes of the device with it
-                have = await _read(kernel, link.index, self._added)
+                want, have = await self._compare(kernel, now, None)
                 errors += await self._do_all(kernel, plan(want, have), link.index)
             if errors:
-                self._routes = None
                 _raise_first(errors)
+            self._last = now
 
     async def down(self) -> None:
-        """Remove every address, route and rule that is ours; the device may be gone already.
+        """Remove every address, route and rule that is ours, and take the link down.
+
+        The device may be gone already.
 
         Raises:
             PlatformError: the first thing that could not be removed.
@@ -111,9 +120,17 @@ class LinuxRouter:
         async with self._session() as kernel:
             link = await kernel.link(self._name)
             index = link.index if link else None
+            self._last = None
+            errors = []
+            if index is not None:
+                try:  # its routes go with it at once, however many
+                    await kernel.set_link(index, up=False)
+                except PlatformError as error:
+                    errors.append(error)
             have = await _read(kernel, index, self._added)
-            self._routes = self._last = None
-            await self._carry_out(kernel, plan(State(), have), index)
+            errors += await self._do_all(kernel, plan(State(), have), index)
+            if errors:
+                _raise_first(errors)
             self._added.clear()
 
     @asynccontextmanager
@@ -146,15 +163,26 @@ class LinuxRouter:
             self._missing_told.add(line)
             log.warning("%s", line)
 
-    async def _have(self, kernel: Kernel, link: Link, config: RouterConfig) -> State:
-        known = self._routes
-        if known is None or len(known) <= ALWAYS_READ or config == self._last:
-            return await _read(kernel, link.index, self._added)
-        return replace(await _read(kernel, link.index, self._added, routes=False), routes=known)
-
-    async def _carry_out(self, kernel: Kernel, steps: Iterable[Request], index: int | None) -> None:
-        if errors := await self._do_all(kernel, steps, index):
-            _raise_first(errors)
+    async def _compare(
+        self, kernel: Kernel, now: _Applied, last: _Applied | None
+    ) -> tuple[State, State]:
+        """What is wanted and what is there; of a large table only what changed since ``last``."""
+        rely_on_last = (
+            last is not None
+            and len(last.config.routes) > ALWAYS_READ
+            and (last.index, last.able) == (now.index, now.able)
+            and last.config != now.config
+        )
+        have = await _read(kernel, now.index, self._added, routes=not rely_on_last)
+        if last is None or not rely_on_last:
+            return desired(now.config, now.index, now.able), have
+        changed = (last.config.routes ^ now.config.routes) | (
+            last.config.local_routes ^ now.config.local_routes
+        )
+        want, had = (
+            desired(_only(c, changed), now.index, now.able) for c in (now.config, last.config)
+        )
+        return want, replace(have, routes=had.routes)
 
     async def _do_all(
         self, kernel: Kernel, steps: Iterable[Request], index: int | None
@@ -235,6 +263,13 @@ async def _read(
             there |= await kernel.routes(family, table)
     addrs = frozenset[Interface]() if index is None else await kernel.addrs(index)
     return ours(State(frozenset(found), frozenset(there), addrs), index, added)
+
+
+def _only(config: RouterConfig, prefixes: frozenset[Prefix]) -> RouterConfig:
+    """The same with these prefixes alone."""
+    return RouterConfig(
+        config.local_addrs, config.routes & prefixes, config.local_routes & prefixes
+    )
 
 
 def _is_removed_address(step: Request) -> bool:
