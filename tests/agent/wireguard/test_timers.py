@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.pair import PEER, START, Node, Pair
 
-from tailnet.agent.wireguard.constants import REKEY_JITTER
+from tailnet.agent.wireguard.constants import REKEY_AFTER_TIME, REKEY_JITTER, ZERO_TIMEOUT
 from tailnet.agent.wireguard.events import (
     DiscardQueue,
     DropSession,
@@ -20,6 +20,7 @@ from tailnet.agent.wireguard.events import (
     SendKeepalive,
     SetWake,
 )
+from tailnet.agent.wireguard.session import NO_WAKE, Wake
 
 INITIATION, RESPONSE = 1, 2
 
@@ -106,6 +107,38 @@ def test_keepalive_every_10_seconds_of_one_way_data() -> None:
     assert all(10 <= gap < 12 for gap in gaps)
 
 
+def test_sleeping_peer_acknowledges_every_time_it_is_woken() -> None:
+    """The wake is asked for again after each sleep."""
+    pair = connected()
+    for _ in range(3):
+        pair.run(33)
+        pair.a.send(b"data")
+    pair.run(12)
+    assert keepalives(pair.b) == [10.06, 44.02, 77.02, 110.02]
+
+
+def test_packet_between_look_and_wake_is_not_missed() -> None:
+    """The datapath runs beside the engine: what passes before it hears the wish counts as well."""
+    pair = connected()
+    pair.run(20)
+    pair.b.packets.wake = NO_WAKE
+    pair.a.send(b"data")
+    pair.run(0.05)
+    pair.b.packets.wake = Wake.DATA_SENT | Wake.DATA_RECEIVED
+    pair.run(11)
+    assert keepalives(pair.b) == [10.06, 31.02]
+
+
+def test_sleeping_peer_has_one_deadline() -> None:
+    """Nothing is looked at again before the keys end, or get old at their initiator."""
+    pair = connected()
+    pair.run(60)
+    (session,) = pair.a.sessions.values()
+    assert pair.a.engine.next_timeout() == session.created + REKEY_AFTER_TIME
+    (session,) = pair.b.sessions.values()
+    assert pair.b.engine.next_timeout() == pytest.approx(session.created + ZERO_TIMEOUT, abs=0.1)
+
+
 def test_no_keepalive_when_data_answers() -> None:
     """An answer is as good."""
     pair = connected()
@@ -134,6 +167,16 @@ def test_15_seconds_of_silence_start_a_handshake() -> None:
     first = pair.a.times(INITIATION)[1]
     assert sent_at + 15 <= first < sent_at + 15 + REKEY_JITTER + 1.1
     assert pair.b.packets.received[-1] == b"ping"
+
+
+def test_silence_counts_from_the_last_handshake() -> None:
+    """A peer whose handshakes arrive and whose data does not is asked every 15 seconds, not 5."""
+    pair = connected()
+    pair.b.packets.transmit = lambda _: None
+    talk(pair, 100, answer=False)
+    times = pair.a.times(INITIATION)
+    assert len(times) > 4
+    assert all(b - a >= 15 for a, b in pairwise(times))
 
 
 def test_dead_peer_is_given_up_while_data_goes_on() -> None:

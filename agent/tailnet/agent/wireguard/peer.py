@@ -77,7 +77,6 @@ class Peer:
         "_last_handshake",
         "_looked_received",
         "_looked_sent",
-        "_rekeyed_on_receive",
         "_retransmit_at",
         "_sent_handshake_at",
         "_silence_at",
@@ -105,7 +104,6 @@ class Peer:
         self._sent_handshake_at = NEVER
         self._heard_at = NEVER  # last handshake message from the peer, or giving up
         self._last_handshake = 0.0
-        self._rekeyed_on_receive = False
         self._armed = NO_WAKE
         self._retransmit_at: float | None = None
         self._keepalive_at: float | None = None
@@ -148,7 +146,6 @@ class Peer:
         """Both ends have a session."""
         self._retransmit_at = None
         self._attempts = 0
-        self._rekeyed_on_receive = False
         self._last_handshake = self._heard_at = now
         self._zero_at = now + ZERO_TIMEOUT
 
@@ -283,10 +280,10 @@ class Peer:
                 due |= Due.INITIATE
             else:
                 wake |= Wake.DATA_SENT
+        # Once a session, since the session is over before such a handshake is given up.
         old = session.created + REKEY_ON_RECEIVE
-        if session.initiator and now >= old and not self._rekeyed_on_receive:
+        if session.initiator and now >= old:
             if activity.last_data_received >= old:
-                self._rekeyed_on_receive = True
                 due |= Due.INITIATE
             else:
                 wake |= Wake.DATA_RECEIVED
