@@ -6,7 +6,7 @@ HTTP/1.1 with one request per connection: a library would cost more time than a 
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from msgspec import DecodeError, json
@@ -39,9 +39,14 @@ class Refused(Failure):
         self.status = status
 
 
+def is_root() -> bool:
+    """Whether this user may do everything anyway."""
+    return os.geteuid() == 0
+
+
 def find_socket() -> str:
     """The socket of this user's daemon, or of root's, whichever is there."""
-    if os.geteuid() == 0:
+    if is_root():
         return ROOT_SOCKET
     own = f"{os.environ.get('XDG_RUNTIME_DIR') or f'/run/user/{os.geteuid()}'}/tailnetd.sock"
     return own if os.path.exists(own) else ROOT_SOCKET
@@ -88,13 +93,14 @@ class LocalClient:
             Refused: any status but 2xx.
             TimedOut: no answer within ``timeout`` [s]; ``None`` waits for ever.
         """
-        with self._connect(timeout) as sock:
+        with self._connect(timeout) as sock, _in_words():
             return b"".join(self._exchange(sock, method, name, body))
 
     def watch(self, mask: int) -> "Watch":
         """Begin to follow ``watch-ipn-bus``; when this returns nothing is missed any more."""
         sock = self._connect(TIMEOUT)
-        return Watch(sock, self._exchange(sock, "GET", f"watch-ipn-bus?mask={mask}", None))
+        with _in_words():
+            return Watch(sock, self._exchange(sock, "GET", f"watch-ipn-bus?mask={mask}", None))
 
     def _connect(self, timeout: float | None) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -126,20 +132,13 @@ class LocalClient:
             f"{method} {BASE}{name} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n"
             f"Content-Length: {len(data)}\r\n\r\n"
         )
-        try:
-            sock.sendall(head.encode() + data)
-            reader = _Reader(sock)
-            status, headers = reader.head()
-            self._check_version(headers)
-            pieces = reader.body(headers)
-            if not 200 <= status < 300:
-                raise self._refused(status, b"".join(pieces))
-        except TimeoutError:
-            msg = "tailnetd does not answer"
-            raise TimedOut(msg) from None
-        except OSError as error:
-            msg = f"tailnetd closed the connection: {error.strerror or error}"
-            raise NotRunning(msg) from None
+        sock.sendall(head.encode() + data)
+        reader = _Reader(sock)
+        status, headers = reader.head()
+        self._check_version(headers)
+        pieces = reader.body(headers)
+        if not 200 <= status < 300:
+            raise self._refused(status, b"".join(pieces))
         return pieces
 
     def _check_version(self, headers: dict[str, str]) -> None:
@@ -153,9 +152,22 @@ class LocalClient:
         with suppress(DecodeError):
             text = json.decode(body, type=dict[str, str]).get("Error", text)
         message = clean(text) or f"tailnetd answered with status {status}"
-        if status == 403 and os.geteuid() != 0:
+        if status == 403 and not is_root():
             message += "\nUse 'sudo tnet …', or run 'sudo tnet set --operator=$USER' once."
         return Refused(status, message)
+
+
+@contextmanager
+def _in_words() -> Iterator[None]:
+    """What goes wrong with a connection, said to a person."""
+    try:
+        yield
+    except TimeoutError:
+        msg = "tailnetd does not answer"
+        raise TimedOut(msg) from None
+    except OSError as error:
+        msg = f"no sense in what tailnetd answers: {error.strerror or error}"
+        raise NotRunning(msg) from None
 
 
 class Watch:

@@ -133,8 +133,9 @@ def decide(asked: Asked, status: Status, current: Prefs) -> UpPlan:
         Failure: a setting would be reset silently, or the server changed while connected.
     """
     running = status.backend_state == "Running"
-    proposed = {s.pref: s.from_flag(_default_text(s.default)) for s in SETTINGS}
-    proposed |= asked.wishes
+    # A bare "up" means what is set already.
+    start = {} if asked.given or asked.auth_key else current
+    proposed = {s.pref: s.of(start) for s in SETTINGS} | dict(asked.wishes)
     user = os.environ.get("USER", "")
     if "operator" not in asked.given and user and current.get("OperatorUser") == user:
         proposed["OperatorUser"] = user
@@ -162,10 +163,6 @@ def decide(asked: Asked, status: Status, current: Prefs) -> UpPlan:
         fresh_key=asked.force_reauth,
         server=str(server.of(proposed)),
     )
-
-
-def _default_text(default: bool | str | tuple[()]) -> bool | str:
-    return "" if isinstance(default, tuple) else default
 
 
 def check_reverts(given: Mapping[str, str], current: Prefs, proposed: Prefs) -> None:

@@ -1,0 +1,449 @@
+"""Whole commands against a real LocalAPI with nothing behind it."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import pytest
+from click.testing import CliRunner, Result
+from tests.support.fake_backend import FakeBackend
+from tests.support.served import served
+
+from tailnet.agent.backend.prefs import Prefs
+from tailnet.agent.localapi.schema import STATES, VERSION, Notify, PeerStatus, PingResult, Status
+from tailnet.cli.commands import ping
+from tailnet.cli.main import COMMANDS, cli
+
+ME = PeerStatus(
+    host_name="me", dns_name="me.x.ts.net.", public_key="nodekey:1", tailscale_ips=("127.0.0.1",)
+)
+BOX = PeerStatus(
+    host_name="box",
+    dns_name="box.x.ts.net.",
+    public_key="nodekey:2",
+    tailscale_ips=("100.64.0.2", "fd7a:115c:a1e0::2"),
+    online=True,
+)
+RUNNING = Status(
+    backend_state="Running",
+    have_node_key=True,
+    tailscale_ips=("127.0.0.1",),
+    self_=ME,
+    magic_dns_suffix="x.ts.net",
+    peer={"nodekey:2": BOX},
+)
+DIRECT = PingResult(
+    ip="100.64.0.2",
+    node_ip="100.64.0.2",
+    node_name="box",
+    endpoint="192.0.2.1:4",
+    latency_seconds=0.0123,
+)
+RELAYED = msgspec.structs.replace(DIRECT, endpoint="", derp_region_id=1, derp_region_code="nyc")
+
+
+@dataclass
+class Daemon:
+    """A fake one, and a shell to talk to it."""
+
+    backend: FakeBackend
+    path: Path
+    uid: int = 0
+
+    def run(self, *args: str, **env: str) -> Result:
+        """Run ``tnet``."""
+        return CliRunner(env={"TS_AUTHKEY": "", "USER": "", **env}).invoke(
+            cli, ["--socket", str(self.path), *args]
+        )
+
+    def state(self, name: str, **changes: object) -> None:
+        """Enter a state and tell the bus; only from ``on_start`` and such."""
+        self.backend.about = msgspec.structs.replace(
+            self.backend.about, backend_state=name, **changes
+        )
+        self.backend.bus.publish(Notify(state=STATES.index(name)))
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    """Running, with one peer."""
+    daemon = Daemon(FakeBackend(about=RUNNING), tmp_path / "s")
+    daemon.backend.current = Prefs(control_url="https://c.example", logged_out=False)
+    with served(daemon.backend, daemon.path, lambda _: daemon.uid):
+        yield daemon
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ping, "INTERVAL", 0.0)
+
+
+def edits(daemon: Daemon) -> list[object]:
+    """What was changed."""
+    return [call[1:] for call in daemon.backend.calls if call[0] in ("edit", "start")]
+
+
+# --- nobody there, nobody allowed
+
+
+def test_without_a_daemon_there_is_one_line(tmp_path: Path) -> None:
+    """It says how to start it."""
+    for name in ("status", "up", "down", "ip"):
+        result = CliRunner().invoke(cli, ["--socket", f"{tmp_path}/s", name])
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr == (
+            f"tailnetd is not running (no socket at {tmp_path}/s); "
+            "start it with: sudo tailnetd --tun\n"
+        )
+
+
+def test_a_dead_socket_is_told_apart(tmp_path: Path) -> None:
+    """Nobody answers."""
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(f"{tmp_path}/s")
+    result = CliRunner().invoke(cli, ["status"], env={"TAILNETD_SOCKET": f"{tmp_path}/s"})
+    assert "nobody answers at" in result.stderr
+
+
+def test_who_may_not_write_gets_advice(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How to be allowed."""
+    daemon.uid = 12345
+    monkeypatch.setattr("tailnet.cli.client.is_root", lambda: False)
+    result = daemon.run("down")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "prefs write access denied\n"
+        "Use 'sudo tnet …', or run 'sudo tnet set --operator=$USER' once.\n"
+    )
+
+
+def test_another_version_is_mentioned_once(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On stderr."""
+    monkeypatch.setattr("tailnet.cli.client.VERSION", "9.9.9")
+    result = daemon.run("down")
+    assert result.stderr == (f'Warning: client version "9.9.9" != tailnetd version "{VERSION}"\n')
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"SSH-2.0-x\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]",
+        b"HTTP/1.1 500 Oops\r\nContent-Length: 4\r\n\r\nb\x1bad",
+        b"HTTP/1.1 200 OK\r\n" + b"a" * 200_000,
+    ],
+)
+def test_nonsense_on_the_socket_is_an_error(tmp_path: Path, answer: bytes) -> None:
+    """Whoever answers, the message is one clean line."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{tmp_path}/s")
+        listener.listen()
+
+        def reply() -> None:
+            conn, _ = listener.accept()
+            with conn:
+                conn.recv(1 << 16)
+                with suppress(OSError):
+                    conn.sendall(answer)
+
+        thread = threading.Thread(target=reply)
+        thread.start()
+        result = CliRunner().invoke(cli, ["--socket", f"{tmp_path}/s", "status"])
+        thread.join()
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.strip().isprintable()
+
+
+# --- reading
+
+
+def test_status_lists_peers(daemon: Daemon) -> None:
+    """Self first."""
+    assert daemon.run("status").stdout == (
+        "127.0.0.1   me   -    offline\n100.64.0.2  box  -    -\n"
+    )
+
+
+def test_status_in_json_is_the_daemons(daemon: Daemon) -> None:
+    """Two spaces, no newline at the end."""
+    result = daemon.run("status", "--json")
+    assert result.stdout.startswith('{\n  "Version":')
+    assert result.stdout.endswith("\n}")
+    assert json.loads(result.stdout)["Peer"]["nodekey:2"]["HostName"] == "box"
+    assert json.loads(daemon.run("status", "--json", "--active").stdout)["Peer"] == {}
+
+
+def test_status_of_a_stopped_daemon_exits_with_one(daemon: Daemon) -> None:
+    """One line."""
+    daemon.backend.about = Status(backend_state="Stopped")
+    result = daemon.run("status")
+    assert (result.exit_code, result.stdout) == (1, "Tailscale is stopped.\n")
+
+
+def test_ip(daemon: Daemon) -> None:
+    """Of self and peers, by any of their names."""
+    assert daemon.run("ip").stdout == "127.0.0.1\n"
+    for name in ("box", "BOX.x.ts.net", "box.x.ts.net.", "100.64.0.2", "fd7a:115c:a1e0:0::2"):
+        assert daemon.run("ip", name).stdout == "100.64.0.2\nfd7a:115c:a1e0::2\n", name
+    assert daemon.run("ip", "-6", "box").stdout == "fd7a:115c:a1e0::2\n"
+    assert daemon.run("ip", "-1", "box").stdout == "100.64.0.2\n"
+    assert daemon.run("ip", "-6").stderr == "no Tailscale IPv6 address\n"
+    assert daemon.run("ip", "-4", "-6").exit_code == 2
+    assert daemon.run("ip", "--assert=127.0.0.1").exit_code == 0
+    assert daemon.run("ip", "--assert=127.0.0.9").exit_code == 1
+    assert daemon.run("ip", "nobody").stderr == "no peer found: nobody\n"
+    daemon.backend.about = Status(backend_state="NeedsLogin")
+    assert daemon.run("ip").stderr == "no current Tailscale IPs; state: NeedsLogin\n"
+
+
+def test_version(daemon: Daemon) -> None:
+    """Without asking the daemon, unless wanted."""
+    assert daemon.run("version").stdout == f"{VERSION}\n"
+    assert daemon.run("version", "--daemon").stdout == f"Client: {VERSION}\nDaemon: {VERSION}\n"
+    assert json.loads(daemon.run("version", "--json").stdout)["short"] == VERSION
+    assert CliRunner().invoke(cli, ["--version"]).stdout == f"{VERSION}\n"
+
+
+def test_get(daemon: Daemon) -> None:
+    """A value, a table, JSON, or flags for ``set``."""
+    daemon.backend.current = Prefs(hostname="box", advertise_routes=("192.0.2.0/24", "::1/128"))
+    assert daemon.run("get", "hostname").stdout == "box\n"
+    assert "accept-dns        true\n" in daemon.run("get").stdout
+    assert json.loads(daemon.run("get", "--json").stdout)["accept-routes"] is False
+    flags = daemon.run("get", "--set-flags").stdout
+    assert "--hostname=box --advertise-routes=192.0.2.0/24,::1/128" in flags
+    assert "login-server" not in flags
+    assert "did you mean hostname?" in daemon.run("get", "hostnam").stderr
+
+
+# --- ping
+
+
+def test_ping_ends_with_a_direct_pong(daemon: Daemon) -> None:
+    """After relayed ones."""
+    daemon.backend.pings = [RELAYED, DIRECT, DIRECT]
+    result = daemon.run("ping", "box", "--size=100")
+    assert result.exit_code == 0
+    assert result.stdout == (
+        "pong from box (100.64.0.2) via DERP(nyc) in 12ms\n"
+        "pong from box (100.64.0.2) via 192.0.2.1:4 in 12ms\n"
+    )
+    assert ("ping", "100.64.0.2", "disco", 100) in daemon.backend.calls
+
+
+def test_ping_says_what_did_not_work(daemon: Daemon) -> None:
+    """Relayed only, nothing at all, or the daemon's own reason."""
+    daemon.backend.pings = [RELAYED, RELAYED]
+    assert daemon.run("ping", "-c", "2", "box").stderr == "direct connection not established\n"
+    daemon.backend.pings = [RELAYED, RELAYED]
+    assert daemon.run("ping", "-c=2", "--until-direct=false", "box").exit_code == 0
+    daemon.backend.pings = [PingResult(err="timeout waiting for a pong")]
+    result = daemon.run("ping", "-c", "1", "box")
+    assert (result.stdout, result.stderr) == ('ping "100.64.0.2" timed out\n', "no reply\n")
+    assert daemon.run("ping", "box").stderr == "no answer\n"
+    assert daemon.run("ping", "--tsmp", "box").exit_code == 2
+
+
+def test_ping_to_self_is_no_failure(daemon: Daemon) -> None:
+    """It says so."""
+    result = daemon.run("ping", "me")
+    assert (result.exit_code, result.stdout) == (0, "127.0.0.1 is local Tailscale IP\n")
+
+
+# --- writing
+
+
+def test_down_and_down_again(daemon: Daemon) -> None:
+    """Both succeed; the second one says that nothing was done."""
+    assert (daemon.run("down").exit_code, edits(daemon)) == (0, [({"WantRunning": False},)])
+    daemon.backend.about = Status(backend_state="Stopped")
+    again = daemon.run("down")
+    assert (again.exit_code, again.stderr) == (0, "Tailscale was already stopped.\n")
+
+
+def test_set_changes_what_is_mentioned(daemon: Daemon) -> None:
+    """And prints nothing; without flags it shows help."""
+    args = ("--accept-routes", "--advertise-routes=192.0.2.0/24, ::1/128", "--no-accept-dns")
+    result = daemon.run("set", *args)
+    assert (result.exit_code, result.output) == (0, "")
+    routes = ["192.0.2.0/24", "::1/128"]
+    assert edits(daemon) == [({"RouteAll": True, "CorpDNS": False, "AdvertiseRoutes": routes},)]
+    assert daemon.run("set").stdout.startswith("Usage:")
+    refused = daemon.run("set", "--hostname=a_b")
+    assert (refused.exit_code, "bad hostname 'a_b'" in refused.stderr) == (1, True)
+    assert daemon.run("set", "--login-server=x").exit_code == 2
+
+
+def test_logout(daemon: Daemon) -> None:
+    """Silent."""
+    assert (daemon.run("logout").exit_code, daemon.backend.calls) == (0, [("logout",)])
+
+
+def test_up_while_running_only_edits(daemon: Daemon) -> None:
+    """Silently."""
+    result = daemon.run("up", "--login-server=https://c.example", "--accept-routes")
+    assert (result.exit_code, result.output) == (0, "")
+    assert daemon.backend.current.route_all
+    assert daemon.backend.current.want_running
+
+
+def log_out(daemon: Daemon, *events: Callable[[], None]) -> None:
+    """Before the first login; ``events`` follow a start."""
+    daemon.backend.about = Status(backend_state="NeedsLogin", self_=PeerStatus())
+    daemon.backend.current = Prefs()
+
+    def happen() -> None:
+        for event in events:
+            event()
+
+    daemon.backend.on_start = happen
+
+
+def test_up_with_a_key_waits_until_running(daemon: Daemon) -> None:
+    """Silent when no one had to do anything."""
+    log_out(daemon, lambda: daemon.state("Starting"), lambda: daemon.state("Running"))
+    result = daemon.run("up", "--auth-key=k", "--login-server=https://c.example", "--hostname=box")
+    assert (result.exit_code, result.output) == (0, "")
+    assert ("start", "k") in daemon.backend.calls
+    assert daemon.backend.current.hostname == "box"
+    assert daemon.backend.current.want_running
+
+
+def test_up_takes_the_key_from_the_environment(daemon: Daemon) -> None:
+    """But only for a login that is needed."""
+    log_out(daemon, lambda: daemon.state("Running", have_node_key=True))
+    assert daemon.run("up", TS_AUTHKEY="k").exit_code == 0
+    assert ("start", "k") in daemon.backend.calls
+    daemon.backend.calls.clear()
+    assert daemon.run("up", TS_AUTHKEY="k").exit_code == 0
+    assert not any(call[0] == "start" for call in daemon.backend.calls)
+
+
+def test_up_shows_the_url_and_succeeds_loudly(daemon: Daemon) -> None:
+    """On stderr; the same URL only once."""
+    url = Notify(browse_to_url="https://login.example/a\x1bbc")
+    log_out(
+        daemon,
+        lambda: daemon.backend.bus.publish(url),
+        lambda: daemon.backend.bus.publish(url),
+        lambda: daemon.state("NeedsMachineAuth"),
+        lambda: daemon.state("Running"),
+    )
+    result = daemon.run("up", "--login-server=https://c.example")
+    assert result.exit_code == 0
+    # The last state may overtake the advice, since the node is asked for it too.
+    assert result.stderr.startswith(
+        "\nTo authenticate, visit:\n\n\thttps://login.example/abc\n\n"
+    ) or (result.stderr == "")
+
+
+def test_up_reports_a_refused_login(daemon: Daemon) -> None:
+    """The server's words, cleaned."""
+    log_out(daemon, lambda: daemon.backend.bus.publish(Notify(err_message="invalid key: \x1bno")))
+    result = daemon.run("up", "--auth-key=k")
+    assert (result.exit_code, result.stderr) == (1, "invalid key: no\n")
+
+
+def test_up_gives_up(daemon: Daemon) -> None:
+    """After ``--timeout``, with a hint."""
+    log_out(daemon)
+    result = daemon.run("up", "--auth-key=k", "--timeout=50ms")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(
+        "timeout waiting for Tailscale service to enter a Running state"
+    )
+
+
+def test_up_in_json(daemon: Daemon) -> None:
+    """One object a step, indented by tabs; errors too."""
+    log_out(daemon, lambda: daemon.state("Running"))
+    result = daemon.run("up", "--auth-key=k", "--json")
+    assert result.stdout == '{\n\t"BackendState": "Running"\n}\n'
+    log_out(daemon)
+    result = daemon.run("up", "--auth-key=k", "--json", "--timeout=50ms")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["Error"].startswith("timeout")
+
+
+def test_up_refuses_bad_settings_before_anything_happens(daemon: Daemon) -> None:
+    """Nothing is started."""
+    log_out(daemon)
+    result = daemon.run("up", "--auth-key=k", "--advertise-routes=192.0.2.1/24")
+    assert (result.exit_code, "non-address bits" in result.stderr) == (1, True)
+    assert edits(daemon) == []
+
+
+def test_up_from_stopped_without_flags(daemon: Daemon) -> None:
+    """Connects and waits."""
+    daemon.backend.about = msgspec.structs.replace(RUNNING, backend_state="Stopped")
+
+    edit = daemon.backend.edit_prefs
+
+    async def edit_and_run(masked: object) -> Prefs:
+        prefs = await edit(masked)  # type: ignore[arg-type]
+        daemon.state("Running")
+        return prefs
+
+    daemon.backend.edit_prefs = edit_and_run  # type: ignore[method-assign]
+    assert daemon.run("up").exit_code == 0
+    assert edits(daemon) == [({"WantRunning": True},)]
+
+
+def test_wait(daemon: Daemon, tmp_path: Path) -> None:
+    """0 when the address is on an interface, 1 when the patience ends."""
+    assert daemon.run("wait", "--timeout=5s").exit_code == 0
+    daemon.backend.about = msgspec.structs.replace(RUNNING, tailscale_ips=("192.0.2.77",))
+    assert daemon.run("wait", "--timeout=20ms").exit_code == 1
+    result = CliRunner().invoke(cli, ["--socket", f"{tmp_path}/x", "wait", "--timeout=20ms"])
+    assert result.exit_code == 1
+
+
+# --- the program
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name: str) -> None:
+    """And it exits with 0."""
+    result = CliRunner().invoke(cli, [name, "--help"])
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"Usage: cli {name}")
+
+
+def test_other_spellings_of_help_and_version() -> None:
+    """As in Go."""
+    assert CliRunner().invoke(cli, ["help"]).stdout == CliRunner().invoke(cli, ["--help"]).stdout
+    assert "Usage: cli up" in CliRunner().invoke(cli, ["help", "up"]).stdout
+    unknown = CliRunner().invoke(cli, ["statsu"])
+    assert (unknown.exit_code, "did you mean status?" in unknown.stderr) == (2, True)
+
+
+def test_status_imports_little() -> None:
+    """No asyncio, no TLS, no cryptography, no other command: that is what makes it quick."""
+    code = (
+        "import sys; import tailnet.cli.main as m\n"
+        "m.cli.get_command(None, 'status')\n"
+        "print(' '.join(sys.modules))"
+    )
+    out = subprocess.check_output([sys.executable, "-c", code], text=True, env={**os.environ})
+    loaded = set(out.split())
+    heavy = {"asyncio", "ssl", "cryptography", "aiohttp", "http.client", "email", "ipaddress"}
+    assert not heavy & loaded
+    ours = {name for name in loaded if re.match(r"tailnet\.(agent|platform)\.", name)}
+    assert ours <= {
+        "tailnet.agent._version",
+        "tailnet.agent.localapi",
+        "tailnet.agent.localapi.schema",
+    }
