@@ -51,7 +51,8 @@ class PaperKernel:
         """Down, it loses its routes."""
         assert self.device is not None
         if "link" in self.refuse:
-            raise PlatformError("cannot set link")
+            line = "cannot set link"
+            raise PlatformError(line)
         self.device = Link(index, mtu or self.device.mtu, up=up)
         if not up:
             self.items = {i for i in self.items if not (isinstance(i, Route) and i.oif == index)}
