@@ -233,6 +233,7 @@ class Tunnel:
 
     def _relays_live(self, regions: frozenset[int]) -> None:
         self.live_relays = regions
+        self._sock.handle_live(regions)
         self._on_change()
 
     def _relayed(self, region: int, key: NodePublic, datagrams: list[bytes]) -> None:

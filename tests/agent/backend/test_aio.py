@@ -1,0 +1,151 @@
+"""Whole nodes: login, packets, restart, logout; two of them in one process."""
+
+from collections.abc import AsyncIterator
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
+import pytest
+from tests.support.control import AUTH_KEY
+from tests.support.nodes import Member, echo_request, running, tailnet
+
+from tailnet.agent.backend.events import HealthChanged, LoginRefused, StateChanged
+from tailnet.agent.backend.state import State
+from tailnet.agent.errors import UserError
+from tailnet.platform.interface import PlatformError
+
+
+@pytest.fixture
+async def url() -> AsyncIterator[str]:
+    """A control server with a relay."""
+    async with tailnet() as origin:
+        yield origin
+
+
+def prefs(url: str, **more: object) -> dict[str, object]:
+    """A masked edit."""
+    wanted: dict[str, object] = {"ControlURL": url, **more}
+    return {**wanted, **{f"{name}Set": True for name in wanted}}
+
+
+async def test_a_packet_crosses_from_node_to_node(url: str, tmp_path: Path) -> None:
+    """Nothing is shared but the servers: both nodes live in this process."""
+    one, two = Member("one", tmp_path), Member("two", tmp_path)
+    async with running(one), running(two):
+        for member in (one, two):
+            assert member.node.state is State.NEEDS_LOGIN
+            await member.node.account.login(prefs(url), AUTH_KEY)
+        for member in (one, two):
+            await member.state(State.RUNNING)
+            await member.peers(1)
+        packet = echo_request(one.ip, two.ip, 7)
+        await one.send(packet)
+        assert await two.receive() == packet
+        assert one.node.peer_at(two.ip) is not None
+
+
+async def test_the_router_gets_addresses_and_routes(url: str, tmp_path: Path) -> None:
+    """And loses them on the way down."""
+    one, two = Member("one", tmp_path), Member("two", tmp_path)
+    async with running(one), running(two):
+        for member in (one, two):
+            await member.node.account.login(prefs(url), AUTH_KEY)
+            await member.state(State.RUNNING)
+        router = one.system.router
+        await one.until(lambda: ip_network(two.ip) in router.config.routes)
+        assert ip_address(one.ip) in {a.ip for a in router.config.local_addrs}
+        one.node.account.edit({"WantRunning": False, "WantRunningSet": True})
+        assert one.node.state is State.STOPPED
+        assert one.node.plan is None
+    assert not router.is_up
+
+
+async def test_a_restart_keeps_key_and_address(url: str, tmp_path: Path) -> None:
+    """The state file is all that is needed; no auth key."""
+    first = Member("one", tmp_path)
+    async with running(first):
+        await first.node.account.login(prefs(url), AUTH_KEY)
+        await first.state(State.RUNNING)
+        key, ip = first.node.public_key, first.ip
+    again = Member("one", tmp_path)
+    async with running(again):
+        await again.state(State.RUNNING)
+        assert (again.node.public_key, again.ip) == (key, ip)
+
+
+async def test_logout_forgets_the_key(url: str, tmp_path: Path) -> None:
+    """The next login is a new node."""
+    one = Member("one", tmp_path)
+    async with running(one):
+        await one.node.account.login(prefs(url), AUTH_KEY)
+        await one.state(State.RUNNING)
+        key = one.node.public_key
+        await one.node.account.logout()
+        assert one.node.state is State.NEEDS_LOGIN
+        assert not one.node.account.registered
+        assert one.node.public_key != key
+    assert key.removeprefix("nodekey:") not in (tmp_path / "one.state").read_text()
+
+
+async def test_the_servers_refusal_reaches_the_watchers(url: str, tmp_path: Path) -> None:
+    """In its own words, and in the health list."""
+    one = Member("one", tmp_path)
+    async with running(one):
+        await one.node.account.login(prefs(url), "tskey-wrong")
+        await one.until(lambda: any(isinstance(e, LoginRefused) for e in one.events))
+        (refused, *_) = [e for e in one.events if isinstance(e, LoginRefused)]
+        assert "invalid auth key" in refused.message
+        assert refused.message in one.node.health
+        assert one.node.state is not State.RUNNING
+
+
+async def test_an_auth_key_in_the_environment_logs_in(url: str, tmp_path: Path) -> None:
+    """``TS_AUTHKEY`` works for a node that has prefs but no login."""
+    first = Member("one", tmp_path)
+    async with running(first):
+        first.node.account.edit(prefs(url))
+    again = Member("one", tmp_path, auth_key=AUTH_KEY)
+    async with running(again):
+        await again.state(State.RUNNING)
+
+
+async def test_refused_prefs_change_nothing(url: str, tmp_path: Path) -> None:
+    """One line says why."""
+    one = Member("one", tmp_path)
+    async with running(one):
+        before = one.node.account.prefs
+        with pytest.raises(UserError, match=r"10\.0\.0\.0/8"):
+            one.node.account.edit(prefs(url, AdvertiseRoutes=["10.0.0.1/8"]))
+        assert one.node.account.prefs is before
+
+
+async def test_a_router_that_refuses_is_a_health_problem(url: str, tmp_path: Path) -> None:
+    """The node runs all the same; somebody else may own the routes."""
+    one = Member("one", tmp_path)
+    async with running(one):
+        one.system.router.fail_next = PlatformError("table 52 is taken")
+        await one.node.account.login(prefs(url), AUTH_KEY)
+        await one.state(State.RUNNING)
+        assert any(
+            isinstance(e, HealthChanged) and "table 52 is taken" in e.problems for e in one.events
+        )
+
+
+async def test_states_follow_each_other_in_order(url: str, tmp_path: Path) -> None:
+    """Login to Running, down to Stopped, up to Running."""
+    one = Member("one", tmp_path)
+    async with running(one):
+        await one.node.account.login(prefs(url), AUTH_KEY)
+        await one.state(State.RUNNING)
+        one.node.account.edit({"WantRunning": False, "WantRunningSet": True})
+        await one.state(State.STOPPED)
+        one.node.account.edit({"WantRunning": True, "WantRunningSet": True})
+        await one.state(State.RUNNING)
+        seen = [e.state for e in one.events if isinstance(e, StateChanged)]
+    assert seen == [
+        State.NEEDS_LOGIN,
+        State.STARTING,
+        State.RUNNING,
+        State.STOPPED,
+        State.STARTING,
+        State.RUNNING,
+    ]
