@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from integration.conftest import MakeLab
+from integration.lab.config import AUTH_KEY, EXPIRED_KEY
 from integration.lab.host import Host
 from integration.lab.lab import Lab
 from integration.lab.topology import flat
@@ -123,3 +124,87 @@ def test_userspace_networking_is_refused_not_replaced(host: Host) -> None:
     """There is no silent change from one mode to the other."""
     said = refused(daemon(host, "--tun=userspace-networking"), 1)
     assert said.startswith("tailnetd: userspace networking is not built yet; ")
+
+
+# --- the client -------------------------------------------------------------------
+
+
+def up(host: Host, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """``tnet up`` that gives up after five seconds."""
+    return host.tnet("up", "--timeout=5s", *arguments, check=False)
+
+
+def test_no_daemon(host: Host) -> None:
+    """Says how to start one."""
+    said = refused(host.tnet("status", check=False), 1)
+    assert said == (
+        f"tailnetd is not running (no socket at {host.socket}); start it with: sudo tailnetd --tun"
+    )
+
+
+@pytest.mark.parametrize("key", ["tskey-auth-wrong", EXPIRED_KEY])
+def test_wrong_auth_key(logged_out: Host, key: str) -> None:
+    """What the server says is shown; a good key works right after."""
+    login = f"--login-server={logged_out.login_server}"
+    assert "invalid auth key" in refused(up(logged_out, login, f"--auth-key={key}"), 1)
+    assert logged_out.tnet("status", check=False).stdout == "Logged out.\n"
+    logged_out.up(AUTH_KEY)
+    assert logged_out.status()["BackendState"] == "Running"
+
+
+def test_unreachable_server(logged_out: Host) -> None:
+    """Nobody there, nobody listening, no such name: which server, and why."""
+    for server, why in (
+        ("http://10.99.0.77:8080", "No route to host"),
+        ("http://10.99.0.1:1", "Connection refused"),
+        ("http://nowhere.invalid", "Temporary failure in name resolution"),
+    ):
+        said = refused(up(logged_out, f"--login-server={server}", "--auth-key=k"), 1)
+        assert said.startswith(f"cannot reach {server}: {why}")
+
+
+def test_a_server_that_is_not_a_control_server(logged_out: Host) -> None:
+    """The relay of the lab speaks HTTP, but is none."""
+    server = "http://10.99.0.1:3340"
+    said = refused(up(logged_out, f"--login-server={server}", "--auth-key=k"), 1)
+    assert said.startswith(f"{server} is not a control server: ")
+
+
+def test_login_server_that_is_no_url(logged_out: Host) -> None:
+    """Says what one looks like."""
+    said = refused(up(logged_out, "--login-server=banana", "--auth-key=k"), 1)
+    assert said == "bad login server 'banana': it has the form https://HOST[:PORT]"
+
+
+@pytest.mark.parametrize(
+    ("routes", "text"),
+    [
+        ("10.0.0.1/8", "10.0.0.1/8 has non-address bits set; expected 10.0.0.0/8"),
+        ("banana", "'banana' is not a valid CIDR prefix, such as 192.0.2.0/24"),
+    ],
+)
+def test_invalid_cidr(logged_out: Host, routes: str, text: str) -> None:
+    """Nothing is changed."""
+    assert refused(up(logged_out, f"--advertise-routes={routes}"), 1) == text
+    assert logged_out.status()["BackendState"] == "NeedsLogin"
+
+
+def test_unknown_flag_and_command(host: Host) -> None:
+    """Usage errors, named."""
+    assert refused(host.tnet("up", "--nope", check=False), 2).endswith("unknown flag: --nope")
+    assert refused(host.tnet("nope", check=False), 2).endswith("unknown command: nope")
+
+
+def test_state_survives_bad_input(host: Host) -> None:
+    """A node that is up stays what it is, whatever ``tnet up`` is given."""
+    host.start()
+    host.up(AUTH_KEY)
+    before = host.status()["Self"]
+    assert refused(up(host, "--login-server=http://10.99.0.77"), 1) == (
+        "can't change --login-server without --force-reauth"
+    )
+    refused(up(host, "--advertise-routes=banana"), 1)
+    after = host.status()
+    assert after["BackendState"] == "Running"
+    assert after["Self"]["PublicKey"] == before["PublicKey"]
+    assert host.stop() == 0
