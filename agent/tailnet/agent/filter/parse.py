@@ -61,9 +61,9 @@ def parse_untrusted(packet: Buffer) -> Parsed:
         raise BadPacket(msg)
     version = packet[0] >> 4
     if version == 4:
-        src, dst, proto, payload, length, fragment = _ip4_untrusted(packet)
+        src, dst, proto, payload, length, fragment = _parse_ip4(packet)
     elif version == 6:
-        src, dst, proto, payload, length, fragment = _ip6_untrusted(packet)
+        src, dst, proto, payload, length, fragment = _parse_ip6(packet)
     else:
         msg = "not IP"
         raise BadPacket(msg)
@@ -93,7 +93,7 @@ _Located = tuple[bytes, bytes, int, int, int, int]
 """Source, destination, protocol, payload offset, length, IPv4's flags and fragment offset."""
 
 
-def _ip4_untrusted(packet: Buffer) -> _Located:
+def _parse_ip4(packet: Buffer) -> _Located:
     payload = (packet[0] & 0x0F) * 4
     (length,) = _u16(packet, 2)
     if payload < 20 or not payload <= length <= len(packet):
@@ -103,7 +103,7 @@ def _ip4_untrusted(packet: Buffer) -> _Located:
     return bytes(packet[12:16]), bytes(packet[16:20]), packet[9], payload, length, fragment
 
 
-def _ip6_untrusted(packet: Buffer) -> _Located:
+def _parse_ip6(packet: Buffer) -> _Located:
     length = _u16(packet, 4)[0] + 40 if len(packet) >= 40 else 1 << 16
     if length > len(packet):
         msg = "bad IPv6 length"

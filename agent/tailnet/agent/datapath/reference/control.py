@@ -36,6 +36,7 @@ class Control:
 
     def set_peers(self, peers: Mapping[PeerId, PeerEntry]) -> None:
         """All peers.  Longest prefix wins; a gone peer loses sessions, path, queue and counters."""
+        self._outbound.forget_flow()
         for peer in self._tables.set_peers(peers):
             self._drops[drops.OUT_DISCARDED] += len(peer.queue)
 
@@ -66,7 +67,7 @@ class Control:
     def set_wake(self, peer: PeerId, wake: Wake) -> None:
         """Ask for one Woke at the next such packet; asks add up until they fire."""
         if (known := self._tables.peers.get(peer)) is not None:
-            known.wake |= wake
+            known.wake |= wake.value
 
     def activity(self, peer: PeerId) -> Activity:
         """Times and counters of one peer; all zero for an unknown one."""

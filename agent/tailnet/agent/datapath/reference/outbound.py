@@ -11,7 +11,7 @@ from tailnet.agent.datapath.reference.tables import Keys, Peer, Tables
 from tailnet.agent.datapath.reference.upcalls import UpcallQueue
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.filter.match import Matcher, Verdict
-from tailnet.agent.filter.parse import TSMP, parse_untrusted
+from tailnet.agent.filter.parse import TCP, TSMP, UDP, parse_untrusted
 
 HEADER, TAG = 16, 16  # bytes of a transport message around the ciphertext
 FLUSH = 256 << 10  # bytes of sealed datagrams after which sending them is better than waiting
@@ -19,6 +19,11 @@ _RESERVE = 512 << 10  # the most that one read can become: 2048 segments with he
 READ = vnet.LEN + 0xFFFF  # bytes of the longest read
 SLACK = 16  # bytes behind a read, for padding
 
+_TAGGED = 60  # bytes; IPv6 and TCP without options
+_FRAGMENT = 0x3FFF  # More-Fragments and the offset
+_PORTS = frozenset({TCP, UDP})
+
+_u16 = Struct(">H").unpack_from
 _header = Struct("<QQ").pack_into
 _nonce = Struct("<4xQ").pack
 
@@ -42,6 +47,29 @@ def padded(length: int, mtu: int) -> int:
     return length - last + min(-(-last // 16) * 16, mtu)
 
 
+def flow_tag(buffer: bytearray, start: int, size: int) -> bytes | bytearray:
+    """Protocol, addresses and ports of a whole TCP or UDP packet, ``buffer[start:size]``.
+
+    Empty for whatever must be parsed in full: fragments, options, odd lengths, other protocols.
+    Packets with equal tags have one verdict and one peer.
+    """
+    length = size - start
+    if length < _TAGGED:
+        return b""
+    first = buffer[start] >> 4
+    (total,) = _u16(buffer, start + 2 if first == 4 else start + 4)
+    if first == 4:
+        proto = buffer[start + 9]
+        whole = buffer[start] == 0x45 and not _u16(buffer, start + 6)[0] & _FRAGMENT
+        tag = buffer[start + 9 : start + 24]
+        tag[1:3] = b"\0\0"  # the header's checksum
+    else:
+        proto = buffer[start + 6]
+        whole, total = first == 6, total + 40
+        tag = buffer[start + 6 : start + 44]
+    return tag if whole and total == length and proto in _PORTS else b""
+
+
 class Outbound:
     """Chooses the peer, seals, and collects runs of equal datagrams for UDP_SEGMENT.
 
@@ -56,6 +84,8 @@ class Outbound:
         "_pos",
         "_runs",
         "_tables",
+        "_tag",
+        "_tag_peer",
         "_upcalls",
         "_view",
         "mtu",
@@ -70,6 +100,9 @@ class Outbound:
         self._pos = 0
         # [peer, start, end, size, closed]: the last one may still grow.
         self._runs: list[tuple[Peer, int, int, int, bool]] = []
+        # The flow of the packet before: most packets follow one of their own.
+        self._tag: bytes | bytearray = b""
+        self._tag_peer: Peer | None = None
         self.mtu = 0
 
     @property
@@ -89,20 +122,13 @@ class Outbound:
         """One read of the TUN device: ``buffer[:size]``, with SLACK bytes free behind it."""
         start = vnet.LEN if vnet_hdr else 0
         view = memoryview(buffer)
-        try:
-            packet = parse_untrusted(view[start:size])
-        except BadPacket:
-            self._drops[drops.OUT_MALFORMED] += 1
-            return
-        if packet.proto == TSMP:
-            self._drops[drops.OUT_TSMP] += 1  # it is for daemons to speak
-            return
-        if self._matcher.outbound(packet) is not Verdict.ACCEPT:
-            self._drops[drops.OUT_FILTER] += 1
-            return
-        peer = self._tables.routes.lookup(packet.dst)
+        tag = flow_tag(buffer, start, size)
+        if tag and tag == self._tag and self._tag_peer is not None:
+            peer: Peer | None = self._tag_peer
+        else:
+            peer = self._judge(view[start:size])
+            self._tag, self._tag_peer = tag, peer
         if peer is None:
-            self._drops[drops.OUT_NO_PEER] += 1
             return
         try:
             spans = split(buffer, size) if vnet_hdr else ((0, size),)
@@ -110,6 +136,28 @@ class Outbound:
             self._drops[drops.OUT_MALFORMED] += 1
             return
         self._send(peer, view, spans, now)
+
+    def _judge(self, data: memoryview) -> Peer | None:
+        """The peer a packet goes to, or ``None`` if it does not leave."""
+        try:
+            packet = parse_untrusted(data)
+        except BadPacket:
+            self._drops[drops.OUT_MALFORMED] += 1
+            return None
+        if packet.proto == TSMP:
+            self._drops[drops.OUT_TSMP] += 1  # it is for daemons to speak
+            return None
+        if self._matcher.outbound(packet) is not Verdict.ACCEPT:
+            self._drops[drops.OUT_FILTER] += 1
+            return None
+        peer = self._tables.routes.lookup(packet.dst)
+        if peer is None:
+            self._drops[drops.OUT_NO_PEER] += 1
+        return peer
+
+    def forget_flow(self) -> None:
+        """Peers changed: judge the next packet anew."""
+        self._tag, self._tag_peer = b"", None
 
     def plain(self, peer: Peer, packet: bytes, now: float) -> None:
         """A packet of the daemon's own: no verdict, but replies to it may enter."""

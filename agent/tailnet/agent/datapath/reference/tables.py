@@ -20,6 +20,7 @@ from tailnet.agent.keys import PeerId
 from tailnet.agent.wireguard.constants import REJECT_AFTER_MESSAGES, REJECT_AFTER_TIME
 from tailnet.agent.wireguard.keypairs import Keypairs
 from tailnet.agent.wireguard.replay import ReplayWindow
+from tailnet.agent.wireguard.session import NO_WAKE
 
 TRANSPORT = 4  # message type; the first 8 bytes of a message are type | index << 32, little-endian
 
@@ -91,7 +92,7 @@ class Peer:
         self.keys: Keypairs[Keys] = Keypairs()
         self.queue: deque[bytes] = deque()
         self.asked = False  # NoSession was said
-        self.wake = Wake(0)
+        self.wake = 0  # bits of Wake: the Flag's own operators are slow
         self.reported: SockAddr | None = None  # latest NewSource
         self.last_sent = self.last_received = 0.0
         self.last_data_sent = self.last_data_received = 0.0
@@ -142,30 +143,31 @@ class Peer:
         self.last_sent = now
         self.unanswered_since = None
         if not packets:
-            return Wake(0)
+            return NO_WAKE
         self.last_data_sent = now
         if self.unheard_since is None:
             self.unheard_since = now
         self.tx_packets += packets
         self.tx_bytes += size
-        due = self.wake & Wake.DATA_SENT
-        self.wake &= ~due
-        return due
+        return self._wake(Wake.DATA_SENT) if self.wake else NO_WAKE
 
     def note_received(self, now: float, packets: int, size: int) -> Wake:
         """The same for what authenticated."""
         self.last_received = now
         self.unheard_since = None
         if not packets:
-            return Wake(0)
+            return NO_WAKE
         self.last_data_received = now
         if self.unanswered_since is None:
             self.unanswered_since = now
         self.rx_packets += packets
         self.rx_bytes += size
-        due = self.wake & Wake.DATA_RECEIVED
+        return self._wake(Wake.DATA_RECEIVED) if self.wake else NO_WAKE
+
+    def _wake(self, happened: Wake) -> Wake:
+        due = self.wake & happened.value
         self.wake &= ~due
-        return due
+        return Wake(due)
 
     def activity(self) -> Activity:
         """A snapshot for the slow path."""
