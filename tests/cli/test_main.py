@@ -1,5 +1,6 @@
 """Whole commands against a real LocalAPI with nothing behind it."""
 
+import asyncio
 import json
 import os
 import re
@@ -340,14 +341,24 @@ def test_up_shows_the_url_and_succeeds_loudly(daemon: Daemon) -> None:
         lambda: daemon.backend.bus.publish(url),
         lambda: daemon.backend.bus.publish(url),
         lambda: daemon.state("NeedsMachineAuth"),
-        lambda: daemon.state("Running"),
     )
+    ask = daemon.backend.status
+
+    def approve_once_seen(peers: bool) -> Status:
+        answer = ask(peers)
+        if answer.backend_state == "NeedsMachineAuth":
+            asyncio.get_running_loop().call_soon(daemon.state, "Running")
+        return answer
+
+    daemon.backend.status = approve_once_seen  # type: ignore[method-assign]
     result = daemon.run("up", "--login-server=https://c.example")
-    assert result.exit_code == 0
-    # The last state may overtake the advice, since the node is asked for it too.
-    assert result.stderr.startswith(
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == (
         "\nTo authenticate, visit:\n\n\thttps://login.example/abc\n\n"
-    ) or (result.stderr == "")
+        "\nTo approve your machine, visit (as admin):\n\n\thttps://c.example/admin\n\n"
+        "Success.\n"
+    )
+    assert ("login-interactive",) in daemon.backend.calls
 
 
 def test_up_reports_a_refused_login(daemon: Daemon) -> None:

@@ -4,8 +4,6 @@ Source: tailscale cmd/tailscale/cli/cli.go.
 """
 
 import importlib
-import os
-import sys
 
 import click
 
@@ -84,9 +82,4 @@ def cli(ctx: click.Context, socket: str | None) -> None:
 
 def main() -> None:
     """Entry point of ``tnet``."""
-    try:
-        cli.main(prog_name="tnet")
-    except BrokenPipeError:
-        # The reader left; keep the interpreter from complaining when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    cli.main(prog_name="tnet")

@@ -181,6 +181,18 @@ async def test_a_watcher_that_is_too_slow_is_told(
     assert json.loads(lines[-1])["ErrMessage"] == FELL_BEHIND
 
 
+async def test_watches_end_with_the_server(
+    server: LocalServer, client: ClientSession, backend: FakeBackend
+) -> None:
+    """At once and in order, although nothing was published."""
+    async with client.get(f"{BASE}watch-ipn-bus") as response:
+        await response.content.readline()
+        async with asyncio.timeout(aio.SHUTDOWN_TIMEOUT / 2):
+            await server.close()
+            assert await response.content.readline() == b""
+    assert len(backend.bus) == 0
+
+
 async def test_bad_masks_are_400(client: ClientSession) -> None:
     """In text."""
     async with client.get(f"{BASE}watch-ipn-bus?mask=x") as response:

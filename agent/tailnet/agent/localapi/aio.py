@@ -13,6 +13,7 @@ from pathlib import Path
 from aiohttp import web
 
 from tailnet.agent.errors import UserError
+from tailnet.agent.localapi.bus import Subscription
 from tailnet.agent.localapi.listen.aio import SocketFile
 from tailnet.agent.localapi.routes import (
     Access,
@@ -67,6 +68,7 @@ class LocalServer:
         self._path = path
         self._peer_uid = peer_uid
         self._headers = {
+            "Server": "tailnetd",
             "Tailscale-Version": version,
             "Tailscale-Cap": str(cap),
             "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -74,6 +76,7 @@ class LocalServer:
             "X-Content-Type-Options": "nosniff",
         }
         self._operator: tuple[str, int | None] = "", None
+        self._watchers: set[Subscription] = set()
         self._tasks = Tasks()
         self._socket: SocketFile | None = None
         self._server: web.Server | None = None
@@ -94,6 +97,8 @@ class LocalServer:
     async def close(self) -> None:
         """Stop serving and remove the socket.  Idempotent."""
         await self._tasks.close()
+        for watcher in tuple(self._watchers):
+            watcher.close()
         if self._server is not None:
             await self._server.shutdown(SHUTDOWN_TIMEOUT)
             self._server = None
@@ -201,6 +206,7 @@ class LocalServer:
     async def _watch(self, raw: web.BaseRequest) -> web.StreamResponse:
         """One JSON object a line until either side has enough."""
         watcher = self._backend.watch(parse_mask(raw.query), os.urandom(8).hex())
+        self._watchers.add(watcher)
         try:
             ready = asyncio.Event()
             watcher.on_ready(ready.set)
@@ -220,6 +226,7 @@ class LocalServer:
                 await stream.write_eof()
             return stream
         finally:
+            self._watchers.discard(watcher)
             watcher.close()
 
 

@@ -25,7 +25,9 @@ class SocketFile:
             UserError: a daemon lives, or the system refuses.
         """
         try:
-            self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            if not self._path.parent.is_dir():
+                self._path.parent.mkdir(parents=True)
+                self._path.parent.chmod(0o755)  # whatever the umask
             self._take_lock()
             self._remove_stale()
             listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
