@@ -209,7 +209,7 @@ class LinuxSystem:
     def __init__(self, tun_name: str) -> None:
         about = describe()
         self._tun_name = tun_name
-        self.bypass: Bypass = LinuxBypass()
+        self.bypass: Bypass = LinuxBypass(tun_name)
         self.host = Host(
             hostname=socket.gethostname().partition(".")[0],
             os_version=about.os_version,
@@ -274,7 +274,7 @@ def _configure_logging(verbose: int) -> None:
         logging.getLogger().setLevel(logging.DEBUG)
 
 
-def _double_dashes(args: Sequence[str], known: Callable[[str], bool]) -> list[str]:
+def double_dashes(args: Sequence[str], known: Callable[[str], bool]) -> list[str]:
     """Go's flags take one dash or two; click wants two for long names."""
     return [
         "-" + arg
@@ -287,4 +287,4 @@ def _double_dashes(args: Sequence[str], known: Callable[[str], bool]) -> list[st
 def main() -> None:
     """Entry point of ``tailnetd``."""
     names = {name.lstrip("-") for param in command.params for name in param.opts}
-    command.main(args=_double_dashes(sys.argv[1:], names.__contains__), prog_name="tailnetd")
+    command.main(args=double_dashes(sys.argv[1:], names.__contains__), prog_name="tailnetd")

@@ -1,0 +1,57 @@
+"""Flags of the daemon that need no privilege to try."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tailnet.agent import main
+from tailnet.agent._version import __version__
+
+
+def test_one_dash_is_as_good_as_two() -> None:
+    """Go's flag package takes both; short options and values are left alone."""
+    known = {"tun", "statedir", "verbose", "v", "h"}.__contains__
+    args = ["-tun=x", "--tun=y", "-v", "-statedir", "-weird", "-h", "/a-b"]
+    assert main.double_dashes(args, known) == [
+        "--tun=x",
+        "--tun=y",
+        "-v",
+        "--statedir",
+        "-weird",
+        "-h",
+        "/a-b",
+    ]
+
+
+def test_version_is_printed() -> None:
+    """One line, exit code 0."""
+    result = CliRunner().invoke(main.command, ["--version"])
+    assert (result.exit_code, result.output) == (0, f"tailnetd {__version__}\n")
+
+
+def test_an_unknown_flag_is_a_usage_error() -> None:
+    """Exit code 2, as for every usage error."""
+    assert CliRunner().invoke(main.command, ["--frobnicate"]).exit_code == 2
+
+
+def test_userspace_networking_is_refused_in_one_line(tmp_path: Path) -> None:
+    """It does not exist yet; no silent change to something else."""
+    result = CliRunner().invoke(
+        main.command, ["--tun=userspace-networking", f"--socket={tmp_path / 's'}"]
+    )
+    assert result.exit_code == 1
+    assert "userspace networking is not built yet" in result.output
+    assert result.output.count("\n") == 1
+
+
+def test_paths_follow_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root has the system's directories, others their own."""
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert main.default_state_dir() == Path("/var/lib/tailnetd")
+    assert main.default_socket() == Path("/run/tailnetd/tailnetd.sock")
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_STATE_HOME", "/x/state")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/x/run")
+    assert main.default_state_dir() == Path("/x/state/tailnetd")
+    assert main.default_socket() == Path("/x/run/tailnetd.sock")
