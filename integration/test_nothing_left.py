@@ -10,6 +10,7 @@ from integration.conftest import MakeLab
 from integration.lab.config import AUTH_KEY
 from integration.lab.host import DEVICE, Host
 from integration.lab.topology import flat
+from integration.lab.waiting import until
 
 pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(60)]
 
@@ -34,7 +35,10 @@ def fresh(make_lab: MakeLab) -> Host:
     """A host where nothing has run yet; its peer is up."""
     lab = make_lab(flat("h1", "h2"))
     lab.join("h2")
-    return lab.hosts["h1"]
+    host = lab.hosts["h1"]
+    # Link-local addresses take a second to settle, and would look like a change.
+    until("addresses", lambda: "tentative" not in host.exec("ip", "-o", "address").stdout, 10)
+    return host
 
 
 def test_after_a_stop(fresh: Host) -> None:
