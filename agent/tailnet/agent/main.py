@@ -287,4 +287,9 @@ def double_dashes(args: Sequence[str], known: Callable[[str], bool]) -> list[str
 def main() -> None:
     """Entry point of ``tailnetd``."""
     names = {name.lstrip("-") for param in command.params for name in param.opts}
-    command.main(args=double_dashes(sys.argv[1:], names.__contains__), prog_name="tailnetd")
+    args = double_dashes(sys.argv[1:], names.__contains__)
+    try:
+        sys.exit(command.main(args=args, prog_name="tailnetd", standalone_mode=False) or 0)
+    except click.UsageError as error:
+        click.echo(f"tailnetd: {error.format_message()} (see tailnetd --help)", err=True)
+        sys.exit(error.exit_code)

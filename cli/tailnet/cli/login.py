@@ -101,6 +101,19 @@ def say(**fields: str) -> None:
     click.echo("{\n" + ",\n".join(lines) + "\n}")
 
 
+def check_prefs(client: LocalClient, current: Prefs, edit: Prefs) -> dict[str, object]:
+    """The whole prefs after an edit.
+
+    Raises:
+        Failure: the daemon would refuse them.
+    """
+    prefs = {**{k: v for k, v in current.items() if k not in NOT_SENT}, **edit}
+    refused = decode(client.request("POST", "check-prefs", prefs), Problem).error
+    if refused:
+        raise Failure(clean(refused))
+    return prefs
+
+
 class Progress:
     """One ``up`` on its way."""
 
@@ -143,11 +156,7 @@ class Progress:
         if not plan.start:
             self._client.edit_prefs(plan.edit)
             return
-        current = self._client.prefs().items()
-        prefs = {**{k: v for k, v in current if k not in NOT_SENT}, **plan.edit}
-        refused = decode(self._client.request("POST", "check-prefs", prefs), Problem).error
-        if refused:
-            raise Failure(clean(refused))
+        prefs = check_prefs(self._client, self._client.prefs(), plan.edit)
         self._client.request("POST", "start", {"UpdatePrefs": prefs, "AuthKey": plan.auth_key})
         if plan.interactive:
             self._client.request("POST", "login-interactive", {})
@@ -169,7 +178,7 @@ class Progress:
     def _handle(self, notify: Notify) -> bool:
         """Act on one notification; true when connected."""
         if notify.err_message:
-            raise Failure(clean(notify.err_message))
+            raise Failure(self._advised(clean(notify.err_message)))
         if notify.browse_to_url:
             self._show_url(clean(notify.browse_to_url))
         if notify.state is None or not 0 <= notify.state < len(STATES):
@@ -181,6 +190,12 @@ class Progress:
         if self.state == "NeedsMachineAuth":
             self._show_approval()
         return self.state == "Running" and self._connected()
+
+    def _advised(self, text: str) -> str:
+        """The server's words, and what to do about them where we know."""
+        if self._plan.auth_key and "key" in text.lower():
+            return f"{text}; check the key, or make a new one on {self._plan.server}"
+        return text
 
     def _show_url(self, url: str) -> None:
         if url == self._url:

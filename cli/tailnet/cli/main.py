@@ -4,6 +4,7 @@ Source: tailscale cmd/tailscale/cli/cli.go.
 """
 
 import importlib
+import sys
 
 import click
 
@@ -81,5 +82,15 @@ def cli(ctx: click.Context, socket: str | None) -> None:
 
 
 def main() -> None:
-    """Entry point of ``tnet``."""
-    cli.main(prog_name="tnet")
+    """Entry point of ``tnet``.  Usage errors are one line, as all errors are."""
+    try:
+        sys.exit(cli.main(prog_name="tnet", standalone_mode=False) or 0)
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else "tnet"
+        click.echo(f"{error.format_message()} (see {where} --help)", err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)  # as a shell counts SIGINT

@@ -40,6 +40,9 @@ def command(  # noqa: PLR0913 - one a flag
             click.echo(line)
     if not running:
         click.echo(text)
+        if status.backend_state == "NeedsLogin":  # a login that was tried may say why it failed
+            for line in health_lines(status):
+                click.echo(line)
         raise Silent
     for line in render(status, show_self=self, active=active, header=header, now=_now()):
         click.echo(line)

@@ -14,7 +14,7 @@ from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure, warn
 from tailnet.cli.flags import DURATION, GoCommand, flag
-from tailnet.cli.login import Patience, UpPlan, connect
+from tailnet.cli.login import Patience, UpPlan, check_prefs, connect
 from tailnet.cli.settings import SETTINGS, Prefs, options, wishes
 from tailnet.cli.text import clean
 
@@ -73,9 +73,11 @@ def command(  # noqa: PLR0913 - one a flag
     logged_in = status.have_node_key is True
     if "auth-key" not in given and logged_in and status.backend_state != "NeedsLogin":
         auth_key = ""  # from the environment: for the first login only
+    wanted = wishes(SETTINGS, values, given)
+    check_prefs(client, current, wanted)  # what is wrong is said before what would be reset
     plan = decide(
         Asked(
-            wishes=wishes(SETTINGS, values, given),
+            wishes=wanted,
             given=given,
             auth_key=read_auth_key(auth_key),
             reset=reset,
@@ -113,11 +115,14 @@ def read_auth_key(text: str) -> str:
         try:
             with open(path, encoding="utf-8") as file:
                 text = file.read(4096)
-        except (OSError, UnicodeDecodeError) as error:
-            msg = f"cannot read the auth key: {error}"
+        except OSError as error:
+            msg = f"cannot read the auth key file {path}: {error.strerror}"
+            raise Failure(msg) from None
+        except UnicodeDecodeError:
+            msg = f"cannot read the auth key file {path}: it is not text"
             raise Failure(msg) from None
         if not text.strip():
-            msg = f"cannot read the auth key: {path} is empty"
+            msg = f"cannot read the auth key file {path}: it is empty"
             raise Failure(msg)
     text = text.strip()
     if text.startswith("tskey-client-"):
