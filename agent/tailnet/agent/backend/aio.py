@@ -22,10 +22,12 @@ from tailnet.agent.backend.tunnel.aio import System, Tunnel, TunnelSettings
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.keys import DiscoPrivate, PeerId
+from tailnet.agent.tailcfg.derpmap import DERPMap
 
 log = logging.getLogger("tailnet.node")
 
 EXPIRY_SLACK = 10.0  # seconds after the key's end until the state follows
+NO_RELAYS = DERPMap()
 LONGEST_TIMER = 86_400.0  # seconds; a wall clock may be set meanwhile
 
 
@@ -151,8 +153,7 @@ class Node:
             self._key_in_use = self.account.node_key
             self.tunnel.set_node_key(self._key_in_use)
         prefs, netmap = self.account.prefs, self.netmap if self._usable() else None
-        if netmap is not None:
-            self.tunnel.set_derp_map(netmap.derp_map)
+        self.tunnel.set_derp_map(netmap.derp_map if netmap is not None else NO_RELAYS)
         if self._planned[0] is not prefs or self._planned[1] is not netmap:
             self._planned = (prefs, netmap)
             self.plan = (
@@ -182,7 +183,7 @@ class Node:
             has_node_key=account.registered,
             has_netmap=me is not None,
             auth_cannot_continue=not account.can_continue,
-            key_expired=left is not None and left <= 0,
+            key_expired=(left is not None and left <= 0) or (me is not None and me.expired),
             machine_authorized=me is None or me.machine_authorized,
             # Running means that a ping would be answered: routes count as much as relays.
             live_derps=len(self.tunnel.live_relays) if self.tunnel.routed else 0,

@@ -22,7 +22,7 @@ from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.tailcfg.node import NetInfo
 from tailnet.agent.tasks import Tasks
 from tailnet.agent.wireguard.engine import Engine
-from tailnet.agent.wireguard.events import PeerStatus
+from tailnet.agent.wireguard.events import PeerState, PeerStatus
 from tailnet.platform.interface import Bypass, PlatformError, Router, RouterConfig, TunDevice
 
 log = logging.getLogger("tailnet.tunnel")
@@ -94,6 +94,7 @@ class Tunnel:
         self._applied: RouterConfig | None = None
         self._router_wanted = asyncio.Event()
         self._peers: Mapping[PeerId, PeerPlan] = {}
+        self._derp_map: DERPMap | None = None
         self.endpoints: tuple[tuple[AddrPort, int], ...] = ()
         self.net_info: NetInfo | None = None
         self.live_relays: frozenset[int] = frozenset()
@@ -177,9 +178,11 @@ class Tunnel:
         self._dataplane.set_private_key(key)
 
     def set_derp_map(self, derp_map: DERPMap) -> None:
-        """Relays; the home connection is kept from now on."""
-        self._derp.set_map(derp_map)
-        self._sock.set_derp_map(derp_map)
+        """Relays; the home connection is kept from now on.  An empty map hangs up on all."""
+        if derp_map is not self._derp_map:
+            self._derp_map = derp_map
+            self._derp.set_map(derp_map)
+            self._sock.set_derp_map(derp_map)
 
     def apply(self, plan: Plan | None) -> None:
         """Make the packets' tables and the kernel's follow ``plan``; each as a diff.
@@ -188,14 +191,32 @@ class Tunnel:
         """
         if plan is None:
             plan = EMPTY
+        restarted = self._restarted(plan.peers)
         self._peers = plan.peers
         self._datapath.set_local(plan.local)
         self._datapath.set_filter(plan.filter)
         self._dataplane.set_peers({p: (peer.key, peer.entry) for p, peer in plan.peers.items()})
         self._sock.set_peers({p: peer.info for p, peer in plan.peers.items()})
+        for peer in restarted:
+            if self._dataplane.status(peer).state is not PeerState.NONE:
+                self._dataplane.want_session(peer)
         if plan.router != self._wanted or self._applied is None:
             self._wanted = plan.router
             self._router_wanted.set()
+
+    def _restarted(self, peers: Mapping[PeerId, PeerPlan]) -> list[PeerId]:
+        """Peers with a new disco key: their daemon started anew and has lost our session.
+
+        Without a handshake of ours they would hear nothing for WireGuard's 15 s of patience.
+        Source: tailscale wgengine/userspace.go, discoChanged.
+        """
+        return [
+            peer
+            for peer, plan in peers.items()
+            if (known := self._peers.get(peer)) is not None
+            and known is not plan
+            and known.info.disco_key != plan.info.disco_key
+        ]
 
     async def ping(self, peer: PeerId, wait: float, size: int) -> PingReply | None:
         """A disco ping by every path known; ``None`` when nothing came back in time."""
@@ -219,7 +240,7 @@ class Tunnel:
 
     def session(self, peer: PeerId) -> PeerStatus:
         """State of a peer's WireGuard session."""
-        return self._engine.status(peer, self._now())
+        return self._dataplane.status(peer)
 
     # --- what happens
 
