@@ -81,6 +81,7 @@ async def test_logout_forgets_the_key(url: str, tmp_path: Path) -> None:
         key = one.node.public_key
         await one.node.account.logout()
         assert one.node.state is State.NEEDS_LOGIN
+        assert not one.node.tunnel.live_relays
         assert not one.node.account.registered
         assert one.node.public_key != key
     assert key.removeprefix("nodekey:") not in (tmp_path / "one.state").read_text()
