@@ -2,19 +2,50 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: venv lint test unit integration lab bench clean
+CRATE := agent/native
+CARGO := $(shell command -v cargo 2>/dev/null)
+NO_CARGO := native: cargo not found, the daemon will use the pure Python datapath (install Rust 1.91 or newer, then 'make native')
+export CARGO_BUILD_JOBS ?= 2
+export MATURIN_NO_INSTALL_RUST := 1
+
+.PHONY: venv native lint lint-native test test-native unit integration lab bench wheels clean
 .NOTPARALLEL:
 
 venv:
 	@$(PYTHON) integration/lab/bootstrap.py
+	@$(MAKE) --no-print-directory native
 
-lint: venv
+# The optional Rust extension: built when cargo is here, again when its sources change.
+native: $(if $(CARGO),$(BIN)/.native)
+	@$(if $(CARGO),:,echo "$(NO_CARGO)")
+
+$(BIN)/.native: $(shell find $(CRATE) -name target -prune -o -type f -print)
+	@echo "  building the native datapath (under two minutes the first time)"
+	@$(BIN)/pip install -q --disable-pip-version-check ./$(CRATE)
+	@touch $@
+
+wheels: venv
+	$(BIN)/pip wheel --no-deps -w dist ./$(CRATE)
+
+lint: venv lint-native
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: unit integration
+lint-native:
+ifneq ($(CARGO),)
+	cd $(CRATE) && cargo fmt --check
+	cd $(CRATE) && cargo clippy -q --all-targets -- -D warnings
+	cd $(CRATE) && cargo clippy -q --features python -- -D warnings
+endif
+
+test: test-native unit integration
+
+test-native:
+ifneq ($(CARGO),)
+	cd $(CRATE) && cargo test -q
+endif
 
 unit: venv
 	$(BIN)/pytest tests
@@ -29,4 +60,4 @@ bench: venv
 	@$(BIN)/python -m integration.bench.throughput $(ARGS)
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv agent/native/target .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

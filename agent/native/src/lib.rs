@@ -1,0 +1,7 @@
+//! The packet path of tailnet.  Everything but `py*` is free of Python; `unsafe` is in `sys` only.
+
+#[cfg(feature = "python")]
+mod py;
+
+/// What Python checks on import: it grows with every incompatible change of the Python side.
+pub const INTERFACE: u32 = 1;

@@ -1,0 +1,5 @@
+"""The native packet path; see ``tailnet.agent.datapath.native``."""
+
+__all__ = ["INTERFACE"]
+
+INTERFACE: int
