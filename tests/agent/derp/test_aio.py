@@ -224,6 +224,20 @@ async def test_health_texts_can_be_read(server: DerpServer) -> None:
         assert a.fleet.health() == {}
 
 
+async def test_many_complaints_make_one_line(
+    server: DerpServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A relay cannot fill the log."""
+    async with nodes(1, map_of(node_of(server.port))) as (a,):
+        [client] = server.of(a.public)
+        for number in range(100):
+            client.write(frames.encode_frame(frames.Kind.HEALTH, b"%d" % number * 400))
+        client.write(packet_from(a.public))
+        await a.waiter.until(lambda: bool(a.got))
+        [line] = [r.getMessage() for r in caplog.records if "complains" in r.getMessage()]
+        assert len(line) < 300
+
+
 async def test_a_wrong_pin_is_refused_and_asked_again(server: DerpServer) -> None:
     """Nobody hears our key; a corrected map connects."""
     wrong = node_of(server.port, cert_name="sha256-raw:" + "0" * 64)

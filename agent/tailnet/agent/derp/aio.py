@@ -30,6 +30,7 @@ from tailnet.agent.tasks import Tasks
 
 log = logging.getLogger("tailnet.derp")
 
+WARN_EVERY = 60.0  # s between two lines about what a relay complains of
 BURST = 1 << 17  # bytes that are written at once instead of at the end of the loop's turn
 
 
@@ -80,6 +81,7 @@ class DerpFleet:
         self._timer_at = 0.0
         self._live: frozenset[int] = frozenset()
         self._health: dict[int, str] = {}
+        self._warn_from: dict[int, float] = {}  # when the next complaint may be logged
         self._buffer = memoryview(bytearray(READ_SIZE))
 
     # --- for the node --------------------------------------------------------
@@ -190,7 +192,14 @@ class DerpFleet:
                 self._health.pop(region, None)
                 if text:
                     self._health[region] = text
-                    log.warning("relay region %d complains: %r", region, text)
+                    self._warn(region, text)
+
+    def _warn(self, region: int, text: str) -> None:
+        """Log a complaint; a relay may say as many as it likes, but fills no disk with them."""
+        now = self._now()
+        if now >= self._warn_from.get(region, now):
+            self._warn_from[region] = now + WARN_EVERY
+            log.warning("relay region %d complains: %.200r", region, text)
 
     def handle_end(self, connection: Connection, reason: str) -> None:
         """A connection is over."""
