@@ -45,6 +45,15 @@ class Request:
         self._server.channel.http.respond(self._stream, status, headers, end=False)
         self._server.pump()
 
+    @property
+    def writer(self) -> asyncio.StreamWriter:
+        """The connection it came on."""
+        return self._server.writer
+
+    def seal(self, plaintext: bytes) -> bytes:
+        """Records that carry anything at all to the client, be it HTTP/2 or not."""
+        return self._server.channel._records.seal(plaintext)
+
     async def write(self, data: bytes) -> None:
         """Send a piece of the answer and wait until the client's window took it."""
         self._server.channel.http.write(self._stream, data)

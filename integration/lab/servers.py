@@ -21,6 +21,7 @@ from integration.lab.control import AuthKey, ControlServer, ControlSettings
 from integration.lab.derp import DerpServer
 from integration.lab.stun import StunServer
 from integration.lab.tls import make_server_tls
+from integration.lab.vandal import VandalControl, VandalRelay
 
 from tailnet.agent import clock
 from tailnet.agent.errors import TailnetError
@@ -82,7 +83,7 @@ class Servers:
         self._stun = StunServer()
         self._ports = {relay.region: relay.listens for relay in config.relays}
         self._private = {region: NodePrivate.from_random(os.urandom(32)) for region in self._ports}
-        self._relays: dict[int, DerpServer] = {}
+        self._relays: dict[int, DerpServer | VandalRelay] = {}
 
     async def start(self) -> None:
         """Start everything."""
@@ -118,14 +119,15 @@ class Servers:
         """All nodes, as ``ControlServer.nodes`` shows them."""
         return self._running().nodes()
 
-    async def do_start_control(self) -> None:
-        """Start control with what the one before knew."""
+    async def do_start_control(self, fault: str = "") -> None:
+        """Start control with what the one before knew, and with a fault if one is named."""
         if self._control is not None:
             msg = "control is running"
             raise Refused(msg)
-        control = ControlServer(
-            self._settings, now=clock.now, wall=clock.wall, random_bytes=os.urandom
-        )
+        kind = VandalControl if fault else ControlServer
+        control = kind(self._settings, now=clock.now, wall=clock.wall, random_bytes=os.urandom)
+        if isinstance(control, VandalControl):
+            control.fault = fault
         if self._saved is not None:
             control.restore(self._saved)
         await control.start(self._config.address, self._config.control_port)
@@ -163,9 +165,14 @@ class Servers:
 
     # --- relays ---------------------------------------------------------------
 
-    async def do_start_derp(self, region: int) -> None:
-        """Start a relay, with the key it always had."""
-        relay = DerpServer(self._private[region], now=clock.now, random_bytes=os.urandom)
+    async def do_start_derp(self, region: int, fault: str = "") -> None:
+        """Start a relay, with the key it always had, and with a fault if one is named."""
+        private = self._private[region]
+        relay: DerpServer | VandalRelay
+        if fault:
+            relay = VandalRelay(private, fault)
+        else:
+            relay = DerpServer(private, now=clock.now, random_bytes=os.urandom)
         await relay.start(self._config.address, self._ports[region], self._tls)
         self._relays[region] = relay
 
@@ -184,6 +191,13 @@ class Servers:
     async def do_relayed(self, region: int) -> int:
         """Packets a relay has handed on since it started."""
         return self._relays[region].relayed
+
+    async def do_mischief(self) -> int:
+        """How often servers with a fault have misbehaved, since they started."""
+        all_of_them = [self._control, *self._relays.values()]
+        return sum(
+            each.done for each in all_of_them if isinstance(each, VandalControl | VandalRelay)
+        )
 
     # --- the admin socket -----------------------------------------------------
 
