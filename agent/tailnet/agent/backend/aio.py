@@ -8,12 +8,13 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from tailnet.agent.addr import IPAddress
 from tailnet.agent.backend.account.aio import Account, World
 from tailnet.agent.backend.events import HealthChanged, NetworkMapChanged, NodeEvent, StateChanged
 from tailnet.agent.backend.files.aio import StateFile
+from tailnet.agent.backend.login import key_left
 from tailnet.agent.backend.peers import PeerIds
 from tailnet.agent.backend.plan import Plan, PlanCache, make_plan
 from tailnet.agent.backend.prefs import Prefs
@@ -191,11 +192,7 @@ class Node:
 
     def _key_left(self) -> float | None:
         """Seconds until this node's key ends by the server's clock; ``None``: never."""
-        expiry = self.netmap.self_node.key_expiry if self.netmap else None
-        if self.netmap is None or expiry is None or expiry.year <= 1:
-            return None
-        now = self._wall() + timedelta(seconds=self.netmap.clock_delta)
-        return (expiry.astimezone(UTC) - now).total_seconds()
+        return key_left(self.netmap, self._wall())
 
     def _arm_expiry(self) -> None:
         if self._expiry_timer is not None:

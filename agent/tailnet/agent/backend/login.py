@@ -1,9 +1,12 @@
 """What a node says about itself to the control server: ``Hostinfo`` from prefs and platform."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from tailnet.agent._version import __version__
 from tailnet.agent.backend.prefs import Prefs
+from tailnet.agent.control.netmap import NetworkMap
+from tailnet.agent.tailcfg.codec import instant
 from tailnet.agent.tailcfg.node import Hostinfo, NetInfo
 
 
@@ -21,6 +24,14 @@ class Host:
 
 
 GO_ARCH = {"x86_64": "amd64", "aarch64": "arm64", "i686": "386", "armv7l": "arm"}
+
+
+def key_left(netmap: NetworkMap | None, wall: datetime) -> float | None:
+    """Seconds until this node's key ends by the server's clock; ``None``: never, or unknown."""
+    expiry = instant(netmap.self_node.key_expiry) if netmap else None
+    if netmap is None or expiry is None:
+        return None
+    return (expiry - wall).total_seconds() - netmap.clock_delta
 
 
 def hostinfo(prefs: Prefs, host: Host, backend_log_id: str, net_info: NetInfo | None) -> Hostinfo:

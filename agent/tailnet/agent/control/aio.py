@@ -24,6 +24,7 @@ from tailnet.agent.control.register import (
     MAX_ERROR_TEXT,
     Accepted,
     Again,
+    Pending,
     Refused,
     Registration,
     Step,
@@ -144,10 +145,13 @@ class ControlClient:
                     self._emit(AuthURL(url))
                 case Again():
                     pass
-                case Refused(message=message, wait=wait):
+                case Pending():
+                    await self._pause(self._login_backoff.fail())
+                case Refused(message=message, wait=wait, final=final):
                     delay = 0.0 if self._poked.is_set() else wait
                     delay = self._login_backoff.fail() if delay is None else delay
-                    self._emit(LoginFailed(message, delay))
+                    pending = self._registration.pending
+                    self._emit(LoginFailed(message, delay, final=final, pending=pending))
                     await self._pause(delay)
 
     async def _try_login(self) -> Step:
@@ -181,7 +185,7 @@ class ControlClient:
             delay = 0.0 if self._poked.is_set() else self._map_backoff.fail()
             self._emit(Disconnected(reason, delay))
             await self._pause(delay)
-            if forgotten and self._config.auth_key:
+            if forgotten:
                 self._registration.renew()
                 return
 

@@ -36,6 +36,10 @@ class LoginFailed:
     """One line, the server's words where it has any."""
     retry_in: float
     """Seconds until the next attempt."""
+    final: bool = False
+    """The server understood and says no."""
+    pending: bool = False
+    """A person has been asked to open a URL, which stays good."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ Source: tailscale control/controlclient/direct.go, doLogin; ipn/ipnlocal/local.g
 validPopBrowserURL.
 """
 
+import base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ CAPABILITY_VERSION = 113  # what we do is what this version asks for; tailcfg.go
 LOGOUT_EXPIRY = datetime.fromtimestamp(123, UTC)  # direct.go: any past time would do
 MAX_RETRY_AFTER = 3600.0  # seconds
 MAX_ERROR_TEXT = 200  # characters of a server's text that are shown
+LOCK_KEY_LEN = 64  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """A person must open ``url``; register again at once with it as follow-up."""
+    """A person must open ``url``; register again at once, as follow-up to it."""
 
     url: str
 
@@ -46,14 +48,21 @@ class Again:
 
 
 @dataclass(frozen=True, slots=True)
+class Pending:
+    """The person has not opened the URL yet; ask again after the usual backoff, and say nothing."""
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """Show ``message`` and try again later: after ``wait`` seconds, or the usual backoff."""
 
     message: str
     wait: float | None = None
+    final: bool = False
+    """The server understood and says no; asking again will not help by itself."""
 
 
-Step = Accepted | Visit | Again | Refused
+Step = Accepted | Visit | Again | Pending | Refused
 
 
 class Registration:
@@ -110,7 +119,8 @@ class Registration:
 
     def _judge_response(self, response: RegisterResponse) -> Step:
         if response.error:
-            return Refused(one_line_untrusted(response.error.encode("utf-8", "replace")))
+            text = one_line_untrusted(response.error.encode("utf-8", "replace"))
+            return Refused(text, final=True)
         if response.node_key_signature:
             return Refused("this tailnet is locked: the node key must be signed, which is missing")
         if response.node_key_expired:
@@ -123,6 +133,11 @@ class Registration:
         """Start over with the same key: the server has forgotten us."""
         self._fresh = False
         self._followup = ""
+
+    @property
+    def pending(self) -> bool:
+        """A person was asked to open a URL."""
+        return bool(self._followup)
 
     def registered(self, response: RegisterResponse) -> Registered:
         """The event for an accepted login."""
@@ -146,9 +161,11 @@ class Registration:
 
     def _visit(self, url: str) -> Step:
         if not is_valid_auth_url(url, self._server_url):
-            return Refused("the control server sent a login URL that is not safe to open")
+            return Refused(
+                "the control server sent a login URL that is not safe to open", final=True
+            )
         if url == self._followup:
-            return Refused("the login was not finished in the browser")
+            return Pending()
         self._followup = url
         return Visit(url)
 
@@ -170,8 +187,24 @@ def is_valid_auth_url(url: str, server_url: str) -> bool:
 
 
 def strip_lock_suffix(auth_key: str) -> str:
-    """An auth key without the tailnet-lock part (``--TL…-…``) that the server must not see."""
-    return auth_key.partition("--TL")[0] if auth_key.startswith("tskey-") else auth_key
+    """An auth key without the tailnet-lock part that the server must not see.
+
+    ``KEY--TL<signature>-<64 byte Ed25519 key>``, both base64 without padding; what does not decode
+    is no such part.  Source: tailscale tka/sig.go, DecodeWrappedAuthkey.
+    """
+    key, mark, rest = auth_key.partition("--TL")
+    signature, dash, private = rest.partition("-")
+    if not (mark and dash and _unpadded_untrusted(signature)):
+        return auth_key
+    return key if len(_unpadded_untrusted(private)) == LOCK_KEY_LEN else auth_key
+
+
+def _unpadded_untrusted(text: str) -> bytes:
+    """Standard base64 without padding; empty if it is not that."""
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except ValueError:
+        return b""
 
 
 def retry_after(value: str, wall: datetime) -> float | None:

@@ -1,6 +1,5 @@
 """``Account``: the login.  Keys and prefs on disk, and the control session that uses them."""
 
-import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -9,6 +8,7 @@ from datetime import datetime
 import msgspec
 
 from tailnet.agent.addr import AddrPort
+from tailnet.agent.backend.contact.aio import Contact, Hear
 from tailnet.agent.backend.events import (
     BrowseToURL,
     LoginFinished,
@@ -18,7 +18,7 @@ from tailnet.agent.backend.events import (
     PrefsChanged,
 )
 from tailnet.agent.backend.files.aio import StateFile
-from tailnet.agent.backend.login import Host, hostinfo
+from tailnet.agent.backend.login import Host, hostinfo, key_left
 from tailnet.agent.backend.prefs import Prefs, apply_masked, validate
 from tailnet.agent.backend.store import Stored
 from tailnet.agent.control.aio import ControlClient, ControlConfig
@@ -36,7 +36,6 @@ from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.errors import UserError
 from tailnet.agent.keys import DiscoPrivate, NodePrivate
 from tailnet.agent.tailcfg.node import NetInfo, StableNodeID, UserProfile
-from tailnet.agent.tasks import Tasks
 from tailnet.platform.interface import Bypass
 
 log = logging.getLogger("tailnet.account")
@@ -81,9 +80,7 @@ class Account:
         self._stored: Stored = store.load(world.random_bytes)
         # Until a server accepts it this key is only a proposal, and is not on disk.
         self.node_key = self._stored.node_key or self._new_key()
-        self._tasks = Tasks()
-        self._control: ControlClient | None = None
-        self._control_task: asyncio.Task[None] | None = None
+        self._contact = Contact(self._make_control, self._heard)
         self._auth_key = ""
         self._endpoints: tuple[tuple[AddrPort, int], ...] = ()
         self._net_info: NetInfo | None = None
@@ -107,7 +104,7 @@ class Account:
     @property
     def can_continue(self) -> bool:
         """Control gets further without anybody's help."""
-        return not self.auth_url and (self._control is not None or self.registered)
+        return not self.auth_url and (self._contact.open or self.registered)
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -134,10 +131,10 @@ class Account:
         prefs = apply_masked(self.prefs, masked)
         validate(prefs)
         self._save(prefs=prefs)
-        if prefs.want_running and self._control is None and self.registered:
+        if prefs.want_running and not self._contact.open and self.registered:
             self._connect()
-        elif not prefs.want_running and self._control is not None:
-            _ = self._tasks.start("pause control", self.disconnect())
+        elif not prefs.want_running and self._contact.open:
+            self._hang_up()
         self._describe()
         self._on_event(PrefsChanged(prefs))
         self._on_change()
@@ -151,7 +148,7 @@ class Account:
         """
         prefs = apply_masked(self.prefs, masked)
         validate(prefs)
-        await self.disconnect()
+        await self.close()
         self._auth_key = auth_key
         if prefs.server_url != self.prefs.server_url and self.registered:
             self._forget()
@@ -160,11 +157,29 @@ class Account:
         self._on_event(PrefsChanged(self.prefs))
         self._on_change()
 
+    def login_interactive(self) -> None:
+        """Log in anew in a browser (or with the auth key at hand); the URL comes as an event.
+
+        A login that is good stays in use until the new one is accepted.
+
+        Raises:
+            UserError: this node is not to connect at all.
+        """
+        if self.auth_url:
+            self._on_event(BrowseToURL(self.auth_url))
+        elif not self.prefs.want_running:
+            msg = "this machine is disconnected; connect and log in with: tnet up"
+            raise UserError(msg)
+        elif not self._contact.open:
+            self._connect()
+        elif self.registered and not self._contact.fresh:
+            self._contact.renew()
+
     async def logout(self) -> None:
         """Expire the key at the server if it can be reached, and forget it in any case."""
         if self.registered:
-            await (self._control or self._make_control()).logout()
-        await self.disconnect()
+            await self._contact.logout()
+        await self.close()
         self._auth_key = ""
         self._forget()
         self._save(prefs=msgspec.structs.replace(self.prefs, want_running=False, logged_out=True))
@@ -181,38 +196,36 @@ class Account:
 
     # --- the control session
 
-    async def disconnect(self) -> None:
-        """End the control session; the network map stays."""
-        task, self._control_task, self._control = self._control_task, None, None
-        self._login_problem = self._control_problem = ""
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
     async def close(self) -> None:
         """End everything; keys and prefs are on disk already."""
-        await self.disconnect()
-        await self._tasks.close()
+        self._hang_up()
+        await self._contact.close()
+
+    def _hang_up(self) -> None:
+        """End the control session; the network map stays."""
+        self._login_problem = self._control_problem = self.auth_url = ""
+        self._contact.hang_up()
 
     def _connect(self) -> None:
-        self._control = self._make_control()
+        # A key that has run out is not worth a try; the new one takes over its node.
+        left = key_left(self.netmap, self._world.wall())
+        self._contact.connect(fresh=self.registered and left is not None and left <= 0)
         self._describe()
-        self._control_task = self._tasks.start("control", self._control.run())
 
-    def _make_control(self) -> ControlClient:
+    def _make_control(self, fresh: bool, hear: Hear) -> ControlClient:
         stored, world = self._stored, self._world
         return ControlClient(
             ControlConfig(
                 server_url=stored.prefs.server_url,
                 machine_key=stored.machine_key,
-                node_key=self.node_key,
-                old_node_key=stored.old_node_key,
+                node_key=None if fresh else self.node_key,
+                old_node_key=self.node_key if fresh else stored.old_node_key,
                 lock_key=public_of(stored.lock_key),
                 disco_key=public_of(self._disco),
                 auth_key=self._auth_key,
                 ca_file=world.ca_file,
             ),
-            on_event=self._heard,
+            on_event=hear,
             mark=world.bypass.mark,
             now=world.now,
             wall=world.wall,
@@ -220,23 +233,20 @@ class Account:
         )
 
     def _describe(self) -> None:
-        if self._control is not None:
-            info = hostinfo(
-                self.prefs, self._world.host, self._stored.backend_log_id, self._net_info
-            )
-            self._control.update(info, self._endpoints)
+        info = hostinfo(self.prefs, self._world.host, self._stored.backend_log_id, self._net_info)
+        self._contact.describe(info, self._endpoints)
 
     def _heard(self, event: ControlEvent) -> None:
         match event:
             case Registered():
                 self._accepted(event)
             case AuthURL(url):
-                self.auth_url = url
-                self._on_event(BrowseToURL(url))
-            case LoginFailed(message, retry_in):
+                self._must_visit(url)
+            case LoginFailed(message, retry_in, pending=pending, final=final):
                 log.info("login: %s (trying again in %.1f s)", message, retry_in)
                 self._login_problem = message
-                self._on_event(LoginRefused(message))
+                if final or not pending:  # else the person is still to open the URL
+                    self._on_event(LoginRefused(message))
             case Connected():
                 self._control_problem = ""
             case Disconnected(reason, retry_in):
@@ -247,6 +257,15 @@ class Account:
                 self._try_save(node_id=netmap.self_node.stable_id)
                 self._on_event(NetworkMapChanged(netmap))
         self._on_change()
+
+    def _must_visit(self, url: str) -> None:
+        if not self._contact.fresh and self.registered:
+            # The server does not take our key: the node was deleted there, and is no part of the
+            # tailnet any more.
+            log.info("the control server does not know this node any more: log in again")
+            self.netmap = None
+        self.auth_url = url
+        self._on_event(BrowseToURL(url))
 
     def _accepted(self, event: Registered) -> None:
         if not self.registered:

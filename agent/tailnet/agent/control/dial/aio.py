@@ -34,6 +34,12 @@ from tailnet.agent.tailcfg.register import ServerKeys
 
 ADDRESS_DELAY = 0.3  # seconds between addresses of one name; RFC 8305 section 5
 READ_SIZE = 16 << 10  # bytes
+# A login that waits for a person is silent for hours; what forgets idle flows must not.
+KEEP_ALIVE = (
+    (socket.TCP_KEEPIDLE, 30),  # seconds
+    (socket.TCP_KEEPINTVL, 15),  # seconds
+    (socket.TCP_KEEPCNT, 4),
+)
 
 T = TypeVar("T")
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -187,6 +193,9 @@ class Dialer:
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in KEEP_ALIVE:
+                sock.setsockopt(socket.IPPROTO_TCP, option, value)
             self._mark(sock)
             await asyncio.get_running_loop().sock_connect(sock, sockaddr)
             name = host if tls is not None else None

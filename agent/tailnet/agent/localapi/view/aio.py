@@ -20,7 +20,6 @@ from tailnet.agent.backend.events import (
 )
 from tailnet.agent.backend.prefs import Prefs, to_json
 from tailnet.agent.control.netmap import NetworkMap
-from tailnet.agent.errors import UserError
 from tailnet.agent.keys import PeerId
 from tailnet.agent.localapi import schema
 from tailnet.agent.localapi.bus import Bus, Subscription
@@ -123,13 +122,8 @@ class NodeView:
         )
 
     async def login_interactive(self) -> None:
-        """``POST login-interactive``.
-
-        Raises:
-            UserError: always; this release logs in with auth keys.
-        """
-        msg = "interactive login is not supported yet; use an auth key: tnet up --auth-key=KEY"
-        raise UserError(msg)
+        """``POST login-interactive``: the URL comes on the bus."""
+        self._node.account.login_interactive()
 
     async def logout(self) -> None:
         """``POST logout``."""

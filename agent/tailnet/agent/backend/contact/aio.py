@@ -1,0 +1,121 @@
+"""``Contact``: the control session in use, and the login that may replace it.
+
+A login with a new key does not end the session of the old one: until the server accepts the new
+key, traffic and updates go on as before.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tailnet.agent.addr import AddrPort
+from tailnet.agent.control.aio import ControlClient
+from tailnet.agent.control.events import AuthURL, ControlEvent, LoginFailed, Registered
+from tailnet.agent.tailcfg.node import Hostinfo
+from tailnet.agent.tasks import Tasks
+
+Hear = Callable[[ControlEvent], None]
+
+
+@dataclass(eq=False)
+class _Session:
+    fresh: bool  # it logs in with a key that no server has seen
+    client: ControlClient = field(init=False)
+    task: asyncio.Task[None] = field(init=False)
+
+
+class Contact:
+    """At most one session and one login in place of it.
+
+    Args:
+        make: a client that tells the given function; ``fresh`` asks for a new node key.
+        on_event: what the session says, and what of the login concerns a person.
+    """
+
+    def __init__(self, make: Callable[[bool, Hear], ControlClient], on_event: Hear) -> None:
+        self._make = make
+        self._on_event = on_event
+        self._session: _Session | None = None
+        self._renewal: _Session | None = None
+        self._described: tuple[Hostinfo, tuple[tuple[AddrPort, int], ...]] | None = None
+        self._tasks = Tasks()
+
+    @property
+    def open(self) -> bool:
+        """There is a session, connected or not."""
+        return self._session is not None
+
+    @property
+    def fresh(self) -> bool:
+        """A login with a new key is under way."""
+        session = self._renewal or self._session
+        return session is not None and session.fresh
+
+    def connect(self, *, fresh: bool = False) -> None:
+        """Begin a session; end the one before with :meth:`hang_up` first."""
+        self._session = self._start(fresh=fresh)
+
+    def renew(self) -> None:
+        """Log in with a new key beside the session; it takes over when the server accepts it."""
+        if self._renewal is None:
+            self._renewal = self._start(fresh=True)
+
+    def describe(self, hostinfo: Hostinfo, endpoints: tuple[tuple[AddrPort, int], ...]) -> None:
+        """Tell control about this node."""
+        self._described = (hostinfo, endpoints)
+        for session in (self._session, self._renewal):
+            if session is not None:
+                session.client.update(hostinfo, endpoints)
+
+    async def logout(self) -> None:
+        """Let the server expire the key; gives up after about 5 s."""
+        session = self._session
+        client = session.client if session else self._make(False, lambda _: None)
+        await client.logout()
+
+    def hang_up(self) -> None:
+        """End all sessions; nothing of theirs is told any more."""
+        for session in (self._session, self._renewal):
+            if session is not None:
+                session.task.cancel()
+        self._session = self._renewal = None
+
+    async def close(self) -> None:
+        """Hang up, and wait until the connections are gone."""
+        self.hang_up()
+        await self._tasks.close()
+
+    def _start(self, *, fresh: bool) -> _Session:
+        session = _Session(fresh)
+        session.client = self._make(fresh, lambda event: self._heard(session, event))
+        if self._described is not None:
+            session.client.update(*self._described)
+        session.task = self._tasks.start("control", session.client.run())
+        return session
+
+    def _heard(self, session: _Session, event: ControlEvent) -> None:
+        if isinstance(event, Registered):
+            session.fresh = False
+        if session is self._renewal:
+            if not self._heard_renewal(session, event):
+                return
+        elif session is not self._session:
+            return  # it was ended, and does not know yet
+        self._on_event(event)
+
+    def _heard_renewal(self, session: _Session, event: ControlEvent) -> bool:
+        """What it means for the sessions; whether it is to be told."""
+        match event:
+            case Registered():
+                old, self._session, self._renewal = self._session, session, None
+                if old is not None:
+                    old.task.cancel()
+                return True
+            case LoginFailed(pending=pending, final=final):
+                if pending and not final:
+                    return False  # the URL stays good, and the client goes on asking
+                self._renewal = None  # whoever asked is told, and may ask again
+                session.task.cancel()
+                return True
+            case _:
+                return isinstance(event, AuthURL)
