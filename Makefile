@@ -11,8 +11,15 @@ export MATURIN_NO_INSTALL_RUST := 1
 .PHONY: venv native lint lint-native test test-native unit integration lab bench wheels clean
 .NOTPARALLEL:
 
+lab bench: NEEDS := lab
+test integration: NEEDS := tools
+
+OLD := from sys import *; version_info < (3, 11) and exit( \
+  "Python 3.11 or newer is needed, %s is %s.\nIf there is one, name it: make PYTHON=python3.12 ..." % (executable, version.split()[0]))
+
 venv:
-	@$(PYTHON) integration/lab/bootstrap.py
+	@$(PYTHON) -c '$(OLD)'
+	@$(PYTHON) integration/lab/bootstrap.py $(NEEDS)
 	@$(MAKE) --no-print-directory native
 
 # The optional Rust extension: built when cargo is here, again when its sources change.

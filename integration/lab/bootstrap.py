@@ -1,10 +1,10 @@
-"""Make ``.venv`` and install what the lab needs.  Standard library only; run by ``make venv``.
+"""Make ``.venv`` and install what is needed.  Standard library only; run by ``make venv``.
 
-As root it installs missing system packages with the distribution's package manager; otherwise it
-prints the one command to run.  When nothing is missing it changes nothing.
+Called with ``tools`` it also installs the programs of the integration tests, with ``lab`` those of
+the lab, which needs root.  As root it installs missing system packages with the distribution's
+package manager; otherwise it prints the one command to run.  When nothing is missing it changes
+nothing.  The Makefile has checked that this Python is new enough.
 """
-
-from __future__ import annotations  # so that an old Python gets as far as being told so
 
 import importlib.util
 import os
@@ -12,12 +12,13 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 VENV = ROOT / ".venv"
 STAMP = VENV / ".installed"
-OLDEST = (3, 11)
+TRIED = VENV / ".optional-tools"  # exists once installing them was tried
 
 # What is needed, and its package for apt, dnf, apk and pacman.
 PACKAGES = {
@@ -33,6 +34,9 @@ PACKAGES = {
     "venv": ("python3-venv", "python3", "python3", "python"),
 }
 OPTIONAL = {"iperf3", "wg", "wireguard-go"}  # the lab is complete without; benchmarks are not
+COMPILER = {"cc", "headers"}  # only where there is no ready-made package of python-pytun
+PYTHON = {"venv"}
+TOOLS = PACKAGES.keys() - COMPILER - PYTHON
 MANAGERS = {
     "apt-get": ["apt-get", "install", "-y", "-qq", "--no-install-recommends"],
     "dnf": ["dnf", "install", "-y", "-q"],
@@ -51,11 +55,13 @@ def fail(text: str) -> None:
     sys.exit(f"bootstrap: {text}")
 
 
-def missing() -> list[str]:
-    """Names from ``PACKAGES`` that this machine does not have."""
+def missing(names: Iterable[str]) -> list[str]:
+    """Those of these names from ``PACKAGES`` that this machine does not have."""
     path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"  # no sbin for a user on Debian
     gone = []
     for name in PACKAGES:
+        if name not in names:
+            continue
         if name == "headers":
             here = Path(sysconfig.get_path("include"), "Python.h").exists()
         elif name == "venv":
@@ -64,10 +70,6 @@ def missing() -> list[str]:
             here = shutil.which(name, path=path) is not None
         if not here:
             gone.append(name)
-    if (VENV / "bin/python").exists():  # these serve only to make it
-        gone = [name for name in gone if name != "venv"]
-    if STAMP.exists():  # and these were tried
-        gone = [name for name in gone if name not in {"cc", "headers", *OPTIONAL}]
     return gone
 
 
@@ -88,8 +90,7 @@ def install_system(names: list[str]) -> None:
         if needed:
             wanted = packages(names)
             remedy = f"sudo {manager} {_verb(manager)} {' '.join(wanted)}"
-            fail(f"missing {', '.join(needed)}. Run: {remedy}")
-        say(f"not installed, only benchmarks use them: {', '.join(names)}")
+            fail(f"missing {', '.join(needed)}. Run:\n  {remedy}\nand then again what you ran.")
         return
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     say(f"installing with {manager}: {' '.join(packages(names))}")
@@ -102,6 +103,8 @@ def install_system(names: list[str]) -> None:
             code = subprocess.run(command, env=environment, check=False).returncode
             if code and name not in OPTIONAL:
                 fail(f"`{' '.join(command)}` failed; {name} is needed")
+    if still := [name for name in missing(names) if name not in OPTIONAL]:
+        fail(f"{manager} installed its packages, but there is still no {', '.join(still)} in PATH")
 
 
 def _verb(manager: str) -> str:
@@ -117,7 +120,13 @@ def install_python() -> None:
         subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
     say("installing Python packages (half a minute the first time)")
     command = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-    if subprocess.run([*command, "-e", f"{ROOT}[test,lint,lab]"], check=False).returncode:
+    command += ["-e", f"{ROOT}[test,lint,lab]"]
+    code = subprocess.run(command, check=False).returncode
+    if code and (gone := missing(COMPILER)):
+        say("that did not work; trying again with a C compiler")
+        install_system(gone)
+        code = subprocess.run(command, check=False).returncode
+    if code:
         fail("pip could not install the packages; see its message above")
     STAMP.write_bytes(_fingerprint())
 
@@ -129,13 +138,23 @@ def _fingerprint() -> bytes:
 
 def main() -> None:
     """Check everything, install what is missing."""
-    if sys.version_info < OLDEST:
-        fail(f"Python {OLDEST[0]}.{OLDEST[1]} or newer is needed, this is {sys.version.split()[0]}")
-    if gone := missing():
+    purpose = (sys.argv[1:] or [""])[0]
+    root = os.geteuid() == 0
+    if purpose == "lab" and not root:
+        fail("the lab makes network namespaces, which needs root: sudo make …")
+    # Without root the tests that need these programs are skipped.
+    wanted = set(TOOLS) if purpose in {"lab", "tools"} and root else set()
+    if TRIED.exists():
+        wanted -= OPTIONAL
+    if not (VENV / "bin/python").exists():
+        wanted |= PYTHON
+    if gone := missing(wanted):
         install_system(gone)
     current = (VENV / "bin/python").exists() and STAMP.exists()
     if not current or STAMP.read_bytes() != _fingerprint():
         install_python()
+    if wanted & OPTIONAL:
+        TRIED.touch()
 
 
 if __name__ == "__main__":
