@@ -1,11 +1,14 @@
 """A datapath with a TUN device and a network made of sockets."""
 
 import asyncio
+import shutil
 import socket
 from collections.abc import Callable, Iterable
 from ipaddress import ip_network
 from struct import Struct
 from typing import TypeVar
+
+import pytest
 
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.crypto.aead import Aead
@@ -18,6 +21,8 @@ from tailnet.agent.datapath.interface import (
     UdpPort,
     Upcall,
 )
+from tailnet.agent.datapath.native import NativeDatapath, why_not
+from tailnet.agent.datapath.reference.aio import ReferenceDatapath
 from tailnet.agent.filter.rules import Filter, compile_filter
 from tailnet.agent.keys import PeerId
 from tailnet.agent.tailcfg.filter import FilterRule, NetPortRange, PortRange
@@ -29,7 +34,6 @@ MTU = 1280
 _header = Struct("<IIQ")
 _nonce = Struct("<4xQ").pack
 
-MakeDatapath = Callable[[Callable[[], float]], Datapath]
 U = TypeVar("U")
 
 
@@ -37,11 +41,47 @@ class Clock:
     """A clock that a test moves."""
 
     def __init__(self) -> None:
-        self.now = 1000.0
+        self._now = 1000.0
+        self._listeners: list[Callable[[float], None]] = []
 
     def __call__(self) -> float:
         """The time [s]."""
-        return self.now
+        return self._now
+
+    def tell(self, listener: Callable[[float], None]) -> None:
+        """Call ``listener`` now and at each change."""
+        self._listeners.append(listener)
+        listener(self._now)
+
+    @property
+    def now(self) -> float:
+        """The time [s]."""
+        return self._now
+
+    @now.setter
+    def now(self, now: float) -> None:
+        self._now = now
+        for listener in self._listeners:
+            listener(now)
+
+
+MakeDatapath = Callable[[Clock], Datapath]
+
+
+def make_reference(clock: Clock, upcall_limit: int = 20) -> Datapath:
+    """The pure Python one."""
+    return ReferenceDatapath(now=clock, upcall_limit=upcall_limit)
+
+
+def make_native(clock: Clock, upcall_limit: int = 20) -> Datapath:
+    """The one in Rust; skips the test where that is not built (with cargo it must be)."""
+    if reason := why_not():
+        if shutil.which("cargo"):
+            pytest.fail(f"cargo is here, but {reason}: run 'make native'")
+        pytest.skip(reason)
+    datapath = NativeDatapath(upcall_limit=upcall_limit, manual_clock=True)
+    clock.tell(datapath.set_clock)
+    return datapath
 
 
 def allow_all() -> Filter:

@@ -1,5 +1,10 @@
 //! The packet path of tailnet.  Everything but `py*` is free of Python; `unsafe` is in `sys` only.
 
+pub mod clock;
+pub mod datapath;
+pub mod hash;
+pub mod sys;
+
 #[cfg(feature = "python")]
 mod py;
 

@@ -3,18 +3,28 @@
 import errno
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 
 import pytest
-from tests.support.datapath import ME, PEER, STRANGER, THEM, MakeDatapath, Rig, only, udp_socket
+from tests.support.datapath import (
+    ME,
+    PEER,
+    STRANGER,
+    THEM,
+    MakeDatapath,
+    Rig,
+    make_native,
+    make_reference,
+    only,
+    udp_socket,
+)
 from tests.support.packets import ip, tcp, udp
 
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.datapath.interface import (
     NO_PATH,
     Confirmed,
-    Datapath,
     Disco,
     Failed,
     Handshake,
@@ -30,18 +40,12 @@ from tailnet.agent.datapath.interface import (
     Wake,
     Woke,
 )
-from tailnet.agent.datapath.reference.aio import ReferenceDatapath
 from tailnet.agent.filter.rules import Filter
 from tailnet.agent.keys import PeerId
 from tailnet.agent.wireguard.session import IDLE
 
 
-def reference(now: Callable[[], float]) -> Datapath:
-    """The pure Python one."""
-    return ReferenceDatapath(now=now, upcall_limit=20)
-
-
-@pytest.fixture(params=[reference], ids=["reference"])
+@pytest.fixture(params=[make_reference, make_native], ids=["reference", "native"])
 def make(request: pytest.FixtureRequest) -> MakeDatapath:
     """Each implementation in turn."""
     made: MakeDatapath = request.param

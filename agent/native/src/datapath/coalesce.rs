@@ -1,0 +1,211 @@
+//! Packets of one batch, joined into the super-packets a TUN device takes.
+//!
+//! Source: wireguard-go tun/offload_linux.go (tcpGRO, udpGRO); Linux net/ipv4/tcp_offload.c
+//! tcp_gro_receive.  Like the kernel, and unlike wireguard-go, a group also needs one window.
+
+use std::hash::BuildHasher;
+
+use super::checksum::{holds, pseudo_sum, word_sum};
+use super::flows::Flow;
+use super::group::{Group, Item, MAX_ITEMS, NO_ITEM, Writer};
+use super::packet::{ACK, PSH, Parsed, TCP, UDP, u16_at};
+use crate::hash::Seeded;
+
+const MAX_IP: usize = 0xFFFF; // bytes of one super-packet
+const OPEN: usize = 256; // groups that may grow at one time; a power of two
+const DONT_FRAGMENT: u16 = 0x4000;
+
+/// Collects a batch in order of arrival; order inside a flow is kept.
+///
+/// Packets lie in one buffer, each with room for a virtio-net header in front.
+pub struct Coalescer {
+    vnet: bool,
+    tcp: bool,
+    udp: bool,
+    groups: Vec<Group>,
+    items: Vec<Item>,
+    // By hash of the flow.  A collision closes the older group, which keeps the order.
+    open: Vec<Option<(Flow, u32)>>,
+    last: Option<u32>,
+    hash: Seeded,
+}
+
+impl Coalescer {
+    /// For a device with or without headers and UDP super-packets.
+    pub fn new(vnet_hdr: bool, uso: bool) -> Self {
+        Self {
+            vnet: vnet_hdr,
+            tcp: vnet_hdr,
+            udp: vnet_hdr && uso,
+            groups: Vec::new(),
+            items: Vec::new(),
+            open: vec![None; OPEN],
+            last: None,
+            hash: Seeded::default(),
+        }
+    }
+
+    /// The short way: a full-size packet that continues the flow of the one before.
+    ///
+    /// `data[start..start + plain]` is a decrypted packet, padding included, of the peer `owner`.
+    /// Everything that was decided about the packet before (source, filter) holds for this one:
+    /// their headers are equal.  Returns its bytes of IP if it was taken.
+    pub fn extend(
+        &mut self,
+        owner: usize,
+        data: &[u8],
+        start: usize,
+        plain: usize,
+    ) -> Option<usize> {
+        let index = self.last?;
+        let group = &self.groups[index as usize];
+        if group.plain != plain || group.owner != owner || !group.may_grow() {
+            return None;
+        }
+        let length = group.length;
+        let packet = &data[start..start + length];
+        if !group.continues(data, packet, false) || !self.sound(index, data, packet) {
+            return None;
+        }
+        self.append(index, start, length);
+        Some(length)
+    }
+
+    /// The long way, for a packet that was judged and accepted.
+    pub fn add(&mut self, owner: usize, parsed: &Parsed, data: &[u8], start: usize, plain: usize) {
+        self.last = None;
+        let length = parsed.length;
+        let packet = &data[start..start + length];
+        let flow = Flow::of(parsed);
+        let slot = self.hash.hash_one(flow) as usize % OPEN;
+        let header = self.header_of(parsed, packet);
+        if header == 0 {
+            self.open[slot] = None; // what follows must not overtake this one
+            self.begin(Group::alone(start, length), start, length);
+            return;
+        }
+        if let Some((known, index)) = self.open[slot]
+            && known == flow
+        {
+            let group = &self.groups[index as usize];
+            let full = group.plain == plain && group.continues(data, packet, false);
+            let ends = group.continues(data, packet, true);
+            if group.owner == owner && group.may_grow() && (full || ends) {
+                if self.sound(index, data, packet) {
+                    self.append(index, start, length);
+                    if full {
+                        self.last = Some(index);
+                    } else {
+                        let group = &mut self.groups[index as usize];
+                        group.closed = true;
+                        group.pushed = parsed.proto == TCP && parsed.flags & PSH != 0;
+                        self.open[slot] = None;
+                    }
+                    return;
+                }
+                self.groups[index as usize].closed = true;
+            }
+        }
+        let mut group = Group::alone(start, length);
+        group.owner = owner;
+        group.plain = plain;
+        group.header = header;
+        group.transport = parsed.payload;
+        group.proto = parsed.proto;
+        group.payload = length - header;
+        group.room = MAX_ITEMS.min((MAX_IP - header) / group.payload) - 1;
+        group.pushed = parsed.proto == TCP && parsed.flags & PSH != 0;
+        group.closed = group.pushed;
+        group.begin_sequence(packet);
+        let index = self.begin(group, start, length);
+        self.open[slot] = Some((flow, index));
+        self.last = Some(index);
+    }
+
+    /// Bytes of headers of a packet that may join others; 0 if it may not.
+    fn header_of(&self, parsed: &Parsed, packet: &[u8]) -> usize {
+        let at = parsed.payload;
+        let header = match parsed.proto {
+            TCP if self.tcp && parsed.flags & !PSH == ACK => {
+                let offset = usize::from(packet[at + 12] >> 4) * 4;
+                if offset < 20 {
+                    return 0;
+                }
+                at + offset
+            }
+            UDP if self.udp => {
+                let unsummed = u16_at(packet, at + 6) == 0;
+                if unsummed || usize::from(u16_at(packet, at + 4)) != packet.len() - at {
+                    return 0;
+                }
+                at + 8
+            }
+            _ => return 0,
+        };
+        let simple = if parsed.version == 4 {
+            at == 20 && u16_at(packet, 6) & !DONT_FRAGMENT == 0
+        } else {
+            at == 40
+        };
+        if simple && header < packet.len() {
+            header
+        } else {
+            0
+        }
+    }
+
+    /// True if the checksums of a packet, and of the head of the group it joins, are right.
+    fn sound(&mut self, index: u32, data: &[u8], packet: &[u8]) -> bool {
+        let group = &mut self.groups[index as usize];
+        let (proto, at) = (group.proto, group.transport);
+        let right = |packet: &[u8]| {
+            (packet[0] >> 4 == 6 || holds(word_sum(&packet[..at])))
+                && holds(pseudo_sum(packet, proto, packet.len() - at) + word_sum(&packet[at..]))
+        };
+        if !group.checked {
+            if !right(&data[group.start..group.start + group.length]) {
+                group.closed = true;
+                return false;
+            }
+            group.checked = true;
+        }
+        right(packet)
+    }
+
+    fn begin(&mut self, mut group: Group, start: usize, length: usize) -> u32 {
+        group.first = self.items.len() as u32;
+        group.last = group.first;
+        self.items.push(Item::new(start, length));
+        self.groups.push(group);
+        (self.groups.len() - 1) as u32
+    }
+
+    fn append(&mut self, index: u32, start: usize, length: usize) {
+        let group = &mut self.groups[index as usize];
+        let item = self.items.len() as u32;
+        self.items[group.last as usize].next = item;
+        group.last = item;
+        group.count += 1;
+        group.room -= 1;
+        group.advance(length);
+        self.items.push(Item::new(start, length));
+    }
+
+    /// Hand everything collected to `writer`; the batch is over.
+    pub fn take(&mut self, data: &mut [u8], writer: &mut impl Writer) {
+        for group in &self.groups {
+            if group.write(&self.items, data, self.vnet, writer) {
+                // This kernel does not take what it should (Linux commit e269d79, later mended).
+                self.tcp = false;
+                self.udp = false;
+            }
+        }
+        if self.groups.len() > 1 || self.last.is_some() {
+            self.open.fill(None);
+        }
+        self.groups.clear();
+        self.items.clear();
+        self.last = None;
+        debug_assert_eq!(NO_ITEM, u32::MAX);
+    }
+}

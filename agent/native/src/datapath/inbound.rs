@@ -1,0 +1,213 @@
+//! From datagrams to packets for the TUN device.
+
+use std::sync::Arc;
+
+use super::classify::{Class, classify_untrusted};
+use super::coalesce::Coalescer;
+use super::drops::Reason;
+use super::filter::Matcher;
+use super::group::Writer;
+use super::limiter::Limiter;
+use super::packet::{TSMP, parse_untrusted};
+use super::peer::Peer;
+use super::session::{HEADER, Keys, REJECT_AFTER_MESSAGES, TAG};
+use super::tables::Tables;
+use super::upcalls::Upcall;
+use crate::sys::socket::Incoming;
+
+const OVERHEAD: usize = HEADER + TAG;
+const TRANSPORT: [u8; 4] = [4, 0, 0, 0];
+
+/// Of the session in hand: authenticated messages, data packets, bytes of IP.
+#[derive(Default)]
+struct Tally {
+    messages: u64,
+    packets: u64,
+    bytes: u64,
+}
+
+/// Opens in place, checks and collects; the caller lets it [`Inbound::write`] after each batch.
+pub struct Inbound {
+    tables: Arc<Tables>,
+    matcher: Matcher,
+    coalescer: Coalescer,
+    limiter: Limiter,
+    /// Peers whose session was just proven, for the caller to flush.
+    pub confirmed: Vec<Arc<Peer>>,
+}
+
+impl Inbound {
+    /// For a TUN device with or without offload.
+    pub fn new(tables: Arc<Tables>, vnet_hdr: bool, uso: bool) -> Self {
+        Self {
+            matcher: Matcher::new(tables.policy.load_full()),
+            tables,
+            coalescer: Coalescer::new(vnet_hdr, uso),
+            limiter: Limiter::default(),
+            confirmed: Vec::new(),
+        }
+    }
+
+    /// A new batch begins: look at the tables again.
+    pub fn begin(&mut self) {
+        self.matcher.begin(self.tables.policy.load_full());
+    }
+
+    /// Hand what was collected to the TUN device.
+    pub fn write(&mut self, data: &mut [u8], writer: &mut impl Writer) {
+        self.coalescer.take(data, writer);
+    }
+
+    /// One message of one source; it stays in `data` until [`Inbound::write`].
+    pub fn receive(&mut self, data: &mut [u8], message: &Incoming, now: f64) {
+        let mut known: Option<Arc<Keys>> = None;
+        let mut tally = Tally::default();
+        let end = message.start + message.len;
+        let mut at = message.start;
+        while at < end {
+            let stop = (at + message.size).min(end);
+            let Some(local) = receiver(&data[at..stop]) else {
+                self.other(&data[at..stop], message, now);
+                at = stop;
+                continue;
+            };
+            if known.as_ref().is_none_or(|keys| keys.local != local) {
+                if let Some(keys) = known.take() {
+                    self.account(&keys.peer, &tally, message, now);
+                }
+                tally = Tally::default();
+                known = self.tables.session(local);
+            }
+            match &known {
+                Some(keys) => self.open(keys, data, at, stop, now, &mut tally),
+                None => self.other(&data[at..stop], message, now),
+            }
+            at = stop;
+        }
+        if let Some(keys) = known {
+            self.account(&keys.peer, &tally, message, now);
+        }
+    }
+
+    fn open(
+        &mut self,
+        keys: &Arc<Keys>,
+        data: &mut [u8],
+        at: usize,
+        stop: usize,
+        now: f64,
+        tally: &mut Tally,
+    ) {
+        let drops = &self.tables.drops;
+        let mut counter = [0; 8];
+        counter.copy_from_slice(&data[at + 8..at + 16]);
+        let counter = u64::from_le_bytes(counter);
+        if now >= keys.expires || counter >= REJECT_AFTER_MESSAGES {
+            drops.add(Reason::InExpired, 1);
+            return;
+        }
+        if !keys.open(&mut data[at..stop], counter) {
+            drops.add(Reason::InForged, 1);
+            return;
+        }
+        if !super::lock(&keys.replay).check_and_set(counter) {
+            drops.add(Reason::InReplay, 1);
+            return;
+        }
+        if keys.unconfirmed.load(std::sync::atomic::Ordering::Relaxed) && self.tables.confirm(keys)
+        {
+            self.confirmed.push(Arc::clone(&keys.peer));
+        }
+        tally.messages += 1;
+        let (start, plain) = (at + HEADER, stop - at - OVERHEAD);
+        if plain == 0 {
+            return;
+        }
+        tally.packets += 1;
+        let owner = Arc::as_ptr(&keys.peer) as usize;
+        tally.bytes += match self.coalescer.extend(owner, data, start, plain) {
+            Some(length) => length,
+            None => self.judge(&keys.peer, data, start, plain),
+        } as u64;
+    }
+
+    /// The long way for one packet; returns its bytes of IP, or 0 if it does not go further.
+    fn judge(&mut self, peer: &Arc<Peer>, data: &[u8], start: usize, plain: usize) -> usize {
+        let tables = &self.tables;
+        let Some(packet) = parse_untrusted(&data[start..start + plain]) else {
+            tables.drops.add(Reason::InMalformed, 1);
+            return 0;
+        };
+        if peer
+            .allowed
+            .load()
+            .lookup(packet.version, packet.src)
+            .is_none()
+        {
+            tables.drops.add(Reason::InSource, 1);
+            return 0;
+        }
+        if packet.proto == TSMP {
+            let bytes = data[start..start + packet.length].to_vec();
+            tables.put_lossy(Upcall::ToAgent(peer.id, bytes), 1);
+            return 0;
+        }
+        if let Err(reason) = self.matcher.inbound(&packet, &tables.flows) {
+            tables.drops.add(reason, 1);
+            return 0;
+        }
+        let owner = Arc::as_ptr(peer) as usize;
+        self.coalescer.add(owner, &packet, data, start, plain);
+        packet.length
+    }
+
+    fn account(&mut self, peer: &Peer, tally: &Tally, message: &Incoming, now: f64) {
+        if tally.messages == 0 {
+            return;
+        }
+        let due = peer.note_received(now, tally.packets, tally.bytes);
+        if due != 0 {
+            self.tables.upcalls.put(Upcall::Woke(peer.id, due));
+        }
+        let Some(src) = message.src else { return };
+        self.limiter.note_good(src);
+        let path = peer.path.load();
+        if path.udp.is_some_and(|(udp, _)| udp == src) {
+            return;
+        }
+        let mut reported = super::lock(&path.reported);
+        if *reported != Some(src) {
+            *reported = Some(src);
+            drop(reported);
+            self.tables.put_lossy(Upcall::NewSource(peer.id, src), 1);
+        }
+    }
+
+    /// Not a transport message of a session we have.
+    fn other(&mut self, data: &[u8], message: &Incoming, now: f64) {
+        let mac1 = self.tables.mac1.load();
+        let class = classify_untrusted(data, mac1.as_deref());
+        let tables = &self.tables;
+        let make = match (class, message.src) {
+            (Class::Stun, Some(_)) => Upcall::Stun,
+            (Class::Disco, Some(_)) => Upcall::Disco,
+            (Class::Handshake, Some(_)) => Upcall::Handshake,
+            (Class::Transport, _) => return tables.drops.add(Reason::InNoSession, 1),
+            _ => return tables.drops.add(Reason::InUnknown, 1),
+        };
+        let Some(src) = message.src else { return };
+        if self.limiter.allows(src, now) {
+            tables.put_lossy(make(src, data.to_vec()), 1);
+        } else {
+            tables.drops.add(Reason::UpcallsFull, 1);
+        }
+    }
+}
+
+/// The index in a transport message that is long enough to be one.
+fn receiver(data: &[u8]) -> Option<u32> {
+    if data.len() < OVERHEAD || data[..4] != TRANSPORT {
+        return None;
+    }
+    Some(u32::from_le_bytes([data[4], data[5], data[6], data[7]]))
+}

@@ -1,0 +1,252 @@
+//! From IP packets to sealed datagrams.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard};
+
+use super::drops::Reason;
+use super::filter;
+use super::flows::Flow;
+use super::packet::{Parsed, TCP, TSMP, UDP, parse_untrusted};
+use super::peer::{Peer, Queue};
+use super::prefixes::Prefixes;
+use super::run::Runs;
+use super::session::{HEADER, Keys, TAG};
+use super::split::{Cut, split};
+use super::tables::Tables;
+use super::upcalls::Upcall;
+use super::vnet;
+use crate::sys::event::EventFd;
+
+/// Bytes of sealed datagrams after which sending them is better than waiting.
+const FLUSH: usize = 256 << 10;
+const RESERVE: usize = HEADER + 0xFFFF + 16 + TAG;
+
+/// Length with padding: a multiple of 16, but never beyond the MTU (0: no limit).
+///
+/// Source: wireguard-go device/send.go, calculatePaddingSize.
+pub fn padded(length: usize, mtu: usize) -> usize {
+    if mtu == 0 {
+        return length.next_multiple_of(16);
+    }
+    let last = if length > mtu { length % mtu } else { length };
+    length - last + last.next_multiple_of(16).min(mtu)
+}
+
+/// Chooses the peer, seals in place, and sends runs of equal datagrams.
+pub struct Outbound {
+    tables: Arc<Tables>,
+    buffer: Vec<u8>,
+    pos: usize,
+    runs: Runs,
+    // The flow of the packet before: most packets follow one of their own.
+    routes: Arc<Prefixes<Arc<Peer>>>,
+    last: Option<(Flow, Arc<Peer>)>,
+    stop: Option<Arc<EventFd>>,
+    /// Of the TUN device.
+    pub mtu: usize,
+}
+
+impl Outbound {
+    /// With `stop`, a full socket is waited for until that is set.
+    pub fn new(tables: Arc<Tables>, stop: Option<Arc<EventFd>>) -> Self {
+        Self {
+            routes: tables.routes.load_full(),
+            tables,
+            buffer: vec![0; FLUSH + RESERVE],
+            pos: 0,
+            runs: Runs::default(),
+            last: None,
+            stop,
+            mtu: 0,
+        }
+    }
+
+    /// True if sending is due before more is fed.
+    pub fn full(&self) -> bool {
+        self.pos >= FLUSH
+    }
+
+    /// One read of the TUN device.
+    pub fn read(&mut self, data: &mut [u8], vnet_hdr: bool, now: f64) {
+        let start = if vnet_hdr { vnet::LEN } else { 0 };
+        let hint = if vnet_hdr {
+            vnet::Header::parse(data)
+        } else {
+            Some(vnet::Header::default())
+        };
+        let packet = data.get_mut(start..).unwrap_or_default();
+        let Some(peer) = self.judge(packet) else {
+            return;
+        };
+        match hint.and_then(|hint| split(&hint, packet)) {
+            Some(cut) => self.send(&peer, &cut, now),
+            None => self.tables.drops.add(Reason::OutMalformed, 1),
+        }
+    }
+
+    /// The peer a packet goes to, or `None` if it does not leave.
+    fn judge(&mut self, packet: &[u8]) -> Option<Arc<Peer>> {
+        match self.route(packet) {
+            Ok(peer) => Some(peer),
+            Err(reason) => {
+                self.tables.drops.add(reason, 1);
+                None
+            }
+        }
+    }
+
+    fn route(&mut self, packet: &[u8]) -> Result<Arc<Peer>, Reason> {
+        let parsed = parse_untrusted(packet).ok_or(Reason::OutMalformed)?;
+        let routes = self.tables.routes.load();
+        if !Arc::ptr_eq(&routes, &self.routes) {
+            self.routes = Arc::clone(&routes);
+            self.last = None;
+        }
+        drop(routes);
+        let flow = Flow::of(&parsed);
+        if let Some((last, peer)) = &self.last
+            && *last == flow
+        {
+            return Ok(Arc::clone(peer));
+        }
+        self.last = None;
+        if parsed.proto == TSMP {
+            return Err(Reason::OutTsmp); // it is for daemons to speak
+        }
+        if !filter::outbound(&parsed, &self.tables.flows) {
+            return Err(Reason::OutFilter);
+        }
+        let peer = self.routes.lookup(parsed.version, parsed.dst);
+        let peer = Arc::clone(peer.ok_or(Reason::OutNoPeer)?);
+        if matches!(parsed.proto, TCP | UDP) {
+            self.last = Some((flow, Arc::clone(&peer)));
+        }
+        Ok(peer)
+    }
+
+    /// A packet of the daemon's own: no verdict, but replies to it may enter.
+    pub fn plain(&mut self, peer: &Arc<Peer>, packet: &[u8], now: f64) {
+        let parsed: Option<Parsed> = parse_untrusted(packet);
+        match parsed {
+            Some(parsed) => {
+                filter::note_sent(&parsed, &self.tables.flows);
+                self.send(peer, &Cut::Whole(packet), now);
+            }
+            None => self.tables.drops.add(Reason::OutMalformed, 1),
+        }
+    }
+
+    /// An empty packet, if there is a session.
+    pub fn keepalive(&mut self, peer: &Arc<Peer>, now: f64) {
+        if let Some(keys) = peer.usable(now) {
+            self.seal(&keys, &Cut::Whole(&[]), now);
+        }
+    }
+
+    /// Seal what waited for a session.  False if there was nothing to do.
+    pub fn flush(&mut self, peer: &Arc<Peer>, now: f64) -> bool {
+        let mut queue = super::lock(&peer.queue);
+        let Some(keys) = peer.usable(now) else {
+            return false;
+        };
+        let some = !queue.packets.is_empty();
+        self.drain(&mut queue, &keys, now);
+        // Under the lock: what comes next must not overtake.
+        self.transmit();
+        some
+    }
+
+    fn drain(&mut self, queue: &mut MutexGuard<'_, Queue>, keys: &Arc<Keys>, now: f64) {
+        while let Some(packet) = queue.packets.pop_front() {
+            self.seal(keys, &Cut::Whole(&packet), now);
+        }
+        keys.peer.queued.store(false, Ordering::Release);
+    }
+
+    fn send(&mut self, peer: &Arc<Peer>, cut: &Cut<'_>, now: f64) {
+        if !peer.queued.load(Ordering::Acquire)
+            && let Some(keys) = peer.usable(now)
+        {
+            self.seal(&keys, cut, now);
+            return;
+        }
+        let mut queue = super::lock(&peer.queue);
+        // Again, under the lock: a session may have come meanwhile.
+        if let Some(keys) = peer.usable(now) {
+            self.drain(&mut queue, &keys, now);
+            drop(queue);
+            self.seal(&keys, cut, now);
+            return;
+        }
+        for index in 0..cut.count() {
+            let mut packet = vec![0; cut.len(index)];
+            cut.write(index, &mut packet);
+            if !queue.push(packet) {
+                self.tables.drops.add(Reason::OutQueueFull, 1);
+            }
+        }
+        peer.queued.store(true, Ordering::Release);
+        if !queue.asked {
+            queue.asked = true;
+            self.tables.upcalls.put(Upcall::NoSession(peer.id));
+        }
+    }
+
+    /// The loop that costs.
+    fn seal(&mut self, keys: &Arc<Keys>, cut: &Cut<'_>, now: f64) {
+        let count = cut.count();
+        let first = keys.counter.fetch_add(count as u64, Ordering::Relaxed);
+        let (mut packets, mut total) = (0, 0);
+        for index in 0..count {
+            let length = cut.len(index);
+            let full = padded(length, self.mtu);
+            let size = HEADER + full + TAG;
+            if self.pos + size > self.buffer.len() {
+                self.account(keys, packets, total, now);
+                (packets, total) = (0, 0);
+                self.transmit();
+            }
+            let message = &mut self.buffer[self.pos..self.pos + size];
+            cut.write(index, &mut message[HEADER..HEADER + length]);
+            message[HEADER + length..HEADER + full].fill(0);
+            keys.seal(message, first + index as u64);
+            self.runs.push(&keys.peer, self.pos, size);
+            self.pos += size;
+            packets += u64::from(length > 0);
+            total += length as u64;
+        }
+        self.account(keys, packets, total, now);
+    }
+
+    fn account(&self, keys: &Keys, packets: u64, size: u64, now: f64) {
+        let due = keys.peer.note_sent(now, packets, size);
+        if due != 0 {
+            self.tables.upcalls.put(Upcall::Woke(keys.peer.id, due));
+        }
+    }
+
+    /// Send what is sealed.
+    pub fn transmit(&mut self) {
+        if self.pos == 0 {
+            return;
+        }
+        let data = &self.buffer[..self.pos];
+        self.runs.send(&self.tables, data, self.stop.as_deref());
+        self.pos = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::padded;
+
+    #[test]
+    fn padding_stays_within_the_mtu() {
+        assert_eq!(padded(0, 1280), 0);
+        assert_eq!(padded(1, 1280), 16);
+        assert_eq!(padded(1279, 1280), 1280);
+        assert_eq!(padded(1278, 1279), 1279);
+        assert_eq!(padded(2561, 1280), 2576);
+        assert_eq!(padded(17, 0), 32);
+    }
+}

@@ -1,0 +1,220 @@
+//! Everything about one peer.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+
+use super::prefixes::Prefixes;
+use super::session::{Keys, Slots};
+use crate::sys::socket::SockAddr;
+
+/// Packets that wait for a session; the oldest is dropped.
+pub const QUEUE_PACKETS: usize = 128;
+
+/// Bit of a wake: data was sent.
+pub const DATA_SENT: u8 = 1;
+/// Bit of a wake: data was received.
+pub const DATA_RECEIVED: u8 = 2;
+
+/// Where datagrams go, and what was said about it.
+#[derive(Default)]
+pub struct Path {
+    /// The direct path.
+    pub udp: Option<(SocketAddr, SockAddr)>,
+    /// Through the relay, too or only.
+    pub relay: bool,
+    /// A refusal was reported.
+    pub failed: AtomicBool,
+    /// The latest other source that was reported.
+    pub reported: Mutex<Option<SocketAddr>>,
+}
+
+/// What waits for a session.
+#[derive(Default)]
+pub struct Queue {
+    /// IP packets, the oldest first.
+    pub packets: VecDeque<Vec<u8>>,
+    /// `NoSession` was said.
+    pub asked: bool,
+}
+
+impl Queue {
+    /// Keep a packet; false if the oldest had to go for it.
+    pub fn push(&mut self, packet: Vec<u8>) -> bool {
+        let full = self.packets.len() >= QUEUE_PACKETS;
+        if full {
+            self.packets.pop_front();
+        }
+        self.packets.push_back(packet);
+        !full
+    }
+}
+
+const NEVER: u64 = u64::MAX; // bits of no time
+
+/// Times and counters, written by the packet threads and read by Python.
+struct Record {
+    last_sent: AtomicU64,
+    last_received: AtomicU64,
+    last_data_sent: AtomicU64,
+    last_data_received: AtomicU64,
+    unheard_since: AtomicU64,
+    unanswered_since: AtomicU64,
+    tx_bytes: AtomicU64,
+    rx_bytes: AtomicU64,
+    tx_packets: AtomicU64,
+    rx_packets: AtomicU64,
+}
+
+/// A snapshot, in the order of `tailnet.agent.wireguard.session.Activity`.
+pub type Activity = (
+    f64,
+    f64,
+    f64,
+    f64,
+    Option<f64>,
+    Option<f64>,
+    u64,
+    u64,
+    u64,
+    u64,
+    u64,
+);
+
+/// Everything about one peer.
+pub struct Peer {
+    /// The slow path's handle.
+    pub id: u64,
+    /// Sources it may use.
+    pub allowed: ArcSwap<Prefixes<()>>,
+    /// Where to send.
+    pub path: ArcSwap<Path>,
+    /// The session to send with: a copy of the slot.
+    pub current: ArcSwapOption<Keys>,
+    /// All sessions.
+    pub slots: Mutex<Slots>,
+    /// What waits for a session.
+    pub queue: Mutex<Queue>,
+    /// The queue is not empty: look there first, so that nothing overtakes.
+    pub queued: AtomicBool,
+    /// Bits of wakes that are asked for.
+    pub wake: AtomicU8,
+    record: Record,
+}
+
+impl Peer {
+    /// One without sessions and path.
+    pub fn new(id: u64, allowed: Prefixes<()>) -> Self {
+        let zero = || AtomicU64::new(0);
+        Self {
+            id,
+            allowed: ArcSwap::from_pointee(allowed),
+            path: ArcSwap::default(),
+            current: ArcSwapOption::empty(),
+            slots: Mutex::default(),
+            queue: Mutex::default(),
+            queued: AtomicBool::new(false),
+            wake: AtomicU8::new(0),
+            record: Record {
+                last_sent: zero(),
+                last_received: zero(),
+                last_data_sent: zero(),
+                last_data_received: zero(),
+                unheard_since: AtomicU64::new(NEVER),
+                unanswered_since: AtomicU64::new(NEVER),
+                tx_bytes: zero(),
+                rx_bytes: zero(),
+                tx_packets: zero(),
+                rx_packets: zero(),
+            },
+        }
+    }
+
+    /// The session to send with, if there is one that is still good.
+    pub fn usable(&self, now: f64) -> Option<Arc<Keys>> {
+        self.current.load_full().filter(|keys| keys.usable(now))
+    }
+
+    /// Account for what was sealed; returns the wakes that are due.
+    ///
+    /// `packets` and `size` [bytes of IP] are 0 for a keepalive.
+    pub fn note_sent(&self, now: f64, packets: u64, size: u64) -> u8 {
+        let record = &self.record;
+        record.last_sent.store(now.to_bits(), Ordering::Relaxed);
+        clear(&record.unanswered_since);
+        if packets == 0 {
+            return 0;
+        }
+        record
+            .last_data_sent
+            .store(now.to_bits(), Ordering::Relaxed);
+        begin(&record.unheard_since, now);
+        record.tx_packets.fetch_add(packets, Ordering::Relaxed);
+        record.tx_bytes.fetch_add(size, Ordering::Relaxed);
+        self.woken(DATA_SENT)
+    }
+
+    /// The same for what authenticated.
+    pub fn note_received(&self, now: f64, packets: u64, size: u64) -> u8 {
+        let record = &self.record;
+        record.last_received.store(now.to_bits(), Ordering::Relaxed);
+        clear(&record.unheard_since);
+        if packets == 0 {
+            return 0;
+        }
+        record
+            .last_data_received
+            .store(now.to_bits(), Ordering::Relaxed);
+        begin(&record.unanswered_since, now);
+        record.rx_packets.fetch_add(packets, Ordering::Relaxed);
+        record.rx_bytes.fetch_add(size, Ordering::Relaxed);
+        self.woken(DATA_RECEIVED)
+    }
+
+    fn woken(&self, happened: u8) -> u8 {
+        if self.wake.load(Ordering::Relaxed) & happened == 0 {
+            return 0;
+        }
+        self.wake.fetch_and(!happened, Ordering::Relaxed) & happened
+    }
+
+    /// A snapshot for the slow path.
+    pub fn activity(&self) -> Activity {
+        let record = &self.record;
+        let time = |at: &AtomicU64| f64::from_bits(at.load(Ordering::Relaxed));
+        let since = |at: &AtomicU64| match at.load(Ordering::Relaxed) {
+            NEVER => None,
+            bits => Some(f64::from_bits(bits)),
+        };
+        let count = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        let current = self.current.load();
+        (
+            time(&record.last_sent),
+            time(&record.last_received),
+            time(&record.last_data_sent),
+            time(&record.last_data_received),
+            since(&record.unheard_since),
+            since(&record.unanswered_since),
+            current.as_ref().map_or(0, |keys| count(&keys.counter)),
+            count(&record.tx_bytes),
+            count(&record.rx_bytes),
+            count(&record.tx_packets),
+            count(&record.rx_packets),
+        )
+    }
+}
+
+fn clear(since: &AtomicU64) {
+    if since.load(Ordering::Relaxed) != NEVER {
+        since.store(NEVER, Ordering::Relaxed);
+    }
+}
+
+fn begin(since: &AtomicU64, now: f64) {
+    if since.load(Ordering::Relaxed) == NEVER {
+        since.store(now.to_bits(), Ordering::Relaxed);
+    }
+}

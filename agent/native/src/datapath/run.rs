@@ -1,0 +1,136 @@
+//! Runs of sealed datagrams of equal size to one peer, and their way out.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::drops::Reason;
+use super::peer::{Path, Peer};
+use super::tables::Tables;
+use super::udp::{Sockets, UdpSocket};
+use super::upcalls::Upcall;
+use crate::sys::event::EventFd;
+use crate::sys::socket::{Outgoing, SEND_MAX};
+
+/// Datagrams to one peer: cut every `size` bytes; the last may be shorter, and closes the run.
+struct Run {
+    peer: Arc<Peer>,
+    start: usize,
+    end: usize,
+    size: usize,
+    closed: bool,
+}
+
+impl Run {
+    fn count(&self) -> usize {
+        (self.end - self.start).div_ceil(self.size)
+    }
+}
+
+/// All runs of one batch.
+#[derive(Default)]
+pub struct Runs(Vec<Run>);
+
+/// Messages for one socket, and whose they are.
+struct Batch<'a> {
+    messages: Vec<Outgoing<'a>>,
+    owners: Vec<(&'a Peer, Arc<Path>, SocketAddr)>,
+    v4: bool,
+}
+
+impl Runs {
+    /// A datagram of `size` bytes at `start`, right behind the one before.
+    pub fn push(&mut self, peer: &Arc<Peer>, start: usize, size: usize) {
+        if let Some(last) = self.0.last_mut()
+            && !last.closed
+            && size <= last.size
+            && Arc::ptr_eq(&last.peer, peer)
+        {
+            last.end += size;
+            last.closed = size < last.size;
+            return;
+        }
+        self.0.push(Run {
+            peer: Arc::clone(peer),
+            start,
+            end: start + size,
+            size,
+            closed: false,
+        });
+    }
+
+    /// Send everything, each run where its peer's path leads.
+    pub fn send(&mut self, tables: &Tables, data: &[u8], stop: Option<&EventFd>) {
+        let sockets = tables.sockets.load_full();
+        let mut batch = Batch {
+            messages: Vec::with_capacity(SEND_MAX),
+            owners: Vec::with_capacity(SEND_MAX),
+            v4: true,
+        };
+        for run in &self.0 {
+            let path = run.peer.path.load_full();
+            let bytes = &data[run.start..run.end];
+            if let Some((dst, to)) = path.udp {
+                if dst.is_ipv4() != batch.v4 {
+                    batch.send(tables, &sockets, stop);
+                    batch.v4 = dst.is_ipv4();
+                }
+                let chunk = sockets
+                    .towards(dst)
+                    .map_or(bytes.len(), |s| s.chunk(run.size));
+                for part in bytes.chunks(chunk) {
+                    if batch.messages.len() == SEND_MAX {
+                        batch.send(tables, &sockets, stop);
+                    }
+                    let segment = if part.len() > run.size { run.size } else { 0 };
+                    batch.messages.push(Outgoing {
+                        data: part,
+                        to,
+                        segment: segment as u16,
+                    });
+                    batch.owners.push((&run.peer, Arc::clone(&path), dst));
+                }
+            }
+            if path.relay {
+                let cut = bytes.chunks(run.size).map(<[u8]>::to_vec).collect();
+                tables.put_lossy(Upcall::RelayOut(run.peer.id, cut), run.count());
+            } else if path.udp.is_none() {
+                tables.drops.add(Reason::OutNoPath, run.count());
+            }
+        }
+        batch.send(tables, &sockets, stop);
+        self.0.clear();
+    }
+}
+
+impl Batch<'_> {
+    fn send(&mut self, tables: &Tables, sockets: &Sockets, stop: Option<&EventFd>) {
+        let socket: Option<&UdpSocket> = if self.v4 {
+            sockets.v4.as_deref()
+        } else {
+            sockets.v6.as_deref()
+        };
+        let refused = |index: usize, errno: i32| {
+            let message = &self.messages[index];
+            let lost = match message.segment {
+                0 => 1,
+                size => message.data.len().div_ceil(usize::from(size)),
+            };
+            if errno == libc::EAGAIN {
+                tables.drops.add(Reason::OutBacklog, lost);
+                return;
+            }
+            tables.drops.add(Reason::OutSend, lost);
+            let (peer, path, dst) = &self.owners[index];
+            if !path.failed.swap(true, Ordering::Relaxed) {
+                tables.upcalls.put(Upcall::PathFailed(peer.id, *dst, errno));
+            }
+        };
+        match socket {
+            Some(socket) => socket.send(&self.messages, stop, refused),
+            None => (0..self.messages.len()).for_each(|i| refused(i, libc::EAFNOSUPPORT)),
+        }
+        self.messages.clear();
+        self.owners.clear();
+    }
+}

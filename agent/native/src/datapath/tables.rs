@@ -1,0 +1,214 @@
+//! What both directions share: peers by handle, by destination and by session index.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, RwLock};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+
+use super::drops::{Drops, Reason};
+use super::filter::Policy;
+use super::flows::FlowCache;
+use super::mac1::Mac1;
+use super::peer::{Path, Peer};
+use super::prefixes::{Prefix, Prefixes};
+use super::session::{Keys, Session};
+use super::udp::Sockets;
+use super::upcalls::{Upcall, Upcalls};
+use crate::clock::Clock;
+use crate::hash::Seeded;
+
+type Sessions = HashMap<u32, Arc<Keys>, Seeded>;
+
+/// Everything that more than one thread sees.
+///
+/// Whole tables are swapped.  The few locks guard short native sections: nobody holds one while
+/// waiting for Python.
+pub struct Tables {
+    /// The time.
+    pub clock: Clock,
+    /// Counters.
+    pub drops: Drops,
+    /// To the slow path.
+    pub upcalls: Upcalls,
+    /// Destination → peer.
+    pub routes: ArcSwap<Prefixes<Arc<Peer>>>,
+    /// What may enter.
+    pub policy: ArcSwap<Policy>,
+    /// Replies that may enter.
+    pub flows: Mutex<FlowCache>,
+    /// Sockets in use.
+    pub sockets: ArcSwap<Sockets>,
+    /// Checks handshakes for us before they reach the slow path.
+    pub mac1: ArcSwapOption<Mac1>,
+    sessions: RwLock<Sessions>,
+    peers: Mutex<HashMap<u64, Arc<Peer>>>,
+}
+
+impl Tables {
+    /// Empty ones.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn new(clock: Clock, upcall_limit: usize) -> io::Result<Self> {
+        Ok(Self {
+            clock,
+            drops: Drops::default(),
+            upcalls: Upcalls::new(upcall_limit)?,
+            routes: ArcSwap::default(),
+            policy: ArcSwap::default(),
+            flows: Mutex::default(),
+            sockets: ArcSwap::default(),
+            mac1: ArcSwapOption::empty(),
+            sessions: RwLock::default(),
+            peers: Mutex::default(),
+        })
+    }
+
+    /// A peer by its handle.
+    pub fn peer(&self, id: u64) -> Option<Arc<Peer>> {
+        super::lock(&self.peers).get(&id).cloned()
+    }
+
+    /// All peers, with their prefixes.  The last of two that claim one prefix has it.
+    pub fn set_peers(&self, entries: &[(u64, Vec<Prefix>)]) {
+        let mut peers = super::lock(&self.peers);
+        let mut old = std::mem::take(&mut *peers);
+        let mut routes = Prefixes::default();
+        for (id, prefixes) in entries {
+            let mut allowed = Prefixes::default();
+            for prefix in prefixes {
+                allowed.insert(*prefix, ());
+            }
+            let peer = match old.remove(id) {
+                Some(peer) => {
+                    peer.allowed.store(Arc::new(allowed));
+                    peer
+                }
+                None => Arc::new(Peer::new(*id, allowed)),
+            };
+            for prefix in prefixes {
+                routes.insert(*prefix, Arc::clone(&peer));
+            }
+            peers.insert(*id, peer);
+        }
+        self.routes.store(Arc::new(routes));
+        for peer in old.values() {
+            self.retire(peer);
+        }
+    }
+
+    fn retire(&self, peer: &Peer) {
+        let gone = super::lock(&peer.slots).clear();
+        peer.current.store(None);
+        self.forget(&gone);
+        self.discard_queue(peer);
+        peer.path.store(Arc::default());
+    }
+
+    /// Drop what waits, and allow another question.
+    pub fn discard_queue(&self, peer: &Peer) {
+        let mut queue = super::lock(&peer.queue);
+        self.drops.add(Reason::OutDiscarded, queue.packets.len());
+        queue.packets.clear();
+        queue.asked = false;
+        peer.queued.store(false, Ordering::Release);
+    }
+
+    /// Where to send from now on.
+    pub fn set_path(&self, id: u64, path: Path) {
+        if let Some(peer) = self.peer(id) {
+            peer.path.store(Arc::new(path));
+        }
+    }
+
+    /// Use other sockets; refusals may be reported anew.
+    pub fn set_sockets(&self, sockets: Sockets) {
+        self.sockets.store(Arc::new(sockets));
+        for peer in super::lock(&self.peers).values() {
+            peer.path.load().failed.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// A session by our index.
+    pub fn session(&self, local: u32) -> Option<Arc<Keys>> {
+        let sessions = self.sessions.read().unwrap_or_else(|e| e.into_inner());
+        sessions.get(&local).cloned()
+    }
+
+    /// Put a session into its slot and into the index.
+    pub fn add_session(&self, peer: &Arc<Peer>, session: &Session) {
+        let keys = Arc::new(Keys::new(Arc::clone(peer), session));
+        let mut slots = super::lock(&peer.slots);
+        let gone = if session.initiator {
+            slots.add_initiator(Arc::clone(&keys))
+        } else {
+            slots.add_responder(Arc::clone(&keys))
+        };
+        self.forget(&gone);
+        let mut sessions = self.sessions.write().unwrap_or_else(|e| e.into_inner());
+        sessions.insert(session.local, keys);
+        drop(sessions);
+        peer.current.store(slots.current.clone());
+        drop(slots);
+        super::lock(&peer.queue).asked = false;
+    }
+
+    /// The first packet came on a responder's session.  True if it became current.
+    pub fn confirm(&self, keys: &Arc<Keys>) -> bool {
+        if !keys.unconfirmed.swap(false, Ordering::Relaxed) {
+            return false;
+        }
+        let peer = &keys.peer;
+        let mut slots = super::lock(&peer.slots);
+        let Some(gone) = slots.confirm(keys) else {
+            return false;
+        };
+        peer.current.store(slots.current.clone());
+        drop(slots);
+        self.forget(&gone);
+        self.upcalls.put(Upcall::Confirmed(peer.id, keys.local));
+        true
+    }
+
+    /// Forget one session, in whichever slot it is.
+    pub fn drop_session(&self, local: u32) {
+        let mut sessions = self.sessions.write().unwrap_or_else(|e| e.into_inner());
+        let keys = sessions.remove(&local);
+        drop(sessions);
+        if let Some(keys) = keys {
+            let mut slots = super::lock(&keys.peer.slots);
+            slots.remove(&keys);
+            keys.peer.current.store(slots.current.clone());
+        }
+    }
+
+    fn forget(&self, gone: &[Arc<Keys>]) {
+        if gone.is_empty() {
+            return;
+        }
+        let mut sessions = self.sessions.write().unwrap_or_else(|e| e.into_inner());
+        for keys in gone {
+            if sessions
+                .get(&keys.local)
+                .is_some_and(|known| Arc::ptr_eq(known, keys))
+            {
+                sessions.remove(&keys.local);
+            }
+        }
+    }
+
+    /// Put an upcall that may get lost; `count` packets are counted then.
+    pub fn put_lossy(&self, upcall: Upcall, count: usize) {
+        if !self.upcalls.put(upcall) {
+            self.drops.add(Reason::UpcallsFull, count);
+        }
+    }
+}
+
+impl Drop for Tables {
+    fn drop(&mut self) {
+        self.set_peers(&[]); // sessions and peers hold each other
+    }
+}

@@ -1,0 +1,175 @@
+//! The two threads that move packets.  Neither ever waits for Python.
+
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::drops::Reason;
+use super::inbound::Inbound;
+use super::outbound::Outbound;
+use super::tables::Tables;
+use super::tun::{READ, Tun, TunWriter};
+use super::upcalls::Upcall;
+use crate::sys;
+use crate::sys::event::{self, EventFd};
+use crate::sys::socket::{RECEIVE_MAX, Receiver};
+
+const TUN_READS: usize = 64; // before what they brought is sent
+const BULK: usize = 64 << 10; // bytes of one read of a socket from which the next one is shorter
+const BULK_MESSAGES: usize = 4; // that together stay in the processor's cache
+
+/// Errors of the network that a UDP socket reports on reading; the socket itself is well.
+const PASSING: &[i32] = &[
+    libc::ECONNREFUSED,
+    libc::ECONNRESET,
+    libc::EHOSTUNREACH,
+    libc::ENETUNREACH,
+    libc::EMSGSIZE,
+    libc::ENOBUFS,
+    libc::ENOMEM,
+    libc::EINTR,
+];
+
+/// When to stop, and whether something broke.
+pub struct Control {
+    stopping: AtomicBool,
+    /// Set once and never cleared: it wakes every waiter.
+    pub stop: Arc<EventFd>,
+    /// The sockets were replaced.
+    pub rebound: EventFd,
+}
+
+impl Control {
+    /// Running.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            stopping: AtomicBool::new(false),
+            stop: Arc::new(EventFd::new()?),
+            rebound: EventFd::new()?,
+        })
+    }
+
+    /// Tell both threads to end.  True if nobody did before.
+    pub fn end(&self) -> bool {
+        let first = !self.stopping.swap(true, Ordering::AcqRel);
+        self.stop.set();
+        first
+    }
+
+    fn ended(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+}
+
+/// Run `body`, and report if it fails or panics.
+pub fn guarded(tables: &Tables, control: &Control, body: impl FnOnce() -> Result<(), String>) {
+    sys::block_signals();
+    let reason = match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(Ok(())) => return,
+        Ok(Err(reason)) => reason,
+        Err(_) => "a packet thread panicked; please report this".to_owned(),
+    };
+    if control.end() {
+        tables.upcalls.put(Upcall::Failed(reason));
+    }
+}
+
+/// TUN → UDP, until told to stop.
+///
+/// # Errors
+/// Why the device died.
+pub fn run_outbound(tables: &Arc<Tables>, control: &Control, tun: &Tun) -> Result<(), String> {
+    let mut outbound = Outbound::new(Arc::clone(tables), Some(Arc::clone(&control.stop)));
+    outbound.mtu = tun.mtu;
+    let mut buffer = vec![0; READ];
+    while !control.ended() {
+        let now = tables.clock.now();
+        let mut idle = false;
+        for _ in 0..TUN_READS {
+            match tun.read(&mut buffer) {
+                Ok(0) => return Err("the TUN device is gone".to_owned()),
+                Ok(size) => outbound.read(&mut buffer[..size], tun.vnet_hdr, now),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    idle = true;
+                    break;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(format!("reading the TUN device: {error}")),
+            }
+            if outbound.full() {
+                break;
+            }
+        }
+        outbound.transmit();
+        if idle {
+            event::wait(&[tun.fd(), control.stop.as_fd()], false, -1);
+        }
+    }
+    Ok(())
+}
+
+/// UDP → TUN, until told to stop.
+///
+/// # Errors
+/// Why a socket died.
+pub fn run_inbound(tables: &Arc<Tables>, control: &Control, tun: &Tun) -> Result<(), String> {
+    let mut inbound = Inbound::new(Arc::clone(tables), tun.vnet_hdr, tun.uso);
+    let mut outbound = Outbound::new(Arc::clone(tables), Some(Arc::clone(&control.stop)));
+    outbound.mtu = tun.mtu;
+    let mut receiver = Receiver::default();
+    let mut limit = RECEIVE_MAX;
+    while !control.ended() {
+        control.rebound.clear();
+        let sockets = tables.sockets.load_full();
+        let both = [sockets.v4.as_ref(), sockets.v6.as_ref()];
+        let mut idle = true;
+        for socket in both.into_iter().flatten() {
+            match receiver.receive(socket.fd.as_fd(), limit) {
+                Ok(()) => {}
+                Err(libc::EAGAIN) => continue,
+                Err(errno) if PASSING.contains(&errno) => {
+                    tables.drops.add(Reason::UdpRead, 1);
+                    idle = false;
+                    continue;
+                }
+                Err(errno) => {
+                    let error = std::io::Error::from_raw_os_error(errno);
+                    return Err(format!("reading a UDP socket: {error}"));
+                }
+            }
+            idle = false;
+            let now = tables.clock.now();
+            inbound.begin();
+            let mut total = 0;
+            for message in &receiver.messages {
+                if message.len == 0 {
+                    tables.drops.add(Reason::InUnknown, 1);
+                }
+                total += message.len;
+                inbound.receive(&mut receiver.data, message, now);
+            }
+            limit = if total >= BULK {
+                BULK_MESSAGES
+            } else {
+                RECEIVE_MAX
+            };
+            let (tun, drops) = (Some(tun), &tables.drops);
+            inbound.write(&mut receiver.data, &mut TunWriter { tun, drops });
+            for peer in inbound.confirmed.drain(..) {
+                outbound.flush(&peer, now);
+            }
+        }
+        if idle {
+            let mut fds: Vec<BorrowedFd<'_>> = Vec::with_capacity(4);
+            fds.extend(both.into_iter().flatten().map(|socket| socket.fd.as_fd()));
+            fds.extend([control.stop.as_fd(), control.rebound.as_fd()]);
+            event::wait(&fds, false, -1);
+        }
+    }
+    Ok(())
+}
