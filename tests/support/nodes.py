@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from integration.lab.control import ControlServer
 from integration.lab.derp import DerpServer
 from integration.lab.tls import make_server_tls
 from tests.support.control import serving, settings
@@ -71,14 +72,16 @@ class KeptTun(FakeTun):
 class Member:
     """A node and what it told."""
 
-    def __init__(self, name: str, directory: Path, *, auth_key: str = "") -> None:
+    def __init__(
+        self, name: str, directory: Path, *, auth_key: str = "", keep_map: bool = True
+    ) -> None:
         self.system = FakeSystem(name)
         self.events: list[NodeEvent] = []
         self.failures: list[str] = []
         self._changed = asyncio.Event()
         self.node = Node(
             self.system,
-            NodeSettings(tunnel=TunnelSettings(), auth_key=auth_key),
+            NodeSettings(tunnel=TunnelSettings(), auth_key=auth_key, keep_map=keep_map),
             StateFile(directory / f"{name}.state"),
             now=clock.now,
             wall=clock.wall,
@@ -143,6 +146,13 @@ def _checksum(data: bytes) -> int:
 @asynccontextmanager
 async def tailnet() -> AsyncIterator[str]:
     """A control server with one relay; its URL."""
+    async with tailnet_server() as server:
+        yield server.origin
+
+
+@asynccontextmanager
+async def tailnet_server() -> AsyncIterator[ControlServer]:
+    """A control server with one relay, which stays when the server is stopped."""
     tls, pin, _ = make_server_tls(["127.0.0.1"])
     relay = DerpServer(
         NodePrivate.from_random(os.urandom(32)), now=clock.now, random_bytes=os.urandom
@@ -171,7 +181,7 @@ async def tailnet() -> AsyncIterator[str]:
     )
     try:
         async with serving(replace(settings(), derp_map=derp_map)) as server:
-            yield server.origin
+            yield server
     finally:
         await relay.stop()
 
@@ -187,4 +197,4 @@ async def running(member: Member) -> AsyncIterator[Member]:
         member.system.tun.close()
 
 
-__all__ = ["Member", "echo_request", "running", "tailnet"]
+__all__ = ["Member", "echo_request", "running", "tailnet", "tailnet_server"]

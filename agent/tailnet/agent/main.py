@@ -182,6 +182,7 @@ async def _serve(options: Options) -> str | None:
             ),
             auth_key=options.auth_key,
             ca_file=ca_file,
+            keep_map=_flag("TS_USE_CACHED_NETMAP", default=True),
         ),
         StateFile(options.state),
         now=clock.now,
@@ -233,8 +234,9 @@ class LinuxSystem:
         return ReferenceDatapath(now=clock.now)
 
 
-def _flag(name: str) -> bool:
-    return os.environ.get(name, "").lower() in {"1", "t", "true", "yes"}
+def _flag(name: str, *, default: bool = False) -> bool:
+    text = os.environ.get(name, "").lower()
+    return text in {"1", "t", "true", "yes"} if text else default
 
 
 def _cleanup(tun: str, path: Path) -> None:

@@ -1,12 +1,13 @@
 """Whole nodes: login, packets, restart, logout; two of them in one process."""
 
+import os
 from collections.abc import AsyncIterator
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
 from tests.support.control import AUTH_KEY
-from tests.support.nodes import Member, echo_request, running, tailnet
+from tests.support.nodes import Member, echo_request, running, tailnet, tailnet_server
 
 from tailnet.agent.backend.events import HealthChanged, LoginRefused, StateChanged
 from tailnet.agent.backend.state import State
@@ -150,3 +151,51 @@ async def test_states_follow_each_other_in_order(url: str, tmp_path: Path) -> No
         State.STARTING,
         State.RUNNING,
     ]
+
+
+# --- without the control server
+
+
+async def test_peers_are_reached_before_control_answers(tmp_path: Path) -> None:
+    """Both nodes start anew, with new disco keys, while the server is away."""
+    async with tailnet_server() as server:
+        url = server.origin
+        one, two = Member("one", tmp_path), Member("two", tmp_path)
+        async with running(one), running(two):
+            for member in (one, two):
+                await member.node.account.login(prefs(url), AUTH_KEY)
+            for member in (one, two):
+                await member.state(State.RUNNING)
+                await member.peers(1)
+        await server.stop()
+        again, there = Member("one", tmp_path), Member("two", tmp_path)
+        async with running(again), running(there):
+            for member in (again, there):
+                await member.state(State.RUNNING)
+                assert any("using a network map from" in line for line in member.node.health)
+            packet = echo_request(again.ip, there.ip, 7)
+            await again.send(packet)
+            assert await there.receive() == packet
+
+
+async def test_logout_removes_the_kept_map(url: str, tmp_path: Path) -> None:
+    """Nothing of the tailnet stays on disk."""
+    one = Member("one", tmp_path)
+    async with running(one):
+        await one.node.account.login(prefs(url), AUTH_KEY)
+        await one.state(State.RUNNING)
+    assert "one.netmap" in os.listdir(tmp_path)
+    again = Member("one", tmp_path)
+    async with running(again):
+        await again.state(State.RUNNING)
+        await again.node.account.logout()
+    assert "one.netmap" not in os.listdir(tmp_path)
+
+
+async def test_keeping_can_be_turned_off(url: str, tmp_path: Path) -> None:
+    """By a setting of the daemon."""
+    one = Member("one", tmp_path, keep_map=False)
+    async with running(one):
+        await one.node.account.login(prefs(url), AUTH_KEY)
+        await one.state(State.RUNNING)
+    assert "one.netmap" not in os.listdir(tmp_path)

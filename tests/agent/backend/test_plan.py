@@ -250,3 +250,50 @@ def test_with_memory_or_without_the_plan_is_the_same(
         remembered = make_plan(prefs, current, ids, cache)
         assert remembered == make_plan(prefs, current, ids)
         assert make_plan(prefs, current, ids, cache) == remembered
+
+
+# --- disco keys that peers tell us themselves
+
+OLD, NEW, NEWER = (DiscoPublic(bytes([number]) * 32) for number in (2, 102, 103))
+
+
+def test_a_disco_key_told_by_its_owner_replaces_the_one_of_control() -> None:
+    """Until control says something new."""
+    cache, ids, prefs = PlanCache(), PeerIds(), Prefs()
+
+    def disco(made: Plan) -> dict[NodeID, DiscoPublic]:
+        return {peer.node.id: peer.info.disco_key for peer in made.peers.values()}
+
+    two, three = node(2), node(3)
+    make_plan(prefs, netmap(two, three), ids, cache)
+    assert cache.announce(two, NEW)
+    assert disco(make_plan(prefs, netmap(two, three), ids, cache))[two.id] == NEW
+    assert not cache.announce(two, NEW), "it is no news any more"
+    same = node(2, online=True)
+    assert disco(make_plan(prefs, netmap(same, three), ids, cache))[two.id] == NEW
+    newer = node(2, disco_key=NEWER)
+    assert disco(make_plan(prefs, netmap(newer, three), ids, cache))[two.id] == NEWER
+    assert disco(make_plan(prefs, netmap(same, three), ids, cache))[two.id] == OLD
+
+
+def test_an_announced_disco_key_of_somebody_else_is_not_believed() -> None:
+    """Nor a zero one, nor one of a node that is unknown."""
+    cache, ids = PlanCache(), PeerIds()
+    two, three = node(2), node(3)
+    make_plan(Prefs(), netmap(two, three), ids, cache)
+    assert not cache.announce(two, three.disco_key)
+    assert not cache.announce(two, DiscoPublic(bytes(32)))
+    assert not cache.announce(node(4), NEW)
+    assert not cache.announced
+
+
+def test_a_peer_that_is_gone_takes_its_announced_key_along() -> None:
+    """And its routes are counted right all the while."""
+    cache, ids = PlanCache(), PeerIds()
+    two, three = node(2), node(3)
+    before = make_plan(Prefs(), netmap(two, three), ids, cache)
+    assert cache.announce(two, NEW)
+    after = make_plan(Prefs(), netmap(two, three), ids, cache)
+    assert routes(after) == routes(before)
+    assert routes(make_plan(Prefs(), netmap(three), ids, cache)) == routes(plan(three))
+    assert not cache.announced

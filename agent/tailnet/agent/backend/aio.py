@@ -14,6 +14,8 @@ from tailnet.agent.addr import IPAddress
 from tailnet.agent.backend.account.aio import Account, World
 from tailnet.agent.backend.events import HealthChanged, NetworkMapChanged, NodeEvent, StateChanged
 from tailnet.agent.backend.files.aio import StateFile
+from tailnet.agent.backend.kept.aio import MapFile, MapKeeper
+from tailnet.agent.backend.keptmap import in_words, map_path
 from tailnet.agent.backend.login import key_left
 from tailnet.agent.backend.peers import PeerIds
 from tailnet.agent.backend.plan import Plan, PlanCache, make_plan
@@ -22,12 +24,13 @@ from tailnet.agent.backend.state import Facts, State, next_state
 from tailnet.agent.backend.tunnel.aio import System, Tunnel, TunnelSettings
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.crypto.x25519 import public_of
-from tailnet.agent.keys import DiscoPrivate, PeerId
+from tailnet.agent.keys import DiscoPrivate, DiscoPublic, PeerId
 from tailnet.agent.tailcfg.derpmap import DERPMap
 
 log = logging.getLogger("tailnet.node")
 
 EXPIRY_SLACK = 10.0  # seconds after the key's end until the state follows
+DISCO_AGAIN = 60.0  # seconds; magicsock.go discoKeyAdvertisementInterval
 NO_RELAYS = DERPMap()
 LONGEST_TIMER = 86_400.0  # seconds; a wall clock may be set meanwhile
 
@@ -36,12 +39,14 @@ LONGEST_TIMER = 86_400.0  # seconds; a wall clock may be set meanwhile
 class NodeSettings:
     """Flags and environment of the daemon that concern one node.
 
-    ``auth_key`` (from ``TS_AUTHKEY``) logs in a node that has no login yet.
+    ``auth_key`` (from ``TS_AUTHKEY``) logs in a node that has no login yet.  ``keep_map``: the last
+    network map stays on disk, and is used until the control server answers.
     """
 
     tunnel: TunnelSettings = field(default_factory=TunnelSettings)
     auth_key: str = ""
     ca_file: str | None = None
+    keep_map: bool = True
 
 
 class Node:
@@ -76,6 +81,13 @@ class Node:
             on_change=self._reconsider,
         )
         self._key_in_use = self.account.node_key
+        self._kept = MapKeeper(
+            MapFile(map_path(store.path), wall=wall) if settings.keep_map else None,
+            wall=wall,
+            on_expired=self._kept_expired,
+        )
+        self._had_map = False
+        self._told_disco: dict[PeerId, float] = {}
         self.tunnel = Tunnel(
             system,
             settings.tunnel,
@@ -86,6 +98,8 @@ class Node:
             random_bytes=random_bytes,
             on_change=self._reconsider,
             on_failed=on_failed,
+            on_session=self._session_made,
+            on_disco_key=self._told_us_disco,
         )
         self._expiry_timer: asyncio.TimerHandle | None = None
         self._ids = PeerIds()
@@ -104,8 +118,15 @@ class Node:
         Raises:
             PlatformError: no device, no privilege.
         """
-        await self.tunnel.open()
-        self.account.resume(self._settings.auth_key)
+        account = self.account
+        kept, _ = await asyncio.gather(
+            self._kept.load(account.prefs.server_url, public_of(account.node_key)),
+            self.tunnel.open(),
+        )
+        if kept is not None and account.registered:
+            account.netmap = kept
+            self._arm_expiry()
+        account.resume(self._settings.auth_key)
         self._reconsider()
 
     async def close(self) -> None:
@@ -113,6 +134,7 @@ class Node:
         if self._expiry_timer is not None:
             self._expiry_timer.cancel()
         await self.account.close()
+        await self._kept.close()
         await self.tunnel.close()
 
     def watch(self, watcher: Callable[[NodeEvent], None]) -> None:
@@ -148,8 +170,8 @@ class Node:
 
     # --- consequences
 
-    def _reconsider(self) -> None:
-        """Derive everything from what is."""
+    def _reconsider(self, alive: PeerId | None = None) -> None:
+        """Derive everything from what is; ``alive``: see ``Tunnel.apply``."""
         if self.account.node_key != self._key_in_use:
             self._key_in_use = self.account.node_key
             self.tunnel.set_node_key(self._key_in_use)
@@ -162,7 +184,10 @@ class Node:
                 if netmap is not None
                 else None
             )
-            self.tunnel.apply(self.plan)
+            self.tunnel.apply(self.plan, alive)
+        if self.netmap is None and self._had_map:  # logged out, or deleted at the server
+            self._kept.forget()
+        self._had_map = self.netmap is not None
         self.account.describe(self.tunnel.endpoints, self.tunnel.net_info)
         self._set_health()
         while (state := next_state(self.state, self._facts())) is not self.state:
@@ -209,14 +234,59 @@ class Node:
         self._reconsider()
 
     def _set_health(self) -> None:
-        own = (*self.account.problems, self.tunnel.router_problem)
+        own = (*self.account.problems, self._age_of_map(), self.tunnel.router_problem)
         health = (*(p for p in own if p), *(self.plan.health if self.plan else ()))
         if health != self.health:
             self.health = health
             self._tell(HealthChanged(health))
 
+    # --- without the control server
+
+    def _age_of_map(self) -> str:
+        if self._kept.since is None or not self.account.prefs.want_running:
+            return ""
+        age = in_words((self._wall() - self._kept.since).total_seconds())
+        return f"using a network map from {age} ago; not in contact with the control server"
+
+    def _kept_expired(self, netmap: NetworkMap) -> None:
+        self.account.netmap = netmap
+        self._reconsider()
+
+    def _session_made(self, peer: PeerId) -> None:
+        """A peer that cannot hear of our disco key from control hears it from us.
+
+        Source: tailscale wgengine/magicsock/magicsock.go, maybeSendTSMPDiscoAdvert.
+        """
+        if self._kept.since is not None and not self.tunnel.has_direct_path(peer):
+            self._tell_disco(peer)
+
+    def _tell_disco(self, peer: PeerId) -> None:
+        entry = self.plan.peers.get(peer) if self.plan is not None else None
+        if entry is None or self.netmap is None or entry.info.disco_key.is_zero:
+            return
+        for mine in self.netmap.self_node.ips():
+            for theirs in entry.node.ips():
+                if mine.version == theirs.version:
+                    self._told_disco[peer] = self._now()
+                    self.tunnel.tell_disco_key(peer, mine, theirs)
+                    return
+
+    def _told_us_disco(self, peer: PeerId, key: DiscoPublic) -> None:
+        """Believe it until control says something new; it may need ours as well."""
+        entry = self.plan.peers.get(peer) if self.plan is not None else None
+        if entry is None:
+            return
+        if self._plan_cache.announce(entry.node, key):
+            log.debug("peer %d has a new disco key", peer)
+            self._planned = (None, None)
+            self._reconsider(alive=peer)
+        if self._now() - self._told_disco.get(peer, -DISCO_AGAIN) >= DISCO_AGAIN:
+            self._tell_disco(peer)
+
     def _tell(self, event: NodeEvent) -> None:
         if isinstance(event, NetworkMapChanged):
+            self._kept.note(event.netmap, self.account.prefs.server_url)
+            self._told_disco.clear()
             self._arm_expiry()
         for watcher in tuple(self._watchers):
             watcher(event)

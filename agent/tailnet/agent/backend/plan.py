@@ -18,7 +18,7 @@ from tailnet.agent.backend.prefs import Prefs, parse_routes
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.datapath.interface import PeerEntry
 from tailnet.agent.filter.rules import Filter, Range, compile_filter
-from tailnet.agent.keys import NodePublic, PeerId
+from tailnet.agent.keys import DiscoPublic, NodePublic, PeerId
 from tailnet.agent.magicsock.peers import PeerInfo
 from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.tailcfg.filter import FilterRule
@@ -97,6 +97,22 @@ class PlanCache:
     jailed: set[NodeID] = field(default_factory=set)
     barred: list[IPNetwork] = field(default_factory=list)
     filter: Filter | None = None
+    announced: dict[NodeID, tuple[DiscoPublic, DiscoPublic]] = field(default_factory=dict)
+    """Disco keys that peers told us themselves, each with control's that it replaces."""
+
+    def announce(self, node: Node, key: DiscoPublic) -> bool:
+        """A peer says that this is its disco key; valid until control says something new.
+
+        Returns whether that is news.  A key that belongs to somebody else is not believed.
+        """
+        known = self.made.get(node.id)
+        if known is None or known.plan is None or known.plan.info.disco_key == key or key.is_zero:
+            return False
+        if any(m.plan is not None and m.plan.info.disco_key == key for m in self.made.values()):
+            return False
+        self.announced[node.id] = (node.disco_key, key)
+        self.note(self.made.pop(node.id), -1)
+        return True
 
     def reset(self, *, route_all: bool) -> None:
         """Forget what depends on prefs."""
@@ -156,7 +172,7 @@ def _peers(
     for node_id, node in netmap.peers.items():
         known = made.get(node_id)
         if known is None or known.node is not node:
-            new = _make(node, ids, self_key, accept_routes=prefs.route_all)
+            new = _make(node, ids, self_key, cache, accept_routes=prefs.route_all)
             changed |= known is None or (known.own, known.others) != (new.own, new.others)
             if known is not None:
                 cache.note(known, -1)
@@ -167,13 +183,16 @@ def _peers(
     if len(made) > len(netmap.peers):
         for node_id in [n for n in made if n not in netmap.peers]:
             cache.note(made.pop(node_id), -1)
+            cache.announced.pop(node_id, None)
         changed = True
     if len(ids) > 2 * len(peers) + 1024:
         ids.retain({plan.key for plan in peers.values()})
     return peers, changed or before == 0
 
 
-def _make(node: Node, ids: PeerIds, self_key: NodePublic, *, accept_routes: bool) -> _Made:
+def _make(
+    node: Node, ids: PeerIds, self_key: NodePublic, cache: PlanCache, *, accept_routes: bool
+) -> _Made:
     own = node.address_prefixes()
     same = node.allowed_ips is None or node.allowed_ips == node.addresses
     allowed = own if same else node.allowed_prefixes()
@@ -182,6 +201,12 @@ def _make(node: Node, ids: PeerIds, self_key: NodePublic, *, accept_routes: bool
     unreachable = node.disco_key.is_zero and not node.home_region and not node.is_wire_guard_only
     if node.expired or unreachable or node.key.is_zero or node.key == self_key:
         return _Made(node, None, None)
+    disco = node.disco_key
+    if (announced := cache.announced.get(node.id)) is not None:
+        if announced[0] == disco:
+            disco = announced[1]
+        else:
+            del cache.announced[node.id]
     accepted = subnets if accept_routes else ()
     plan = PeerPlan(
         node=node,
@@ -189,7 +214,7 @@ def _make(node: Node, ids: PeerIds, self_key: NodePublic, *, accept_routes: bool
         entry=PeerEntry(allowed=tuple(dict.fromkeys((*mine, *accepted)))),
         info=PeerInfo(
             node_key=node.key,
-            disco_key=node.disco_key,
+            disco_key=disco,
             endpoints=node.endpoint_addrs(),
             home_region=node.home_region,
             wireguard_only=node.is_wire_guard_only,

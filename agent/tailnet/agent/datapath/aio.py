@@ -64,6 +64,7 @@ class Dataplane:
         wall: UTC time, as ``clock.wall``.
         to_agent: gets TSMP packets of peers.
         on_failed: gets the reason when the datapath died.
+        on_established: gets peers that a session was made with.
 
     Attributes:
         dropped: handshake messages that were not accepted, by reason.
@@ -79,6 +80,7 @@ class Dataplane:
         wall: Callable[[], datetime],
         to_agent: Callable[[PeerId, bytes], None],
         on_failed: Callable[[str], None],
+        on_established: Callable[[PeerId], None] = lambda _: None,
     ) -> None:
         self._datapath = datapath
         self._engine = engine
@@ -87,6 +89,7 @@ class Dataplane:
         self._wall = wall
         self._to_agent = to_agent
         self._on_failed = on_failed
+        self._on_established = on_established
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
@@ -231,6 +234,7 @@ class Dataplane:
                     self._underlay.note_source(peer, src)
             case Established(peer):
                 log.debug("peer %d: new session", peer)
+                self._on_established(peer)
 
     def _handshake_untrusted(self, src: Source, data: bytes) -> None:
         """Hand a handshake message to the engine; a bad one is counted."""

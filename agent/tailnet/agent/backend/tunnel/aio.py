@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from tailnet.agent.addr import AddrPort
+from tailnet.agent.addr import AddrPort, IPAddress
 from tailnet.agent.backend.login import Host
 from tailnet.agent.backend.plan import PeerPlan, Plan
+from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.datapath import tsmp
 from tailnet.agent.datapath.aio import Dataplane
 from tailnet.agent.datapath.interface import Activity, Datapath, TunPort
 from tailnet.agent.derp.aio import DerpFleet
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.filter.rules import Filter
-from tailnet.agent.keys import DiscoPrivate, NodePrivate, NodePublic, PeerId
+from tailnet.agent.keys import DiscoPrivate, DiscoPublic, NodePrivate, NodePublic, PeerId
 from tailnet.agent.magicsock.aio import Magicsock, PingReply
 from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.tailcfg.node import NetInfo
@@ -82,12 +83,19 @@ class Tunnel:
         random_bytes: Callable[[int], bytes],
         on_change: Callable[[], None],
         on_failed: Callable[[str], None],
+        on_session: Callable[[PeerId], None],
+        on_disco_key: Callable[[PeerId, DiscoPublic], None],
     ) -> None:
-        """``on_change``: endpoints, net info, live relays, or the router's success changed."""
+        """``on_change``: endpoints, net info, live relays, or the router's success changed.
+
+        ``on_session``: a session was made; ``on_disco_key``: a peer told us its key through it.
+        """
         self._system = system
         self._settings = settings
         self._now = now
         self._on_change = on_change
+        self._on_disco_key = on_disco_key
+        self._disco = public_of(disco)
         self._tasks = Tasks()
         self._router: Router | None = None
         self._wanted = RouterConfig()
@@ -131,6 +139,7 @@ class Tunnel:
             wall=wall,
             to_agent=self._to_agent,
             on_failed=on_failed,
+            on_established=on_session,
         )
 
     # --- life
@@ -184,14 +193,15 @@ class Tunnel:
             self._derp.set_map(derp_map)
             self._sock.set_derp_map(derp_map)
 
-    def apply(self, plan: Plan | None) -> None:
+    def apply(self, plan: Plan | None, alive: PeerId | None = None) -> None:
         """Make the packets' tables and the kernel's follow ``plan``; each as a diff.
 
-        ``None`` is "no network": nothing is routed and nothing gets in.
+        ``None`` is "no network": nothing is routed and nothing gets in.  ``alive``: a peer whose
+        new disco key came through its session, which therefore is good.
         """
         if plan is None:
             plan = EMPTY
-        restarted = self._restarted(plan.peers)
+        restarted = [peer for peer in self._restarted(plan.peers) if peer != alive]
         self._peers = plan.peers
         self._datapath.set_local(plan.local)
         self._datapath.set_filter(plan.filter)
@@ -261,13 +271,24 @@ class Tunnel:
         self._sock.handle_derp(region, key, datagrams)
 
     def _to_agent(self, peer: PeerId, packet: bytes) -> None:
-        """TSMP: answer pings; what else it says is for later releases."""
+        """TSMP: answer pings, note disco keys; what else it says is for later releases."""
         try:
             message = tsmp.parse_untrusted(packet)
         except BadPacket:
             return
         if isinstance(message, tsmp.Ping):
             self._datapath.send_plain(peer, [tsmp.encode_pong(message, peerapi_port=0)])
+        elif isinstance(message, tsmp.DiscoKey):
+            self._on_disco_key(peer, message.key)
+
+    def tell_disco_key(self, peer: PeerId, src: IPAddress, dst: IPAddress) -> None:
+        """Tell a peer our disco key, through the session there is."""
+        self._datapath.send_plain(peer, [tsmp.encode_disco_key(src, dst, self._disco)])
+
+    def has_direct_path(self, peer: PeerId) -> bool:
+        """Packets go there without a relay."""
+        path = self._sock.status(peer)
+        return path is not None and path.cur is not None
 
     async def _keep_routed(self) -> None:
         """Bring the kernel to the latest wanted configuration; retry what it refuses."""

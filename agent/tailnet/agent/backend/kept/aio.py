@@ -1,0 +1,211 @@
+"""The kept network map's shell: one file, written off the event loop and not too often."""
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from tailnet.agent.backend.keptmap import (
+    MAX_BYTES,
+    KeptMap,
+    decode_lines_untrusted,
+    encode_lines,
+    may_keep,
+)
+from tailnet.agent.control.fold import Folder
+from tailnet.agent.control.netmap import NetworkMap
+from tailnet.agent.errors import BadPacket
+from tailnet.agent.keys import NodePublic
+from tailnet.agent.tasks import Tasks
+
+log = logging.getLogger("tailnet.kept")
+
+FILE_MODE = 0o600
+SETTLE = 2.0  # seconds from news to writing; a login brings several maps
+LONGEST_TIMER = 86_400.0  # seconds; a wall clock may be set meanwhile
+RATE = 128 << 10  # bytes/s that writing may come to, on the average
+
+
+class MapFile:
+    """Keeps the latest network map in ``path``."""
+
+    def __init__(self, path: Path, *, wall: Callable[[], datetime]) -> None:
+        self._path = path
+        self._wall = wall
+        self._news: tuple[NetworkMap, str] | None = None
+        self._tasks = Tasks()
+        self._writing = False
+        self._hurry = asyncio.Event()
+        self._removed = False
+
+    async def load(self) -> KeptMap | None:
+        """What is there; a file that makes no sense counts as none."""
+        return await asyncio.to_thread(self._load)
+
+    def note(self, netmap: NetworkMap, server: str, *, urgent: bool = False) -> None:
+        """Write this one soon; ``urgent`` (somebody lost access) does not wait for its turn."""
+        self._removed = False
+        self._news = (netmap, server)
+        if urgent:
+            self._hurry.set()
+        if not self._writing:
+            self._writing = True
+            _ = self._tasks.start("kept map", self._write())
+
+    def remove(self) -> None:
+        """Forget the map: logged out, or not allowed any more."""
+        self._news = None
+        if not self._removed:
+            self._removed = True
+            with contextlib.suppress(OSError):
+                self._path.unlink()
+
+    async def close(self) -> None:
+        """Write what is not written yet."""
+        await self._tasks.close()
+        if self._news is not None:
+            (netmap, server), self._news = self._news, None
+            await self._in_thread(netmap, server)
+
+    async def _write(self) -> None:
+        """Write the news of now and, after a while, of then; ends when there is none."""
+        await asyncio.sleep(SETTLE)
+        while self._news is not None:
+            (netmap, server), self._news = self._news, None
+            self._hurry.clear()
+            size = await self._in_thread(netmap, server)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(size / RATE):
+                    await self._hurry.wait()
+            await asyncio.sleep(SETTLE)
+        self._writing = False
+
+    async def _in_thread(self, netmap: NetworkMap, server: str) -> int:
+        """Write; a thread does not stop when cancelled, and two must not write at once."""
+        work = asyncio.get_running_loop().run_in_executor(None, self._save, netmap, server)
+        try:
+            return await asyncio.shield(work)
+        finally:
+            await work
+            if self._removed:  # meanwhile
+                self._removed = False
+                self.remove()
+
+    # --- in a thread
+
+    def _load(self) -> KeptMap | None:
+        try:
+            with self._path.open("rb") as file:
+                data = file.read(MAX_BYTES + 1)
+            return decode_lines_untrusted(data)
+        except FileNotFoundError:
+            return None
+        except (OSError, BadPacket) as error:
+            log.warning("the kept network map %s is of no use: %s", self._path, error)
+            return None
+
+    def _save(self, netmap: NetworkMap, server: str) -> int:
+        """Replace the file as a whole; its size [bytes].  No room is no reason to fail."""
+        temporary = self._path.with_name(f".{self._path.name}.tmp")
+        size = 0
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                temporary.unlink()
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+            with os.fdopen(fd, "wb", buffering=1 << 18) as file:
+                for line in encode_lines(netmap, server, self._wall()):
+                    size += file.write(line)
+                file.flush()
+                os.fsync(fd)
+            if size > MAX_BYTES:
+                temporary.unlink()
+                log.warning("the network map is too large to be kept")
+            else:
+                temporary.replace(self._path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            log.warning("cannot keep the network map: %s", error.strerror or error)
+        return size
+
+
+class MapKeeper:
+    """A kept map in use: since when, and who of it has expired meanwhile."""
+
+    def __init__(
+        self,
+        file: MapFile | None,
+        *,
+        wall: Callable[[], datetime],
+        on_expired: Callable[[NetworkMap], None],
+    ) -> None:
+        """``file`` is ``None`` where nothing is to be kept."""
+        self._file = file
+        self._wall = wall
+        self._on_expired = on_expired
+        self._folder: Folder | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._last: NetworkMap | None = None
+        self.since: datetime | None = None
+
+    async def load(self, server: str, node_key: NodePublic) -> NetworkMap | None:
+        """Begin to use what is on disk, if it is a map of this login."""
+        kept = await self._file.load() if self._file is not None else None
+        if kept is None:
+            return None
+        if kept.server != server or kept.node_key != node_key:
+            self.forget()
+            return None
+        log.info("using the network map of %s until the control server answers", kept.at)
+        self._folder = kept.fold(self._wall())
+        self.since = kept.at
+        self._arm()
+        return self._folder.netmap(self._wall())
+
+    def note(self, netmap: NetworkMap, server: str) -> None:
+        """The server sent this one: the kept one has done its service, and is replaced."""
+        self._end()
+        if not may_keep(netmap):
+            self.forget()
+        elif self._file is not None:
+            last, self._last = self._last, netmap
+            lost = last is not None and (
+                len(netmap.peers) < len(last.peers)
+                or netmap.packet_filter is not last.packet_filter
+            )
+            self._file.note(netmap, server, urgent=lost)
+
+    def forget(self) -> None:
+        """Keep nothing, here and on disk."""
+        self._end()
+        self._last = None
+        if self._file is not None:
+            self._file.remove()
+
+    async def close(self) -> None:
+        """Write what is not written yet."""
+        self._end()
+        if self._file is not None:
+            await self._file.close()
+
+    def _end(self) -> None:
+        self.since = self._folder = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self) -> None:
+        left = self._folder.next_expiry(self._wall()) if self._folder is not None else None
+        if left is not None:
+            delay = min(left + 1.0, LONGEST_TIMER)
+            self._timer = asyncio.get_running_loop().call_later(delay, self._expire)
+
+    def _expire(self) -> None:
+        if self._folder is not None:
+            change = self._folder.expire(self._wall())
+            self._arm()
+            if change is not None:
+                self._on_expired(self._folder.netmap(self._wall()))
