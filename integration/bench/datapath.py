@@ -1,12 +1,13 @@
-"""One TCP stream through the reference datapath, side by side with wireguard-go.
+"""The datapaths alone, side by side with wireguard-go.
 
-    python integration/bench/datapath.py [--rounds 3] [--seconds 5] [--udp]
+    python integration/bench/datapath.py [--rounds 3] [--seconds 5] [--what tcp|udp|small|ping]
 
 Two namespaces joined by a veth pair; in each a TUN device of MTU 1280, served by one process.
 Ours runs the datapath alone, with static sessions and no daemon.  Both are measured in turn, in
 rounds, so that a busy machine hurts both alike.  Needs root, iperf3, wireguard-go and wg.
 
-Prints Gbit/s and CPU seconds per GB of the two tunnel processes, and the ratios ours / theirs.
+Prints Gbit/s, CPU seconds per GB of the two tunnel processes, packets of 64 bytes received per
+second (the best of several offered rates) or round-trip times, and the ratios to the last one.
 """
 
 import argparse
@@ -23,14 +24,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import ip_network
 from pathlib import Path as FilePath
-from typing import Any, NamedTuple
+from typing import Any
 
 from tailnet.agent import clock
 from tailnet.agent.addr import AddrPort
-from tailnet.agent.datapath.interface import Path, PeerEntry, Session, TunPort, UdpPort
+from tailnet.agent.datapath.interface import (
+    Datapath,
+    Path,
+    PeerEntry,
+    Session,
+    TunPort,
+    UdpPort,
+)
+from tailnet.agent.datapath.native import NativeDatapath, why_not
 from tailnet.agent.datapath.reference.aio import ReferenceDatapath
 from tailnet.agent.filter.rules import compile_filter
 from tailnet.agent.keys import PeerId
@@ -44,14 +53,12 @@ KEYS = (bytes(range(32)), bytes(range(32, 64)))
 NETNS = [f"dpbench{os.getpid()}{side}" for side in "ab"]
 OUTER = ("10.99.0.1", "10.99.0.2")
 INNER = ("100.64.0.1", "100.64.0.2")
+SMALL_RATES = (150, 300, 450, 700)  # thousands of packets per second
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
-class Sample(NamedTuple):
-    """One measurement."""
-
-    gbit: float
-    cpu_per_gb: float
+Sample = dict[str, float]
+"""One measurement: unit → figure."""
 
 
 # --- one end, in a process of its own ----------------------------------------
@@ -70,10 +77,15 @@ def open_udp() -> UdpPort:
     return UdpPort(sock.detach(), socket.AF_INET, gso=True, gro=True)
 
 
-async def serve(side: int, *, offload: bool) -> None:
+def make_datapath(name: str) -> Datapath:
+    """An implementation by its name."""
+    return NativeDatapath() if name == "native" else ReferenceDatapath(now=clock.now)
+
+
+async def serve(side: int, name: str, *, offload: bool) -> None:
     """Carry packets until SIGTERM."""
     tun = open_tun(TUN, mtu=MTU, offload=offload)
-    datapath = ReferenceDatapath(now=clock.now)
+    datapath = make_datapath(name)
     peer = PeerId(1)
     everything = NetPortRange(ip="*", ports=PortRange(0, 65535))
     datapath.set_peers({peer: PeerEntry((ip_network(INNER[1 - side]),))})
@@ -102,10 +114,10 @@ def serve_profiled(side: int, options: argparse.Namespace) -> None:
     """Like :func:`serve`, with cProfile around it when asked."""
     offload, profile = not options.no_offload, options.profile
     if not profile:
-        asyncio.run(serve(side, offload=offload))
+        asyncio.run(serve(side, options.datapath[0], offload=offload))
         return
     with cProfile.Profile() as p:
-        asyncio.run(serve(side, offload=offload))
+        asyncio.run(serve(side, options.datapath[0], offload=offload))
     p.dump_stats(f"{profile}.{side}")
 
 
@@ -160,12 +172,13 @@ def ended(processes: list[subprocess.Popen[Any]]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def ours(options: argparse.Namespace) -> Iterator[list[int]]:
-    """The reference datapath on both sides; yields the process ids."""
+def ours(name: str, options: argparse.Namespace) -> Iterator[list[int]]:
+    """One of our datapaths on both sides; yields the process ids."""
     processes: list[subprocess.Popen[Any]] = []
     with ended(processes):
-        for side, name in enumerate(NETNS):
-            command = ["ip", "netns", "exec", name, sys.executable, __file__, "--serve", str(side)]
+        for side, netns in enumerate(NETNS):
+            command = ["ip", "netns", "exec", netns, sys.executable, __file__]
+            command += ["--serve", str(side), "--datapath", name]
             command += ["--profile", options.profile] if options.profile else []
             command += ["--no-offload"] if options.no_offload else []
             err = None if options.verbose else subprocess.DEVNULL
@@ -180,7 +193,7 @@ def ours(options: argparse.Namespace) -> Iterator[list[int]]:
 
 
 @contextlib.contextmanager
-def wireguard_go(_: argparse.Namespace) -> Iterator[list[int]]:
+def wireguard_go() -> Iterator[list[int]]:
     """wireguard-go on both sides; yields the process ids."""
     processes: list[subprocess.Popen[Any]] = []
     privates = [run("wg", "genkey").strip() for _ in NETNS]
@@ -228,8 +241,8 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
 
 
-def iperf(pids: list[int], seconds: int, extra: list[str]) -> Sample:
-    """One stream from the first namespace to the second."""
+def iperf(seconds: float, *extra: str) -> dict[str, Any]:
+    """One stream from the first namespace to the second; the end of iperf3's report."""
     server = subprocess.Popen(
         ["ip", "netns", "exec", NETNS[1], "iperf3", "-s", "-1", "--forceflush"],
         stdout=subprocess.PIPE,
@@ -239,21 +252,61 @@ def iperf(pids: list[int], seconds: int, extra: list[str]) -> Sample:
         for line in server.stdout:
             if b"listening" in line:
                 break
-        before = sum(map(cpu_seconds, pids))
         client = ["ip", "netns", "exec", NETNS[0], "iperf3", "-c", INNER[1], "-J"]
         output = run(*client, "-t", str(seconds), *extra)
-        spent = sum(map(cpu_seconds, pids)) - before
         with contextlib.suppress(subprocess.TimeoutExpired):
             server.wait(5)  # it ends by itself after one client
-        end = json.loads(output)["end"]
-        received = end["sum_received"] if "sum_received" in end else end["sum"]
-        return Sample(received["bits_per_second"] / 1e9, spent / (received["bytes"] / 1e9))
+        end: dict[str, Any] = json.loads(output)["end"]
+        return end
+
+
+def bulk(pids: list[int], seconds: float, *extra: str) -> Sample:
+    """As many bytes as possible."""
+    before = sum(map(cpu_seconds, pids))
+    end = iperf(seconds, *extra)
+    spent = sum(map(cpu_seconds, pids)) - before
+    received = end["sum_received"] if "sum_received" in end else end["sum"]
+    gigabytes = received["bytes"] / 1e9
+    return {"Gbit/s": received["bits_per_second"] / 1e9, "CPU s/GB": spent / gigabytes}
+
+
+def small(pids: list[int], seconds: float) -> Sample:
+    """As many packets of 64 bytes as possible."""
+    best: Sample = {"kpkt/s": 0.0, "CPU us/pkt": 0.0}
+    for rate in SMALL_RATES:
+        before = sum(map(cpu_seconds, pids))
+        end = iperf(seconds, "-u", "-l", "64", "-b", f"{rate * 512}K")
+        spent = sum(map(cpu_seconds, pids)) - before
+        total = end["sum"]
+        received = total["packets"] - total["lost_packets"]
+        if received / total["seconds"] / 1e3 > best["kpkt/s"]:
+            per_second = received / total["seconds"] / 1e3
+            best = {"kpkt/s": per_second, "CPU us/pkt": spent / received * 1e6}
+    return best
+
+
+def ping(_: list[int], seconds: float) -> Sample:
+    """Round trips of an idle tunnel."""
+    count = int(seconds * 200)
+    command = ["ip", "netns", "exec", NETNS[0], "ping", "-n", "-i", "0.005", "-c", str(count)]
+    lines = run(*command, INNER[1]).splitlines()
+    times = sorted(float(line.split("time=")[1].split()[0]) for line in lines if "time=" in line)
+    middle, late = times[len(times) // 2], times[len(times) * 99 // 100]
+    return {"ping p50 us": middle * 1e3, "ping p99 us": late * 1e3}
+
+
+MEASURES: dict[str, Callable[[list[int], float], Sample]] = {
+    "tcp": bulk,
+    "udp": lambda pids, seconds: bulk(pids, seconds, "-u", "-b", "0", "-l", "1200"),
+    "small": small,
+    "ping": ping,
+}
 
 
 def spread(name: str, unit: str, values: list[float]) -> str:
     """``min / median / max`` on one line."""
     three = (min(values), statistics.median(values), max(values))
-    return f"{name:14}" + " / ".join(f"{v:6.3f}" for v in three) + f"  {unit}"
+    return f"{name:14}" + " / ".join(f"{v:8.3f}" for v in three) + f"  {unit}"
 
 
 def say(line: str) -> None:
@@ -262,14 +315,36 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
+def report(samples: dict[str, list[Sample]]) -> None:
+    """All figures, and the ratios of the first implementation to the others."""
+    first, *others = samples
+    for name, measured in samples.items():
+        for unit in measured[0]:
+            say(spread(name, unit, [sample[unit] for sample in measured]))
+    for other in others:
+        pairs = list(zip(samples[first], samples[other], strict=True))
+        for unit in samples[first][0]:
+            ratios = [a[unit] / b[unit] for a, b in pairs]
+            say(spread("ratio", f"{unit}, {first} / {other}", ratios))
+
+
+def available() -> list[str]:
+    """Implementations that are here; ours first."""
+    names = ["reference"] if why_not() else ["native", "reference"]
+    return [*names, "wireguard-go"] if shutil.which("wireguard-go") else names
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=5)
-    parser.add_argument("--udp", action="store_true", help="UDP at full speed instead of TCP")
+    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--what", choices=[*MEASURES], default="tcp")
+    parser.add_argument(
+        "--datapath", action="append", choices=["native", "reference", "wireguard-go"],
+        help="may be repeated; all that are here if not given",
+    )  # fmt: skip
     parser.add_argument("--no-offload", action="store_true", help="ours on a plain TUN device")
-    parser.add_argument("--only-ours", action="store_true")
     parser.add_argument("--verbose", action="store_true", help="counters of both ends")
     parser.add_argument("--profile", default="", help="write cProfile statistics to this name")
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
@@ -277,32 +352,20 @@ def main() -> None:
     if options.serve is not None:
         serve_profiled(options.serve, options)
         return
-    tunnels = (
-        {"ours": ours}
-        if options.only_ours or not shutil.which("wireguard-go")
-        else {"ours": ours, "wireguard-go": wireguard_go}
-    )
+    names: list[str] = options.datapath or available()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    extra = ["-u", "-b", "0", "-l", "1200"] if options.udp else []
-    samples: dict[str, list[Sample]] = {name: [] for name in tunnels}
+    measure = MEASURES[options.what]
+    samples: dict[str, list[Sample]] = {name: [] for name in names}
     with course():
         for number in range(options.rounds):
-            for name, tunnel in tunnels.items():
-                with tunnel(options) as pids:
-                    sample = iperf(pids, options.seconds, extra)
+            for name in names:
+                tunnel = wireguard_go() if name == "wireguard-go" else ours(name, options)
+                with tunnel as pids:
+                    sample = measure(pids, options.seconds)
                 samples[name].append(sample)
-                say(
-                    f"{number + 1} {name:14} {sample.gbit:.3f} Gbit/s"
-                    f"  {sample.cpu_per_gb:.2f} CPU s/GB"
-                )
-    for name, measured in samples.items():
-        say(spread(name, "Gbit/s", [s.gbit for s in measured]))
-        say(spread("", "CPU s/GB", [s.cpu_per_gb for s in measured]))
-    if "wireguard-go" in samples:
-        pairs = list(zip(samples["ours"], samples["wireguard-go"], strict=True))
-        say(spread("ratio", "of Gbit/s", [a.gbit / b.gbit for a, b in pairs]))
-        ratio = [a.cpu_per_gb / b.cpu_per_gb for a, b in pairs]
-        say(spread("", "of CPU s/GB", ratio))
+                figures = "  ".join(f"{value:.3f} {unit}" for unit, value in sample.items())
+                say(f"{number + 1} {name:14} {figures}")
+    report(samples)
 
 
 if __name__ == "__main__":
