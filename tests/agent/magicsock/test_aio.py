@@ -241,6 +241,20 @@ async def test_measurement_finds_home_and_endpoints(lab: Lab) -> None:
     assert lab.asked == 1
 
 
+async def test_no_home_is_told_before_the_relays_are_known(lab: Lab) -> None:
+    """A daemon that starts anew would make control forget where it was, and peers lose it."""
+    node = Node(lab, 1)
+    node.sock.set_derp_map(DERPMap())
+    async with asyncio.timeout(5):
+        while not node.told:
+            await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    node.sock.set_derp_map(lab.derp_map())
+    await lab.until(lambda: node.relays.home)
+    await asyncio.sleep(0)
+    assert [info.preferred_derp for info in node.infos] == [7]
+
+
 async def test_handshake_goes_by_relay_then_direct(lab: Lab) -> None:
     """The first needs no discovery, which it starts."""
     a, b = await pair(lab)

@@ -135,6 +135,8 @@ class Measuring:
         if set(found) != set(self.endpoints):
             self.endpoints = found
             loop.call_soon(self._on_endpoints, found)
+        if not home and not report.asked:
+            return  # without relays there is nothing to say, and "no home" would undo the last one
         old, self.net_info = self.net_info, net_info(report, home, has_ipv6=ports.v6 != 0)
         if old is None or facts(old) != facts(self.net_info):
             loop.call_soon(self._on_netinfo, self.net_info)
