@@ -144,15 +144,18 @@ def test_no_daemon(host: Host) -> None:
     )
 
 
-@pytest.mark.parametrize("key", ["tskey-auth-wrong", EXPIRED_KEY])
-def test_wrong_auth_key(logged_out: Host, key: str) -> None:
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [("tskey-auth-wrong", "invalid auth key"), (EXPIRED_KEY, "authkey expired")],
+)
+def test_wrong_auth_key(logged_out: Host, key: str, words: str) -> None:
     """What the server says is shown; a good key works right after."""
     login = f"--login-server={logged_out.login_server}"
     assert refused(up(logged_out, login, f"--auth-key={key}"), 1) == (
-        f"invalid auth key; check the key, or make a new one on {logged_out.login_server}"
+        f"{words}; check the key, or make a new one on {logged_out.login_server}"
     )
     assert logged_out.tnet("status", check=False).stdout == (
-        "Logged out.\n# Health check:\n#     - invalid auth key\n"
+        f"Logged out.\n# Health check:\n#     - {words}\n"
     )
     logged_out.up(AUTH_KEY)
     assert logged_out.status()["BackendState"] == "Running"

@@ -41,6 +41,7 @@ class ControlServer:
     Attributes:
         port: where it listens, once started.
         store: what it knows.
+        gone: unknown logins are answered with 410 rather than with a new URL.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class ControlServer:
         self.store = Store(settings, wall, random_bytes)
         self.port = 0
         self.origin = ""
+        self.gone = False
         self._now = now
         self._random_bytes = random_bytes
         self._polls = Polls(self.store, random_bytes)
@@ -93,6 +95,7 @@ class ControlServer:
                 "cap": r.cap,
                 "ephemeral": r.ephemeral,
                 "tags": list(r.tags),
+                "authorized": r.authorized,
                 "streams": self._polls.opened[r.id],
             }
             for r in self.store.records.values()
@@ -135,6 +138,18 @@ class ControlServer:
         async with self._logins:
             self._logins.notify_all()
         return True
+
+    async def forget_logins(self, *, gone: bool = False) -> None:
+        """Lose all logins that are under way, as a restart may; ``gone`` answers them with 410."""
+        self.gone = gone
+        self.store.forget_logins()
+        async with self._logins:
+            self._logins.notify_all()
+
+    def authorize(self, node_id: int) -> None:
+        """Approve a node that waits for it."""
+        self.store.authorize(self.store.records[node_id])
+        self._polls.notify()
 
     async def ping(self, node_id: int, types: str, ip: str) -> dict[str, object]:
         """Let a node ping a peer and report; waits until it does."""
@@ -262,6 +277,9 @@ class ControlServer:
         async with self._logins:
             while self.store.logins.get(login) is False:
                 await self._logins.wait()
+        if login and self.gone and login not in self.store.logins:
+            request.reply(410, b"auth path not found\n")
+            return
         response = self.store.register(message, request.machine, self.origin)
         self._polls.notify()
         request.reply(200, encode(response))

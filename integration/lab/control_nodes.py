@@ -28,6 +28,7 @@ class Record(msgspec.Struct):
     endpoints: list[str] = msgspec.field(default_factory=list)
     home: int = 0
     cap: int = 0
+    authorized: bool = True
     online: bool = False
     last_seen: datetime | None = None
 
@@ -101,5 +102,5 @@ class View:
             tags=record.tags or None,
             last_seen=None if record.online else record.last_seen,
             online=record.online,
-            machine_authorized=True,
+            machine_authorized=record.authorized,
         )

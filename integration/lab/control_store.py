@@ -53,6 +53,7 @@ class ControlSettings:
         key_ttl: seconds until node keys expire; ``None``: never.
         offline_grace: seconds between the end of a stream and "offline".
         ephemeral_grace: seconds between the end of a stream and the end of an ephemeral node.
+        approval: a person must approve each new node.
     """
 
     server_key: MachinePrivate
@@ -63,6 +64,7 @@ class ControlSettings:
     key_ttl: float | None = None
     offline_grace: float = 2.0
     ephemeral_grace: float = 30.0
+    approval: bool = False
 
 
 class Saved(msgspec.Struct):
@@ -79,6 +81,7 @@ class Store:
 
     Attributes:
         logins: follow-up id of an interactive login: has it been approved?
+        asked: follow-up id by node key, so that the same question gets the same URL.
     """
 
     settings: ControlSettings
@@ -86,6 +89,7 @@ class Store:
     random_bytes: Callable[[int], bytes]
     records: dict[int, Record] = field(default_factory=dict)
     logins: dict[str, bool] = field(default_factory=dict)
+    asked: dict[NodePublic, str] = field(default_factory=dict)
     _last_id: int = 0
     _used_keys: dict[str, str] = field(default_factory=dict)
 
@@ -112,8 +116,8 @@ class Store:
             if not auth:
                 return self._interactive(request, machine, login_base)
             key = self.settings.auth_keys.get(auth)
-            if key is None or key.expired or not self._may_use(auth, key, machine):
-                return RegisterResponse(error="invalid auth key")
+            if (error := self._refuse_key(auth, key, machine)) or key is None:
+                return RegisterResponse(error=error)
             record = self._admit(request, machine, key)
         elif expiry is not None:
             if record.key_expiry is None or expiry < record.key_expiry:
@@ -123,7 +127,7 @@ class Store:
         record.hostinfo = _keep_net_info(request.hostinfo, record.hostinfo)
         record.name = self._free_name(request.hostinfo.hostname, record)
         self.view.touch(record.id)
-        return _accepted(TAGGED_USER if record.tags else LAB_USER)
+        return _accepted(record)
 
     def update(self, record: Record, request: MapRequest) -> None:
         """Store what a node says of itself."""
@@ -150,10 +154,20 @@ class Store:
         record.key_expiry = self.wall()
         self.view.touch(record.id)
 
+    def authorize(self, record: Record) -> None:
+        """Approve a node."""
+        record.authorized = True
+        self.view.touch(record.id)
+
     def delete(self, record: Record) -> None:
         """Forget a node."""
         del self.records[record.id]
         self.view.touch(record.id)
+
+    def forget_logins(self) -> None:
+        """Lose all logins that are under way."""
+        self.logins.clear()
+        self.asked.clear()
 
     def snapshot(self) -> bytes:
         """All that outlives a restart, as JSON."""
@@ -180,19 +194,25 @@ class Store:
     def _has_expired(self, record: Record) -> bool:
         return record.key_expiry is not None and record.key_expiry <= self.wall()
 
-    def _may_use(self, auth: str, key: AuthKey, machine: MachinePublic) -> bool:
-        return key.reusable or self._used_keys.setdefault(auth, str(machine)) == str(machine)
+    def _refuse_key(self, auth: str, key: AuthKey | None, machine: MachinePublic) -> str:
+        """Why a key cannot be used; empty if it can."""
+        if key is None:
+            return "invalid auth key"
+        if key.expired:
+            return "authkey expired"
+        if not key.reusable and self._used_keys.setdefault(auth, str(machine)) != str(machine):
+            return "authkey already used"
+        return ""
 
     def _interactive(
         self, request: RegisterRequest, machine: MachinePublic, login_base: str
     ) -> RegisterResponse:
-        login = request.followup.rpartition("/")[2]
+        login = self.asked.get(request.node_key, "")
         if self.logins.get(login):
-            del self.logins[login]
-            self._admit(request, machine, AuthKey())
-            return _accepted(LAB_USER)
+            del self.logins[login], self.asked[request.node_key]
+            return _accepted(self._admit(request, machine, AuthKey()))
         if login not in self.logins:
-            login = self.random_bytes(8).hex()
+            login = self.asked[request.node_key] = self.random_bytes(8).hex()
             self.logins[login] = False
         return RegisterResponse(auth_url=f"{login_base}/login/{login}")
 
@@ -217,6 +237,7 @@ class Store:
             created=self.wall(),
             key_expiry=expiry,
             ephemeral=key.ephemeral or request.ephemeral,
+            authorized=not self.settings.approval,
         )
         record.name = self._free_name(request.hostinfo.hostname, record)
         record.hostinfo = request.hostinfo
@@ -241,7 +262,8 @@ class Store:
         return next(name for name in names if name not in taken)
 
 
-def _accepted(user: UserProfile) -> RegisterResponse:
+def _accepted(record: Record) -> RegisterResponse:
+    user = TAGGED_USER if record.tags else LAB_USER
     return RegisterResponse(
         user=User(id=user.id, display_name=user.display_name),
         login=Login(
@@ -250,7 +272,7 @@ def _accepted(user: UserProfile) -> RegisterResponse:
             login_name=user.login_name,
             display_name=user.display_name,
         ),
-        machine_authorized=True,
+        machine_authorized=record.authorized,
     )
 
 

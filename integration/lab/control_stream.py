@@ -35,7 +35,7 @@ class Audience:
     def full(self) -> MapResponse:
         """The first message."""
         settings = self._store.settings
-        self._sent = dict(self._store.view.nodes())
+        self._sent = self._visible()
         self._filter = settings.packet_filter
         return MapResponse(
             node=self._sent[self._id],
@@ -52,10 +52,17 @@ class Audience:
             debug=Debug(disable_log_tail=True),
         )
 
+    def _visible(self) -> dict[int, Node]:
+        """What this node may know of: itself, and once it is approved the approved ones."""
+        nodes = self._store.view.nodes()
+        if (own := nodes.get(self._id)) is not None and not own.machine_authorized:
+            return {self._id: own}
+        return {i: node for i, node in nodes.items() if node.machine_authorized}
+
     def delta(self) -> MapResponse | None:
         """What changed since the last message, or ``None``."""
-        now = self._store.view.nodes()
-        old, self._sent = self._sent, dict(now)
+        now = self._visible()
+        old, self._sent = self._sent, now
         changed: list[Node] = []
         patches: list[PeerChange] = []
         online: dict[NodeID, bool] = {}

@@ -16,7 +16,14 @@ from typing import Any
 
 import msgspec
 from integration.lab.admin import MAX_LINE
-from integration.lab.config import AUTH_KEY, EPHEMERAL_KEY, EXPIRED_KEY, ServersConfig
+from integration.lab.config import (
+    AUTH_KEY,
+    EPHEMERAL_KEY,
+    EXPIRED_KEY,
+    ONCE_KEY,
+    TAGGED_KEY,
+    ServersConfig,
+)
 from integration.lab.control import AuthKey, ControlServer, ControlSettings
 from integration.lab.derp import DerpServer
 from integration.lab.stun import StunServer
@@ -74,6 +81,8 @@ class Servers:
                 AUTH_KEY: AuthKey(),
                 EPHEMERAL_KEY: AuthKey(ephemeral=True),
                 EXPIRED_KEY: AuthKey(expired=True),
+                ONCE_KEY: AuthKey(reusable=False),
+                TAGGED_KEY: AuthKey(tags=("tag:lab",)),
             },
             derp_map=derp_map(config, certificate_sha256),
             domain=config.domain,
@@ -148,6 +157,24 @@ class Servers:
     async def do_expire(self, name: str) -> None:
         """End the life of a node's key."""
         self._running().expire_key(self._node_id(name))
+
+    async def do_set_approval(self, needed: bool) -> None:
+        """Whether a person must approve each new node."""
+        self._settings.approval = needed
+
+    async def do_authorize(self, name: str) -> None:
+        """Approve a node that waits for it."""
+        self._running().authorize(self._node_id(name))
+
+    async def do_forget_logins(self, gone: bool = False) -> None:
+        """Lose all logins that are under way; ``gone``: they are answered with 410."""
+        await self._running().forget_logins(gone=gone)
+
+    async def do_c2n(self, name: str, request: str) -> str:
+        """Let a node answer an HTTP/1.1 request; its raw response."""
+        async with asyncio.timeout(8):
+            answer = await self._running().c2n(self._node_id(name), request.encode())
+        return answer.decode("utf-8", "replace")
 
     async def do_delete(self, name: str) -> None:
         """Forget a node."""

@@ -361,6 +361,71 @@ def test_up_shows_the_url_and_succeeds_loudly(daemon: Daemon) -> None:
     assert ("login-interactive",) in daemon.backend.calls
 
 
+def open_soon(daemon: Daemon, url: str) -> None:
+    """Before the first login; whoever asks for a state finds the login finished a moment later."""
+    log_out(
+        daemon,
+        lambda: daemon.backend.bus.publish(Notify(browse_to_url=url)),
+        lambda: daemon.state("Starting"),
+    )
+    ask = FakeBackend.status
+
+    def status(peers: bool) -> Status:
+        answer = ask(daemon.backend, peers)
+        if answer.backend_state == "Starting":
+            asyncio.get_running_loop().call_soon(daemon.state, "Running")
+        return answer
+
+    daemon.backend.status = status  # type: ignore[method-assign]
+
+
+def test_up_draws_a_qr_code(daemon: Daemon) -> None:
+    """Below the URL, as text; in JSON it is an image."""
+    url = "https://login.example/abc"
+    open_soon(daemon, url)
+    result = daemon.run("up", "--qr", "--qr-format=ascii")
+    first, code = result.stderr.split(f"{url}\n\n")
+    assert first == "\nTo authenticate, visit:\n\n\t"
+    *lines, end = [line for line in code.splitlines() if line]
+    assert end == "Success."
+    assert set("".join(lines)) == {"#", " "}
+    assert {len(line) for line in lines} == {2 * len(lines)}  # square
+    open_soon(daemon, url)
+    result = daemon.run("up", "--qr", "--json")
+    first, _, _ = result.stdout.partition("}")
+    assert json.loads(first + "}")["QR"].startswith("data:image/png;base64,")
+    assert daemon.run("up", "--qr", "--qr-format=huge").exit_code == 2
+
+
+def test_login_is_for_machines_without_one(daemon: Daemon) -> None:
+    """Then it is as ``up``; with one it says what to do."""
+    log_out(daemon, lambda: daemon.state("Running", have_node_key=True))
+    daemon.backend.current = Prefs(route_all=True)
+    result = daemon.run("login", "--auth-key=k", "--login-server=https://c.example")
+    assert (result.exit_code, result.output) == (0, "")
+    assert ("start", "k") in daemon.backend.calls
+    assert daemon.backend.current.route_all
+    result = daemon.run("login", "--auth-key=k")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("already logged in to a tailnet; to log in anew, run: tnet up")
+
+
+def test_a_new_key_while_running_is_success(daemon: Daemon) -> None:
+    """``--force-reauth`` changes no state: the end of the login is what counts."""
+    daemon.backend.current = Prefs()
+    daemon.state("Running", have_node_key=True, self_=PeerStatus(public_key="nodekey:a"))
+
+    def renewed() -> None:
+        self_ = PeerStatus(public_key="nodekey:b")
+        daemon.backend.about = msgspec.structs.replace(daemon.backend.about, self_=self_)
+        daemon.backend.bus.publish(Notify(login_finished={}))
+
+    daemon.backend.on_start = renewed
+    result = daemon.run("up", "--auth-key=k", "--force-reauth")
+    assert (result.exit_code, result.output) == (0, "")
+    assert ("login-interactive",) in daemon.backend.calls
+
+
 def test_up_reports_a_refused_login(daemon: Daemon) -> None:
     """The server's words, cleaned."""
     log_out(daemon, lambda: daemon.backend.bus.publish(Notify(err_message="invalid key: \x1bno")))

@@ -6,7 +6,8 @@ import pytest
 
 from tailnet.agent.backend.prefs import Prefs, to_json
 from tailnet.agent.localapi.schema import Status
-from tailnet.cli.commands.up import Asked, decide, read_auth_key
+from tailnet.cli.authkey import KeyInputs, resolve
+from tailnet.cli.commands.up import Asked, decide
 from tailnet.cli.errors import Failure
 from tailnet.cli.login import UpPlan
 
@@ -79,7 +80,7 @@ def test_force_reauth_waits_for_a_new_key() -> None:
     """With a URL, or with a key."""
     plan = way("Running", asked(force_reauth=True))
     assert (plan.start, plan.interactive, plan.fresh_key) == (True, True, True)
-    assert not way("Running", asked("key", force_reauth=True)).interactive
+    assert way("Running", asked("key", force_reauth=True)).interactive
 
 
 def test_the_server_cannot_change_while_connected() -> None:
@@ -142,9 +143,7 @@ def test_auth_keys_come_from_files(tmp_path: Any) -> None:  # noqa: ANN401
     """With ``file:``."""
     (tmp_path / "key").write_text(" tskey-auth-x\n")
     (tmp_path / "empty").write_text("\n")
-    assert read_auth_key(f"file:{tmp_path}/key") == "tskey-auth-x"
+    assert resolve(KeyInputs(f"file:{tmp_path}/key"), {}) == "tskey-auth-x"
     for name in ("missing", "empty"):
         with pytest.raises(Failure, match="cannot read the auth key"):
-            read_auth_key(f"file:{tmp_path}/{name}")
-    with pytest.raises(Failure, match="OAuth client secrets are not supported yet"):
-        read_auth_key("tskey-client-x")
+            resolve(KeyInputs(f"file:{tmp_path}/{name}"), {})

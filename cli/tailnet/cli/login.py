@@ -18,6 +18,7 @@ from tailnet.agent.localapi.schema import (
     Status,
     decode,
 )
+from tailnet.cli import qr
 from tailnet.cli.client import LocalClient, TimedOut, Watch
 from tailnet.cli.errors import Failure, Silent, warn
 from tailnet.cli.settings import DEFAULT_SERVER, Prefs
@@ -42,6 +43,7 @@ class UpPlan:
         interactive: ask for a login URL.
         fresh_key: done only when the node key is another than before.
         server: base URL of the control server, for advice.
+        qr: how to draw the login URL; empty: not at all.
     """
 
     edit: Prefs
@@ -51,6 +53,7 @@ class UpPlan:
     interactive: bool = False
     fresh_key: bool = False
     server: str = DEFAULT_SERVER
+    qr: str = ""
 
 
 class Patience:
@@ -181,6 +184,8 @@ class Progress:
             raise Failure(self._advised(clean(notify.err_message)))
         if notify.browse_to_url:
             self._show_url(clean(notify.browse_to_url))
+        if notify.login_finished is not None and self._connected():
+            return True  # a new key while connected changes no state
         if notify.state is None or not 0 <= notify.state < len(STATES):
             return False
         self.state = STATES[notify.state]
@@ -203,9 +208,11 @@ class Progress:
         self._url = url
         self._printed = True
         if self._json:
-            say(AuthURL=url, BackendState=self.state)
-        else:
-            warn(f"\nTo authenticate, visit:\n\n\t{url}\n")
+            say(AuthURL=url, QR=qr.image(url) if self._plan.qr else "", BackendState=self.state)
+            return
+        warn(f"\nTo authenticate, visit:\n\n\t{url}\n")
+        if self._plan.qr:
+            warn(qr.terminal(url, self._plan.qr) + "\n")
 
     def _show_approval(self) -> None:
         self._printed = True

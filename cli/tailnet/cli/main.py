@@ -12,6 +12,7 @@ from tailnet.cli.flags import suggest
 
 COMMANDS = {
     "up": "Connect to the tailnet, logging in if needed",
+    "login": "Log in to a tailnet",
     "down": "Disconnect from the tailnet",
     "set": "Change some settings",
     "get": "Show settings",

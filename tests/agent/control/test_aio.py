@@ -148,7 +148,8 @@ async def test_one_shot_key_is_good_for_one_machine() -> None:
         async with member(mine) as one:
             await one.until(Connected)
         async with member(config(server.origin, "once")) as other:
-            assert (await other.until(LoginFailed)).message == "invalid auth key"
+            failed = await other.until(LoginFailed)
+            assert (failed.message, failed.final) == ("authkey already used", True)
 
 
 async def test_expired_key_is_replaced() -> None:

@@ -88,7 +88,10 @@ def test_success_is_accepted_whatever_the_approval() -> None:
 @pytest.mark.parametrize(
     ("response", "expected"),
     [
-        (RegisterResponse(error="no", node_key_expired=True, auth_url=URL), Refused("no", final=True)),
+        (
+            RegisterResponse(error="no", node_key_expired=True, auth_url=URL),
+            Refused("no", final=True),
+        ),
         (RegisterResponse(node_key_expired=True, auth_url=URL), Again()),
         (RegisterResponse(auth_url=URL), Visit(URL)),
     ],

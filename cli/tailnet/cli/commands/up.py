@@ -5,16 +5,18 @@ Source: tailscale cmd/tailscale/cli/up.go.
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import click
 
 from tailnet.agent.localapi.schema import Status
+from tailnet.cli.authkey import KeyInputs, key_options, resolve
 from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure, warn
 from tailnet.cli.flags import DURATION, GoCommand, flag
 from tailnet.cli.login import Patience, UpPlan, check_prefs, connect
+from tailnet.cli.qr import FORMATS
 from tailnet.cli.settings import SETTINGS, Prefs, options, wishes
 from tailnet.cli.text import clean
 
@@ -31,13 +33,7 @@ ROUTES_OFF = "--accept-routes is false"
 
 
 @click.command(cls=GoCommand, help="Connect to the tailnet, logging in if needed.")
-@click.option(
-    "--auth-key",
-    default="",
-    metavar="KEY",
-    envvar="TS_AUTHKEY",
-    help="Auth key to log in with; file:PATH reads it from a file.",
-)
+@key_options
 @options(SETTINGS)
 @click.option(
     "--timeout",
@@ -48,6 +44,13 @@ ROUTES_OFF = "--accept-routes is false"
 )
 @flag("reset", help="Reset all settings that are not mentioned to their defaults.")
 @flag("force-reauth", help="Log in anew even if logged in.")
+@flag("qr", help="Show a QR code of the login URL too.")
+@click.option(
+    "--qr-format",
+    type=click.Choice(FORMATS),
+    default="auto",
+    help="How to draw it: for any terminal (ascii), or with Unicode blocks.",
+)
 @flag("json", help="Output JSON, one object a step.")
 @click.option("--accept-risk", default="", metavar="RISKS", hidden=True, help="No effect yet.")
 @with_client
@@ -58,9 +61,14 @@ def command(  # noqa: PLR0913 - one a flag
     client: LocalClient,
     *,
     auth_key: str,
+    client_id: str,
+    client_secret: str,
+    id_token: str,
     timeout: float,
     reset: bool,
     force_reauth: bool,
+    qr: bool,
+    qr_format: str,
     json: bool,
     accept_risk: str,
     **values: object,
@@ -75,17 +83,19 @@ def command(  # noqa: PLR0913 - one a flag
         auth_key = ""  # from the environment: for the first login only
     wanted = wishes(SETTINGS, values, given)
     check_prefs(client, current, wanted)  # what is wrong is said before what would be reset
+    inputs = KeyInputs(auth_key, client_id, client_secret, id_token)
     plan = decide(
         Asked(
             wishes=wanted,
             given=given,
-            auth_key=read_auth_key(auth_key),
+            auth_key=resolve(inputs, {**current, **wanted}),
             reset=reset,
             force_reauth=force_reauth,
         ),
         status,
         current,
     )
+    plan = replace(plan, qr=qr_format if qr else "")
     connect(client, status, plan, patience, json=json)
     if not json:
         for line in client.status(peers=False).health or ():
@@ -102,33 +112,6 @@ class Asked:
     auth_key: str
     reset: bool
     force_reauth: bool
-
-
-def read_auth_key(text: str) -> str:
-    """The key itself.
-
-    Raises:
-        Failure: its file cannot be read, or its kind is not supported.
-    """
-    if text.startswith("file:"):
-        path = text.removeprefix("file:")
-        try:
-            with open(path, encoding="utf-8") as file:
-                text = file.read(4096)
-        except OSError as error:
-            msg = f"cannot read the auth key file {path}: {error.strerror}"
-            raise Failure(msg) from None
-        except UnicodeDecodeError:
-            msg = f"cannot read the auth key file {path}: it is not text"
-            raise Failure(msg) from None
-        if not text.strip():
-            msg = f"cannot read the auth key file {path}: it is empty"
-            raise Failure(msg)
-    text = text.strip()
-    if text.startswith("tskey-client-"):
-        msg = "OAuth client secrets are not supported yet; use an auth key (tskey-auth-…)"
-        raise Failure(msg)
-    return text
 
 
 def decide(asked: Asked, status: Status, current: Prefs) -> UpPlan:
@@ -164,7 +147,7 @@ def decide(asked: Asked, status: Status, current: Prefs) -> UpPlan:
         edit={**proposed, "WantRunning": True, "LoggedOut": False},
         start=True,
         auth_key=asked.auth_key,
-        interactive=not asked.auth_key and (asked.force_reauth or not logged_in or needs_login),
+        interactive=asked.force_reauth or (not asked.auth_key and (not logged_in or needs_login)),
         fresh_key=asked.force_reauth,
         server=str(server.of(proposed)),
     )

@@ -1,0 +1,122 @@
+"""Where an auth key comes from: a flag, a file, or a server that makes one.
+
+Source: tailscale cmd/tailscale/cli/up.go, resolveAuthKey; feature/oauthkey, identityfederation.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+from tailnet.cli.errors import Failure
+from tailnet.cli.settings import Prefs
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+MAX_KEY_FILE = 16 << 10  # bytes; identity tokens are a few kilobytes
+OAUTH_PREFIX = "tskey-client-"
+
+
+def key_options(function: F) -> F:
+    """Add the flags that say where the key comes from."""
+    for decorate in reversed(
+        (
+            click.option(
+                "--auth-key",
+                default="",
+                metavar="KEY",
+                envvar="TS_AUTHKEY",
+                help="Auth key or OAuth client secret to log in with; file:PATH reads a file.",
+            ),
+            click.option(
+                "--client-id",
+                default="",
+                metavar="ID",
+                help="OAuth client to make an auth key with.",
+            ),
+            click.option(
+                "--client-secret",
+                default="",
+                metavar="SECRET",
+                help="OAuth client secret; file:PATH reads a file.",
+            ),
+            click.option(
+                "--id-token",
+                default="",
+                metavar="JWT",
+                help="Identity token of this workload, for --client-id; file:PATH reads a file.",
+            ),
+        )
+    ):
+        function = decorate(function)
+    return function
+
+
+@dataclass(frozen=True, slots=True)
+class KeyInputs:
+    """The flags, as given."""
+
+    auth_key: str = ""
+    client_id: str = ""
+    client_secret: str = ""
+    id_token: str = ""
+
+
+def read_value(text: str, what: str) -> str:
+    """The value itself, where ``file:PATH`` stands for the content of a file.
+
+    Raises:
+        Failure: the file cannot be read.
+    """
+    if not text.startswith("file:"):
+        return text.strip()
+    path = text.removeprefix("file:")
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read(MAX_KEY_FILE)
+    except OSError as error:
+        msg = f"cannot read the {what} file {path}: {error.strerror}"
+        raise Failure(msg) from None
+    except UnicodeDecodeError:
+        msg = f"cannot read the {what} file {path}: it is not text"
+        raise Failure(msg) from None
+    if not text.strip():
+        msg = f"cannot read the {what} file {path}: it is empty"
+        raise Failure(msg)
+    return text.strip()
+
+
+def resolve(inputs: KeyInputs, tags: Prefs) -> str:
+    """The auth key to log in with; empty for none.
+
+    Args:
+        inputs: what the user gave.
+        tags: prefs that hold ``AdvertiseTags``, which a key that is made must have.
+
+    Raises:
+        Failure: nothing usable was given, or no key could be made.
+    """
+    key = read_value(inputs.auth_key, "auth key")
+    secret = read_value(inputs.client_secret, "client secret")
+    token = read_value(inputs.id_token, "identity token")
+    if sum(map(bool, (key, secret, inputs.client_id))) > 1 and not (secret and inputs.client_id):
+        msg = "give only one of --auth-key, --client-secret and --client-id"
+        raise Failure(msg)
+    if inputs.client_id and not (token or secret):
+        msg = "--client-id needs --id-token or --client-secret"
+        raise Failure(msg)
+    if token and not inputs.client_id:
+        msg = "--id-token needs --client-id"
+        raise Failure(msg)
+    wanted: Any = tags.get("AdvertiseTags")
+    tag_list = [str(tag) for tag in wanted or ()]
+    if token:
+        from tailnet.cli import oauth  # noqa: PLC0415 - seldom needed
+
+        return oauth.key_for_token(inputs.client_id, token, tag_list)
+    if secret or key.startswith(OAUTH_PREFIX):
+        from tailnet.cli import oauth  # noqa: PLC0415 - seldom needed
+
+        return oauth.key_for_secret(secret or key, inputs.client_id, tag_list)
+    return key
