@@ -96,7 +96,7 @@ async def test_the_servers_refusal_reaches_the_watchers(url: str, tmp_path: Path
         await one.until(lambda: any(isinstance(e, LoginRefused) for e in one.events))
         (refused, *_) = [e for e in one.events if isinstance(e, LoginRefused)]
         assert "invalid auth key" in refused.message
-        assert refused.message in one.node.health
+        assert refused.message in [warning.text for warning in one.node.warnings]
         assert one.node.state is not State.RUNNING
 
 
@@ -128,7 +128,8 @@ async def test_a_router_that_refuses_is_a_health_problem(url: str, tmp_path: Pat
         await one.node.account.login(prefs(url), AUTH_KEY)
         await one.state(State.RUNNING)
         assert any(
-            isinstance(e, HealthChanged) and "table 52 is taken" in e.problems for e in one.events
+            isinstance(e, HealthChanged) and ("table 52 is taken" in [w.text for w in e.warnings])
+            for e in one.events
         )
 
 
@@ -172,7 +173,7 @@ async def test_peers_are_reached_before_control_answers(tmp_path: Path) -> None:
         async with running(again), running(there):
             for member in (again, there):
                 await member.state(State.RUNNING)
-                assert any("using a network map from" in line for line in member.node.health)
+                assert any("using a network map from" in w.text for w in member.node.warnings)
             packet = echo_request(again.ip, there.ip, 7)
             await again.send(packet)
             assert await there.receive() == packet

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.backend.peers import PeerIds
-from tailnet.agent.backend.plan import ROUTES_NOT_ACCEPTED, Plan, PlanCache, make_plan
+from tailnet.agent.backend.plan import Plan, PlanCache, make_plan
 from tailnet.agent.backend.prefs import Prefs
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.filter.rules import Filter
@@ -19,7 +19,6 @@ from tailnet.agent.keys import DiscoPublic, NodePublic
 from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.tailcfg.dns import DNSConfig
 from tailnet.agent.tailcfg.filter import FilterRule, NetPortRange, PortRange
-from tailnet.agent.tailcfg.mapping import DisplayMessage
 from tailnet.agent.tailcfg.node import Node, NodeID
 
 ALLOW_ALL = FilterRule(
@@ -105,11 +104,11 @@ def test_subnet_routes_need_accept_routes() -> None:
     without = plan(router)
     assert "192.0.2.0/24" not in routes(without)
     assert allowed(without) == [["100.64.0.2/32", "fd7a:115c:a1e0::2/128"]]
-    assert ROUTES_NOT_ACCEPTED in without.health
+    assert without.routes_ignored
     accepting = plan(router, prefs=Prefs(route_all=True))
     assert "192.0.2.0/24" in routes(accepting)
     assert "192.0.2.0/24" in allowed(accepting)[0]
-    assert accepting.health == ()
+    assert not accepting.routes_ignored
 
 
 def test_default_routes_are_never_taken() -> None:
@@ -205,11 +204,12 @@ def test_capability_sources_follow_the_peers() -> None:
     assert (allows(before, "100.64.0.2"), allows(after, "100.64.0.2")) == (False, True)
 
 
-def test_health_is_what_control_says() -> None:
-    """Both forms."""
-    message = DisplayMessage(title="Title", text="Text")
-    made = plan(health=("sick",), display_messages={"a": message})
-    assert made.health == ("sick", "Title: Text")
+def test_a_filter_that_makes_no_sense_is_told() -> None:
+    """And lets nothing in."""
+    made = plan(packet_filter=(msgspec.structs.replace(ALLOW_ALL, src_bits=(8,)),))
+    assert made.filter_refused
+    assert made.filter == Filter()
+    assert not plan().filter_refused
 
 
 def test_one_delta_keeps_everything_else() -> None:

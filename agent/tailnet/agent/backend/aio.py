@@ -14,6 +14,7 @@ from tailnet.agent.addr import IPAddress
 from tailnet.agent.backend.account.aio import Account, World
 from tailnet.agent.backend.events import HealthChanged, NetworkMapChanged, NodeEvent, StateChanged
 from tailnet.agent.backend.files.aio import StateFile
+from tailnet.agent.backend.health import Health, HealthFacts, HealthWarning
 from tailnet.agent.backend.kept.aio import MapFile, MapKeeper
 from tailnet.agent.backend.keptmap import in_words, map_path
 from tailnet.agent.backend.login import key_left
@@ -30,6 +31,7 @@ from tailnet.agent.tailcfg.derpmap import DERPMap
 log = logging.getLogger("tailnet.node")
 
 EXPIRY_SLACK = 10.0  # seconds after the key's end until the state follows
+MAP_AGE_STEP = 60.0  # seconds between two looks at the age of a kept map
 DISCO_AGAIN = 60.0  # seconds; magicsock.go discoKeyAdvertisementInterval
 NO_RELAYS = DERPMap()
 LONGEST_TIMER = 86_400.0  # seconds; a wall clock may be set meanwhile
@@ -69,6 +71,7 @@ class Node:
             UserError: it cannot be used.
         """
         self._settings = settings
+        self._store = store
         self._now = now
         self._wall = wall
         self.host_name = system.host.hostname
@@ -108,7 +111,10 @@ class Node:
         self._watchers: list[Callable[[NodeEvent], None]] = []
         self.plan: Plan | None = None
         self.state = State.NO_STATE
-        self.health: tuple[str, ...] = ()
+        self._health = Health()
+        self._health_timer: asyncio.TimerHandle | None = None
+        self._began = now()
+        self._closed = False
 
     # --- life
 
@@ -131,8 +137,10 @@ class Node:
 
     async def close(self) -> None:
         """Leave the host as it was found; keys and prefs stay."""
-        if self._expiry_timer is not None:
-            self._expiry_timer.cancel()
+        self._closed = True
+        for timer in (self._expiry_timer, self._health_timer):
+            if timer is not None:
+                timer.cancel()
         await self.account.close()
         await self._kept.close()
         await self.tunnel.close()
@@ -147,6 +155,11 @@ class Node:
     def netmap(self) -> NetworkMap | None:
         """The last network map, in use or not."""
         return self.account.netmap
+
+    @property
+    def warnings(self) -> tuple[HealthWarning, ...]:
+        """What is wrong, worth showing."""
+        return self._health.shown
 
     @property
     def public_key(self) -> str:
@@ -194,6 +207,7 @@ class Node:
             log.info("%s → %s", self.state.label, state.label)
             self.state = state
             self._tell(StateChanged(state))
+            self._set_health()
 
     def _usable(self) -> bool:
         """The network map may be acted on."""
@@ -234,19 +248,48 @@ class Node:
         self._reconsider()
 
     def _set_health(self) -> None:
-        own = (*self.account.problems, self._age_of_map(), self.tunnel.router_problem)
-        health = (*(p for p in own if p), *(self.plan.health if self.plan else ()))
-        if health != self.health:
-            self.health = health
-            self._tell(HealthChanged(health))
+        if self._health.handle_facts(self._health_facts(), self._now(), self._wall()):
+            self._tell(HealthChanged(self._health.shown))
+        if self._health_timer is not None:
+            self._health_timer.cancel()
+        at = self._health.next_timeout()
+        delays = [at - self._now()] if at is not None else []
+        delays += [MAP_AGE_STEP] if self._kept.since is not None else []
+        self._health_timer = (
+            asyncio.get_running_loop().call_later(max(0.0, min(delays)), self._set_health)
+            if delays and not self._closed
+            else None
+        )
+
+    def _health_facts(self) -> HealthFacts:
+        account, tunnel, plan, netmap = self.account, self.tunnel, self.plan, self.netmap
+        home = tunnel.net_info.preferred_derp if tunnel.net_info is not None else 0
+        return HealthFacts(
+            state=self.state,
+            uptime=self._now() - self._began,
+            want_running=account.prefs.want_running,
+            registered=account.registered,
+            store_problem=self._store.problem,
+            login_problem=account.login_problem,
+            control_problem=account.control_problem,
+            map_age=self._age_of_map(),
+            has_network=bool(tunnel.endpoints or tunnel.live_relays),
+            has_relays=plan is not None and bool(plan.derp_map.regions),
+            home=home,
+            live_relays=len(tunnel.live_relays),
+            relay_problems=tunnel.relay_problems,
+            filter_refused=plan is not None and plan.filter_refused,
+            router_problem=tunnel.router_problem,
+            routes_ignored=plan is not None and plan.routes_ignored,
+            messages=netmap.display_messages if netmap is not None else {},
+            lines=netmap.health if netmap is not None else (),
+        )
 
     # --- without the control server
 
     def _age_of_map(self) -> str:
-        if self._kept.since is None or not self.account.prefs.want_running:
-            return ""
-        age = in_words((self._wall() - self._kept.since).total_seconds())
-        return f"using a network map from {age} ago; not in contact with the control server"
+        since = self._kept.since
+        return in_words((self._wall() - since).total_seconds()) if since is not None else ""
 
     def _kept_expired(self, netmap: NetworkMap) -> None:
         self.account.netmap = netmap

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from tailnet.agent.backend.health import HealthWarning
 from tailnet.agent.backend.prefs import Prefs
 from tailnet.agent.backend.state import State
 from tailnet.agent.control.netmap import NetworkMap
@@ -49,9 +50,9 @@ class LoginRefused:
 
 @dataclass(frozen=True, slots=True)
 class HealthChanged:
-    """Problems to show, one line each; empty when all is well."""
+    """Warnings to show; none when all is well."""
 
-    problems: tuple[str, ...]
+    warnings: tuple[HealthWarning, ...]
 
 
 NodeEvent = (

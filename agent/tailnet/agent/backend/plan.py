@@ -17,7 +17,7 @@ from tailnet.agent.backend.peers import PeerIds
 from tailnet.agent.backend.prefs import Prefs, parse_routes
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.datapath.interface import PeerEntry
-from tailnet.agent.filter.rules import Filter, Range, compile_filter
+from tailnet.agent.filter.rules import Filter, Range, compile_filter, is_refused
 from tailnet.agent.keys import DiscoPublic, NodePublic, PeerId
 from tailnet.agent.magicsock.peers import PeerInfo
 from tailnet.agent.tailcfg.derpmap import DERPMap
@@ -26,8 +26,6 @@ from tailnet.agent.tailcfg.node import Node, NodeID
 from tailnet.platform.interface import RouterConfig
 
 MAX_PEER_ROUTES = 10_000  # own IPv4 addresses of peers; beyond, one route for all of CGNAT
-
-ROUTES_NOT_ACCEPTED = "Some peers are advertising routes but --accept-routes is false"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +55,8 @@ class Plan:
         filter: rules for inbound packets.
         router: addresses and routes of the tunnel.
         derp_map: relays.
-        health: problems to show, one line each.
+        routes_ignored: peers offer routes that are not accepted.
+        filter_refused: the rules make no sense, so nothing is let in.
     """
 
     peers: Mapping[PeerId, PeerPlan]
@@ -65,7 +64,8 @@ class Plan:
     filter: Filter
     router: RouterConfig
     derp_map: DERPMap
-    health: tuple[str, ...]
+    routes_ignored: bool = False
+    filter_refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +97,7 @@ class PlanCache:
     jailed: set[NodeID] = field(default_factory=set)
     barred: list[IPNetwork] = field(default_factory=list)
     filter: Filter | None = None
+    refused: bool = False
     announced: dict[NodeID, tuple[DiscoPublic, DiscoPublic]] = field(default_factory=dict)
     """Disco keys that peers told us themselves, each with control's that it replaces."""
 
@@ -158,7 +159,8 @@ def make_plan(
         filter=_filter(prefs, netmap, cache),
         router=_router(netmap.self_node, cache, changed=routes_changed),
         derp_map=netmap.derp_map,
-        health=_health(prefs, netmap, cache),
+        routes_ignored=bool(cache.offering) and not prefs.route_all,
+        filter_refused=cache.refused,
     )
 
 
@@ -272,6 +274,7 @@ def _filter(prefs: Prefs, netmap: NetworkMap, cache: PlanCache) -> Filter:
         compiled = compile_filter(rules, with_capability)
         cache.filter = _without_sources(compiled, barred)
         cache.rules, cache.barred = rules, barred
+        cache.refused = is_refused(rules)
     return cache.filter
 
 
@@ -313,14 +316,3 @@ def _subtract(ranges: tuple[Range, ...], holes: list[Range]) -> tuple[Range, ...
         if at <= last:
             out.append((at, last))
     return tuple(out)
-
-
-def _health(prefs: Prefs, netmap: NetworkMap, cache: PlanCache) -> tuple[str, ...]:
-    lines = list(netmap.health)
-    lines += [
-        f"{message.title}: {message.text}" if message.title else message.text
-        for message in netmap.display_messages.values()
-    ]
-    if cache.offering and not prefs.route_all:
-        lines.append(ROUTES_NOT_ACCEPTED)
-    return tuple(line for line in lines if line)

@@ -105,7 +105,7 @@ def compile_filter(
     v4: list[Match] = []
     v6: list[Match] = []
     for rule in rules or ():
-        if rule.src_bits or any(d.bits is not None for d in rule.dst_ports or ()):
+        if _is_deprecated(rule):
             log.warning("packet filter refused: it uses deprecated prefix bits")
             return Filter()
         if not rule.dst_ports:
@@ -120,6 +120,15 @@ def compile_filter(
                 merged = _merge(sources[version])
                 out.append(Match(protos, merged, tuple(destinations[version])))
     return Filter(tuple(v4), tuple(v6))
+
+
+def is_refused(rules: Sequence[FilterRule] | None) -> bool:
+    """:func:`compile_filter` denies everything because it does not understand these."""
+    return any(_is_deprecated(rule) for rule in rules or ())
+
+
+def _is_deprecated(rule: FilterRule) -> bool:
+    return bool(rule.src_bits) or any(d.bits is not None for d in rule.dst_ports or ())
 
 
 def parse_ranges(text: str) -> list[tuple[int, int, int]]:

@@ -107,9 +107,14 @@ class Account:
         return not self.auth_url and (self._contact.open or self.registered)
 
     @property
-    def problems(self) -> tuple[str, ...]:
-        """What is wrong between us and the server, one line each."""
-        return tuple(p for p in (self._login_problem, self._control_problem) if p)
+    def login_problem(self) -> str:
+        """Why the last attempt to log in failed; empty when it did not."""
+        return self._login_problem
+
+    @property
+    def control_problem(self) -> str:
+        """Why the map stream ended; empty while there is one."""
+        return self._control_problem
 
     # --- wishes
 
@@ -309,8 +314,7 @@ class Account:
         try:
             self._save(**changes)
         except UserError as error:
-            log.warning("%s", error)
-            self._login_problem = str(error)
+            log.warning("%s", error)  # the store remembers it for the health list
             self._stored = replace(self._stored, **changes)  # type: ignore[arg-type]
 
 

@@ -24,6 +24,8 @@ class StateFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.problem = ""
+        """Why the last attempt to save failed; empty when it did not."""
 
     @property
     def path(self) -> Path:
@@ -74,8 +76,9 @@ class StateFile:
                 raise
             _sync_directory(self._path.parent)
         except OSError as error:
-            msg = f"cannot write the state file {self._path}: {_reason(error)}"
-            raise UserError(msg) from None
+            self.problem = f"cannot write the state file {self._path}: {_reason(error)}"
+            raise UserError(self.problem) from None
+        self.problem = ""
 
 
 def _write(path: Path, data: bytes) -> None:

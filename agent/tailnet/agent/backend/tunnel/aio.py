@@ -37,7 +37,6 @@ EMPTY = Plan(
     filter=Filter.shields_up(),
     router=RouterConfig(),
     derp_map=DERPMap(),
-    health=(),
 )
 
 
@@ -238,6 +237,11 @@ class Tunnel:
     def routed(self) -> bool:
         """The kernel has what the last plan wants."""
         return self._applied == self._wanted
+
+    @property
+    def relay_problems(self) -> Mapping[int, str]:
+        """What relays complain of, by region."""
+        return self._derp.health()
 
     @property
     def magicsock(self) -> Magicsock:

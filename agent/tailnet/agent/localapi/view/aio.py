@@ -18,6 +18,7 @@ from tailnet.agent.backend.events import (
     PrefsChanged,
     StateChanged,
 )
+from tailnet.agent.backend.health import HealthWarning
 from tailnet.agent.backend.prefs import Prefs, to_json
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.keys import PeerId
@@ -66,7 +67,7 @@ class NodeView:
             auth_url=node.account.auth_url,
             tailscale_ips=tuple(str(ip) for ip in me.ips()) if me else None,
             self_=self._self_status(),
-            health=node.health,
+            health=tuple(warning.text for warning in node.warnings),
             magic_dns_suffix=_suffix(me.name) if me else "",
             current_tailnet=TailnetStatus(
                 name=netmap.domain,
@@ -144,7 +145,7 @@ class NodeView:
         if mask & schema.INITIAL_STATUS:
             first = msgspec.structs.replace(first, initial_status=self.status(peers=True))
         if mask & schema.INITIAL_HEALTH:
-            first = msgspec.structs.replace(first, health=_health(node.health))
+            first = msgspec.structs.replace(first, health=_health(node.warnings))
         return self._bus.watch(mask, [first])
 
     def engine(self) -> Engine:
@@ -175,8 +176,8 @@ class NodeView:
                 notify = msgspec.structs.replace(notify, browse_to_url=url)
             case LoginRefused(message):
                 notify = msgspec.structs.replace(notify, err_message=message)
-            case HealthChanged(problems):
-                notify = msgspec.structs.replace(notify, health=_health(problems))
+            case HealthChanged(warnings):
+                notify = msgspec.structs.replace(notify, health=_health(warnings))
             case NetworkMapChanged():
                 return
         self._bus.publish(notify)
@@ -305,5 +306,22 @@ def _users(netmap: NetworkMap) -> dict[int, schema.UserProfile]:
     }
 
 
-def _health(problems: tuple[str, ...]) -> dict[str, object]:
-    return {"Warnings": {f"problem-{i}": {"Text": text} for i, text in enumerate(problems)}}
+def _health(warnings: tuple[HealthWarning, ...]) -> dict[str, object]:
+    """In Go's shape.
+
+    Source: tailscale health/state.go, State and UnhealthyState.
+    """
+    return {
+        "Warnings": {
+            warning.what.code: {
+                "WarnableCode": warning.what.code,
+                "Severity": str(warning.what.severity),
+                "Title": warning.what.title,
+                "Text": warning.text,
+                "BrokenSince": warning.since,
+                "DependsOn": list(warning.what.depends_on),
+                "ImpactsConnectivity": warning.what.connectivity,
+            }
+            for warning in warnings
+        }
+    }

@@ -1,0 +1,256 @@
+"""What is wrong, for people: a table of warnings, and one function from facts to those that hold.
+
+A warning shows when it has held for its delay, and while none of those it depends on shows: without
+a network nobody wants to read that the relay is out of reach as well.
+
+Source: tailscale health/warnings.go, health/health.go, health/state.go.  Codes are upstream's where
+upstream has the same condition; ``not-in-map-poll`` shows after one minute, upstream's after eight.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from tailnet.agent.backend.state import State
+from tailnet.agent.tailcfg.mapping import DisplayMessage
+
+
+class Severity(StrEnum):
+    """How bad it is."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+@dataclass(frozen=True, slots=True)
+class Warnable:
+    """Something that can be wrong.
+
+    Attributes:
+        code: for programs.
+        severity: for sorting.
+        title: a few words.
+        delay: seconds that it holds before it shows.
+        depends_on: codes of warnings that hide this one.
+        connectivity: packets are concerned.
+    """
+
+    code: str
+    severity: Severity
+    title: str
+    delay: float = 0.0
+    depends_on: tuple[str, ...] = ()
+    connectivity: bool = False
+
+
+WARMING_UP = Warnable("warming-up", Severity.LOW, "Starting")
+STORE = Warnable("state-store-health", Severity.HIGH, "State not saved", connectivity=True)
+CONFIG = Warnable("apply-disk-config", Severity.MEDIUM, "Configuration file")
+TURNED_OFF = Warnable("wantrunning-false", Severity.LOW, "Turned off")
+LOGIN = Warnable("login-state", Severity.MEDIUM, "Logged out")
+NETWORK = Warnable(
+    "network-status", Severity.MEDIUM, "No network", 5.0, ("warming-up",), connectivity=True
+)
+KEPT_MAP = Warnable(
+    "using-kept-network-map", Severity.MEDIUM, "Old network map", 0.0, ("warming-up",)
+)
+NOT_IN_MAP_POLL = Warnable(
+    "not-in-map-poll",
+    Severity.MEDIUM,
+    "Out of sync",
+    60.0,
+    ("warming-up", "network-status", "using-kept-network-map"),
+)
+NO_HOME = Warnable(
+    "no-derp-home",
+    Severity.MEDIUM,
+    "No home relay",
+    10.0,
+    ("warming-up", "network-status"),
+    connectivity=True,
+)
+NO_RELAY = Warnable(
+    "no-derp-connection",
+    Severity.MEDIUM,
+    "Relay unreachable",
+    10.0,
+    ("warming-up", "network-status", "no-derp-home"),
+    connectivity=True,
+)
+RELAY_ERROR = Warnable("derp-region-error", Severity.LOW, "Relay reports a problem")
+FILTER = Warnable("invalid-packet-filter", Severity.HIGH, "Packet filter refused")
+ROUTER = Warnable("router", Severity.HIGH, "Routes not installed", connectivity=True)
+ROUTES_NOT_ACCEPTED = Warnable("accept-routes-off", Severity.LOW, "Routes not accepted")
+
+TABLE = (
+    STORE,
+    CONFIG,
+    WARMING_UP,
+    TURNED_OFF,
+    LOGIN,
+    NETWORK,
+    KEPT_MAP,
+    NOT_IN_MAP_POLL,
+    NO_HOME,
+    NO_RELAY,
+    RELAY_ERROR,
+    FILTER,
+    ROUTER,
+    ROUTES_NOT_ACCEPTED,
+)
+SEVERITIES = {str(severity): severity for severity in Severity}
+CONTROL = "control-health."
+WARM = 5.0  # seconds after the start of the daemon
+MAX_FROM_CONTROL = 100  # messages shown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthFacts:
+    """What the warnings are derived from.  Texts are empty when all is well.
+
+    Attributes:
+        state: the backend's.
+        uptime: of the daemon [s].
+        want_running: the user wants to be connected.
+        registered: there is a login.
+        store_problem: the state file could not be written.
+        config_problem: the configuration file could not be applied.
+        login_problem: why the last attempt to log in failed.
+        control_problem: why the map stream ended.
+        map_age: of the kept map in use, in words.
+        has_network: there is an address to send from, or an answer from anywhere.
+        has_relays: the network map has some.
+        home: our home region, 0 if unknown.
+        live_relays: how many are connected.
+        relay_problems: what relays say of themselves, by region.
+        filter_refused: the packet filter cannot be understood.
+        router_problem: why the kernel refused the routes.
+        routes_ignored: peers offer routes that the user does not accept.
+        messages: from the control server.
+        lines: from an older control server.
+    """
+
+    state: State
+    uptime: float
+    want_running: bool
+    registered: bool
+    store_problem: str = ""
+    config_problem: str = ""
+    login_problem: str = ""
+    control_problem: str = ""
+    map_age: str = ""
+    has_network: bool = True
+    has_relays: bool = True
+    home: int = 1
+    live_relays: int = 1
+    relay_problems: Mapping[int, str]
+    filter_refused: bool = False
+    router_problem: str = ""
+    routes_ignored: bool = False
+    messages: Mapping[str, DisplayMessage]
+    lines: tuple[str, ...] = ()
+
+
+def conditions(facts: HealthFacts) -> dict[Warnable, str]:
+    """What holds now, each with its text, in the order of the table."""
+    f = facts
+    wants = f.want_running and f.state is not State.STOPPED
+    online = wants and f.state is not State.NEEDS_LOGIN
+    logged_out = not online and f.state is State.NEEDS_LOGIN
+    lost = f.control_problem or (f.registered and online and f.login_problem)
+    complaints = "; ".join(f"region {r}: {text}" for r, text in sorted(f.relay_problems.items()))
+    starting = f.state in (State.NO_STATE, State.STARTING)
+    holds = {
+        STORE: f.store_problem,
+        CONFIG: f.config_problem,
+        WARMING_UP: wants and starting and f.uptime < WARM and "just started, please wait",
+        TURNED_OFF: f.registered and not f.want_running and "turned off; turn it on with: tnet up",
+        LOGIN: (logged_out or not f.registered)
+        and (f.login_problem or (logged_out and "logged out; log in with: tnet up")),
+        NETWORK: wants and not f.has_network and "no network: this machine has no address",
+        KEPT_MAP: online
+        and f.map_age
+        and f"using a network map from {f.map_age} ago; not in contact with the control server",
+        NOT_IN_MAP_POLL: online and lost,
+        NO_HOME: online and f.has_relays and not f.home and "no relay was found to be near",
+        NO_RELAY: online
+        and f.has_relays
+        and f.home
+        and not f.live_relays
+        and f"the relay of region {f.home} cannot be reached",
+        RELAY_ERROR: online and complaints,
+        FILTER: f.filter_refused
+        and "the packet filter of the control server makes no sense; nothing is let in",
+        ROUTER: f.router_problem,
+        ROUTES_NOT_ACCEPTED: f.routes_ignored
+        and "Some peers are advertising routes but --accept-routes is false",
+    }
+    out = {what: text for what, text in holds.items() if isinstance(text, str) and text}
+    for number, line in enumerate(f.lines[:MAX_FROM_CONTROL]):
+        out[_from_control(f"line-{number}", "", line)] = line
+    for name, message in list(f.messages.items())[:MAX_FROM_CONTROL]:
+        text = f"{message.title}: {message.text}" if message.title else message.text
+        if text:
+            out[_from_control(name, message.severity, message.title, message)] = text
+    return out
+
+
+def _from_control(
+    name: str, severity: str, title: str, message: DisplayMessage | None = None
+) -> Warnable:
+    return Warnable(
+        CONTROL + name[:128],
+        SEVERITIES.get(severity, Severity.MEDIUM),
+        title or "The control server reports a problem",
+        connectivity=message is not None and message.impacts_connectivity,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class HealthWarning:
+    """A warning that shows."""
+
+    what: Warnable
+    text: str
+    since: datetime
+
+
+class Health:
+    """Remembers since when each warning holds, and says which ones show."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, tuple[float, datetime]] = {}
+        self._holding: dict[Warnable, str] = {}
+        self._timeout: float | None = None
+        self.shown: tuple[HealthWarning, ...] = ()
+
+    def handle_facts(self, facts: HealthFacts, now: float, wall: datetime) -> bool:
+        """Bring :attr:`shown` up to date; whether that changed it."""
+        holding = conditions(facts)
+        if holding != self._holding or (self._timeout is not None and now >= self._timeout):
+            codes = {what.code for what in holding}
+            self._since = {code: at for code, at in self._since.items() if code in codes}
+            for code in codes:
+                self._since.setdefault(code, (now, wall))
+            self._holding = holding
+            return self._show(now)
+        return False
+
+    def next_timeout(self) -> float | None:
+        """When a warning will have held for long enough, unless facts change."""
+        return self._timeout
+
+    def _show(self, now: float) -> bool:
+        due = {w: self._since[w.code][0] + w.delay for w in self._holding}
+        ripe = {what.code for what, at in due.items() if at <= now}
+        self._timeout = min((at for at in due.values() if at > now), default=None)
+        shown = tuple(
+            HealthWarning(what, text, self._since[what.code][1])
+            for what, text in self._holding.items()
+            if what.code in ripe and ripe.isdisjoint(what.depends_on)
+        )
+        changed = shown != self.shown
+        self.shown = shown
+        return changed
