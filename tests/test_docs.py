@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
+from tailnet.agent.backend.health import TABLE
 from tailnet.agent.datapath.reference import drops
 from tailnet.agent.localapi.routes import ROUTES
 from tailnet.agent.main import command as daemon
@@ -77,6 +78,11 @@ def test_every_route_is_in_the_reference_with_its_permission() -> None:
 def test_every_drop_counter_is_in_the_reference() -> None:
     """By its exact name."""
     assert missing(iter(drops.NAMES), section("Drop counters")) == []
+
+
+def test_every_health_warning_is_in_the_reference() -> None:
+    """By its code."""
+    assert missing((what.code for what in TABLE), section("Health messages")) == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
