@@ -55,3 +55,37 @@ def test_paths_follow_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/x/run")
     assert main.default_state_dir() == Path("/x/state/tailnetd")
     assert main.default_socket() == Path("/x/run/tailnetd.sock")
+
+
+def test_the_native_datapath_is_refused_in_one_line_where_it_is_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Asked for by name it is not silently replaced."""
+    monkeypatch.setattr(main, "why_not", lambda: "tailnet_native is not installed")
+    result = CliRunner().invoke(main.command, ["--datapath=native", f"--socket={tmp_path / 's'}"])
+    assert result.exit_code == 1
+    assert result.output == (
+        "tailnetd: --datapath=native: tailnet_native is not installed; "
+        "build it with: make native (needs cargo)\n"
+    )
+
+
+def test_auto_takes_the_native_datapath_if_it_is_there(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And says which one, and why."""
+    made = object()
+    monkeypatch.setattr(main, "NativeDatapath", lambda: made)
+    caplog.set_level("INFO", "tailnet.main")
+    for flag, reason, native in (
+        (main.AUTO, "", True),
+        (main.AUTO, "not here", False),
+        (main.NATIVE, "", True),
+        (main.REFERENCE, "", False),
+    ):
+        monkeypatch.setattr(main, "why_not", lambda reason=reason: reason)
+        system = object.__new__(main.LinuxSystem)
+        system._datapath = flag
+        assert (system.make_datapath() is made) is native
+    assert "not here" in caplog.text
+    assert "asked for" in caplog.text

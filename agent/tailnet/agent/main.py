@@ -25,6 +25,7 @@ from tailnet.agent.backend.files.aio import StateFile
 from tailnet.agent.backend.login import Host
 from tailnet.agent.backend.tunnel.aio import TunnelSettings
 from tailnet.agent.datapath.interface import Datapath
+from tailnet.agent.datapath.native import NativeDatapath, why_not
 from tailnet.agent.datapath.reference.aio import ReferenceDatapath
 from tailnet.agent.errors import UserError
 from tailnet.agent.localapi.aio import LocalServer
@@ -41,6 +42,7 @@ log = logging.getLogger("tailnet.main")
 
 DEFAULT_TUN = "tailnet0"
 USERSPACE = "userspace-networking"
+AUTO, NATIVE, REFERENCE = "auto", "native", "reference"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class Options:
     port: int
     verbose: int
     auth_key: str
+    datapath: str
 
 
 def default_state_dir() -> Path:
@@ -111,6 +114,12 @@ def _die(message: str) -> NoReturn:
     help="UDP port for WireGuard and disco; 0 takes any free one.",
 )
 @click.option(
+    "--datapath",
+    type=click.Choice([AUTO, NATIVE, REFERENCE]),
+    default=AUTO,
+    help="What moves packets: the native extension, the pure Python one, or the first that works.",
+)
+@click.option(
     "--verbose",
     "-v",
     envvar="TS_LOG_VERBOSITY",
@@ -134,6 +143,7 @@ def command(  # noqa: PLR0913 - one argument a flag
     state: Path | None,
     socket_path: Path | None,
     port: int,
+    datapath: str,
     verbose: int,
     clean: bool,
 ) -> None:
@@ -145,6 +155,8 @@ def command(  # noqa: PLR0913 - one argument a flag
         return
     if tun == USERSPACE:
         _die("userspace networking is not built yet; run it as root with --tun[=NAME]")
+    if datapath == NATIVE and (reason := why_not()):
+        _die(f"--datapath=native: {reason}; build it with: make native (needs cargo)")
     options = Options(
         tun=tun,
         state=state
@@ -153,6 +165,7 @@ def command(  # noqa: PLR0913 - one argument a flag
         port=port,
         verbose=verbose,
         auth_key=os.environ.get("TS_AUTHKEY", ""),
+        datapath=datapath,
     )
     try:
         failure = asyncio.run(_serve(options))
@@ -171,7 +184,7 @@ async def _serve(options: Options) -> str | None:
 
     ca_file = os.environ.get("SSL_CERT_FILE") or None
     node = Node(
-        LinuxSystem(options.tun),
+        LinuxSystem(options.tun, options.datapath),
         NodeSettings(
             tunnel=TunnelSettings(
                 port=options.port,
@@ -207,9 +220,10 @@ async def _serve(options: Options) -> str | None:
 class LinuxSystem:
     """This operating system, as ``backend.tunnel`` wants to see one."""
 
-    def __init__(self, tun_name: str) -> None:
+    def __init__(self, tun_name: str, datapath: str) -> None:
         about = describe()
         self._tun_name = tun_name
+        self._datapath = datapath
         self.bypass: Bypass = LinuxBypass(tun_name)
         self.host = Host(
             hostname=socket.gethostname().partition(".")[0],
@@ -230,7 +244,12 @@ class LinuxSystem:
         return LinuxRouter(tun_name)
 
     def make_datapath(self) -> Datapath:
-        """The pure-Python one."""
+        """The native one if it is there, unless ``--datapath`` says otherwise."""
+        reason = "asked for" if self._datapath == REFERENCE else why_not()
+        if not reason:
+            log.info("packets are moved by the native datapath")
+            return NativeDatapath()
+        log.info("packets are moved by the pure Python datapath: %s", reason)
         return ReferenceDatapath(now=clock.now)
 
 
