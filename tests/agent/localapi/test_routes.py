@@ -67,14 +67,21 @@ def test_every_route_checks_who_asks(name: str, method: str, route: Route, acces
 
 
 def test_what_changes_something_needs_write() -> None:
-    """Everything but status, prefs, watch and ping."""
+    """Everything but looking and ping."""
     readable = {(name, method) for name, method, route in ALL if route.needs is Access.READ}
     assert readable == {
         ("status", "GET"),
         ("prefs", "GET"),
         ("watch-ipn-bus", "GET"),
         ("ping", "POST"),
+        ("serve-config", "GET"),
     }
+
+
+async def test_nothing_is_served() -> None:
+    """An empty configuration, so that upstream's ``status`` finds nothing to complain of."""
+    answer = await ask(FakeBackend(), "GET", "serve-config")
+    assert (answer.status, answer.body) == (200, b"{}")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from tailnet.agent.control.register import CAPABILITY_VERSION
 from tailnet.agent.errors import UserError
 from tailnet.agent.localapi.bus import Subscription
 from tailnet.agent.localapi.listen.aio import SocketFile
@@ -32,7 +33,6 @@ from tailnet.agent.tasks import Tasks
 
 log = logging.getLogger("tailnet.localapi")
 
-CAPABILITY_VERSION = 113  # what the Tailscale-Cap header says
 MAX_BODY = 1 << 20  # bytes of a request
 MAX_CONNECTIONS = 512  # in all; root and the daemon's own user get in beyond that
 MAX_CONNECTIONS_PER_USER = 64

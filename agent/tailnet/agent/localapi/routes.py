@@ -277,6 +277,10 @@ async def _ping(backend: Backend, request: Request) -> Response:
     return Response(200, encode(await backend.ping(ip, kind, size)), JSON)
 
 
+async def _get_serve_config(_: Backend, __: Request) -> Response:
+    return Response(200, b"{}", JSON)  # nothing is served; upstream's status asks
+
+
 ROUTES: Mapping[str, Mapping[str, Route]] = {
     "status": {"GET": Route(Access.READ, _get_status)},
     "prefs": {
@@ -289,6 +293,7 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
     "logout": {"POST": Route(Access.WRITE, _logout)},
     "watch-ipn-bus": {"GET": Route(Access.READ, None)},
     "ping": {"POST": Route(Access.READ, _ping)},
+    "serve-config": {"GET": Route(Access.READ, _get_serve_config)},
 }
 
 LATER = frozenset(
@@ -303,7 +308,7 @@ LATER = frozenset(
     debug-derp-region debug-portmap debug-capture debug-dial-types debug-optional-features
     debug-bus-events debug-bus-graph debug-bus-queues debug-peer-relay-sessions
     dev-set-state-store debug-rotate-disco-key set-gui-visible set-push-device-token
-    handle-push-message serve-config file-targets
+    handle-push-message file-targets
     """.split()  # noqa: SIM905 - one name a word reads better
 )
 LATER_FAMILIES = frozenset(
