@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tailnet.agent.control import mapstream
 from tailnet.agent.control.events import Connected, NetmapChanged
 from tailnet.agent.control.mapstream import decompress_untrusted, split_untrusted
-from tailnet.agent.control.session import MAX_EXPIRY_SLEEP, WATCHDOG, MapSession
+from tailnet.agent.control.session import MAX_EXPIRY_SLEEP, WATCHDOG, MapSession, SessionEvent
 from tailnet.agent.errors import BadPacket, RemoteProtocolError
 from tailnet.agent.tailcfg.codec import encode
 from tailnet.agent.tailcfg.mapping import MapResponse, PingRequest
@@ -20,7 +20,6 @@ from tailnet.agent.tailcfg.node import Node, NodeID
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FIRST = MapResponse(node=Node(id=NodeID(1)), peers=(Node(id=NodeID(2)),))
 KEEP_ALIVE = bytes.fromhex("120000007b224b656570416c697665223a747275657d")
-Event = Connected | NetmapChanged | PingRequest
 
 
 def frame(message: MapResponse | bytes, *, sized: bool = True) -> bytes:
@@ -30,9 +29,9 @@ def frame(message: MapResponse | bytes, *, sized: bool = True) -> bytes:
     return len(packed).to_bytes(4, "little") + packed
 
 
-def drain(session: MapSession) -> list[Event]:
+def drain(session: MapSession) -> list[SessionEvent]:
     """All events."""
-    out: list[Event] = []
+    out: list[SessionEvent] = []
     while (event := session.poll_event()) is not None:
         out.append(event)
     return out

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from tailnet.agent.addr import IPAddress
 from tailnet.agent.backend.account.aio import Account, World
+from tailnet.agent.backend.answers.aio import NodeAnswers
 from tailnet.agent.backend.events import HealthChanged, NetworkMapChanged, NodeEvent, StateChanged
 from tailnet.agent.backend.files.aio import StateFile
 from tailnet.agent.backend.health import Health, HealthFacts, HealthWarning
@@ -76,12 +77,17 @@ class Node:
         self._wall = wall
         self.host_name = system.host.hostname
         disco = DiscoPrivate.from_random(random_bytes(32))
-        self.account = Account(
+        self.account: Account = Account(
             store,
             World(system.host, system.bypass, now, wall, random_bytes, settings.ca_file),
             disco,
             on_event=self._tell,
             on_change=self._reconsider,
+            answers=NodeAnswers(
+                self,
+                prefs=lambda: self.account.prefs,
+                health=lambda: {w.what.code: w.text for w in self._health.shown},
+            ),
         )
         self._key_in_use = self.account.node_key
         self._kept = MapKeeper(
@@ -111,7 +117,7 @@ class Node:
         self._watchers: list[Callable[[NodeEvent], None]] = []
         self.plan: Plan | None = None
         self.state = State.NO_STATE
-        self._health = Health()
+        self._health: Health = Health()
         self._health_timer: asyncio.TimerHandle | None = None
         self._began = now()
         self._closed = False

@@ -7,17 +7,20 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from tailnet.agent.addr import AddrPort
+from tailnet.agent.control.answer.aio import Answerer
+from tailnet.agent.control.ask import Answers
 from tailnet.agent.control.backoff import Backoff
 from tailnet.agent.control.config import ControlConfig
 from tailnet.agent.control.conn.aio import Connection, Stream
 from tailnet.agent.control.dial.aio import Dialer
-from tailnet.agent.control.dialplan import parse_server_url
+from tailnet.agent.control.dialplan import parse_candidates, parse_server_url
 from tailnet.agent.control.events import (
     AuthURL,
     ControlEvent,
     Disconnected,
     LoginFailed,
     NetmapChanged,
+    PopBrowser,
 )
 from tailnet.agent.control.register import (
     LOGOUT_EXPIRY,
@@ -29,6 +32,7 @@ from tailnet.agent.control.register import (
     Registration,
     Step,
     Visit,
+    is_valid_auth_url,
     one_line_untrusted,
     says_unknown_node,
 )
@@ -37,7 +41,7 @@ from tailnet.agent.control.session import MapSession
 from tailnet.agent.errors import RemoteProtocolError, TailnetError
 from tailnet.agent.keys import MachinePublic
 from tailnet.agent.tailcfg.codec import ZERO_TIME, encode
-from tailnet.agent.tailcfg.mapping import PingRequest
+from tailnet.agent.tailcfg.mapping import ControlDialPlan, PingRequest
 from tailnet.agent.tailcfg.node import Hostinfo, NodeID
 from tailnet.agent.tailcfg.register import RegisterResponse
 
@@ -66,6 +70,7 @@ class ControlClient:
         now: Callable[[], float],
         wall: Callable[[], datetime],
         random_bytes: Callable[[int], bytes],
+        answers: Answers | None = None,
     ) -> None:
         url = parse_server_url(config.server_url)
         self._authority = url.authority
@@ -75,8 +80,17 @@ class ControlClient:
         self._wall = wall
         self._registration = Registration(config, random_bytes)
         self._dialer = Dialer(
-            url, ca_file=config.ca_file, mark=mark, now=now, random_bytes=random_bytes
+            url,
+            ca_file=config.ca_file,
+            environ=config.environ,
+            mark=mark,
+            now=now,
+            wall=wall,
+            random_bytes=random_bytes,
         )
+        if config.derp_map is not None:
+            self._dialer.know_relays(config.derp_map)
+        self._answerer = Answerer(answers, self._dialer, self._connect)
         self._connection: Connection | None = None
         self._connecting = asyncio.Lock()
         self._server_key: MachinePublic | None = None
@@ -120,6 +134,7 @@ class ControlClient:
                     await self._follow()
                     updates.cancel()
         finally:
+            await self._answerer.close()
             await self._drop_connection()
 
     async def logout(self) -> None:
@@ -212,11 +227,11 @@ class ControlClient:
     async def _step(self, session: MapSession, stream: Stream) -> bool:
         try:
             async with asyncio.timeout(self._left(session)):
-                chunk = await stream.read()
+                chunk = await (self._poked.wait() if session.paused else stream.read())
         except TimeoutError:
             session.handle_timeout(self._now(), self._wall())
         else:
-            if not chunk:
+            if not chunk or chunk is True:
                 return False
             session.receive_untrusted(chunk, self._now(), self._wall())
         self._pump(session)
@@ -226,10 +241,19 @@ class ControlClient:
         while (event := session.poll_event()) is not None:
             if isinstance(event, PingRequest):
                 self._last_ping = event.url
-                log.debug("ping request of kind %r not answered", event.types)
+                self._answerer.handle(event)
+                continue
+            if isinstance(event, ControlDialPlan):
+                self._dialer.plan = parse_candidates(event.candidates or ())
                 continue
             if isinstance(event, NetmapChanged):
                 self._peers = event.netmap.peers.keys()
+                self._dialer.know_relays(event.netmap.derp_map)
+            if isinstance(event, PopBrowser) and not is_valid_auth_url(
+                event.url, self._config.server_url
+            ):
+                log.warning("the control server sent a URL that is not safe to open")
+                continue
             self._emit(event)
         if session.established:
             self._map_backoff.reset()

@@ -1,8 +1,10 @@
 """What the control client is told once."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from tailnet.agent.keys import DiscoPublic, LockPublic, MachinePrivate, NodePrivate
+from tailnet.agent.tailcfg.derpmap import DERPMap
 
 
 @dataclass(frozen=True)
@@ -20,3 +22,7 @@ class ControlConfig:
     ephemeral: bool = False
     ca_file: str | None = None
     """PEM file of extra roots for ``GET /key``."""
+    environ: Mapping[str, str] = field(default_factory=dict)
+    """Where proxies are named; empty: none."""
+    derp_map: DERPMap | None = None
+    """Relays known so far, which can resolve the server's name when DNS fails."""

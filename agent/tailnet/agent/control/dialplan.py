@@ -3,14 +3,20 @@
 Source: tailscale control/ts2021/client.go, control/controlhttp/client.go.
 """
 
+import itertools
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from tailnet.agent.addr import IPAddress
 from tailnet.agent.errors import UserError
+from tailnet.agent.tailcfg.codec import ip_or_none
 
 TLS_DELAY = 0.5  # seconds that the plaintext attempt is ahead
-DIAL_TIMEOUT = 10.0  # seconds for everything up to the end of the handshake
+SHORTEST_DIAL, SLACK, LONGEST_DIAL = 5.0, 5.0, 60.0  # seconds up to the end of the handshake
+DIAL_TIMEOUT = SHORTEST_DIAL + SLACK  # seconds, without a plan
+MAX_CANDIDATES = 32
 FORCE_TLS_WINDOW = 120.0  # seconds: a connection that died this young was killed by a middlebox
 
 
@@ -39,6 +45,63 @@ class Attempt:
     port: int
     tls: bool
     delay: float
+    ip: IPAddress | None = None
+    """Go there, whatever DNS and proxies say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Another way to the server: a fixed address, or a host that relays TCP (ACE).
+
+    ``delay`` and ``timeout`` are seconds; 0 is no limit of its own.
+    """
+
+    ip: IPAddress | None
+    ace_host: str
+    delay: float
+    timeout: float
+
+
+def parse_candidates(raw: Iterable[Mapping[str, object]]) -> tuple[Candidate, ...]:
+    """The candidates of a server's plan; what makes no sense is left out."""
+    found = []
+    for item in itertools.islice(raw, MAX_CANDIDATES):
+        ip, ace = ip_or_none(_text(item.get("IP"))), _text(item.get("ACEHost"))
+        if ip is None and not ace:
+            continue
+        delay, timeout = (
+            _seconds(item.get("DialStartDelaySec")),
+            _seconds(item.get("DialTimeoutSec")),
+        )
+        found.append(Candidate(ip, ace, delay, timeout))
+    return tuple(found)
+
+
+def dial_timeout(plan: Iterable[Candidate]) -> float:
+    """Seconds for one dial."""
+    longest = max((c.delay + c.timeout for c in plan), default=0.0)
+    return min(max(longest, SHORTEST_DIAL) + SLACK, LONGEST_DIAL)
+
+
+def candidate_attempts(url: ServerURL, candidate: Candidate, *, force_tls: bool) -> list[Attempt]:
+    """The usual attempts, at the candidate's address."""
+    return [replace(a, ip=candidate.ip) for a in noise_attempts(url, force_tls=force_tls)]
+
+
+def ace_attempts(url: ServerURL, candidate: Candidate) -> tuple[Attempt, Attempt]:
+    """TLS to the relaying host; and what it is to connect to, which speaks plain HTTP."""
+    relay = Attempt(candidate.ace_host, 443, tls=True, delay=0.0, ip=candidate.ip)
+    return relay, Attempt(url.host, 80, tls=False, delay=0.0)
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _seconds(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return 0.0
+    return min(max(float(value), 0.0), LONGEST_DIAL)
 
 
 def parse_server_url(text: str) -> ServerURL:

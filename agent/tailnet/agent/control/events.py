@@ -70,4 +70,13 @@ class NetmapChanged:
     removed: frozenset[NodeID]
 
 
-ControlEvent = Registered | AuthURL | LoginFailed | Connected | Disconnected | NetmapChanged
+@dataclass(frozen=True, slots=True)
+class PopBrowser:
+    """The server asks to open ``url`` for the user; the login goes on without."""
+
+    url: str
+
+
+ControlEvent = (
+    Registered | AuthURL | LoginFailed | Connected | Disconnected | NetmapChanged | PopBrowser
+)

@@ -34,10 +34,23 @@ class ResponseHead:
 
 def get_request(path: str, host: str) -> bytes:
     """A GET that ends the connection."""
-    return (
-        f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: tailnet\r\n"
-        "Accept: application/json\r\nConnection: close\r\n\r\n"
-    ).encode()
+    return request("GET", path, host, b"")
+
+
+def request(method: str, target: str, host: str, body: bytes, *, proxy_login: str = "") -> bytes:
+    """A request that ends the connection; a proxy wants a whole URL for ``target``."""
+    head = [
+        f"{method} {target} HTTP/1.1",
+        f"Host: {host}",
+        "User-Agent: tailnet",
+        "Accept: application/json",
+        "Connection: close",
+    ]
+    if proxy_login:
+        head.append(f"Proxy-Authorization: Basic {proxy_login}")
+    if body or method == "POST":
+        head += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+    return "\r\n".join([*head, "", ""]).encode() + body
 
 
 def upgrade_request(host: str, initiation: bytes) -> bytes:

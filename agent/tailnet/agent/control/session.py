@@ -12,18 +12,28 @@ from collections.abc import Iterable
 from datetime import datetime
 from enum import Enum, auto
 
-from tailnet.agent.control.events import Connected, NetmapChanged
+from tailnet.agent.control.events import Connected, NetmapChanged, PopBrowser
 from tailnet.agent.control.fold import Change, Folder
 from tailnet.agent.control.mapstream import decompress_untrusted, split_untrusted
 from tailnet.agent.errors import RemoteProtocolError
-from tailnet.agent.tailcfg.mapping import MapResponse, PingRequest, decode_map_untrusted
+from tailnet.agent.tailcfg.mapping import (
+    ControlDialPlan,
+    Debug,
+    MapResponse,
+    PingRequest,
+    decode_map_untrusted,
+)
 from tailnet.agent.tailcfg.node import NodeID
 from tailnet.agent.timers import TimerTable
 
 log = logging.getLogger("tailnet.control")
 
 WATCHDOG = 120.0  # seconds without a message
+LONGEST_PAUSE = 300.0  # seconds
 MAX_EXPIRY_SLEEP = 3600.0  # seconds; wall clocks jump, so look again now and then
+
+
+SessionEvent = Connected | NetmapChanged | PingRequest | PopBrowser | ControlDialPlan
 
 
 class Timer(Enum):
@@ -33,6 +43,8 @@ class Timer(Enum):
     """Nothing came for too long."""
     EXPIRY = auto()
     """A key runs out."""
+    PAUSE = auto()
+    """A pause that the server asked for is over."""
 
 
 class MapSession:
@@ -50,7 +62,9 @@ class MapSession:
         self._compressed = compressed
         self._folder = Folder(before)
         self._buffer = bytearray()
-        self._events: deque[Connected | NetmapChanged | PingRequest] = deque()
+        self._events: deque[SessionEvent] = deque()
+        self._popped = ""
+        self._paused_until = 0.0
         self._timers: TimerTable[Timer] = TimerTable()
         self._timers.arm(Timer.WATCHDOG, now + WATCHDOG)
         self.last_ping = last_ping
@@ -64,12 +78,18 @@ class MapSession:
             BadPacket: the stream is damaged or out of order; the poll is over.
         """
         self._buffer += data
+        self._read_untrusted(now, wall)
+
+    def _read_untrusted(self, now: float, wall: datetime) -> None:
+        """Messages that are complete, until one asks for a pause."""
         for message in split_untrusted(self._buffer):
             json = decompress_untrusted(message) if self._compressed else message
             response, dropped = decode_map_untrusted(json)
             if dropped:
                 log.warning("left out %d malformed entries of a map message", dropped)
             self._handle(response, now, wall)
+            if now < self._paused_until:
+                return
 
     def _handle(self, message: MapResponse, now: float, wall: datetime) -> None:
         self._timers.arm(Timer.WATCHDOG, now + WATCHDOG)
@@ -77,7 +97,12 @@ class MapSession:
         if ping is not None and ping.url != self.last_ping:
             self.last_ping = ping.url
             self._events.append(ping)
+        if message.pop_browser_url and message.pop_browser_url != self._popped:
+            self._popped = message.pop_browser_url
+            self._events.append(PopBrowser(message.pop_browser_url))
         self._folder.note_time(message.control_time, wall)
+        if message.control_dial_plan is not None:
+            self._events.append(message.control_dial_plan)
         if message.keep_alive:
             return
         change = self._folder.fold(message, wall)
@@ -86,8 +111,27 @@ class MapSession:
             self._events.append(Connected())
         self._emit(change, wall)
         self._arm_expiry(now, wall)
+        self._obey(message.debug, now)
 
-    def poll_event(self) -> Connected | NetmapChanged | PingRequest | None:
+    def _obey(self, debug: Debug | None, now: float) -> None:
+        """Pause if we are told to; that a server can end this program is not offered."""
+        if debug is None:
+            return
+        if debug.exit is not None:
+            log.warning("the control server asks this program to exit; it stays")
+        if debug.sleep_seconds > 0:
+            seconds = min(debug.sleep_seconds, LONGEST_PAUSE)
+            log.info("the control server asks for a pause of %.0f s", seconds)
+            self._paused_until = now + seconds
+            self._timers.arm(Timer.PAUSE, self._paused_until)
+            self._timers.stop(Timer.WATCHDOG)
+
+    @property
+    def paused(self) -> bool:
+        """The server asked for a pause: read nothing before the next timeout."""
+        return self._timers.armed(Timer.PAUSE) is not None
+
+    def poll_event(self) -> SessionEvent | None:
         """Next thing to tell, or ``None``."""
         return self._events.popleft() if self._events else None
 
@@ -99,12 +143,17 @@ class MapSession:
         """A deadline passed.
 
         Raises:
+            BadPacket: what came during a pause is damaged; the poll is over.
             RemoteProtocolError: the server has been silent for too long; the poll is over.
         """
         for timer in self._timers.expire(now):
             if timer is Timer.WATCHDOG:
                 msg = f"the control server was silent for {WATCHDOG:.0f} s"
                 raise RemoteProtocolError(msg)
+            if timer is Timer.PAUSE:
+                self._timers.arm(Timer.WATCHDOG, now + WATCHDOG)
+                self._read_untrusted(now, wall)
+                continue
             if (change := self._folder.expire(wall)) is not None:
                 self._emit(change, wall)
             self._arm_expiry(now, wall)

@@ -50,6 +50,22 @@ class PingRequest(Struct, frozen=True):
     payload: str | None = None
 
 
+class PingResponse(Struct, frozen=True):
+    """What became of one ping that control asked for."""
+
+    type: str
+    ip: str = field(default="", name="IP")
+    node_ip: str = field(default="", name="NodeIP")
+    node_name: str = ""
+    err: str = ""
+    latency_seconds: float = 0.0
+    endpoint: str = ""
+    derp_region_id: int = field(default=0, name="DERPRegionID")
+    derp_region_code: str = field(default="", name="DERPRegionCode")
+    peer_api_port: int = field(default=0, name="PeerAPIPort")
+    is_local_ip: bool = field(default=False, name="IsLocalIP")
+
+
 class DisplayMessage(Struct, frozen=True):
     """A health message for the user."""
 

@@ -1,6 +1,7 @@
 """``Account``: the login.  Keys and prefs on disk, and the control session that uses them."""
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -22,6 +23,7 @@ from tailnet.agent.backend.login import Host, hostinfo, key_left
 from tailnet.agent.backend.prefs import Prefs, apply_masked, validate
 from tailnet.agent.backend.store import Stored
 from tailnet.agent.control.aio import ControlClient, ControlConfig
+from tailnet.agent.control.ask import Answers
 from tailnet.agent.control.events import (
     AuthURL,
     Connected,
@@ -29,6 +31,7 @@ from tailnet.agent.control.events import (
     Disconnected,
     LoginFailed,
     NetmapChanged,
+    PopBrowser,
     Registered,
 )
 from tailnet.agent.control.netmap import NetworkMap
@@ -58,7 +61,7 @@ class World:
 class Account:
     """One login to one server.  Tells ``on_event`` first, then ``on_change``."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is one thing of the outside world
         self,
         store: StateFile,
         world: World,
@@ -66,8 +69,9 @@ class Account:
         *,
         on_event: Callable[[NodeEvent], None],
         on_change: Callable[[], None],
+        answers: Answers | None = None,
     ) -> None:
-        """Read the state file.
+        """Read the state file; ``answers`` is for what control asks of this node.
 
         Raises:
             UserError: it cannot be used.
@@ -77,6 +81,7 @@ class Account:
         self._disco = disco
         self._on_event = on_event
         self._on_change = on_change
+        self._answers = answers
         self._stored: Stored = store.load(world.random_bytes)
         # Until a server accepts it this key is only a proposal, and is not on disk.
         self.node_key = self._stored.node_key or self._new_key()
@@ -229,12 +234,15 @@ class Account:
                 disco_key=public_of(self._disco),
                 auth_key=self._auth_key,
                 ca_file=world.ca_file,
+                environ=os.environ,
+                derp_map=self.netmap.derp_map if self.netmap else None,
             ),
             on_event=hear,
             mark=world.bypass.mark,
             now=world.now,
             wall=world.wall,
             random_bytes=world.random_bytes,
+            answers=self._answers,
         )
 
     def _describe(self) -> None:
@@ -252,6 +260,8 @@ class Account:
                 self._login_problem = message
                 if final or not pending:  # else the person is still to open the URL
                     self._on_event(LoginRefused(message))
+            case PopBrowser(url):
+                self._on_event(BrowseToURL(url))
             case Connected():
                 self._control_problem = ""
             case Disconnected(reason, retry_in):

@@ -95,6 +95,8 @@ class Tunnel:
         self._on_change = on_change
         self._on_disco_key = on_disco_key
         self._disco = public_of(disco)
+        self._random_bytes = random_bytes
+        self._pongs: dict[tuple[PeerId, bytes], asyncio.Future[float]] = {}
         self._tasks = Tasks()
         self._router: Router | None = None
         self._wanted = RouterConfig()
@@ -231,6 +233,30 @@ class Tunnel:
         """A disco ping by every path known; ``None`` when nothing came back in time."""
         return await self._sock.ping(peer, wait, size)
 
+    async def ping_tsmp(
+        self, peer: PeerId, src: IPAddress, dst: IPAddress, wait: float
+    ) -> float | None:
+        """Ask a peer's daemon through the tunnel; the round trip [s], ``None`` without answer.
+
+        Args:
+            peer: whom.
+            src: our address, of the family of ``dst``.
+            dst: the peer's.
+            wait: seconds.
+        """
+        data = self._random_bytes(tsmp.PING_DATA_LEN)
+        pong: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self._pongs[peer, data] = pong
+        began = self._now()
+        try:
+            async with asyncio.timeout(wait):
+                self._datapath.send_plain(peer, [tsmp.encode_ping(src, dst, data)])
+                return await pong - began
+        except TimeoutError:
+            return None
+        finally:
+            del self._pongs[peer, data]
+
     # --- what is
 
     @property
@@ -275,13 +301,17 @@ class Tunnel:
         self._sock.handle_derp(region, key, datagrams)
 
     def _to_agent(self, peer: PeerId, packet: bytes) -> None:
-        """TSMP: answer pings, note disco keys; what else it says is for later releases."""
+        """TSMP: pings, pongs and disco keys; what else it says is for later releases."""
         try:
             message = tsmp.parse_untrusted(packet)
         except BadPacket:
             return
         if isinstance(message, tsmp.Ping):
             self._datapath.send_plain(peer, [tsmp.encode_pong(message, peerapi_port=0)])
+        elif isinstance(message, tsmp.Pong):
+            pong = self._pongs.get((peer, message.data))
+            if pong is not None and not pong.done():
+                pong.set_result(self._now())
         elif isinstance(message, tsmp.DiscoKey):
             self._on_disco_key(peer, message.key)
 

@@ -1,11 +1,10 @@
-"""The shell that reaches a control server: name resolution, sockets, TLS, the upgrade."""
+"""The shell that reaches a control server: ``GET /key``, the upgrade, and requests outside it."""
 
 import asyncio
-import os
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
 
 from tailnet.agent.control.channel import Channel
 from tailnet.agent.control.conn.aio import Connection
@@ -13,67 +12,73 @@ from tailnet.agent.control.dialplan import (
     DIAL_TIMEOUT,
     FORCE_TLS_WINDOW,
     Attempt,
+    Candidate,
     ServerURL,
+    ace_attempts,
+    candidate_attempts,
+    dial_timeout,
     key_attempt,
     noise_attempts,
 )
 from tailnet.agent.control.http1 import (
     MAX_BODY,
     MAX_HEAD,
+    ResponseHead,
     Upgrade,
-    get_request,
     read_body_untrusted,
+    request,
     split_head_untrusted,
 )
+from tailnet.agent.control.race.aio import race, reason
+from tailnet.agent.control.reach.aio import READ_SIZE, Reacher, Streams
 from tailnet.agent.control.register import CAPABILITY_VERSION
-from tailnet.agent.errors import BadPacket, TailnetError, UserError
+from tailnet.agent.control.resolve.aio import Resolver
+from tailnet.agent.errors import BadPacket, UserError
 from tailnet.agent.keys import MachinePrivate, MachinePublic
 from tailnet.agent.noise.control import EPHEMERAL_LEN, Initiator, TransportKeys
 from tailnet.agent.tailcfg.codec import decode_untrusted
+from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.tailcfg.register import ServerKeys
-
-ADDRESS_DELAY = 0.3  # seconds between addresses of one name; RFC 8305 section 5
-READ_SIZE = 16 << 10  # bytes
-# A login that waits for a person is silent for hours; what forgets idle flows must not.
-KEEP_ALIVE = (
-    (socket.TCP_KEEPIDLE, 30),  # seconds
-    (socket.TCP_KEEPINTVL, 15),  # seconds
-    (socket.TCP_KEEPCNT, 4),
-)
-
-T = TypeVar("T")
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-_Sockaddr = tuple[int, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]
-
-
-class _Won(Exception):
-    """Ends a race."""
 
 
 class Dialer:
     """Opens connections to one control server.
 
     Args:
-        ca_file: PEM file of roots to trust besides the system's, for ``GET /key``.
+        ca_file: PEM file of roots to trust besides the system's, for all but ``/ts2021``.
+        environ: proxies and switches, as in the environment.
         mark: called on every socket before it connects.
+
+    Attributes:
+        plan: other ways to the server, which it has told us; tried first.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is one thing of the outside world
         self,
         url: ServerURL,
         *,
         ca_file: str | None,
+        environ: Mapping[str, str],
         mark: Callable[[socket.socket], None],
         now: Callable[[], float],
+        wall: Callable[[], datetime],
         random_bytes: Callable[[int], bytes],
     ) -> None:
         self._url = url
         self._ca_file = ca_file
-        self._mark = mark
+        self._environ = environ
         self._now = now
         self._random_bytes = random_bytes
-        self._last_good: dict[str, list[_Sockaddr]] = {}
+        self._resolver = Resolver(
+            ca_file=ca_file, mark=mark, now=now, wall=wall, random_bytes=random_bytes
+        )
+        self._reach = Reacher(self._resolver, mark=mark, environ=environ)
         self._last_dial: float | None = None
+        self.plan: tuple[Candidate, ...] = ()
+
+    def know_relays(self, derp_map: DERPMap) -> None:
+        """Relays that can be asked for the server's address when DNS fails."""
+        self._resolver.derp_map = derp_map
 
     async def fetch_key(self) -> MachinePublic:
         """The server's Noise key.
@@ -84,8 +89,9 @@ class Dialer:
         url = self._url.text
         try:
             async with asyncio.timeout(DIAL_TIMEOUT):
-                body = await self._get_key()
-            keys = decode_untrusted(body, ServerKeys)
+                path = f"/key?v={CAPABILITY_VERSION}"
+                answer = await self._exchange(self._url, "GET", path, b"")
+            keys = _server_keys_untrusted(*answer)
         except ssl.SSLCertVerificationError as error:
             msg = f"the certificate of {url} is not trusted: {error.verify_message}"
             raise UserError(msg) from None
@@ -96,7 +102,7 @@ class Dialer:
             msg = f"cannot reach {url}: no answer within {DIAL_TIMEOUT:.0f} s"
             raise UserError(msg) from None
         except OSError as error:
-            msg = f"cannot reach {url}: {_reason(error)}"
+            msg = f"cannot reach {url}: {reason(error)}"
             raise UserError(msg) from None
         except BadPacket as error:
             msg = f"{url} is not a control server: {error}"
@@ -106,6 +112,16 @@ class Dialer:
             raise UserError(msg)
         return keys.public_key
 
+    async def fetch(self, server: ServerURL, method: str, path: str, body: bytes) -> int:
+        """One request outside of the Noise connection; the status.
+
+        Raises:
+            OSError: not to be reached.
+            TailnetError: no HTTP there, or a proxy refuses.
+        """
+        head, _ = await self._exchange(server, method, path, body)
+        return head.status
+
     async def connect(self, machine: MachinePrivate, server_key: MachinePublic) -> Connection:
         """An open Noise connection; the first attempt whose handshake completes wins.
 
@@ -114,59 +130,49 @@ class Dialer:
         """
         last, self._last_dial = self._last_dial, self._now()
         recent = last is not None and self._last_dial - last < FORCE_TLS_WINDOW
-        attempts = noise_attempts(self._url, force_tls=recent)
-
-        def starter(attempt: Attempt) -> Callable[[], Awaitable[Connection]]:
-            return lambda: self._upgrade(attempt, machine, server_key)
-
+        force_tls = recent or bool(self._environ.get("TS_FORCE_NOISE_443"))
+        plan = () if self._environ.get("TS_USE_CONTROL_DIAL_PLAN") == "0" else self.plan
+        noise = _Noise(self, machine, server_key, force_tls=force_tls)
+        timeout = dial_timeout(plan)
         try:
-            async with asyncio.timeout(DIAL_TIMEOUT):
-                connection = await _race(
-                    [(attempt.delay, starter(attempt)) for attempt in attempts],
-                    discard=lambda connection: connection.close("another was faster"),
-                )
+            async with asyncio.timeout(timeout):
+                connection = await noise.connect(plan)
         except TimeoutError:
-            msg = f"cannot reach {self._url.text}: no answer within {DIAL_TIMEOUT:.0f} s"
+            msg = f"cannot reach {self._url.text}: no answer within {timeout:.0f} s"
             raise UserError(msg) from None
         except OSError as error:
-            msg = f"cannot connect to {self._url.text}: {_reason(error)}"
+            msg = f"cannot connect to {self._url.text}: {reason(error)}"
             raise UserError(msg) from None
         connection.start()
         return connection
 
-    async def _get_key(self) -> bytes:
-        attempt = key_attempt(self._url)
-        reader, writer = await self._open(attempt, self._verifying() if attempt.tls else None)
+    async def _exchange(
+        self, server: ServerURL, method: str, path: str, body: bytes
+    ) -> tuple[ResponseHead, bytes]:
+        """A request of its own connection, and the whole answer."""
+        attempt = key_attempt(server)
+        proxy = None if attempt.tls else self._reach.proxy(attempt)
+        login = ""
+        if proxy is not None:  # it wants to see the whole URL, and asks the server itself
+            path, login = server.text + path, proxy.credentials
+            reader, writer = await self._reach.open_proxy(proxy)
+        else:
+            tls = self._verifying() if attempt.tls else None
+            reader, writer = await self._reach.open(attempt, tls)
         try:
-            path = f"/key?v={CAPABILITY_VERSION}"
-            writer.write(get_request(path, self._url.authority))
-            data = b""
-            while len(data) <= MAX_HEAD + MAX_BODY:
-                chunk = await reader.read(READ_SIZE)
-                data += chunk
-                if (split := split_head_untrusted(data)) is not None:
-                    head, rest = split
-                    if head.status != 200:
-                        msg = f"GET /key answered {head.status}"
-                        raise BadPacket(msg)
-                    body = read_body_untrusted(head, rest, eof=not chunk)
-                    if body is not None:
-                        return body
-                elif not chunk:
-                    msg = "it closed the connection" if not data else "its answer was cut off"
-                    raise BadPacket(msg)
-            msg = "its answer is too long"
-            raise BadPacket(msg)
+            writer.write(request(method, path, server.authority, body, proxy_login=login))
+            return await _read_answer(reader, bodiless=method == "HEAD")
         finally:
             writer.transport.abort()
 
-    async def _upgrade(
-        self, attempt: Attempt, machine: MachinePrivate, server_key: MachinePublic
-    ) -> Connection:
-        ephemeral = self._random_bytes(EPHEMERAL_LEN)
-        initiator = Initiator(machine, server_key, ephemeral, CAPABILITY_VERSION)
-        upgrade = Upgrade(self._url.authority, initiator)
-        reader, writer = await self._open(attempt, _trusting_all() if attempt.tls else None)
+    async def upgrade(self, streams: Streams, upgrade: Upgrade) -> Connection:
+        """Turn an HTTP stream into a connection that is not started yet.
+
+        Raises:
+            OSError: the stream broke.
+            TailnetError: the server does not want to, or the handshake failed.
+        """
+        reader, writer = streams
         try:
             writer.write(upgrade.request)
             keys, rest = await _handshake(upgrade, reader)
@@ -175,54 +181,104 @@ class Dialer:
             writer.transport.abort()
             raise
 
-    async def _open(self, attempt: Attempt, tls: ssl.SSLContext | None) -> Streams:
-        def starter(address: _Sockaddr) -> Callable[[], Awaitable[Streams]]:
-            return lambda: self._open_address(address, attempt.host, tls)
-
-        addresses = await self._resolve(attempt.host, attempt.port)
-        return await _race(
-            [(ADDRESS_DELAY, starter(address)) for address in addresses],
-            discard=lambda streams: streams[1].transport.abort(),
-        )
-
-    async def _open_address(
-        self, address: _Sockaddr, host: str, tls: ssl.SSLContext | None
-    ) -> Streams:
-        family, sockaddr = address
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for option, value in KEEP_ALIVE:
-                sock.setsockopt(socket.IPPROTO_TCP, option, value)
-            self._mark(sock)
-            await asyncio.get_running_loop().sock_connect(sock, sockaddr)
-            name = host if tls is not None else None
-            return await asyncio.open_connection(sock=sock, ssl=tls, server_hostname=name)
-        except BaseException:
-            sock.close()
-            raise
-
-    async def _resolve(self, host: str, port: int) -> list[_Sockaddr]:
-        loop = asyncio.get_running_loop()
-        known = self._last_good.get(f"{host}:{port}")
-        try:
-            async with asyncio.timeout(3.0 if known else DIAL_TIMEOUT):
-                found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, TimeoutError):
-            if known:
-                return known
-            raise
-        good = [(int(family), sockaddr) for family, _, _, _, sockaddr in found]
-        self._last_good[f"{host}:{port}"] = good
-        return good
-
     def _verifying(self) -> ssl.SSLContext:
         context = ssl.create_default_context()
         if self._ca_file is not None:
             context.load_verify_locations(self._ca_file)
         return context
+
+
+class _Noise:
+    """One dial: every way to the server at once, in the order of the rules."""
+
+    def __init__(
+        self,
+        dialer: Dialer,
+        machine: MachinePrivate,
+        server_key: MachinePublic,
+        *,
+        force_tls: bool,
+    ) -> None:
+        self._dialer = dialer
+        self._url, self._reach = dialer._url, dialer._reach  # noqa: SLF001 - part of the dialer
+        self._random_bytes = dialer._random_bytes  # noqa: SLF001 - part of the dialer
+        self._machine = machine
+        self._server_key = server_key
+        self._force_tls = force_tls
+
+    async def connect(self, plan: tuple[Candidate, ...]) -> Connection:
+        """By the plan if there is one, and if that fails as the URL says."""
+        if plan:
+            starters = [(c.delay, self._by(c)) for c in plan]
+            try:
+                return await race(sorted(starters, key=lambda s: s[0]), discard=_discard)
+            except OSError:
+                pass  # the plan may be out of date
+        return await self._first(noise_attempts(self._url, force_tls=self._force_tls))
+
+    def _by(self, candidate: Candidate) -> Callable[[], Awaitable[Connection]]:
+        async def start() -> Connection:
+            async with asyncio.timeout(candidate.timeout or None):
+                if candidate.ace_host:
+                    return await self._by_ace(candidate)
+                return await self._first(
+                    candidate_attempts(self._url, candidate, force_tls=self._force_tls)
+                )
+
+        return start
+
+    async def _first(self, attempts: list[Attempt]) -> Connection:
+        def starter(attempt: Attempt) -> Callable[[], Awaitable[Connection]]:
+            return lambda: self._upgrade(attempt)
+
+        return await race([(a.delay, starter(a)) for a in attempts], discard=_discard)
+
+    async def _upgrade(self, attempt: Attempt) -> Connection:
+        streams = await self._reach.open(attempt, _trusting_all() if attempt.tls else None)
+        return await self._dialer.upgrade(streams, self._new_upgrade())
+
+    async def _by_ace(self, candidate: Candidate) -> Connection:
+        relay, beyond = ace_attempts(self._url, candidate)
+        streams = await self._reach.open(relay, ssl.create_default_context())
+        streams = await self._reach.tunnel(streams, candidate.ace_host, beyond, None, "")
+        return await self._dialer.upgrade(streams, self._new_upgrade())
+
+    def _new_upgrade(self) -> Upgrade:
+        ephemeral = self._random_bytes(EPHEMERAL_LEN)
+        initiator = Initiator(self._machine, self._server_key, ephemeral, CAPABILITY_VERSION)
+        return Upgrade(self._url.authority, initiator)
+
+
+def _server_keys_untrusted(head: ResponseHead, body: bytes) -> ServerKeys:
+    if head.status != 200:
+        msg = f"GET /key answered {head.status}"
+        raise BadPacket(msg)
+    return decode_untrusted(body, ServerKeys)
+
+
+def _discard(connection: Connection) -> None:
+    connection.close("another was faster")
+
+
+async def _read_answer(
+    reader: asyncio.StreamReader, *, bodiless: bool
+) -> tuple[ResponseHead, bytes]:
+    data = b""
+    while len(data) <= MAX_HEAD + MAX_BODY:
+        chunk = await reader.read(READ_SIZE)
+        data += chunk
+        if (split := split_head_untrusted(data)) is not None:
+            head, rest = split
+            if bodiless or head.status != 200:
+                return head, b""
+            body = read_body_untrusted(head, rest, eof=not chunk)
+            if body is not None:
+                return head, body
+        elif not chunk:
+            msg = "it closed the connection" if not data else "its answer was cut off"
+            raise BadPacket(msg)
+    msg = "its answer is too long"
+    raise BadPacket(msg)
 
 
 async def _handshake(upgrade: Upgrade, reader: asyncio.StreamReader) -> tuple[TransportKeys, bytes]:
@@ -239,53 +295,3 @@ def _trusting_all() -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
-
-
-def _reason(error: OSError) -> str:
-    if isinstance(error, socket.gaierror) or error.errno is None:
-        return error.strerror or str(error)
-    return os.strerror(error.errno)
-
-
-async def _race(
-    attempts: Sequence[tuple[float, Callable[[], Awaitable[T]]]], *, discard: Callable[[T], None]
-) -> T:
-    """The first result.  An attempt starts its delay [s] after the one before, or when that fails.
-
-    Raises:
-        OSError: all failed; the first one's error, or the texts of all.
-    """
-    won: list[T] = []
-    errors: list[Exception] = []
-    failed = [asyncio.Event() for _ in attempts]
-
-    async def run(index: int, delay: float, start: Callable[[], Awaitable[T]]) -> None:
-        if index:
-            try:
-                async with asyncio.timeout(delay * index):
-                    await failed[index - 1].wait()
-            except TimeoutError:
-                pass  # it is our turn
-        try:
-            value = await start()
-        except (OSError, TailnetError) as error:
-            errors.append(error)
-            failed[index].set()
-            return
-        if won:
-            discard(value)
-            return
-        won.append(value)
-        raise _Won
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for index, (delay, start) in enumerate(attempts):
-                group.create_task(run(index, delay, start), name=f"dial {index}")
-    except* _Won:
-        pass
-    if won:
-        return won[0]
-    if len(errors) == 1 and isinstance(errors[0], OSError):
-        raise errors[0]
-    raise OSError("; ".join(_reason(e) if isinstance(e, OSError) else str(e) for e in errors))

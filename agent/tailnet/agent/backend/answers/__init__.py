@@ -1,0 +1,1 @@
+"""What this node tells its control server when asked."""

@@ -1,0 +1,1 @@
+"""Answering what the control server asks of this node."""

@@ -1,0 +1,1 @@
+"""Several ways at once; the first that works wins."""

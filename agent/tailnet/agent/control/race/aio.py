@@ -1,0 +1,68 @@
+"""A race of attempts, and what went wrong in words."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from tailnet.agent.errors import TailnetError
+
+T = TypeVar("T")
+
+
+def reason(error: OSError) -> str:
+    """A system error in words."""
+    if isinstance(error, socket.gaierror) or error.errno is None:
+        return error.strerror or str(error)
+    return os.strerror(error.errno)
+
+
+class _Won(Exception):
+    """Ends a race."""
+
+
+async def race(
+    attempts: Sequence[tuple[float, Callable[[], Awaitable[T]]]], *, discard: Callable[[T], None]
+) -> T:
+    """The first result.
+
+    An attempt starts when its delay [s] since the beginning is over, or when the one before failed.
+
+    Raises:
+        OSError: all failed; the first one's error, or the texts of all.
+    """
+    won: list[T] = []
+    errors: list[Exception] = []
+    failed = [asyncio.Event() for _ in attempts]
+
+    async def run(index: int, delay: float, start: Callable[[], Awaitable[T]]) -> None:
+        if index:
+            try:
+                async with asyncio.timeout(delay):
+                    await failed[index - 1].wait()
+            except TimeoutError:
+                pass  # it is our turn
+        try:
+            value = await start()
+        except (OSError, TailnetError) as error:
+            errors.append(error)
+            failed[index].set()
+            return
+        if won:
+            discard(value)
+            return
+        won.append(value)
+        raise _Won
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for index, (delay, start) in enumerate(attempts):
+                group.create_task(run(index, delay, start), name=f"dial {index}")
+    except* _Won:
+        pass
+    if won:
+        return won[0]
+    if len(errors) == 1 and isinstance(errors[0], OSError):
+        raise errors[0]
+    raise OSError("; ".join(reason(e) if isinstance(e, OSError) else str(e) for e in errors))

@@ -1,0 +1,1 @@
+"""From a host and a port to an open stream."""
