@@ -107,3 +107,14 @@ def test_link_that_was_down_at_the_start(lab: Lab) -> None:
     until("it to be Running", lambda: one.status()["BackendState"] == "Running", DIRECT)
     until("traffic", lambda: _reaches(one, two), AFTER_LINK)
     _clean(lab)
+
+
+def test_down_and_up_leaves_nobody_with_a_dead_session(lab: Lab) -> None:
+    """Who talked to us before ``down`` is told after ``up``, and need not find out in 15 s."""
+    one, two = lab.hosts["h1"], lab.hosts["h2"]
+    _wait_direct(lab)
+    one.tnet("down")
+    one.tnet("up")
+    one.wait_running()
+    until("traffic to it", lambda: _reaches(two, one), AFTER_SLEEP)
+    _clean(lab)

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -103,6 +103,7 @@ class Tunnel:
         self._applied: RouterConfig | None = None
         self._router_wanted = asyncio.Event()
         self._peers: Mapping[PeerId, PeerPlan] = {}
+        self._left: set[PeerId] = set()  # whose sessions we ended by going down
         self._derp_map: DERPMap | None = None
         self.endpoints: tuple[tuple[AddrPort, int], ...] = ()
         self.net_info: NetInfo | None = None
@@ -202,32 +203,37 @@ class Tunnel:
         """
         if plan is None:
             plan = EMPTY
-        restarted = [peer for peer in self._restarted(plan.peers) if peer != alive]
+            self._left |= self._with_session(self._peers)
+        restarted = self._restarted(plan.peers) - {alive}
+        left, self._left = self._left & plan.peers.keys(), self._left - plan.peers.keys()
         self._peers = plan.peers
         self._datapath.set_local(plan.local)
         self._datapath.set_filter(plan.filter)
         self._dataplane.set_peers({p: (peer.key, peer.entry) for p, peer in plan.peers.items()})
         self._sock.set_peers({p: peer.info for p, peer in plan.peers.items()})
-        for peer in restarted:
-            if self._dataplane.status(peer).state is not PeerState.NONE:
-                self._dataplane.want_session(peer)
+        for peer in self._with_session(restarted) | left:
+            self._dataplane.want_session(peer)
         if plan.router != self._wanted or self._applied is None:
             self._wanted = plan.router
             self._router_wanted.set()
 
-    def _restarted(self, peers: Mapping[PeerId, PeerPlan]) -> list[PeerId]:
+    def _with_session(self, peers: Iterable[PeerId]) -> set[PeerId]:
+        return {p for p in peers if self._dataplane.status(p).state is not PeerState.NONE}
+
+    def _restarted(self, peers: Mapping[PeerId, PeerPlan]) -> set[PeerId]:
         """Peers with a new disco key: their daemon started anew and has lost our session.
 
-        Without a handshake of ours they would hear nothing for WireGuard's 15 s of patience.
+        Without a handshake of ours they would hear nothing for WireGuard's 15 s of patience, and
+        the same goes for those whose sessions we lost by going down.
         Source: tailscale wgengine/userspace.go, discoChanged.
         """
-        return [
+        return {
             peer
             for peer, plan in peers.items()
             if (known := self._peers.get(peer)) is not None
             and known is not plan
             and known.info.disco_key != plan.info.disco_key
-        ]
+        }
 
     async def ping(self, peer: PeerId, wait: float, size: int) -> PingReply | None:
         """A disco ping by every path known; ``None`` when nothing came back in time."""
