@@ -58,6 +58,16 @@ class FakeBackend:
         self.calls.append(("ping", str(ip), kind, size))
         return self.pings.pop(0) if self.pings else PingResult(ip=str(ip), err="no answer")
 
+    async def reload_config(self) -> bool:
+        """Only noted."""
+        self.calls.append(("reload-config",))
+        return True
+
+    async def debug(self, action: str) -> object:
+        """One action has an answer, one has none."""
+        self.calls.append(("debug", action))
+        return {"Peers": []} if action == "plan" else None
+
     def watch(self, mask: int, session_id: str) -> Subscription:
         """With state and prefs first, if asked."""
         state = schema.STATES.index(self.about.backend_state)

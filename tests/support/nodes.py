@@ -17,11 +17,12 @@ from tailnet.agent import clock
 from tailnet.agent.addr import IPAddress
 from tailnet.agent.backend.aio import Node, NodeSettings
 from tailnet.agent.backend.events import NodeEvent
-from tailnet.agent.backend.files.aio import StateFile
+from tailnet.agent.backend.files.aio import ConfigFile, StateFile, StateStore
 from tailnet.agent.backend.login import Host
 from tailnet.agent.backend.state import State
 from tailnet.agent.backend.tunnel.aio import TunnelSettings
 from tailnet.agent.datapath.reference.aio import ReferenceDatapath
+from tailnet.agent.errors import UserError
 from tailnet.agent.keys import NodePrivate
 from tailnet.agent.tailcfg.derpmap import DERPMap, DERPNode, DERPRegion
 from tailnet.platform.fake import FakeBypass, FakeRouter, FakeTun
@@ -73,21 +74,35 @@ class Member:
     """A node and what it told."""
 
     def __init__(
-        self, name: str, directory: Path, *, auth_key: str = "", keep_map: bool = True
+        self,
+        name: str,
+        directory: Path,
+        *,
+        auth_key: str = "",
+        keep_map: bool = True,
+        config: ConfigFile | None = None,
+        store: StateStore | None = None,
     ) -> None:
         self.system = FakeSystem(name)
         self.events: list[NodeEvent] = []
         self.failures: list[str] = []
         self._changed = asyncio.Event()
-        self.node = Node(
-            self.system,
-            NodeSettings(tunnel=TunnelSettings(), auth_key=auth_key, keep_map=keep_map),
-            StateFile(directory / f"{name}.state"),
-            now=clock.now,
-            wall=clock.wall,
-            random_bytes=os.urandom,
-            on_failed=self.failures.append,
+        wanted = NodeSettings(
+            tunnel=TunnelSettings(), auth_key=auth_key, keep_map=keep_map, config=config
         )
+        try:
+            self.node = Node(
+                self.system,
+                wanted,
+                store or StateFile(directory / f"{name}.state"),
+                now=clock.now,
+                wall=clock.wall,
+                random_bytes=os.urandom,
+                on_failed=self.failures.append,
+            )
+        except UserError:
+            self.system.tun.close()
+            raise
         self.node.watch(self._heard)
 
     def _heard(self, event: NodeEvent) -> None:

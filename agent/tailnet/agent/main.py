@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import re
+import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ import click
 from tailnet.agent import clock
 from tailnet.agent._version import __version__
 from tailnet.agent.backend.aio import Node, NodeSettings
-from tailnet.agent.backend.files.aio import StateFile
+from tailnet.agent.backend.files.aio import ConfigFile, StateFile, StateMemory
 from tailnet.agent.backend.login import Host
 from tailnet.agent.backend.tunnel.aio import TunnelSettings
 from tailnet.agent.datapath.interface import Datapath
@@ -50,7 +51,8 @@ class Options:
     """The command line and environment, parsed."""
 
     tun: str
-    state: Path
+    state: Path | None
+    config: str
     socket: Path
     port: int
     verbose: int
@@ -97,7 +99,16 @@ def _die(message: str) -> NoReturn:
     help="Directory of keys and settings (default /var/lib/tailnetd).",
 )
 @click.option(
-    "--state", type=click.Path(path_type=Path), help="State file (default STATEDIR/tailnetd.state)."
+    "--state",
+    type=click.Path(path_type=Path),
+    help="State file (default STATEDIR/tailnetd.state); mem: keeps nothing.",
+)
+@click.option(
+    "--config",
+    envvar="TAILNETD_CONFIG",
+    default="",
+    metavar="[optional:]PATH",
+    help="Configuration file that rules the settings; SIGHUP reads it again.",
 )
 @click.option(
     "--socket",
@@ -141,6 +152,7 @@ def command(  # noqa: PLR0913 - one argument a flag
     tun: str,
     statedir: Path | None,
     state: Path | None,
+    config: str,
     socket_path: Path | None,
     port: int,
     datapath: str,
@@ -159,8 +171,10 @@ def command(  # noqa: PLR0913 - one argument a flag
         _die(f"--datapath=native: {reason}; build it with: make native (needs cargo)")
     options = Options(
         tun=tun,
-        state=state
-        or (statedir or (state.parent if state else default_state_dir())) / "tailnetd.state",
+        state=None
+        if state == Path("mem:")
+        else state or (statedir or default_state_dir()) / "tailnetd.state",
+        config=config,
         socket=path,
         port=port,
         verbose=verbose,
@@ -196,13 +210,15 @@ async def _serve(options: Options) -> str | None:
             auth_key=options.auth_key,
             ca_file=ca_file,
             keep_map=_flag("TS_USE_CACHED_NETMAP", default=True),
+            config=ConfigFile(options.config) if options.config else None,
         ),
-        StateFile(options.state),
+        StateFile(options.state) if options.state is not None else StateMemory(),
         now=clock.now,
         wall=clock.wall,
         random_bytes=os.urandom,
         on_failed=fail,
     )
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, node.hang_up)
     view = NodeView(node, version=__version__)
     # The socket comes first: it is also the lock that keeps a second daemon from touching routes.
     services: list[tuple[str, Service]] = [

@@ -22,6 +22,7 @@ COMMANDS = {
     "ping": "Ping a peer, and see how it is reached",
     "wait": "Wait until this machine is connected",
     "version": "Show versions",
+    "debug": "Look inside tailnetd",
 }
 
 

@@ -1,5 +1,6 @@
 """Whole nodes: login, packets, restart, logout; two of them in one process."""
 
+import json
 import os
 from collections.abc import AsyncIterator
 from ipaddress import ip_address, ip_network
@@ -10,6 +11,7 @@ from tests.support.control import AUTH_KEY
 from tests.support.nodes import Member, echo_request, running, tailnet, tailnet_server
 
 from tailnet.agent.backend.events import HealthChanged, LoginRefused, StateChanged
+from tailnet.agent.backend.files.aio import ConfigFile, StateMemory
 from tailnet.agent.backend.state import State
 from tailnet.agent.errors import UserError
 from tailnet.platform.interface import PlatformError
@@ -200,3 +202,80 @@ async def test_keeping_can_be_turned_off(url: str, tmp_path: Path) -> None:
         await one.node.account.login(prefs(url), AUTH_KEY)
         await one.state(State.RUNNING)
     assert "one.netmap" not in os.listdir(tmp_path)
+
+
+# --- the configuration file, and no state
+
+
+async def test_a_configuration_file_brings_a_node_up(url: str, tmp_path: Path) -> None:
+    """Alone; and while it rules nobody else does."""
+    config = ConfigText(tmp_path / "c.json")
+    config.write(ServerURL=url, AuthKey=AUTH_KEY, Hostname="from-file")
+    one = Member("one", tmp_path, config=config.spec)
+    async with running(one):
+        await one.state(State.RUNNING)
+        assert one.node.account.prefs.hostname == "from-file"
+        with pytest.raises(UserError, match="locked"):
+            one.node.account.edit({"Hostname": "x", "HostnameSet": True})
+        with pytest.raises(UserError, match="locked"):
+            await one.node.account.login(prefs(url), AUTH_KEY)
+
+
+async def test_a_configuration_file_is_read_again(url: str, tmp_path: Path) -> None:
+    """A wrong one is a warning and changes nothing; the next right one clears it."""
+    config = ConfigText(tmp_path / "c.json")
+    config.write(ServerURL=url, AuthKey=AUTH_KEY)
+    one = Member("one", tmp_path, config=config.spec)
+    async with running(one):
+        await one.state(State.RUNNING)
+        config.write(ServerURL=url, Nonsense=1)
+        with pytest.raises(UserError, match="Nonsense"):
+            await one.node.reload_config()
+        assert "apply-disk-config" in {w.what.code for w in one.node.warnings}
+        config.write(ServerURL=url, Locked=False, Hostname="new-name")
+        assert await one.node.reload_config()
+        assert one.node.account.prefs.hostname == "new-name"
+        assert "apply-disk-config" not in {w.what.code for w in one.node.warnings}
+        one.node.account.edit({"Hostname": "x", "HostnameSet": True})
+        config.write(ServerURL=url, Enabled=False)
+        one.node.hang_up()
+        await one.state(State.STOPPED)
+
+
+async def test_a_wrong_configuration_file_is_no_start(tmp_path: Path) -> None:
+    """Rather than a start with other settings."""
+    config = ConfigText(tmp_path / "c.json")
+    config.write(Nonsense=1)
+    with pytest.raises(UserError, match="Nonsense"):
+        Member("one", tmp_path, config=config.spec)
+
+
+async def test_without_a_configuration_file_there_is_nothing_to_reload(tmp_path: Path) -> None:
+    """And nothing is locked."""
+    async with running(Member("one", tmp_path)) as one:
+        assert not await one.node.reload_config()
+
+
+async def test_a_node_without_state_leaves_the_tailnet_when_it_ends(tmp_path: Path) -> None:
+    """Nothing is on disk, and the server forgets it."""
+    async with tailnet_server() as server:
+        one = Member("one", tmp_path, store=StateMemory())
+        async with running(one):
+            await one.node.account.login(prefs(server.origin), AUTH_KEY)
+            await one.state(State.RUNNING)
+            (known,) = server.nodes()
+            assert known["ephemeral"]
+        assert os.listdir(tmp_path) == []
+        assert server.nodes() == []
+
+
+class ConfigText:
+    """A configuration file that changes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.spec = ConfigFile(str(path))
+
+    def write(self, **fields: object) -> None:
+        """New content."""
+        self._path.write_text(json.dumps({"Version": "alpha0", **fields}))

@@ -14,7 +14,7 @@ from tailnet.agent.addr import IPAddress
 from tailnet.agent.backend.account.aio import Account, World
 from tailnet.agent.backend.answers.aio import NodeAnswers
 from tailnet.agent.backend.events import HealthChanged, NetworkMapChanged, NodeEvent, StateChanged
-from tailnet.agent.backend.files.aio import StateFile
+from tailnet.agent.backend.files.aio import ConfigFile, StateStore
 from tailnet.agent.backend.health import Health, HealthFacts, HealthWarning
 from tailnet.agent.backend.kept.aio import MapFile, MapKeeper
 from tailnet.agent.backend.keptmap import in_words, map_path
@@ -26,8 +26,10 @@ from tailnet.agent.backend.state import Facts, State, next_state
 from tailnet.agent.backend.tunnel.aio import System, Tunnel, TunnelSettings
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.crypto.x25519 import public_of
+from tailnet.agent.errors import UserError
 from tailnet.agent.keys import DiscoPrivate, DiscoPublic, PeerId
 from tailnet.agent.tailcfg.derpmap import DERPMap
+from tailnet.agent.tasks import Tasks
 
 log = logging.getLogger("tailnet.node")
 
@@ -43,13 +45,15 @@ class NodeSettings:
     """Flags and environment of the daemon that concern one node.
 
     ``auth_key`` (from ``TS_AUTHKEY``) logs in a node that has no login yet.  ``keep_map``: the last
-    network map stays on disk, and is used until the control server answers.
+    network map stays on disk, and is used until the control server answers.  ``config``: the file
+    that rules the prefs, if there is one.
     """
 
     tunnel: TunnelSettings = field(default_factory=TunnelSettings)
     auth_key: str = ""
     ca_file: str | None = None
     keep_map: bool = True
+    config: ConfigFile | None = None
 
 
 class Node:
@@ -59,17 +63,17 @@ class Node:
         self,
         system: System,
         settings: NodeSettings,
-        store: StateFile,
+        store: StateStore,
         *,
         now: Callable[[], float],
         wall: Callable[[], datetime],
         random_bytes: Callable[[int], bytes],
         on_failed: Callable[[str], None],
     ) -> None:
-        """Read the state file.
+        """Read the state, and the configuration file.
 
         Raises:
-            UserError: it cannot be used.
+            UserError: one of them cannot be used.
         """
         self._settings = settings
         self._store = store
@@ -89,13 +93,21 @@ class Node:
                 health=lambda: {w.what.code: w.text for w in self._health.shown},
             ),
         )
+        self._config_problem = ""
+        self._config = settings.config.load() if settings.config is not None else None
+        if self._config is not None:
+            self.account.configure(self._config.masked)
+            self.account.locked = self._config.locked
         self._key_in_use = self.account.node_key
         self._kept = MapKeeper(
-            MapFile(map_path(store.path), wall=wall) if settings.keep_map else None,
+            MapFile(map_path(store.path), wall=wall)
+            if settings.keep_map and store.path is not None
+            else None,
             wall=wall,
             on_expired=self._kept_expired,
         )
         self._had_map = False
+        self._tasks = Tasks()
         self._told_disco: dict[PeerId, float] = {}
         self.tunnel = Tunnel(
             system,
@@ -138,7 +150,11 @@ class Node:
         if kept is not None and account.registered:
             account.netmap = kept
             self._arm_expiry()
-        account.resume(self._settings.auth_key)
+        auth_key = self._settings.auth_key
+        if self._config is not None:
+            wanted = account.prefs.want_running
+            auth_key = (self._config.auth_key or auth_key) if wanted else ""
+        account.resume(auth_key)
         self._reconsider()
 
     async def close(self) -> None:
@@ -147,9 +163,54 @@ class Node:
         for timer in (self._expiry_timer, self._health_timer):
             if timer is not None:
                 timer.cancel()
+        await self._tasks.close()
+        if self._store.path is None and self.account.registered:
+            await self.account.logout()  # nobody will ever be this node again
         await self.account.close()
         await self._kept.close()
         await self.tunnel.close()
+
+    async def reload_config(self) -> bool:
+        """Read the configuration file again; false if there is none.
+
+        Raises:
+            UserError: it says something wrong; everything stays as it was.
+        """
+        source, account = self._settings.config, self.account
+        if source is None:
+            return False
+        try:
+            config = source.load()
+            if config is not None:
+                url = config.masked.get("ControlURL", account.prefs.control_url)
+                can_log_in = config.auth_key and config.masked["WantRunning"]
+                if url != account.prefs.control_url or (can_log_in and not account.registered):
+                    await account.login(config.masked, config.auth_key, by_file=True)
+                else:
+                    account.edit(config.masked, by_file=True)
+        except UserError as error:
+            self._config_problem = str(error)
+            self._reconsider()
+            raise
+        account.locked = config is not None and config.locked
+        self._config_problem = ""
+        self._reconsider()
+        return config is not None
+
+    def hang_up(self) -> None:
+        """SIGHUP: read the configuration file again; what is wrong with it is a warning."""
+        _ = self._tasks.start("reload", self._reload())
+
+    async def _reload(self) -> None:
+        try:
+            if await self.reload_config():
+                log.info("the configuration file was read again")
+        except UserError as error:
+            log.warning("%s", error)
+
+    def forget_kept_map(self) -> None:
+        """Remove the network map from the disk; the next one is kept again."""
+        self._kept.forget()
 
     def watch(self, watcher: Callable[[NodeEvent], None]) -> None:
         """Call ``watcher`` with everything that happens from now on."""
@@ -276,6 +337,7 @@ class Node:
             want_running=account.prefs.want_running,
             registered=account.registered,
             store_problem=self._store.problem,
+            config_problem=self._config_problem,
             login_problem=account.login_problem,
             control_problem=account.control_problem,
             map_age=self._age_of_map(),

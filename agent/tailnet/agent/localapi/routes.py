@@ -35,6 +35,7 @@ log = logging.getLogger("tailnet.localapi")
 PING_KINDS = ("disco", "TSMP", "ICMP", "peerapi")
 MAX_PING_SIZE = 65_535  # bytes
 MAX_MASK = (1 << 31) - 1
+DEBUG_ACTIONS = ("plan", "clear-netmap-cache")
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
@@ -77,6 +78,16 @@ class Backend(Protocol):
         Raises:
             UserError: a ``kind`` that does not exist yet.
         """
+
+    async def reload_config(self) -> bool:
+        """Read the configuration file again; false if there is none.
+
+        Raises:
+            UserError: it says something wrong; nothing changed.
+        """
+
+    async def debug(self, action: str) -> object:
+        """One of ``DEBUG_ACTIONS``: a tree for JSON, or ``None`` where there is nothing to say."""
 
     def watch(self, mask: int, session_id: str) -> Subscription:
         """Begin a watch; the first message has what the mask's Initial bits ask for.
@@ -260,6 +271,23 @@ async def _logout(backend: Backend, _: Request) -> Response:
     return Response(204)
 
 
+async def _reload_config(backend: Backend, _: Request) -> Response:
+    tree: dict[str, object] = {"Reloaded": False, "Err": ""}
+    try:
+        tree["Reloaded"] = await backend.reload_config()
+    except UserError as error:
+        tree["Err"] = str(error)
+    return Response(200, msgspec.json.encode(tree), JSON)
+
+
+async def _debug(backend: Backend, request: Request) -> Response:
+    action = request.query.get("action", "")
+    if action not in DEBUG_ACTIONS:
+        return text(400, f"unknown debug action {action[:64]!r}")
+    tree = await backend.debug(action)
+    return Response(204) if tree is None else Response(200, msgspec.json.encode(tree), JSON)
+
+
 async def _ping(backend: Backend, request: Request) -> Response:
     kind = request.query.get("type", "")
     if kind not in PING_KINDS:
@@ -291,6 +319,8 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
     "start": {"POST": Route(Access.WRITE, _start)},
     "login-interactive": {"POST": Route(Access.WRITE, _login_interactive)},
     "logout": {"POST": Route(Access.WRITE, _logout)},
+    "reload-config": {"POST": Route(Access.WRITE, _reload_config)},
+    "debug": {"POST": Route(Access.WRITE, _debug)},
     "watch-ipn-bus": {"GET": Route(Access.READ, None)},
     "ping": {"POST": Route(Access.READ, _ping)},
     "serve-config": {"GET": Route(Access.READ, _get_serve_config)},
@@ -298,12 +328,12 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
 
 LATER = frozenset(
     """
-    reset-auth set-expiry-sooner shutdown reload-config disconnect-control
+    reset-auth set-expiry-sooner shutdown disconnect-control
     set-use-exit-node-enabled suggest-exit-node user-profile peer-by-id services whois id-token
     alpha-set-device-attrs query-feature set-dns cert-domains pins dial derpmap dns-config
     dns-osconfig dns-query check-ip-forwarding check-udp-gro-forwarding set-udp-gro-forwarding
     check-so-mark-in-use appc-route-info routecheck bugreport goroutines pprof metrics usermetrics
-    upload-client-metrics component-debug-logging logtap debug-log debug
+    upload-client-metrics component-debug-logging logtap debug-log
     debug-packet-filter-rules debug-packet-filter-matches debug-peer-endpoint-changes
     debug-derp-region debug-portmap debug-capture debug-dial-types debug-optional-features
     debug-bus-events debug-bus-graph debug-bus-queues debug-peer-relay-sessions

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tailnet.agent.backend.files.aio import StateFile
+from tailnet.agent.backend.files.aio import ConfigFile, StateFile, StateMemory
 from tailnet.agent.backend.prefs import Prefs
 from tailnet.agent.errors import UserError
 
@@ -138,3 +138,39 @@ def test_full_and_read_only_file_systems_are_named(tmp_path: Path) -> None:
         "No space left on device; free some space",
         "Read-only file system",
     ], out.stderr
+
+
+# --- memory, and the configuration file
+
+
+def test_memory_forgets() -> None:
+    """Each start is a new installation, without a file."""
+    store = StateMemory()
+    first = store.load(os.urandom)
+    store.save(first)
+    assert store.load(os.urandom).machine_key != first.machine_key
+    assert store.path is None
+
+
+def test_an_optional_configuration_file_may_be_missing(tmp_path: Path) -> None:
+    """Any other may not; and one that is there must be right."""
+    path = tmp_path / "c.json"
+    assert ConfigFile(f"optional:{path}").load() is None
+    with pytest.raises(UserError, match=r"cannot read the configuration file .*No such file"):
+        ConfigFile(str(path)).load()
+    path.write_text('{"Version": "alpha0", "Nonsense": 1}')
+    for spec in (str(path), f"optional:{path}"):
+        with pytest.raises(UserError, match=r"c\.json: .*Nonsense"):
+            ConfigFile(spec).load()
+
+
+def test_the_auth_key_may_be_in_a_file_of_its_own(tmp_path: Path) -> None:
+    """Which must be there, even if the configuration file is optional."""
+    path, key = tmp_path / "c.json", tmp_path / "key"
+    path.write_text(f'{{"Version": "alpha0", "AuthKey": "file:{key}"}}')
+    with pytest.raises(UserError, match=f"{key}: No such file"):
+        ConfigFile(f"optional:{path}").load()
+    key.write_text("tskey-auth-x\n")
+    config = ConfigFile(str(path)).load()
+    assert config is not None
+    assert config.auth_key == "tskey-auth-x"

@@ -18,7 +18,7 @@ from tailnet.agent.backend.events import (
     NodeEvent,
     PrefsChanged,
 )
-from tailnet.agent.backend.files.aio import StateFile
+from tailnet.agent.backend.files.aio import StateStore
 from tailnet.agent.backend.login import Host, hostinfo, key_left
 from tailnet.agent.backend.prefs import Prefs, apply_masked, validate
 from tailnet.agent.backend.store import Stored
@@ -44,6 +44,7 @@ from tailnet.platform.interface import Bypass
 log = logging.getLogger("tailnet.account")
 
 NO_NODE = StableNodeID("")
+LOCKED = "the settings are locked: a configuration file rules; change it, and reload it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class Account:
 
     def __init__(  # noqa: PLR0913 - each is one thing of the outside world
         self,
-        store: StateFile,
+        store: StateStore,
         world: World,
         disco: DiscoPrivate,
         *,
@@ -93,6 +94,8 @@ class Account:
         self._control_problem = ""
         self.netmap: NetworkMap | None = None
         self.auth_url = ""
+        self.locked = False
+        """A configuration file rules: prefs cannot be changed by commands."""
 
     # --- what is
 
@@ -123,6 +126,18 @@ class Account:
 
     # --- wishes
 
+    def configure(self, masked: Mapping[str, object]) -> None:
+        """Take prefs from the configuration file, before :meth:`resume`.
+
+        Raises:
+            UserError: refused, or not storable.
+        """
+        prefs = apply_masked(self.prefs, masked)
+        validate(prefs)
+        if prefs.server_url != self.prefs.server_url and self.registered:
+            self._forget()
+        self._save(prefs=prefs)
+
     def resume(self, auth_key: str) -> None:
         """At the daemon's start: connect if the user wanted that, or if ``auth_key`` is given."""
         if self.prefs.want_running and self.registered:
@@ -132,12 +147,14 @@ class Account:
             self._save(prefs=_connected(self.prefs))
             self._connect()
 
-    def edit(self, masked: Mapping[str, object]) -> Prefs:
+    def edit(self, masked: Mapping[str, object], *, by_file: bool = False) -> Prefs:
         """Change what the mask names.
 
         Raises:
             UserError: refused, or not storable; nothing changed.
         """
+        if self.locked and not by_file:
+            raise UserError(LOCKED)
         prefs = apply_masked(self.prefs, masked)
         validate(prefs)
         self._save(prefs=prefs)
@@ -150,12 +167,16 @@ class Account:
         self._on_change()
         return prefs
 
-    async def login(self, masked: Mapping[str, object], auth_key: str) -> None:
+    async def login(
+        self, masked: Mapping[str, object], auth_key: str, *, by_file: bool = False
+    ) -> None:
         """Merge prefs and connect, with ``auth_key`` if the server asks for one.
 
         Raises:
             UserError: the prefs are refused; nothing changed.
         """
+        if self.locked and masked and not by_file:
+            raise UserError(LOCKED)
         prefs = apply_masked(self.prefs, masked)
         validate(prefs)
         await self.close()
@@ -233,6 +254,7 @@ class Account:
                 lock_key=public_of(stored.lock_key),
                 disco_key=public_of(self._disco),
                 auth_key=self._auth_key,
+                ephemeral=self._store.path is None,
                 ca_file=world.ca_file,
                 environ=os.environ,
                 derp_map=self.netmap.derp_map if self.netmap else None,

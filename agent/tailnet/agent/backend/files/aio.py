@@ -1,10 +1,13 @@
-"""The state file on disk: written as a whole or not at all, never readable by others."""
+"""Files of the backend: the state, written as a whole or not at all, and the configuration."""
 
 import contextlib
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
+from tailnet.agent.backend.config import MAX_CONFIG, Config, parse_config
 from tailnet.agent.backend.store import (
     MAX_STATE,
     RandomBytes,
@@ -17,6 +20,41 @@ from tailnet.agent.errors import BadPacket, UserError
 
 FILE_MODE = 0o600
 DIR_MODE = 0o700
+
+
+class StateStore(Protocol):
+    """Where the state is.
+
+    Attributes:
+        path: ``None`` if it ends with the process; the node is then an ephemeral one.
+        problem: why the last attempt to save failed; empty when it did not.
+    """
+
+    problem: str
+
+    @property
+    def path(self) -> Path | None:
+        """Of the file."""
+
+    def load(self, random_bytes: RandomBytes) -> Stored:
+        """What is there; raises ``UserError``."""
+
+    def save(self, stored: Stored) -> None:
+        """Replace it; raises ``UserError``."""
+
+
+class StateMemory:
+    """Forgets everything at the end: ``--state=mem:``."""
+
+    path = None
+    problem = ""
+
+    def load(self, random_bytes: RandomBytes) -> Stored:
+        """A new installation."""
+        return fresh(random_bytes)
+
+    def save(self, stored: Stored) -> None:
+        """Nothing to do."""
 
 
 class StateFile:
@@ -79,6 +117,47 @@ class StateFile:
             self.problem = f"cannot write the state file {self._path}: {_reason(error)}"
             raise UserError(self.problem) from None
         self.problem = ""
+
+
+class ConfigFile:
+    """The configuration file, read whenever asked.
+
+    Args:
+        spec: a path; with ``optional:`` before it, the file may be missing.
+    """
+
+    def __init__(self, spec: str) -> None:
+        self._optional = spec.startswith("optional:")
+        self._path = Path(spec.removeprefix("optional:"))
+
+    def load(self) -> Config | None:
+        """Read it; ``None`` if it is missing and may be.
+
+        Raises:
+            UserError: it cannot be read, or says something wrong.
+        """
+        try:
+            with self._path.open("rb") as file:
+                config = parse_config(file.read(MAX_CONFIG + 1))
+            return replace(config, auth_key=_read_key(config.auth_key))
+        except FileNotFoundError as error:
+            if self._optional and error.filename == str(self._path):
+                return None
+            msg = f"cannot read the configuration file {error.filename}: {_reason(error)}"
+            raise UserError(msg) from None
+        except OSError as error:
+            msg = f"cannot read the configuration file {self._path}: {_reason(error)}"
+            raise UserError(msg) from None
+        except UserError as error:
+            msg = f"the configuration file {self._path}: {error}"
+            raise UserError(msg) from None
+
+
+def _read_key(text: str) -> str:
+    """The auth key; ``file:PATH`` stands for the content of a file."""
+    if not text.startswith("file:"):
+        return text
+    return Path(text.removeprefix("file:")).read_text(encoding="utf-8", errors="replace").strip()
 
 
 def _write(path: Path, data: bytes) -> None:

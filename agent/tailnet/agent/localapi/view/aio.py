@@ -19,6 +19,7 @@ from tailnet.agent.backend.events import (
     StateChanged,
 )
 from tailnet.agent.backend.health import HealthWarning
+from tailnet.agent.backend.planview import describe
 from tailnet.agent.backend.prefs import Prefs, to_json
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.keys import PeerId
@@ -129,6 +130,17 @@ class NodeView:
     async def logout(self) -> None:
         """``POST logout``."""
         await self._node.account.logout()
+
+    async def reload_config(self) -> bool:
+        """``POST reload-config``."""
+        return await self._node.reload_config()
+
+    async def debug(self, action: str) -> object:
+        """``POST debug``."""
+        if action == "plan":
+            return describe(self._node.plan)
+        self._node.forget_kept_map()
+        return None
 
     # --- watching
 

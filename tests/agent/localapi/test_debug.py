@@ -1,0 +1,42 @@
+"""What is for people who debug the daemon."""
+
+import json
+
+from tests.support.fake_backend import FakeBackend
+
+from tailnet.agent.errors import UserError
+from tailnet.agent.localapi.routes import Access, Request, Response, Route, find
+from tailnet.agent.localapi.schema import BASE
+
+
+async def ask(backend: FakeBackend, method: str, name: str, **query: str) -> Response:
+    """Call a route's handler."""
+    route = find(method, BASE + name, Access.WRITE)
+    assert isinstance(route, Route)
+    assert route.handler is not None
+    return await route.handler(backend, Request(method, BASE + name, query, b""))
+
+
+async def test_debug_answers_what_it_knows() -> None:
+    """A tree, or nothing at all; 400 for what there is not."""
+    backend = FakeBackend()
+    plan = await ask(backend, "POST", "debug", action="plan")
+    assert (plan.status, json.loads(plan.body)) == (200, {"Peers": []})
+    assert (await ask(backend, "POST", "debug", action="clear-netmap-cache")).status == 204
+    assert (await ask(backend, "POST", "debug", action="explode")).status == 400
+    assert backend.calls == [("debug", "plan"), ("debug", "clear-netmap-cache")]
+
+
+async def test_reload_config_says_whether_it_did() -> None:
+    """And why not, with 200 as in Go."""
+    backend = FakeBackend()
+    good = await ask(backend, "POST", "reload-config")
+    assert json.loads(good.body) == {"Reloaded": True, "Err": ""}
+
+    async def refuse() -> bool:
+        msg = "bad field"
+        raise UserError(msg)
+
+    backend.reload_config = refuse  # type: ignore[method-assign]
+    bad = await ask(backend, "POST", "reload-config")
+    assert (bad.status, json.loads(bad.body)) == (200, {"Reloaded": False, "Err": "bad field"})

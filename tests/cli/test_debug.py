@@ -1,0 +1,49 @@
+"""``tnet debug``, against a real LocalAPI with nothing behind it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from tests.support.fake_backend import FakeBackend
+from tests.support.served import served
+
+from tailnet.cli.main import cli
+
+
+@pytest.fixture
+def backend(tmp_path: Path) -> Iterator[FakeBackend]:
+    """A daemon's."""
+    backend = FakeBackend()
+    with served(backend, tmp_path / "s", lambda _: 0):
+        yield backend
+
+
+def run(tmp_path: Path, *args: str) -> Result:
+    """Run ``tnet debug``."""
+    return CliRunner().invoke(cli, ["--socket", str(tmp_path / "s"), "debug", *args])
+
+
+def test_plan_is_indented_json(backend: FakeBackend, tmp_path: Path) -> None:
+    """So that two can be compared."""
+    assert run(tmp_path, "plan").stdout == '{\n  "Peers": []\n}\n'
+    assert backend.calls == [("debug", "plan")]
+
+
+def test_clearing_the_kept_map_says_nothing(backend: FakeBackend, tmp_path: Path) -> None:
+    """As commands that succeed do."""
+    result = run(tmp_path, "clear-netmap-cache")
+    assert (result.exit_code, result.output) == (0, "")
+    assert backend.calls == [("debug", "clear-netmap-cache")]
+
+
+def test_reload_config_says_what_happened(backend: FakeBackend, tmp_path: Path) -> None:
+    """Also when there is nothing to reload."""
+    assert run(tmp_path, "reload-config").stdout == "configuration reloaded\n"
+
+    async def nothing() -> bool:
+        return False
+
+    backend.reload_config = nothing  # type: ignore[method-assign]
+    result = run(tmp_path, "reload-config")
+    assert (result.exit_code, "without a configuration file" in result.stderr) == (1, True)
