@@ -11,6 +11,7 @@ pub mod inbound;
 pub mod limiter;
 pub mod mac1;
 pub mod outbound;
+pub mod pace;
 pub mod packet;
 pub mod peer;
 pub mod prefixes;

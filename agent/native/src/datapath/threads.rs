@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::drops::Reason;
 use super::inbound::Inbound;
 use super::outbound::Outbound;
+use super::pace::Pace;
 use super::tables::Tables;
 use super::tun::{READ, Tun, TunWriter};
 use super::upcalls::Upcall;
@@ -16,7 +17,7 @@ use crate::sys;
 use crate::sys::event::{self, EventFd};
 use crate::sys::socket::{RECEIVE_MAX, Receiver};
 
-const TUN_READS: usize = 64; // before what they brought is sent
+const TUN_READS: usize = 128; // before what they brought is sent
 const BULK: usize = 64 << 10; // bytes of one read of a socket from which the next one is shorter
 const BULK_MESSAGES: usize = 4; // that together stay in the processor's cache
 
@@ -69,6 +70,7 @@ impl Control {
 /// Run `body`, and report if it fails or panics.
 pub fn guarded(tables: &Tables, control: &Control, body: impl FnOnce() -> Result<(), String>) {
     sys::block_signals();
+    sys::sharpen_timers();
     let reason = match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(())) => return,
         Ok(Err(reason)) => reason,
@@ -87,13 +89,17 @@ pub fn run_outbound(tables: &Arc<Tables>, control: &Control, tun: &Tun) -> Resul
     let mut outbound = Outbound::new(Arc::clone(tables), Some(Arc::clone(&control.stop)));
     outbound.mtu = tun.mtu;
     let mut buffer = vec![0; READ];
+    let mut pace = Pace::default();
     while !control.ended() {
         let now = tables.clock.now();
         let mut idle = false;
         for _ in 0..TUN_READS {
             match tun.read(&mut buffer) {
                 Ok(0) => return Err("the TUN device is gone".to_owned()),
-                Ok(size) => outbound.read(&mut buffer[..size], tun.vnet_hdr, now),
+                Ok(size) => {
+                    outbound.read(&mut buffer[..size], tun.vnet_hdr, now);
+                    pace.note(size);
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     idle = true;
                     break;
@@ -106,7 +112,7 @@ pub fn run_outbound(tables: &Arc<Tables>, control: &Control, tun: &Tun) -> Resul
             }
         }
         outbound.transmit();
-        if idle {
+        if idle && !pace.pause() {
             event::wait(&[tun.fd(), control.stop.as_fd()], false, -1);
         }
     }
