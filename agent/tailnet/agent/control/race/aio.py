@@ -18,10 +18,6 @@ def reason(error: OSError) -> str:
     return os.strerror(error.errno)
 
 
-class _Won(Exception):
-    """Ends a race."""
-
-
 async def race(
     attempts: Sequence[tuple[float, Callable[[], Awaitable[T]]]], *, discard: Callable[[T], None]
 ) -> T:
@@ -34,6 +30,7 @@ async def race(
     """
     won: list[T] = []
     errors: list[Exception] = []
+    tasks: list[asyncio.Task[None]] = []
     failed = [asyncio.Event() for _ in attempts]
 
     async def run(index: int, delay: float, start: Callable[[], Awaitable[T]]) -> None:
@@ -53,14 +50,22 @@ async def race(
             discard(value)
             return
         won.append(value)
-        raise _Won
+        for other in tasks:
+            if other is not asyncio.current_task():
+                other.cancel()
 
+    # Ending the group by an exception would leave the caller with a cancellation request, which
+    # asyncio.timeout of Python 3.11.2 takes for its own caller's.
     try:
         async with asyncio.TaskGroup() as group:
-            for index, (delay, start) in enumerate(attempts):
+            tasks += [
                 group.create_task(run(index, delay, start), name=f"dial {index}")
-    except* _Won:
-        pass
+                for index, (delay, start) in enumerate(attempts)
+            ]
+    except asyncio.CancelledError:
+        for value in won:
+            discard(value)
+        raise
     if won:
         return won[0]
     if len(errors) == 1 and isinstance(errors[0], OSError):
