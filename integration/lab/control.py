@@ -63,7 +63,7 @@ class ControlServer:
         self._server: asyncio.Server | None = None
         self._handlers: set[asyncio.Task[object]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
-        self._answers: dict[str, asyncio.Future[bytes]] = {}
+        self._answers: dict[str, asyncio.Queue[bytes]] = {}
         self._numbers = itertools.count(1)
         self._logins = asyncio.Condition()
 
@@ -158,6 +158,28 @@ class ControlServer:
         answer = await self._ask(node_id, path, request)
         return dict(msgspec.json.decode(answer, type=dict[str, object]))
 
+    async def pings(
+        self, node_id: int, types: str, ip: str, *, noise: bool = True
+    ) -> list[dict[str, object]]:
+        """Let a node ping a peer with several types; all its reports, in order."""
+        path = f"/pingresult/{next(self._numbers)}"
+        request = PingRequest(
+            url=f"{self.origin}{path}", url_is_noise=noise, types=types, ip=ip, log=True
+        )
+        return [
+            dict(msgspec.json.decode(answer, type=dict[str, object]))
+            for answer in await self._ask_for(node_id, path, request, types.count(",") + 1)
+        ]
+
+    async def is_alive(self, node_id: int, *, noise: bool) -> None:
+        """Ask a node for a sign of life, within the Noise connection or outside; wait for it."""
+        path = f"/machine/ping-response/{next(self._numbers)}"
+        await self._ask(node_id, path, PingRequest(url=f"{self.origin}{path}", url_is_noise=noise))
+
+    def push(self, node_id: int, message: MapResponse) -> None:
+        """Send a node any message."""
+        self._polls.push(node_id, message)
+
     async def c2n(self, node_id: int, request: bytes) -> bytes:
         """Let a node answer an HTTP/1.1 request; returns its raw response."""
         path = f"/c2n/{next(self._numbers)}"
@@ -168,11 +190,15 @@ class ControlServer:
         return await self._ask(node_id, path, ping)
 
     async def _ask(self, node_id: int, path: str, ping: PingRequest) -> bytes:
-        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._answers[path] = future
+        (answer,) = await self._ask_for(node_id, path, ping, 1)
+        return answer
+
+    async def _ask_for(self, node_id: int, path: str, ping: PingRequest, count: int) -> list[bytes]:
+        answers: asyncio.Queue[bytes] = asyncio.Queue()
+        self._answers[path] = answers
         try:
             self._polls.push(node_id, MapResponse(ping_request=ping, keep_alive=True))
-            return await future
+            return [await answers.get() for _ in range(count)]
         finally:
             del self._answers[path]
 
@@ -221,7 +247,7 @@ class ControlServer:
             return "200 OK", "application/json", encode(self.settings.derp_map)
         if path.startswith("/login/") and await self.approve(path.rpartition("/")[2]):
             return "200 OK", "text/plain", b"This machine may join now.\n"
-        if path in self._answers and method == "POST":
+        if path in self._answers and method in {"POST", "HEAD"}:
             self._answer(path, body)
             return "200 OK", "text/plain", b""
         if path == "/generate_204":
@@ -229,9 +255,7 @@ class ControlServer:
         return "404 Not Found", "text/plain", b"not found\n"
 
     def _answer(self, path: str, body: bytes) -> None:
-        future = self._answers.get(path)
-        if future is not None and not future.done():
-            future.set_result(body)
+        self._answers[path].put_nowait(body)
 
     async def _ts2021(
         self,

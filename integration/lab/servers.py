@@ -190,6 +190,16 @@ class Servers:
         async with asyncio.timeout(8):
             return await self._running().ping(self._node_id(name), types, ip)
 
+    async def do_pings(self, name: str, types: str, ip: str) -> list[dict[str, object]]:
+        """Let a node ping a peer with several types; what it reports."""
+        async with asyncio.timeout(8):
+            return await self._running().pings(self._node_id(name), types, ip)
+
+    async def do_alive(self, name: str, noise: bool) -> None:
+        """Ask a node for a sign of life and wait for it."""
+        async with asyncio.timeout(8):
+            await self._running().is_alive(self._node_id(name), noise=noise)
+
     # --- relays ---------------------------------------------------------------
 
     async def do_start_derp(self, region: int, fault: str = "") -> None:

@@ -15,6 +15,7 @@ from integration.lab.control import AuthKey, ControlServer, ControlSettings
 from tailnet.agent import clock
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.control.aio import ControlClient, ControlConfig
+from tailnet.agent.control.ask import Answers
 from tailnet.agent.control.events import ControlEvent, NetmapChanged
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.crypto.x25519 import lock_private, public_of
@@ -120,7 +121,9 @@ class Member:
 
 
 @asynccontextmanager
-async def member(of: ControlConfig, name: str = "box", port: int = 41641) -> AsyncIterator[Member]:
+async def member(
+    of: ControlConfig, name: str = "box", port: int = 41641, answers: Answers | None = None
+) -> AsyncIterator[Member]:
     """A client that runs."""
     one = Member()
     one.client = client = ControlClient(
@@ -130,6 +133,7 @@ async def member(of: ControlConfig, name: str = "box", port: int = 41641) -> Asy
         now=clock.now,
         wall=clock.wall,
         random_bytes=os.urandom,
+        answers=answers,
     )
     client.update(hostinfo(name), ((AddrPort.parse(f"127.0.0.1:{port}"), 1),))
     async with asyncio.TaskGroup() as group:

@@ -46,7 +46,8 @@ def parse_request_untrusted(data: bytes) -> HttpRequest:
         raise BadPacket(msg)
     first, *lines = head.decode("latin-1").split("\r\n")
     words = first.split(" ")
-    if len(words) != 3 or not words[2].startswith("HTTP/1.") or not words[0].isalpha():
+    is_method = words[0].isascii() and words[0].isalpha()
+    if len(words) != 3 or not words[2].startswith("HTTP/1.") or not is_method:
         msg = "not an HTTP request"
         raise BadPacket(msg)
     try:
