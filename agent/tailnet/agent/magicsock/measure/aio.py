@@ -126,7 +126,7 @@ class Measuring:
         before = self._survey.home
         home = self._survey.choose_home(report, now, alive=before in self._derp.live())
         if home != before:
-            log.info("home relay is region %d", home)
+            log.info("home relay is region %d", home) if home else log.info("no home relay")
             self._derp.set_home(home)
             self._hub.set_home(home)
         ports = self._sockets.ports
