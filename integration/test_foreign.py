@@ -133,6 +133,20 @@ def test_the_go_node_answers_our_disco_ping(mixed: Mixed) -> None:
     assert said.startswith(f"pong from go ({mixed.go_address}) via ")
 
 
+def test_the_server_asks_the_go_node_as_it_asks_us(mixed: Mixed) -> None:
+    """Each pings the other by disco and TSMP, and answers the same requests alike."""
+    for name, ip in (("go", str(mixed.ours.ipv4)), (mixed.ours.name, mixed.go_address)):
+        reports = mixed.lab.admin("pings", name=name, types="disco,TSMP", ip=ip)
+        answered = sorted((r["Type"], r.get("Err", "")) for r in reports)  # Go asks all at once
+        assert answered == [("TSMP", ""), ("disco", "")]
+    for request in ("GET /echo", "POST /echo", "GET /logtail/flush", "GET /nothing"):
+        text = f"{request} HTTP/1.1\r\nHost: x\r\n\r\n"
+        theirs, mine = (
+            mixed.lab.admin("c2n", name=name, request=text) for name in ("go", mixed.ours.name)
+        )
+        assert mine.split("\r\n")[0].split()[1] == theirs.split("\r\n")[0].split()[1], request
+
+
 def test_our_log_is_clean(mixed: Mixed) -> None:
     """Nothing of the above left a traceback."""
     assert "Traceback" not in Path(mixed.ours.log).read_text()

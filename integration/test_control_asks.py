@@ -1,0 +1,70 @@
+"""The control server asks real daemons: pings, signs of life, requests to the node.
+
+::
+
+    h1 ── bridge: control, DERP, STUN ── h2        UDP from h1 to h2: dropped, so all is relayed
+"""
+
+import json
+
+import pytest
+from integration.lab.lab import Lab
+
+pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(60)]
+
+
+def c2n(lab: Lab, request: str) -> tuple[str, str]:
+    """Status line and body of h1's answer."""
+    answer = lab.admin("c2n", name="h1", request=f"{request} HTTP/1.1\r\nHost: x\r\n\r\n")
+    head, _, body = answer.partition("\r\n\r\n")
+    return head.split("\r\n")[0], body
+
+
+def test_pings_of_all_types(relayed: Lab) -> None:
+    """Disco and TSMP are answered, the rest in words; one report a type."""
+    two = relayed.hosts["h2"]
+    for address in (two.ipv4, two.ipv6):
+        disco, tsmp, icmp = relayed.admin(
+            "pings", name="h1", types="disco,TSMP,ICMP", ip=str(address)
+        )
+        assert disco["Type"] == "disco"
+        assert disco["DERPRegionCode"] == "lab900"
+        assert disco["NodeName"] == "h2"
+        assert 0 < disco["LatencySeconds"] < 5
+        assert (tsmp["Type"], "Err" in tsmp) == ("TSMP", False)
+        assert 0 < tsmp["LatencySeconds"] < 5
+        assert icmp["Err"] == "ICMP ping is not supported"
+
+
+def test_pings_of_nobody_and_of_itself(relayed: Lab) -> None:
+    """An answer that says so, at once."""
+    one = relayed.hosts["h1"]
+    said = relayed.admin("ping", name="h1", types="disco", ip="100.99.99.99")
+    assert said["Err"] == "no matching peer"
+    said = relayed.admin("ping", name="h1", types="TSMP", ip=str(one.ipv4))
+    assert said["IsLocalIP"] is True
+
+
+@pytest.mark.parametrize("noise", [True, False])
+def test_sign_of_life(relayed: Lab, noise: bool) -> None:
+    """Within the Noise connection, and by plain HTTP."""
+    relayed.admin("alive", name="h1", noise=noise)
+
+
+def test_requests_to_the_node(relayed: Lab) -> None:
+    """Prefs without keys, health, and what is declined."""
+    assert c2n(relayed, "GET /echo") == ("HTTP/1.1 200 OK", "")
+    status, body = c2n(relayed, "GET /debug/prefs")
+    assert status == "HTTP/1.1 200 OK"
+    prefs = json.loads(body)
+    assert (prefs["Hostname"], prefs["WantRunning"]) == ("h1", True)
+    assert "privkey" not in body
+    assert "tskey" not in body
+    status, body = c2n(relayed, "GET /debug/health")
+    assert json.loads(body)["Warnings"] == {}
+    assert c2n(relayed, "GET /debug/goroutines") == (
+        "HTTP/1.1 501 Not Implemented",
+        "this node has no goroutines\n",
+    )
+    assert c2n(relayed, "GET /remoteapi/localapi/v0/prefs")[0] == "HTTP/1.1 403 Forbidden"
+    assert c2n(relayed, "GET /nothing") == ("HTTP/1.1 400 Bad Request", "unknown c2n path\n")
