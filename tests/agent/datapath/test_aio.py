@@ -108,6 +108,9 @@ class NotedDatapath:
     def drop_session(self, local_index: int) -> None:
         self.calls.append(("drop_session", local_index))
 
+    def set_public_key(self, public: NodePublic) -> None:
+        """Not looked at."""
+
     def discard_queue(self, peer: PeerId) -> None:
         self.calls.append(("discard_queue", peer))
 

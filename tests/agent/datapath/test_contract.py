@@ -22,6 +22,7 @@ from tests.support.datapath import (
 from tests.support.packets import ip, tcp, udp
 
 from tailnet.agent.addr import AddrPort
+from tailnet.agent.crypto.kdf import mac
 from tailnet.agent.datapath.interface import (
     NO_PATH,
     Confirmed,
@@ -41,7 +42,8 @@ from tailnet.agent.datapath.interface import (
     Woke,
 )
 from tailnet.agent.filter.rules import Filter
-from tailnet.agent.keys import PeerId
+from tailnet.agent.keys import NodePublic, PeerId
+from tailnet.agent.wireguard.cookie import mac1_key
 from tailnet.agent.wireguard.session import IDLE
 
 
@@ -324,6 +326,22 @@ async def test_other_datagrams_go_to_the_slow_path(rig: Rig) -> None:
     expected = [*(Handshake(src, h) for h in handshakes), Disco(src, disco), Stun(src, stun)]
     assert await rig.upcalls(5) == expected
     assert rig.dropped() == {"in_unknown": 3, "in_no_session": 1}
+
+
+async def test_handshakes_for_another_key_stay_outside(rig: Rig) -> None:
+    """Once our own key is known; a cookie reply has no first MAC."""
+    public = NodePublic(bytes(range(32)))
+    rig.datapath.set_public_key(public)
+    good, bad = (
+        bytes([1, 0, 0, 0]) + bytes(112) + mac(mac1_key(key), bytes([1, 0, 0, 0]) + bytes(112))
+        for key in (public, NodePublic(bytes(32)))
+    )
+    cookie = bytes([3, 0, 0, 0]) + bytes(60)
+    for datagram in (bad + bytes(16), good + bytes(16), cookie):
+        rig.remote.sendto(datagram, rig.udp_addr)
+    src = rig.remote_addr
+    assert await rig.upcalls(2) == [Handshake(src, good + bytes(16)), Handshake(src, cookie)]
+    assert rig.dropped() == {"in_unknown": 1}
 
 
 # --- paths -----------------------------------------------------------------------

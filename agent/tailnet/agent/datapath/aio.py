@@ -100,6 +100,7 @@ class Dataplane:
     def start(self, tun: TunPort, udp: Sequence[UdpPort]) -> None:
         """Take the descriptors and run on the current event loop."""
         self._loop = asyncio.get_running_loop()
+        self._datapath.set_public_key(self._engine.public)
         self._datapath.start(tun, udp)
         self._loop.add_reader(self._datapath.event_fd(), self._readable)
         self.pump()
@@ -124,6 +125,7 @@ class Dataplane:
     def set_private_key(self, private: NodePrivate) -> None:
         """Change our own key: all sessions end."""
         self._engine.set_private_key(private, self._now())
+        self._datapath.set_public_key(self._engine.public)
         self.pump()
 
     def set_peers(self, peers: Mapping[PeerId, tuple[NodePublic, PeerEntry]]) -> None:

@@ -20,7 +20,7 @@ from typing import NamedTuple, Protocol
 
 from tailnet.agent.addr import AddrPort, IPNetwork
 from tailnet.agent.filter.rules import Filter
-from tailnet.agent.keys import PeerId
+from tailnet.agent.keys import NodePublic, PeerId
 from tailnet.agent.wireguard.session import Activity, Session, Wake
 
 __all__ = [
@@ -216,6 +216,9 @@ class Datapath(Protocol):
 
     def set_filter(self, packet_filter: Filter) -> None:
         """Rules for inbound packets.  Flow state is kept.  Before the first call nothing enters."""
+
+    def set_public_key(self, public: NodePublic) -> None:
+        """Our own key; handshake messages whose first MAC is for another are dropped unseen."""
 
     def set_path(self, peer: PeerId, path: Path) -> None:
         """Where to send from now on."""

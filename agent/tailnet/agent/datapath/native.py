@@ -145,9 +145,9 @@ class NativeDatapath:
             _family(packet_filter.v4, _SIZES[4]) + _family(packet_filter.v6, _SIZES[6])
         )
 
-    def set_public_key(self, public: NodePublic | None) -> None:
-        """Handshakes whose first MAC is not for this key need not be shown to the slow path."""
-        self._native.set_public_key(None if public is None else public.raw)
+    def set_public_key(self, public: NodePublic) -> None:
+        """Our own key, by which handshake messages for others are told."""
+        self._native.set_public_key(public.raw)
 
     def set_path(self, peer: PeerId, path: Path) -> None:
         """Where to send from now on."""

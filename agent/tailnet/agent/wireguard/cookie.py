@@ -31,6 +31,16 @@ def source_bytes(src: Source) -> bytes:
     return b"relay" + src.key.raw
 
 
+def mac1_key(public: NodePublic) -> bytes:
+    """With which the first MAC of messages to ``public`` is made."""
+    return hash_(LABEL_MAC1 + public.raw)
+
+
+def has_mac1(key: bytes, message: bytes) -> bool:
+    """True if whoever sent an initiation or response knows the public key of ``key``."""
+    return equal(mac(key, message[: -2 * MAC_LEN]), _mac1(message))
+
+
 class CookieChecker:
     """The recipient's side; one per private key.
 
@@ -41,14 +51,14 @@ class CookieChecker:
 
     def __init__(self, public: NodePublic, random_bytes: Callable[[int], bytes]) -> None:
         self._random_bytes = random_bytes
-        self._mac1_key = hash_(LABEL_MAC1 + public.raw)
+        self._mac1_key = mac1_key(public)
         self._cookie_key = hash_(LABEL_COOKIE + public.raw)
         self._secret = b""
         self._secret_until = 0.0
 
     def has_mac1(self, message: bytes) -> bool:
         """True if the sender knows our public key."""
-        return equal(mac(self._mac1_key, message[: -2 * MAC_LEN]), _mac1(message))
+        return has_mac1(self._mac1_key, message)
 
     def has_mac2(self, message: bytes, src: Source, now: float) -> bool:
         """True if the sender received a cookie at ``src`` not long ago."""

@@ -88,6 +88,11 @@ class Engine:
 
     # configuration
 
+    @property
+    def public(self) -> NodePublic:
+        """Our own key."""
+        return self._public
+
     def set_private_key(self, private: NodePrivate, now: float) -> None:
         """Change our key: every session ends, handshakes under way start over at once."""
         if private == self._private:

@@ -18,7 +18,8 @@ from tailnet.agent.datapath.reference.tables import Tables
 from tailnet.agent.datapath.reference.upcalls import UpcallQueue
 from tailnet.agent.filter.match import Matcher
 from tailnet.agent.filter.rules import Filter
-from tailnet.agent.keys import PeerId
+from tailnet.agent.keys import NodePublic, PeerId
+from tailnet.agent.wireguard.cookie import mac1_key
 from tailnet.agent.wireguard.session import IDLE
 
 
@@ -47,6 +48,10 @@ class Control:
     def set_filter(self, packet_filter: Filter) -> None:
         """Rules for inbound packets.  Flow state is kept."""
         self._matcher.set_filter(packet_filter)
+
+    def set_public_key(self, public: NodePublic) -> None:
+        """Our own key, by which handshake messages for others are told."""
+        self._inbound.mac1_key = mac1_key(public)
 
     def set_path(self, peer: PeerId, path: Path) -> None:
         """Where to send from now on."""

@@ -22,6 +22,7 @@ from tailnet.agent.errors import BadPacket
 from tailnet.agent.filter.match import Matcher, Verdict
 from tailnet.agent.filter.parse import TSMP, Buffer, parse_untrusted
 from tailnet.agent.wireguard.constants import REJECT_AFTER_MESSAGES
+from tailnet.agent.wireguard.cookie import has_mac1
 
 FLUSH = 192 << 10  # bytes of packets after which writing them is better than waiting
 _OVERHEAD = 32  # bytes of a transport message around the packet
@@ -30,6 +31,7 @@ _DATAGRAM = 0xFFFF  # the most that one read brings
 _STUN_COOKIE = b"\x21\x12\xa4\x42"
 _DISCO_MAGIC = b"TS\xf0\x9f\x92\xac"
 _DISCO_MIN = 62
+_WITH_MAC1 = (1, 2)
 _HANDSHAKE_SIZES = {1: 148, 2: 92, 3: 64}  # initiation, response, cookie reply
 
 _start = Struct("<QQ").unpack_from
@@ -55,6 +57,7 @@ class Inbound:
     """Opens, checks and collects; the caller writes :meth:`take` once ``full``, before more.
 
     ``confirmed`` gathers peers whose session was just proven, for the caller to flush.
+    ``mac1_key``: of our own key; empty while it is not known.
     """
 
     __slots__ = (
@@ -67,6 +70,7 @@ class Inbound:
         "_upcalls",
         "_view",
         "confirmed",
+        "mac1_key",
     )
 
     def __init__(
@@ -77,6 +81,7 @@ class Inbound:
         self._view = memoryview(self._out)
         self._pos = 0
         self.confirmed: list[Peer] = []
+        self.mac1_key = b""
         self.set_offload(vnet_hdr=False, uso=False)
 
     def set_offload(self, *, vnet_hdr: bool, uso: bool) -> None:
@@ -190,6 +195,8 @@ class Inbound:
         """Not a transport message of a session we have."""
         if src is not None:
             upcall = classify_untrusted(data, AddrPort.of(*src)) if len(data) >= 4 else None
+            if isinstance(upcall, Handshake) and data[0] in _WITH_MAC1 and self.mac1_key:
+                upcall = upcall if has_mac1(self.mac1_key, data) else None
             if upcall is not None:
                 self._put(upcall)
                 return
