@@ -106,6 +106,7 @@ class Rig:
 
     def __init__(self, make: MakeDatapath, *, vnet_hdr: bool = False) -> None:
         self.clock = Clock()
+        self.vnet = vnet_hdr
         self.datapath = make(self.clock)
         self.host, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.host.setblocking(False)

@@ -1,0 +1,273 @@
+"""The native datapath does what the reference does, packet for packet and counter for counter."""
+
+from collections import Counter
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.support.datapath import (
+    ME,
+    PEER,
+    STRANGER,
+    THEM,
+    Rig,
+    allow_all,
+    make_native,
+    make_reference,
+)
+from tests.support.packets import ip, tcp, udp
+
+from tailnet.agent.datapath.interface import Path, PeerEntry, Wake
+from tailnet.agent.datapath.reference.split import split
+from tailnet.agent.filter.parse import parse_untrusted
+from tailnet.agent.filter.rules import Filter, compile_filter
+from tailnet.agent.keys import PeerId
+from tailnet.agent.tailcfg.filter import FilterRule, NetPortRange, PortRange
+
+Step = tuple[str, Any]
+
+OTHER = PeerId(2)
+ELSE = "100.64.0.9"
+OTHER_INDEX = 201
+OTHER_INDEX_SENT = (OTHER_INDEX + 100).to_bytes(4, "little")
+# A TCP segment that opens nothing passes every filter.
+OUT_MARK = tcp(ME, ELSE, b"the end of a step")
+IN_MARK = tcp(ELSE, ME, b"the end of a step")
+
+
+def web_only() -> Filter:
+    """TCP to port 80 and ICMP from one peer."""
+    ports = NetPortRange(ip=ME, ports=PortRange(80, 80))
+    return compile_filter([FilterRule(src_ips=(THEM,), dst_ports=(ports,), ip_proto=(6, 1))])
+
+
+FILTERS = {"all": allow_all, "none": Filter.shields_up, "web": web_only}
+
+addresses = st.sampled_from([ME, THEM, STRANGER, "224.0.0.1", "169.254.1.1"])
+ports = st.sampled_from([53, 80, 443, 1000])
+sizes = st.sampled_from([0, 1, 15, 16, 17, 100, 1200])
+
+
+@st.composite
+def packets(draw: st.DrawFn, src: str, dst: str) -> bytes:
+    """IP packets, most of them as they should be."""
+    if draw(st.integers(0, 5)) == 0:
+        src = draw(addresses)
+    if draw(st.integers(0, 5)) == 0:
+        dst = draw(addresses)
+    payload = bytes(draw(sizes))
+    match draw(st.sampled_from(["udp", "udp", "tcp", "tcp", "icmp", "tsmp", "other", "bytes"])):
+        case "udp":
+            packet = udp(src, dst, payload, sport=draw(ports), dport=draw(ports))
+        case "tcp":
+            flags = draw(st.sampled_from([0x10, 0x10, 0x18, 0x02, 0x12, 0x11]))
+            seq = 1 + 100 * draw(st.integers(0, 3))
+            packet = tcp(src, dst, payload, dport=draw(ports), seq=seq, flags=flags)
+        case "icmp":
+            kind = draw(st.sampled_from([0, 3, 8, 11]))
+            packet = ip(src, dst, 1, bytes([kind, 0]) + payload)
+        case "tsmp":
+            packet = ip(src, dst, 99, b"p12345678")
+        case "other":
+            packet = ip(src, dst, draw(st.sampled_from([0, 2, 47, 132, 255])), payload)
+        case _:
+            packet = draw(st.binary(max_size=60))
+    if draw(st.integers(0, 9)) == 0:
+        packet = ip(
+            src, dst, 17, bytes(16), flags=draw(st.sampled_from([0x2000, 1, 9, 10, 0x2005]))
+        )
+    if packet and draw(st.integers(0, 9)) == 0:
+        at = draw(st.integers(0, len(packet) - 1))
+        packet = packet[:at] + bytes([packet[at] ^ draw(st.integers(1, 255))]) + packet[at + 1 :]
+    return packet
+
+
+steps = st.one_of(
+    st.tuples(st.just("host"), packets(ME, THEM)),
+    st.tuples(
+        st.just("super"),
+        st.tuples(
+            st.integers(1, 5000), st.sampled_from([0, 50, 536, 1200]), st.sampled_from([0x10, 0x99])
+        ),
+    ),
+    st.tuples(
+        st.just("peer"),
+        st.tuples(st.integers(1, 3), st.lists(packets(THEM, ME), min_size=1, max_size=6)),
+    ),
+    st.tuples(st.just("relay"), st.lists(packets(THEM, ME), min_size=1, max_size=6)),
+    st.tuples(
+        st.just("garbage"),
+        st.one_of(
+            st.binary(max_size=100),
+            st.sampled_from([1, 2, 3, 4]).flatmap(
+                lambda kind: st.sampled_from([64, 92, 148]).map(
+                    lambda size: bytes([kind, 0, 0, 0]) + bytes(size - 4)
+                )
+            ),
+        ),
+    ),
+    st.tuples(st.just("counter"), st.integers(0, 20_000)),
+    st.tuples(st.just("plain"), packets(ME, THEM)),
+    st.tuples(st.just("filter"), st.sampled_from([*FILTERS])),
+    st.tuples(st.just("wake"), st.sampled_from([*Wake])),
+    st.tuples(st.just("keepalive"), st.none()),
+    st.tuples(st.just("allowed"), st.sampled_from([THEM, STRANGER])),
+    st.tuples(st.just("session"), st.booleans()),
+    st.tuples(st.just("drop"), st.integers(1, 3)),
+    st.tuples(st.just("path"), st.tuples(st.booleans(), st.booleans())),
+    st.tuples(st.just("forged"), st.integers(0, 90)),
+)
+
+
+class Player:
+    """Plays steps on one implementation, and writes down what came out on each side.
+
+    A second peer, which no step touches, ends each step: its packet goes around on both ways, and
+    what came before it is the step's output.
+    """
+
+    def __init__(self, rig: Rig) -> None:
+        self.rig = rig
+        self.log: list[object] = []
+        self.sessions = [7]
+        self.counters: Counter[int] = Counter()
+        self.allowed = THEM
+
+    async def run(self, plan: list[Step]) -> list[object]:
+        """All steps; each is over before the next begins."""
+        rig, dp = self.rig, self.rig.datapath
+        self._do_allowed(THEM)
+        dp.set_path(OTHER, Path(rig.remote_addr, relay=False))
+        for peer, index in ((OTHER, OTHER_INDEX), (PEER, 7)):
+            dp.set_session(peer, rig.session(index))
+            await rig.receive()
+        for kind, value in plan:
+            getattr(self, f"_do_{kind}")(value)
+            await self.settle(kind)
+        # Which of two packets of one moment comes first, one sent and one received, is chance.
+        activity = dp.activity(PEER)._replace(unheard_since=None, unanswered_since=None)
+        return [*self.log, activity, rig.dropped()]
+
+    async def settle(self, kind: str) -> None:
+        """Everything is out; write it down."""
+        rig = self.rig
+        flows: dict[bytes, list[bytes]] = {}
+        for _ in range(2):  # what the first one's batch set off is over when the second is through
+            rig.remote.sendto(self.sealed(IN_MARK, OTHER_INDEX), rig.udp_addr)
+            while (packet := await rig.delivered())[-len(IN_MARK) :] != IN_MARK:
+                for key, one in apart(packet, vnet=rig.vnet):
+                    flows.setdefault(key, []).append(one)
+        self.log.append((kind, "delivered", flows))
+        self.host(OUT_MARK)
+        sent = []
+        while (datagram := await rig.receive())[4:8] != OTHER_INDEX_SENT:
+            sent.append(datagram)
+        self.log.append((kind, "sent", sent))
+        upcalls = rig.datapath.take_upcalls(1000)
+        here = str(rig.remote_addr.port)  # differs from run to run
+        self.log.append((kind, "upcalls", [repr(u).replace(here, "") for u in upcalls]))
+        rig.clock.now += 1
+
+    def host(self, packet: bytes) -> None:
+        """A packet of the host."""
+        self.rig.host.send(bytes(10) + packet if self.rig.vnet else packet)
+
+    def sealed(self, packet: bytes, index: int) -> bytes:
+        """A datagram of a peer."""
+        self.counters[index] += 1
+        return self.rig.seal(packet, self.counters[index], index)
+
+    # what a step does
+
+    def _do_host(self, packet: bytes) -> None:
+        if packet:  # an empty one ends the socket that stands for the device
+            self.host(packet)
+
+    def _do_super(self, value: tuple[int, int, int]) -> None:
+        size, gso, flags = value
+        packet = tcp(ME, THEM, bytes(range(250)) * (size // 250 + 1), flags=flags)
+        hint = b"\x01\x01\0\0" + gso.to_bytes(2, "little") + b"\x14\0\x10\0"
+        self.rig.host.send(hint + packet if self.rig.vnet else packet)
+
+    def _do_peer(self, value: tuple[int, list[bytes]]) -> None:
+        index = self.sessions[-min(value[0], len(self.sessions))]
+        for packet in value[1]:
+            self.rig.remote.sendto(self.sealed(packet, index), self.rig.udp_addr)
+
+    def _do_relay(self, value: list[bytes]) -> None:
+        index = self.sessions[-1]
+        self.rig.datapath.relay_in([self.sealed(packet, index) for packet in value])
+
+    def _do_garbage(self, data: bytes) -> None:
+        self.rig.remote.sendto(data, self.rig.udp_addr)
+
+    def _do_forged(self, at: int) -> None:
+        data = bytearray(self.sealed(IN_MARK, self.sessions[-1]))
+        data[at % len(data)] ^= 1
+        self.rig.remote.sendto(data, self.rig.udp_addr)
+
+    def _do_counter(self, counter: int) -> None:
+        self.rig.remote.sendto(self.rig.seal(b"", counter, self.sessions[-1]), self.rig.udp_addr)
+
+    def _do_plain(self, packet: bytes) -> None:
+        self.rig.datapath.send_plain(PEER, [packet])
+
+    def _do_filter(self, name: str) -> None:
+        self.rig.datapath.set_filter(FILTERS[name]())
+
+    def _do_wake(self, wake: Wake) -> None:
+        self.rig.datapath.set_wake(PEER, wake)
+
+    def _do_keepalive(self, _: None) -> None:
+        self.rig.datapath.send_keepalive(PEER)
+
+    def _do_allowed(self, address: str) -> None:
+        entry, other = PeerEntry((ip_network(address),)), PeerEntry((ip_network(ELSE),))
+        self.rig.datapath.set_peers({PEER: entry, OTHER: other})
+
+    def _do_path(self, value: tuple[bool, bool]) -> None:
+        udp_addr = self.rig.remote_addr if value[0] else None
+        self.rig.datapath.set_path(PEER, Path(udp_addr, relay=value[1]))
+
+    def _do_session(self, initiator: bool) -> None:
+        index = self.sessions[-1] + 2
+        self.sessions.append(index)
+        self.rig.datapath.set_session(PEER, self.rig.session(index, initiator=initiator))
+
+    def _do_drop(self, back: int) -> None:
+        self.rig.datapath.drop_session(self.sessions[-min(back, len(self.sessions))])
+
+
+def apart(packet: bytes, *, vnet: bool) -> list[tuple[bytes, bytes]]:
+    """Flow and bytes of each packet of one write, without IPv4's identification and checksum."""
+    if vnet:
+        buffer = bytearray(packet)
+        parts = [bytes(buffer[a:b]) for a, b in split(buffer, len(packet))]
+    else:
+        parts = [packet]
+    out = []
+    for part in parts:
+        parsed = parse_untrusted(part)
+        key = bytes([parsed.proto]) + part[12:24]
+        out.append((key, part[:4] + part[6:10] + part[12:]))
+    return out
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("vnet_hdr", [False, True], ids=["plain", "offload"])
+@given(plan=st.lists(steps, min_size=1, max_size=25))
+@settings(max_examples=25, deadline=None)
+async def test_both_do_the_same(plan: list[Step], *, vnet_hdr: bool) -> None:
+    """Datagrams, packets in order within a flow, upcalls, activity and drop counters."""
+    logs = []
+    for make in (make_reference, make_native):
+        rig = Rig(make, vnet_hdr=vnet_hdr)
+        try:
+            logs.append(await Player(rig).run(plan))
+        finally:
+            rig.close()
+    for expected, got in zip(*logs, strict=True):
+        assert got == expected
