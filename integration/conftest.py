@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Generator, Iterator
+from importlib.util import find_spec
 
 import pytest
 from integration.lab.lab import Lab
@@ -53,10 +54,13 @@ def make_lab(request: pytest.FixtureRequest) -> Iterator[MakeLab]:
         every.remove(lab)
 
 
-@pytest.fixture(scope="module")
-def relayed(make_lab: MakeLab) -> Lab:
-    """Two hosts of one tailnet, h1 and h2, that cannot send UDP to each other."""
+@pytest.fixture(scope="module", params=["reference", "native"])
+def relayed(make_lab: MakeLab, request: pytest.FixtureRequest) -> Lab:
+    """Two hosts of one tailnet, h1 and h2, that cannot send UDP to each other; each datapath."""
+    if request.param == "native" and find_spec("tailnet_native") is None:
+        pytest.skip("the native datapath is not built here")
     lab = make_lab(flat("h1", "h2", udp=False))
+    lab.flags = (f"--datapath={request.param}",)
     lab.join()
     lab.wait_complete()
     return lab

@@ -31,10 +31,12 @@ class Lab:
         topology: which hosts there are.
         relays: DERP regions.
         hosts: by name, once started.
+        flags: of every daemon that ``join`` starts.
     """
 
     topology: Topology
     relays: tuple[Relay, ...] = (Relay(900),)
+    flags: tuple[str, ...] = ()
     hosts: dict[str, Host] = field(default_factory=dict)
     _claim: Claim | None = None
     _network: Network | None = None
@@ -121,7 +123,7 @@ class Lab:
         """
         chosen = [self.hosts[name] for name in names] if names else list(self.hosts.values())
         for host in chosen:
-            host.start(wait=False)
+            host.start(*self.flags, wait=False)
         for host in chosen:
             host.wait_for_socket(SERVERS_TIMEOUT)
         going = [host.begin_up(auth_key) for host in chosen]
