@@ -33,16 +33,15 @@ class Request:
         self.task: asyncio.Task[None] | None = None
         self.drained = asyncio.Event()
 
-    def reply(self, status: int, body: bytes) -> None:
+    def reply(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         """Answer at once."""
-        self.start(status, length=len(body))
+        self.start(status, {**(headers or {}), "content-length": str(len(body))})
         self._server.channel.http.write(self._stream, body, end=True)
         self._server.pump()
 
-    def start(self, status: int, *, length: int | None = None) -> None:
+    def start(self, status: int, headers: dict[str, str] | None = None) -> None:
         """Send the head of an answer."""
-        headers = {} if length is None else {"content-length": str(length)}
-        self._server.channel.http.respond(self._stream, status, headers, end=False)
+        self._server.channel.http.respond(self._stream, status, headers or {}, end=False)
         self._server.pump()
 
     @property

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from integration.lab.control import AuthKey, ControlServer, ControlSettings
+from integration.lab.control_faults import FaultyControl
 
 from tailnet.agent import clock
 from tailnet.agent.addr import AddrPort
@@ -50,6 +51,17 @@ def settings() -> ControlSettings:
 def new_server(of: ControlSettings) -> ControlServer:
     """A server that is not started."""
     return ControlServer(of, now=clock.now, wall=clock.wall, random_bytes=os.urandom)
+
+
+@asynccontextmanager
+async def faulty(of: ControlSettings) -> AsyncIterator[FaultyControl]:
+    """A server that goes wrong as the test says, on a free port of loopback."""
+    server = FaultyControl(of, now=clock.now, wall=clock.wall, random_bytes=os.urandom)
+    await server.start("127.0.0.1", 0)
+    try:
+        yield server
+    finally:
+        await server.stop()
 
 
 @asynccontextmanager
