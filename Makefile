@@ -8,7 +8,7 @@ NO_CARGO := native: no usable cargo, the daemon will use the pure Python datapat
 export CARGO_BUILD_JOBS ?= 2
 export MATURIN_NO_INSTALL_RUST := 1
 
-.PHONY: venv native lint lint-native test test-native unit integration lab bench wheels clean
+.PHONY: venv native lint lint-native test test-native unit integration lab bench bench-control wheels clean
 .NOTPARALLEL:
 
 lab bench: NEEDS := lab
@@ -62,6 +62,9 @@ integration: venv
 
 lab: venv
 	@$(BIN)/python -m integration.lab $(ARGS)
+
+bench-control: venv
+	@$(BIN)/python -m integration.bench.control $(ARGS)
 
 bench: venv
 	@$(BIN)/python -m integration.bench.throughput $(ARGS)
