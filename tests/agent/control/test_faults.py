@@ -111,23 +111,14 @@ async def test_a_slow_drip_arrives() -> None:
 
 async def test_a_new_noise_key_is_refused_and_then_learnt() -> None:
     """The handshake fails and says so; the key is asked for again where it can be trusted."""
-    of = settings()
-    first = new_server(of)
-    await first.start("127.0.0.1", 0)
-    async with member(config(first.origin)) as one:
+    async with faulty(settings()) as server, member(config(server.origin)) as one:
         await one.until(Connected)
-        saved = first.snapshot()
-        await first.stop()
-        second = new_server(replace(of, server_key=MachinePrivate.from_random(os.urandom(32))))
-        second.restore(saved)
-        await second.start("127.0.0.1", first.port)
-        try:
-            await one.until(NetmapChanged, again(one))
-            reasons = [e.reason for e in one.events if isinstance(e, Disconnected)]
-            assert any("during the handshake" in reason for reason in reasons), reasons
-            assert sum(isinstance(e, Registered) for e in one.events) == 1
-        finally:
-            await second.stop()
+        server.settings.server_key = MachinePrivate.from_random(os.urandom(32))
+        server.drop_streams()
+        await one.until(NetmapChanged, again(one))
+        reasons = [e.reason for e in one.events if isinstance(e, Disconnected)]
+        assert any("during the handshake" in reason for reason in reasons), reasons
+        assert sum(isinstance(e, Registered) for e in one.events) == 1
 
 
 def again(one: Member) -> Callable[[NetmapChanged], bool]:
