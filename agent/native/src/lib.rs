@@ -3,10 +3,13 @@
 pub mod clock;
 pub mod datapath;
 pub mod hash;
+pub mod netstack;
 pub mod sys;
 
 #[cfg(feature = "python")]
 mod py;
+#[cfg(feature = "python")]
+mod py_netstack;
 
 /// What Python checks on import: it grows with every incompatible change of the Python side.
 pub const INTERFACE: u32 = 1;

@@ -28,6 +28,9 @@ mod tailnet_native {
     use super::Datapath;
 
     #[pymodule_export]
+    use crate::py_netstack::Netstack;
+
+    #[pymodule_export]
     const INTERFACE: u32 = crate::INTERFACE;
 }
 
