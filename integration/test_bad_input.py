@@ -122,10 +122,13 @@ def test_unknown_flag_of_the_daemon(host: Host) -> None:
     assert "--nope" in refused(daemon(host, "--nope"), 2)
 
 
-def test_userspace_networking_is_refused_not_replaced(host: Host) -> None:
-    """There is no silent change from one mode to the other."""
-    said = refused(daemon(host, "--tun=userspace-networking"), 1)
-    assert said.startswith("tailnetd: userspace networking is not built yet; ")
+def test_a_proxy_address_of_somebody_else(host: Host) -> None:
+    """It cannot be listened on; nothing else is left running."""
+    said = refused(daemon(host, "--socks5-server=192.0.2.1:1055"), 1)
+    assert said == (
+        "tailnetd: cannot listen for SOCKS5 on 192.0.2.1:1055: Cannot assign requested address; "
+        "choose another address"
+    )
 
 
 # --- the client -------------------------------------------------------------------

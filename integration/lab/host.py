@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -109,8 +110,13 @@ class Host:
         home = str(self.directory)
         return kept | {"HOME": home, "XDG_CONFIG_HOME": home, "XDG_DATA_HOME": home} | more
 
-    def start(self, *flags: str, wait: bool = True) -> Process:
+    def start(self, *flags: str, wait: bool = True, user: int | None = None) -> Process:
         """Start the daemon; by default wait until its socket answers.
+
+        Args:
+            flags: more of them; the last of a kind counts.
+            wait: until its socket answers.
+            user: run it as this user, who gets its directory, without any privilege.
 
         Raises:
             LabError: it ended, or does not answer in time.
@@ -119,6 +125,10 @@ class Host:
             msg = f"{self.name}: tailnetd is running already"
             raise LabError(msg)
         command = self.daemon_command("--verbose=1", *flags)
+        if user is not None:
+            self.directory.parent.chmod(0o711)  # theirs lies below
+            shutil.chown(self.directory, user)
+            command = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *command]
         name = f"tailnetd of {self.name}"
         daemon = Process(name, command, self.log, namespace=self.namespace, env=self.environment())
         self.daemon = daemon
@@ -176,9 +186,13 @@ class Host:
     # --- its LocalAPI -------------------------------------------------------
 
     def tnet(
-        self, *arguments: str, check: bool = True, timeout: float = 30.0
+        self,
+        *arguments: str,
+        check: bool = True,
+        timeout: float = 30.0,
+        feed: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run ``tnet --socket … ARGUMENTS`` on this host."""
+        """Run ``tnet --socket … ARGUMENTS`` on this host, with ``feed`` as its standard input."""
         command = [str(BIN / "tnet"), f"--socket={self.socket}", *arguments]
         return run(
             command,
@@ -186,6 +200,7 @@ class Host:
             env=self.environment(),
             check=check,
             timeout=timeout,
+            feed=feed,
         )
 
     def up_arguments(self, auth_key: str) -> list[str]:

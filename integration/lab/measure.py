@@ -49,14 +49,14 @@ def tcp_stream(
     if shutil.which("iperf3") is None:
         module = [sys.executable, "-m", "integration.lab.bulk"]
         listening = receiver.spawn("bulk", *module, "serve", to, str(PORT))
-        _wait_until_logged(listening, "listening")
+        wait_until_logged(listening, "listening")
         words = [*module, "send", to, str(PORT), str(seconds)]
         result = json.loads(sender.exec(*words, timeout=seconds + 30).stdout)
         listening.wait(READY_TIMEOUT)
         return Stream(int(result["bytes"]), float(result["seconds"]), "TCP test")
     server = ["iperf3", "-s", "-1", "--forceflush", "-B", to, "-p", str(PORT)]
     listening = receiver.spawn("iperf3", *server)
-    _wait_until_logged(listening, "Server listening")
+    wait_until_logged(listening, "Server listening")
     client = ["iperf3", "-c", to, "-p", str(PORT), "-t", f"{seconds:g}", "-O", str(skip), "-J"]
     answer = json.loads(sender.exec(*client, timeout=seconds + skip + 30).stdout)
     listening.wait(READY_TIMEOUT)
@@ -64,7 +64,7 @@ def tcp_stream(
     return Stream(int(total["bytes"]), float(total["seconds"]), "iperf3")
 
 
-def _wait_until_logged(program: Process, text: str) -> None:
+def wait_until_logged(program: Process, text: str) -> None:
     """Wait until a program with a log of its own has written ``text``."""
 
     def seen() -> bool:

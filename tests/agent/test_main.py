@@ -1,5 +1,6 @@
 """Flags of the daemon that need no privilege to try."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,14 +36,29 @@ def test_an_unknown_flag_is_a_usage_error() -> None:
     assert CliRunner().invoke(main.command, ["--frobnicate"]).exit_code == 2
 
 
-def test_userspace_networking_is_refused_in_one_line(tmp_path: Path) -> None:
-    """It does not exist yet; no silent change to something else."""
+def test_userspace_networking_without_the_extension_says_how_to_build_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no silent change to something else."""
+    monkeypatch.setitem(sys.modules, "tailnet_native", None)
     result = CliRunner().invoke(
         main.command, ["--tun=userspace-networking", f"--socket={tmp_path / 's'}"]
     )
     assert result.exit_code == 1
-    assert "userspace networking is not built yet" in result.output
-    assert result.output.count("\n") == 1
+    assert result.output == (
+        "tailnetd: userspace networking needs the native extension; "
+        "build it with: make native (needs cargo)\n"
+    )
+
+
+@pytest.mark.parametrize("flag", ["--socks5-server", "--outbound-http-proxy-listen"])
+def test_a_proxy_address_that_is_none_is_refused_in_one_line(flag: str) -> None:
+    """With an example."""
+    result = CliRunner().invoke(main.command, [f"{flag}=1055"])
+    assert (result.exit_code, result.output) == (
+        1,
+        f"tailnetd: {flag}=1055 is not [IP]:PORT, as in localhost:1055\n",
+    )
 
 
 def test_paths_follow_the_user(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 
 from tailnet.agent.addr import IPAddress
 from tailnet.agent.backend.prefs import Prefs, apply_masked, to_json, validate
+from tailnet.agent.errors import UserError
 from tailnet.agent.localapi import schema
 from tailnet.agent.localapi.bus import Bus, Subscription
 from tailnet.agent.localapi.schema import Notify, PingResult, Status
+from tailnet.agent.netstack.interface import Connection
 
 
 @dataclass
@@ -20,6 +22,7 @@ class FakeBackend:
     pings: list[PingResult] = field(default_factory=list)
     calls: list[tuple[object, ...]] = field(default_factory=list)
     on_start: Callable[[], None] = lambda: None
+    on_dial: Callable[[str, int], Connection] | None = None
 
     def status(self, peers: bool) -> Status:
         """What the test put there."""
@@ -67,6 +70,14 @@ class FakeBackend:
         """One action has an answer, one has none."""
         self.calls.append(("debug", action))
         return {"Peers": []} if action == "plan" else None
+
+    async def dial(self, host: str, port: int) -> Connection:
+        """What the test makes of it."""
+        self.calls.append(("dial", host, port))
+        if self.on_dial is None:
+            msg = f"{host}:{port}: connection refused"
+            raise UserError(msg)
+        return self.on_dial(host, port)
 
     def watch(self, mask: int, session_id: str) -> Subscription:
         """With state and prefs first, if asked."""

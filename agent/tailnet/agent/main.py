@@ -9,10 +9,11 @@ import contextlib
 import logging
 import os
 import re
+import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -21,6 +22,7 @@ import click
 
 from tailnet.agent import clock
 from tailnet.agent._version import __version__
+from tailnet.agent.addr import AddrPort, IPAddress
 from tailnet.agent.backend.aio import Node, NodeSettings
 from tailnet.agent.backend.files.aio import ConfigFile, StateFile, StateMemory
 from tailnet.agent.backend.login import Host
@@ -28,9 +30,13 @@ from tailnet.agent.backend.tunnel.aio import TunnelSettings
 from tailnet.agent.datapath.interface import Datapath
 from tailnet.agent.datapath.native import NativeDatapath, why_not
 from tailnet.agent.datapath.reference.aio import ReferenceDatapath
-from tailnet.agent.errors import UserError
+from tailnet.agent.errors import BadPacket, UserError
 from tailnet.agent.localapi.aio import LocalServer
 from tailnet.agent.localapi.view.aio import NodeView
+from tailnet.agent.netstack.aio import Dialer, MakeStack, Userspace
+from tailnet.agent.netstack.choice import parse_listen, peer_names
+from tailnet.agent.netstack.interface import MAX_HALF_OPEN, MAX_STREAMS
+from tailnet.agent.netstack.proxy.aio import HTTP, SOCKS5, ProxyServer
 from tailnet.agent.supervisor import Service, supervise
 from tailnet.platform.interface import Bypass, PlatformError, Router, TunDevice
 from tailnet.platform.linux.bypass import LinuxBypass
@@ -57,6 +63,7 @@ class Options:
     port: int
     verbose: int
     auth_key: str
+    proxies: Mapping[AddrPort, frozenset[str]]
     datapath: str
 
 
@@ -90,7 +97,7 @@ def _die(message: str) -> NoReturn:
     flag_value=DEFAULT_TUN,
     default=DEFAULT_TUN,
     metavar="[=NAME]",
-    help=f"Name of the TUN device (default {DEFAULT_TUN}).",
+    help=f"Name of the TUN device (default {DEFAULT_TUN}); {USERSPACE} does without one.",
 )
 @click.option(
     "--statedir",
@@ -131,6 +138,19 @@ def _die(message: str) -> NoReturn:
     help="What moves packets: the native extension, the pure Python one, or the first that works.",
 )
 @click.option(
+    "--socks5-server",
+    default="",
+    metavar="[IP]:PORT",
+    help="Where to serve SOCKS5 into the tailnet (default: nowhere).",
+)
+@click.option(
+    "--outbound-http-proxy-listen",
+    "http_proxy",
+    default="",
+    metavar="[IP]:PORT",
+    help="Where to serve an HTTP proxy into the tailnet; may be the same as --socks5-server.",
+)
+@click.option(
     "--verbose",
     "-v",
     envvar="TS_LOG_VERBOSITY",
@@ -156,6 +176,8 @@ def command(  # noqa: PLR0913 - one argument a flag
     socket_path: Path | None,
     port: int,
     datapath: str,
+    socks5_server: str,
+    http_proxy: str,
     verbose: int,
     clean: bool,
 ) -> None:
@@ -165,8 +187,6 @@ def command(  # noqa: PLR0913 - one argument a flag
     if clean:
         _cleanup(tun, path)
         return
-    if tun == USERSPACE:
-        _die("userspace networking is not built yet; run it as root with --tun[=NAME]")
     if datapath == NATIVE and (reason := why_not()):
         _die(f"--datapath=native: {reason}; build it with: make native (needs cargo)")
     options = Options(
@@ -180,6 +200,7 @@ def command(  # noqa: PLR0913 - one argument a flag
         verbose=verbose,
         auth_key=os.environ.get("TS_AUTHKEY", ""),
         datapath=datapath,
+        proxies=_proxies(socks5_server, http_proxy),
     )
     try:
         failure = asyncio.run(_serve(options))
@@ -197,8 +218,13 @@ async def _serve(options: Options) -> str | None:
             failed.set_result(reason)
 
     ca_file = os.environ.get("SSL_CERT_FILE") or None
+    userspace = None
+    if options.tun == USERSPACE:
+        userspace = Userspace(_native_stack(), now=clock.now, on_failed=fail)
+    if userspace is not None or options.proxies:
+        _allow_many_files()
     node = Node(
-        LinuxSystem(options.tun, options.datapath),
+        LinuxSystem(options.tun, options.datapath, userspace),
         NodeSettings(
             tunnel=TunnelSettings(
                 port=options.port,
@@ -219,11 +245,15 @@ async def _serve(options: Options) -> str | None:
         on_failed=fail,
     )
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, node.hang_up)
-    view = NodeView(node, version=__version__)
+    dialer = Dialer(_names(node), userspace)
+    view = NodeView(node, version=__version__, dial=dialer.connect, tun=userspace is None)
     # The socket comes first: it is also the lock that keeps a second daemon from touching routes.
     services: list[tuple[str, Service]] = [
         ("localapi", LocalServer(view, options.socket, version=__version__)),
+        *([("netstack", userspace)] if userspace is not None else []),
         ("node", node),
+        ("dialer", dialer),
+        ("proxies", ProxyServer(options.proxies, dialer)),
     ]
     return await supervise(
         services,
@@ -236,11 +266,13 @@ async def _serve(options: Options) -> str | None:
 class LinuxSystem:
     """This operating system, as ``backend.tunnel`` wants to see one."""
 
-    def __init__(self, tun_name: str, datapath: str) -> None:
+    def __init__(self, tun_name: str, datapath: str, userspace: Userspace | None) -> None:
         about = describe()
         self._tun_name = tun_name
         self._datapath = datapath
-        self.bypass: Bypass = LinuxBypass(tun_name)
+        self._userspace = userspace
+        # Without routes of ours nothing can come back into the tunnel.
+        self.bypass: Bypass = LinuxBypass(tun_name) if userspace is None else NoBypass()
         self.host = Host(
             hostname=socket.gethostname().partition(".")[0],
             os_version=about.os_version,
@@ -249,15 +281,18 @@ class LinuxSystem:
             distro_code_name=about.distro_code_name,
             machine=about.machine,
             container=about.container,
+            userspace=userspace is not None,
         )
 
     def open_tun(self) -> TunDevice:
         """The device named by ``--tun``."""
+        if self._userspace is not None:
+            return self._userspace.open_tun()
         return open_tun(self._tun_name)
 
     def make_router(self, tun_name: str) -> Router:
-        """Over netlink."""
-        return LinuxRouter(tun_name)
+        """Over netlink, or the stack that needs only to know."""
+        return self._userspace if self._userspace is not None else LinuxRouter(tun_name)
 
     def make_datapath(self) -> Datapath:
         """The native one if it is there, unless ``--datapath`` says otherwise."""
@@ -267,6 +302,68 @@ class LinuxSystem:
             return NativeDatapath()
         log.info("packets are moved by the pure Python datapath: %s", reason)
         return ReferenceDatapath(now=clock.now)
+
+
+class NoBypass:
+    """For sockets that no route of ours can catch."""
+
+    def mark(self, sock: socket.socket) -> None:
+        """Nothing to do."""
+
+
+def _native_stack() -> MakeStack:
+    """What makes a stack.
+
+    Raises:
+        UserError: the extension is not there.
+    """
+    try:
+        from tailnet_native import Netstack  # noqa: PLC0415 - optional
+    except ImportError:
+        msg = (
+            "userspace networking needs the native extension; "
+            "build it with: make native (needs cargo)"
+        )
+        raise UserError(msg) from None
+    return lambda fd: Netstack(fd, max_streams=MAX_STREAMS, max_half_open=MAX_HALF_OPEN)
+
+
+def _names(node: Node) -> Callable[[], Mapping[str, tuple[IPAddress, ...]]]:
+    """The tailnet's names, made anew when the network map changes."""
+    known: tuple[object, Mapping[str, tuple[IPAddress, ...]]] = None, {}
+
+    def names() -> Mapping[str, tuple[IPAddress, ...]]:
+        nonlocal known
+        netmap = node.netmap
+        if netmap is not known[0]:
+            nodes = [netmap.self_node, *netmap.peers.values()] if netmap is not None else []
+            known = netmap, peer_names([(each.name, each.ips()) for each in nodes])
+        return known[1]
+
+    return names
+
+
+def _proxies(socks5: str, http: str) -> dict[AddrPort, frozenset[str]]:
+    """Which protocols at which address, from the two flags."""
+    found: dict[AddrPort, frozenset[str]] = {}
+    for flag, text, protocol in (
+        ("--socks5-server", socks5, SOCKS5),
+        ("--outbound-http-proxy-listen", http, HTTP),
+    ):
+        if text:
+            try:
+                address = parse_listen(text)
+            except BadPacket:
+                _die(f"{flag}={text} is not [IP]:PORT, as in localhost:1055")
+            found[address] = found.get(address, frozenset()) | {protocol}
+    return found
+
+
+def _allow_many_files() -> None:
+    """Two descriptors a connection: as many as the system lets this process have."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _flag(name: str, *, default: bool = False) -> bool:
@@ -279,7 +376,7 @@ def _cleanup(tun: str, path: Path) -> None:
     if _answers(path):
         _die(f"a daemon is running (socket {path}); stop it first, it cleans up by itself")
     try:
-        removed = asyncio.run(cleanup(tun))
+        removed = asyncio.run(cleanup(tun)) if tun != USERSPACE else []
     except PlatformError as error:
         _die(str(error))
     with contextlib.suppress(FileNotFoundError):

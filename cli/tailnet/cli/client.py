@@ -6,7 +6,7 @@ HTTP/1.1 with one request per connection: a library would cost more time than a 
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TypeVar
 
 from msgspec import DecodeError, json
@@ -17,6 +17,7 @@ from tailnet.cli.text import clean
 
 ROOT_SOCKET = "/run/tailnetd/tailnetd.sock"
 TIMEOUT = 65.0  # seconds; the daemon gives up after 60
+SWITCHING_PROTOCOLS = 101
 MAX_HEAD = 64 << 10  # bytes of status line and headers
 MAX_LINE = 64 << 20  # bytes of one notification
 
@@ -95,6 +96,31 @@ class LocalClient:
         """
         with self._connect(timeout) as sock, _in_words():
             return b"".join(self._exchange(sock, method, name, body))
+
+    def dial(self, host: str, port: int) -> tuple[socket.socket, bytes]:
+        """A TCP connection made by the daemon, and what has come through it already.
+
+        Raises:
+            NotRunning: nobody answers.
+            Refused: there is no connection; the text says why.
+        """
+        sock = self._connect(TIMEOUT)
+        head = (
+            f"POST {BASE}dial HTTP/1.1\r\nHost: {HOST}\r\nConnection: upgrade\r\n"
+            f"Upgrade: ts-dial\r\nDial-Host: {host}\r\nDial-Port: {port}\r\n"
+            "Dial-Network: tcp\r\nContent-Length: 0\r\n\r\n"
+        )
+        with ExitStack() as closing, _in_words():
+            closing.enter_context(sock)
+            sock.sendall(head.encode())
+            reader = _Reader(sock)
+            status, headers = reader.head()
+            self._check_version(headers)
+            if status != SWITCHING_PROTOCOLS:
+                raise self._refused(status, b"".join(reader.body(headers)))
+            sock.settimeout(None)
+            closing.pop_all()
+        return sock, reader.rest()
 
     def watch(self, mask: int) -> "Watch":
         """Begin to follow ``watch-ipn-bus``; when this returns nothing is missed any more."""
@@ -262,6 +288,12 @@ class _Reader:
             self._more()
         data = bytes(self._buffer[:size])
         del self._buffer[:size]
+        return data
+
+    def rest(self) -> bytes:
+        """What was read too much."""
+        data = bytes(self._buffer)
+        self._buffer.clear()
         return data
 
     def size_line(self) -> int:

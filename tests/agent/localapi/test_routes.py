@@ -67,13 +67,14 @@ def test_every_route_checks_who_asks(name: str, method: str, route: Route, acces
 
 
 def test_what_changes_something_needs_write() -> None:
-    """Everything but looking and ping."""
+    """Everything but looking, ping and dial."""
     readable = {(name, method) for name, method, route in ALL if route.needs is Access.READ}
     assert readable == {
         ("status", "GET"),
         ("prefs", "GET"),
         ("watch-ipn-bus", "GET"),
         ("ping", "POST"),
+        ("dial", "POST"),
         ("serve-config", "GET"),
     }
 

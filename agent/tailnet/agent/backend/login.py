@@ -21,6 +21,7 @@ class Host:
     distro_code_name: str = ""
     machine: str = ""
     container: bool | None = None
+    userspace: bool = False
 
 
 GO_ARCH = {"x86_64": "amd64", "aarch64": "arm64", "i686": "386", "armv7l": "arm"}
@@ -54,5 +55,5 @@ def hostinfo(prefs: Prefs, host: Host, backend_log_id: str, net_info: NetInfo | 
         request_tags=tuple(prefs.advertise_tags or ()) or None,
         services=(),
         net_info=net_info,
-        userspace=False,
+        userspace=host.userspace,
     )

@@ -17,6 +17,8 @@ from tailnet.agent.errors import UserError
 from tailnet.agent.localapi.bus import Subscription
 from tailnet.agent.localapi.listen.aio import SocketFile
 from tailnet.agent.localapi.routes import (
+    BASE_DIAL,
+    DIAL_PROTOCOL,
     Access,
     Backend,
     Request,
@@ -24,6 +26,7 @@ from tailnet.agent.localapi.routes import (
     Route,
     access_of,
     find,
+    parse_dial,
     parse_mask,
     refuse_headers,
     text,
@@ -147,7 +150,7 @@ class LocalServer:
             return self._plain(found)
         try:
             if found.handler is None:
-                return await self._watch(raw)
+                return await (self._dial(raw) if raw.path == BASE_DIAL else self._watch(raw))
             return self._plain(await self._answer(raw, found))
         except UserError as error:
             return self._plain(text(400, str(error)))
@@ -202,6 +205,29 @@ class LocalServer:
     def _plain(self, response: Response) -> web.Response:
         headers = {**self._headers, "Content-Type": response.content_type}
         return web.Response(status=response.status, body=response.body, headers=headers)
+
+    async def _dial(self, raw: web.BaseRequest) -> web.StreamResponse:
+        """Make a connection, and give it the socket that the request came by."""
+        target = parse_dial(raw.headers)
+        if isinstance(target, Response):
+            return self._plain(target)
+        transport = raw.transport
+        async with asyncio.timeout(REQUEST_TIMEOUT):
+            connection = await self._backend.dial(*target)
+        sock = transport.get_extra_info("socket") if transport is not None else None
+        if transport is None or sock is None or transport.is_closing():
+            connection.abort()
+            return web.Response(status=499)
+        own = os.dup(sock.fileno())
+        transport.abort()  # unsent there is nothing: the answer goes out below
+        fields = {**self._headers, "Upgrade": DIAL_PROTOCOL, "Connection": "upgrade"}
+        head = "HTTP/1.1 101 Switching Protocols\r\n" + "".join(
+            f"{name}: {value}\r\n" for name, value in fields.items()
+        )
+        # A fresh socket takes these few bytes at once.
+        os.write(own, (head + "\r\n").encode())
+        connection.join(own, b"")
+        return web.Response(status=101)
 
     async def _watch(self, raw: web.BaseRequest) -> web.StreamResponse:
         """One JSON object a line until either side has enough."""

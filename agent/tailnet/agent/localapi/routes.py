@@ -29,6 +29,7 @@ from tailnet.agent.localapi.schema import (
     Status,
     encode,
 )
+from tailnet.agent.netstack.interface import Connection
 
 log = logging.getLogger("tailnet.localapi")
 
@@ -36,6 +37,9 @@ PING_KINDS = ("disco", "TSMP", "ICMP", "peerapi")
 MAX_PING_SIZE = 65_535  # bytes
 MAX_MASK = (1 << 31) - 1
 DEBUG_ACTIONS = ("plan", "clear-netmap-cache")
+DIAL = "dial"
+BASE_DIAL = BASE + DIAL
+DIAL_PROTOCOL = "ts-dial"
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
@@ -89,6 +93,13 @@ class Backend(Protocol):
     async def debug(self, action: str) -> object:
         """One of ``DEBUG_ACTIONS``: a tree for JSON, or ``None`` where there is nothing to say."""
 
+    async def dial(self, host: str, port: int) -> Connection:
+        """Connect by name or address, into the tailnet or elsewhere.
+
+        Raises:
+            UserError: no name, no way, no answer.
+        """
+
     def watch(self, mask: int, session_id: str) -> Subscription:
         """Begin a watch; the first message has what the mask's Initial bits ask for.
 
@@ -131,7 +142,7 @@ Handler = Callable[[Backend, Request], Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A method of a path.  ``handler`` is ``None`` for the stream, ``watch-ipn-bus``."""
+    """A method of a path.  ``handler`` is ``None`` for what is no plain answer."""
 
     needs: Access
     handler: Handler | None
@@ -220,6 +231,20 @@ def parse_mask(query: Mapping[str, str]) -> int:
         msg = "a rate limit cannot be combined with peer changes"
         raise UserError(msg)
     return mask
+
+
+def parse_dial(headers: Mapping[str, str]) -> tuple[str, int] | Response:
+    """Whom to connect with; the keys of ``headers`` ignore case."""
+    if headers.get("Upgrade", "").lower() != DIAL_PROTOCOL:
+        return text(400, f"the request must have 'Upgrade: {DIAL_PROTOCOL}'")
+    if headers.get("Dial-Network", "tcp") not in ("tcp", "tcp4", "tcp6"):
+        return text(400, "Dial-Network: only tcp is supported")
+    host, port_text = headers.get("Dial-Host", ""), headers.get("Dial-Port", "")
+    digits = port_text.isascii() and port_text.isdecimal() and len(port_text) <= 5
+    port = int(port_text) if digits else 0
+    if not 0 < len(host) <= 255 or not host.isprintable() or not 0 < port <= 0xFFFF:
+        return text(400, "Dial-Host and Dial-Port must say whom to connect with")
+    return host, port
 
 
 # --- handlers ------------------------------------------------------------------
@@ -323,6 +348,7 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
     "debug": {"POST": Route(Access.WRITE, _debug)},
     "watch-ipn-bus": {"GET": Route(Access.READ, None)},
     "ping": {"POST": Route(Access.READ, _ping)},
+    DIAL: {"POST": Route(Access.READ, None)},
     "serve-config": {"GET": Route(Access.READ, _get_serve_config)},
 }
 
@@ -330,7 +356,7 @@ LATER = frozenset(
     """
     reset-auth set-expiry-sooner shutdown disconnect-control
     set-use-exit-node-enabled suggest-exit-node user-profile peer-by-id services whois id-token
-    alpha-set-device-attrs query-feature set-dns cert-domains pins dial derpmap dns-config
+    alpha-set-device-attrs query-feature set-dns cert-domains pins derpmap dns-config
     dns-osconfig dns-query check-ip-forwarding check-udp-gro-forwarding set-udp-gro-forwarding
     check-so-mark-in-use appc-route-info routecheck bugreport goroutines pprof metrics usermetrics
     upload-client-metrics component-debug-logging logtap debug-log

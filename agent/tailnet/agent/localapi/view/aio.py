@@ -1,6 +1,6 @@
 """A ``Node`` as the LocalAPI shows it: the backend port of ``routes``, over the real thing."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 
 import msgspec
@@ -22,6 +22,7 @@ from tailnet.agent.backend.health import HealthWarning
 from tailnet.agent.backend.planview import describe
 from tailnet.agent.backend.prefs import Prefs, to_json
 from tailnet.agent.control.netmap import NetworkMap
+from tailnet.agent.errors import UserError
 from tailnet.agent.keys import PeerId
 from tailnet.agent.localapi import schema
 from tailnet.agent.localapi.bus import Bus, Subscription
@@ -34,6 +35,7 @@ from tailnet.agent.localapi.schema import (
     TailnetStatus,
 )
 from tailnet.agent.magicsock.aio import PingReply
+from tailnet.agent.netstack.interface import Connection, DialError
 from tailnet.agent.tailcfg import node as tailcfg
 
 ACTIVE_FOR = 120.0  # seconds since the last traffic; ipnlocal peerStatus
@@ -48,8 +50,13 @@ class NodeView:
         node: Node,
         *,
         version: str,
+        dial: Callable[[str, int], Awaitable[Connection]],
+        tun: bool = True,
     ) -> None:
+        """``tun``: the kernel has a way into the tailnet; ``dial`` has one in any case."""
         self._node = node
+        self._dial = dial
+        self._tun = tun
         self._version = version
         self._bus = Bus()
         node.watch(self._publish)
@@ -62,7 +69,7 @@ class NodeView:
         me = netmap.self_node if netmap else None
         return Status(
             version=self._version,
-            tun=True,
+            tun=self._tun,
             backend_state=node.state.label,
             have_node_key=True if node.account.registered else UNSET,
             auth_url=node.account.auth_url,
@@ -109,6 +116,17 @@ class NodeView:
             return _failed(about, "that peer does not speak disco")
         reply = await node.tunnel.ping(peer, PING_WAIT, size)
         return _answered(about, reply, netmap)
+
+    async def dial(self, host: str, port: int) -> Connection:
+        """``POST dial``.
+
+        Raises:
+            UserError: no name, no way, no answer.
+        """
+        try:
+            return await self._dial(host, port)
+        except DialError as error:
+            raise UserError(str(error)) from None
 
     # --- writing
 

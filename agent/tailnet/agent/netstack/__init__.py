@@ -1,0 +1,1 @@
+"""Networking without a TUN device: the native stack, dialling, SOCKS5 and HTTP proxies."""

@@ -1,0 +1,61 @@
+"""Which way a connection goes: into the tailnet through the stack, everywhere else the host's way.
+
+Source: tailscale net/tsdial/tsdial.go, UserDial.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+
+from tailnet.agent.addr import AddrPort, IPAddress, IPNetwork, unmap
+
+
+def parse_ip(host: str) -> IPAddress | None:
+    """A literal address; ``None`` for a name."""
+    try:
+        return unmap(ip_address(host))
+    except ValueError:
+        return None
+
+
+def parse_listen(text: str) -> AddrPort:
+    """Where to listen: ``IP:PORT``, ``localhost:PORT``, or ``:PORT`` for everywhere.
+
+    Raises:
+        BadPacket: anything else.
+    """
+    host, colon, port = text.rpartition(":")
+    known = {"": "0.0.0.0", "localhost": "127.0.0.1"}  # noqa: S104 - as Go's net.Listen
+    return AddrPort.parse(known.get(host, host) + colon + port)
+
+
+def peer_names(
+    nodes: Iterable[tuple[str, tuple[IPAddress, ...]]],
+) -> dict[str, tuple[IPAddress, ...]]:
+    """From nodes' full names to what people type: ``host.tailnet.ts.net`` and ``host``.
+
+    A full name wins over another node's short one.
+    """
+    full = {name.rstrip(".").lower(): ips for name, ips in nodes if name}
+    short = {name.partition(".")[0]: ips for name, ips in reversed(full.items())}
+    return {**short, **full}
+
+
+def find_name(names: Mapping[str, tuple[IPAddress, ...]], host: str) -> tuple[IPAddress, ...]:
+    """Addresses of a node by name; empty if there is none."""
+    return names.get(host.rstrip(".").lower(), ())
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What the stack can reach, and from where."""
+
+    own: frozenset[IPAddress] = frozenset()
+    routes: frozenset[IPNetwork] = field(default_factory=frozenset)
+
+    def source(self, destination: IPAddress) -> IPAddress | None:
+        """Our address to dial ``destination`` from; ``None``: it is here, or not in the tailnet."""
+        if destination in self.own or not any(destination in route for route in self.routes):
+            return None
+        same = (ip for ip in self.own if ip.version == destination.version)
+        return min(same, default=None, key=int)

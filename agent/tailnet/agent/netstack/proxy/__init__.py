@@ -1,0 +1,1 @@
+"""The proxies: one machine for each protocol, one listener for both."""

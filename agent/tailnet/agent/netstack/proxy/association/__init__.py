@@ -1,0 +1,1 @@
+"""UDP ASSOCIATE of SOCKS5."""

@@ -1,0 +1,200 @@
+"""A host without privilege and without a TUN device, and one with: ``--tun=userspace-networking``.
+
+::
+
+    h1 (user 65534: SOCKS5 and HTTP proxy, servers on 127.0.0.1) ── h2 (TUN)
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from integration.conftest import MakeLab
+from integration.lab.config import AUTH_KEY
+from integration.lab.host import Host
+from integration.lab.lab import Lab
+from integration.lab.measure import wait_until_logged
+from integration.lab.topology import flat
+from integration.lab.waiting import until
+
+pytest.importorskip("tailnet_native", reason="userspace networking needs the native extension")
+
+pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(90)]
+
+NOBODY = 65534
+PROXY = "127.0.0.1:1055"
+WEB, ECHO, LOCAL = 8000, 7000, 7001
+SAY_HELLO = """
+import socket, sys
+with socket.create_connection((sys.argv[1], int(sys.argv[2])), 5) as sock:
+    sock.sendall(b"hello")
+    sock.shutdown(socket.SHUT_WR)
+    print(sock.makefile().read())
+"""
+SEND_HELLO = """
+import socket, sys
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+with socket.socket(family, socket.SOCK_DGRAM) as sock:
+    sock.settimeout(5)
+    sock.connect((sys.argv[1], int(sys.argv[2])))
+    sock.send(b"hello")
+    print(sock.recv(99))
+"""
+TEXT = "what h2 serves\n" * 1000
+
+
+@pytest.fixture(scope="module")
+def lab(make_lab: MakeLab) -> Lab:
+    """Both joined, their servers running."""
+    lab = make_lab(flat("h1", "h2"))
+    one, two = lab.hosts["h1"], lab.hosts["h2"]
+    proxies = (f"--socks5-server={PROXY}", f"--outbound-http-proxy-listen={PROXY}")
+    one.start("--tun=userspace-networking", *proxies, user=NOBODY)
+    two.start()
+    for host in (one, two):
+        host.up(AUTH_KEY)
+    lab.wait_complete()
+    www = two.directory / "www"
+    www.mkdir()
+    (www / "text").write_text(TEXT)
+    serve(two, "web", "http.server", str(WEB), "--bind", "::", "--directory", str(www))
+    serve(two, "echo", "integration.lab.proxied", "serve", str(ECHO))
+    serve(one, "local", "integration.lab.proxied", "serve", str(LOCAL))
+    return lab
+
+
+def serve(host: Host, name: str, *module: str) -> None:
+    """Run a Python module until the lab ends; return when it listens."""
+    process = host.spawn(name, sys.executable, "-u", "-m", *module)
+    wait_until_logged(process, "erving" if "http.server" in module else "listening")
+
+
+def proxied(host: Host, *words: object) -> dict[str, Any]:
+    """What a client of ``integration.lab.proxied`` says."""
+    command = [sys.executable, "-m", "integration.lab.proxied", *map(str, words)]
+    answer: dict[str, Any] = json.loads(host.exec(*command, timeout=60).stdout)
+    return answer
+
+
+def curl(host: Host, *words: str, check: bool = True) -> str:
+    """Its output."""
+    return host.exec("curl", "-sS", "--max-time", "10", *words, check=check).stdout
+
+
+def descriptors(host: Host) -> int:
+    """How many its daemon has open; the process is the program itself."""
+    return len(list(Path(f"/proc/{host.running.pid}/fd").iterdir()))
+
+
+def bracketed(host: Host) -> list[str]:
+    """Both tailnet addresses, as in URLs, and the names."""
+    return [str(host.ipv4), f"[{host.ipv6}]", host.name, f"{host.name}.lab.ts.net"]
+
+
+def test_no_privilege_and_no_device(lab: Lab) -> None:
+    """It runs as a plain user, and the system has no trace of it."""
+    one = lab.hosts["h1"]
+    status = Path(f"/proc/{one.running.pid}/status").read_text()
+    assert "CapEff:\t0000000000000000" in status
+    assert "tailnet0" not in one.exec("ip", "link").stdout
+    assert one.exec("ip", "route", "show", "table", "52", check=False).stdout == ""
+    assert one.status()["TUN"] is False
+    assert lab.hosts["h2"].status()["TUN"] is True
+
+
+def test_the_web_of_a_peer_through_socks5(lab: Lab) -> None:
+    """By address, IPv6, short and full name; the proxy resolves."""
+    one, two = lab.hosts["h1"], lab.hosts["h2"]
+    for name in bracketed(two):
+        assert curl(one, "--socks5-hostname", PROXY, f"http://{name}:{WEB}/text") == TEXT
+
+
+def test_the_web_of_a_peer_through_the_http_proxy(lab: Lab) -> None:
+    """Absolute form and CONNECT, on the same port as SOCKS5."""
+    one, two = lab.hosts["h1"], lab.hosts["h2"]
+    for name in bracketed(two):
+        url = f"http://{name}:{WEB}/text"
+        assert curl(one, "-x", f"http://{PROXY}", url) == TEXT
+        assert curl(one, "-p", "-x", f"http://{PROXY}", url) == TEXT
+
+
+def test_what_is_not_in_the_tailnet_goes_the_ordinary_way(lab: Lab) -> None:
+    """The control server is reached through the proxy too."""
+    one = lab.hosts["h1"]
+    url = f"{one.login_server}/key?v=113"
+    assert curl(one, "--socks5-hostname", PROXY, url) == curl(one, url)
+
+
+def test_refusals_are_said(lab: Lab) -> None:
+    """Nobody listens; no such name; not a proxy request."""
+    one, two = lab.hosts["h1"], lab.hosts["h2"]
+    refused = curl(one, "-i", "-p", "-x", f"http://{PROXY}", f"http://{two.ipv4}:9/", check=False)
+    assert refused.startswith("HTTP/1.1 502 Bad Gateway\nTailscale-Connect-Error: ")
+    assert "connection refused" in refused
+    nobody = curl(one, "-i", "-x", f"http://{PROXY}", "http://nobody.invalid/", check=False)
+    assert "Tailscale-Connect-Error: nobody.invalid: no such host" in nobody
+    assert curl(one, "-i", f"http://{PROXY}/").startswith("HTTP/1.1 400 Bad Request\n")
+
+
+def test_a_peer_reaches_servers_on_loopback(lab: Lab) -> None:
+    """Both families; a port nobody listens on is refused at once."""
+    one, two = lab.hosts["h1"], lab.hosts["h2"]
+    for address in (one.ipv4, one.ipv6):
+        got = two.exec(sys.executable, "-c", SAY_HELLO, str(address), str(LOCAL))
+        assert got.stdout == "hello\n"
+        refused = two.exec(sys.executable, "-c", SAY_HELLO, str(address), "9", check=False)
+        assert "ConnectionRefusedError" in refused.stderr
+
+
+def test_pings_are_answered(lab: Lab) -> None:
+    """By the stack, both families."""
+    one, two = lab.hosts["h1"], lab.hosts["h2"]
+    for address in (one.ipv4, one.ipv6):
+        assert two.ping_os(address, count=3).lost == 0
+
+
+def test_datagrams_pass_both_ways(lab: Lab) -> None:
+    """UDP ASSOCIATE to a peer; a peer to a server on loopback."""
+    one, two = lab.hosts["h1"], lab.hosts["h2"]
+    for host in (two.ipv4, two.ipv6, two.name):
+        assert proxied(one, "udp", PROXY, host, ECHO) == {"same": True}
+    for address in (one.ipv4, one.ipv6):
+        got = two.exec(sys.executable, "-c", SEND_HELLO, str(address), str(LOCAL))
+        assert got.stdout == "b'hello'\n"
+
+
+def test_a_half_closed_connection_carries_the_rest(lab: Lab) -> None:
+    """32 MB there and back, with the sender's end closed early."""
+    one, two = lab.hosts["h1"], lab.hosts["h2"]
+    size = 32 << 20
+    assert proxied(one, "half", PROXY, two.ipv4, ECHO, size) == {"bytes": size, "same": True}
+
+
+def test_many_connections_at_once_leave_nothing_behind(lab: Lab) -> None:
+    """500 open together; afterwards the daemon has as many descriptors as before."""
+    one, two = lab.hosts["h1"], lab.hosts["h2"]
+    proxied(one, "many", PROXY, two.ipv4, ECHO, 1)
+    before = descriptors(one)
+    said = proxied(one, "many", PROXY, two.ipv4, ECHO, 500)
+    assert said == {"opened": 500, "good": 500}
+    until("all descriptors to be closed", lambda: descriptors(one) <= before, 15)
+
+
+def test_tnet_nc_connects_in_both_modes(lab: Lab) -> None:
+    """Standard input goes out, what comes back is printed; it ends when the other side does."""
+    one, two = lab.hosts["h1"], lab.hosts["h2"]
+    for host, peer, port in ((one, two, ECHO), (two, one, LOCAL)):
+        for name in (peer.name, str(peer.ipv4), str(peer.ipv6)):
+            said = host.tnet("nc", name, str(port), feed="there and back")
+            assert said.stdout == "there and back"
+    failed = one.tnet("nc", two.name, "9", check=False)
+    assert failed.returncode == 1
+    assert failed.stderr.count("\n") == 1
+    assert "connection refused" in failed.stderr
+
+
+def test_it_ends_in_an_orderly_way(lab: Lab) -> None:
+    """Exit code 0 after SIGTERM, with connections open."""
+    assert lab.hosts["h1"].stop() == 0

@@ -1,0 +1,239 @@
+"""The shells with the real native stack: two of them, joined by a loop that carries packets."""
+
+import asyncio
+import contextlib
+import gc
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from tests.support.netstacks import ONE, TWO, Pair, native_stack, two_stacks
+
+from tailnet.agent.addr import AddrPort
+from tailnet.agent.errors import UserError
+from tailnet.agent.netstack.aio import Userspace
+from tailnet.agent.netstack.interface import Connection, DialError, Failure
+from tailnet.agent.netstack.proxy.aio import HTTP, SOCKS5, ProxyServer
+from tailnet.agent.netstack.socks5 import encode_address, encode_datagram
+
+pytest.importorskip("tailnet_native", reason="needs the native extension")
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@pytest.fixture
+async def pair() -> AsyncIterator[Pair]:
+    """Two stacks; nothing may fail."""
+    failures: list[str] = []
+    async with asyncio.timeout(15), two_stacks(failures) as pair:
+        yield pair
+    assert failures == []
+
+
+@contextlib.asynccontextmanager
+async def serving(handler: Handler) -> AsyncIterator[int]:
+    """A server on loopback; its port."""
+    server = await asyncio.start_server(handler, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Until the other side ends."""
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+
+
+async def joined(
+    connection: Connection, early: bytes = b""
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Streams at our end of it."""
+    ours, theirs = socket.socketpair()
+    connection.join(theirs.detach(), early)
+    return await asyncio.open_connection(sock=ours)
+
+
+@pytest.mark.parametrize("host", [*TWO, "two"])
+async def test_dialled_bytes_arrive_and_come_back(pair: Pair, host: str) -> None:
+    """Both families and a name; early bytes come first; half close is passed on."""
+    async with serving(echo) as port:
+        connection = await pair.dialer.connect(host, port)
+        assert str(connection.local.ip) in ONE
+        reader, writer = await joined(connection, b"early ")
+        writer.write(b"and late" * 100_000)
+        writer.write_eof()
+        assert await reader.read() == b"early " + b"and late" * 100_000
+        writer.close()
+
+
+async def test_a_port_nobody_listens_on_is_refused(pair: Pair) -> None:
+    """At once, by a reset."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        with pytest.raises(DialError) as caught:
+            await pair.dialer.connect(TWO[0], unused.getsockname()[1])
+    assert caught.value.failure is Failure.REFUSED
+
+
+async def test_our_own_address_is_this_host(pair: Pair) -> None:
+    """As is everything outside the tailnet."""
+    async with serving(echo) as port:
+        for host in (ONE[0], "127.0.0.1"):
+            reader, writer = await joined(await pair.dialer.connect(host, port), b"hello")
+            writer.write_eof()
+            assert await reader.read() == b"hello"
+            writer.close()
+
+
+async def test_a_cancelled_dial_leaves_nothing(pair: Pair) -> None:
+    """Nobody answers at that address."""
+    task = asyncio.ensure_future(pair.dialer.connect("100.64.0.77", 80))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_datagrams_reach_loopback_and_answers_their_sender(pair: Pair) -> None:
+    """With the address they were sent to as the source."""
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.setblocking(False)
+        server.bind(("127.0.0.1", 0))
+        target = AddrPort.of(TWO[1], server.getsockname()[1])
+        got: asyncio.Queue[tuple[AddrPort, bytes]] = asyncio.Queue()
+        local = pair.one.datagrams.open(
+            ip_address(ONE[1]), lambda source, data: got.put_nowait((source, data))
+        )
+        assert local is not None
+        pair.one.datagrams.send(local, target, b"question")
+        data, client = await loop.sock_recvfrom(server, 100)
+        assert data == b"question"
+        await loop.sock_sendto(server, b"answer", client)
+        assert await got.get() == (target, b"answer")
+
+
+@contextlib.asynccontextmanager
+async def proxy(pair: Pair, *protocols: str) -> AsyncIterator[tuple[str, int]]:
+    """A proxy on a free port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = AddrPort.of(*probe.getsockname())
+    server = ProxyServer({address: frozenset(protocols)}, pair.dialer)
+    await server.start()
+    try:
+        yield str(address.ip), address.port
+    finally:
+        await server.close()
+
+
+async def test_socks5_and_http_share_a_port(pair: Pair) -> None:
+    """The first byte decides."""
+    async with serving(echo) as port, proxy(pair, SOCKS5, HTTP) as address:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"\x05\x01\x00\x05\x01\x00\x03\x03two" + port.to_bytes(2) + b"hello")
+        assert await reader.readexactly(4) == b"\x05\x00\x05\x00"
+        writer.write_eof()
+        assert (await reader.read())[-5:] == b"hello"
+        writer.close()
+
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"CONNECT two:%d HTTP/1.1\r\n\r\nhello" % port)
+        writer.write_eof()
+        assert await reader.read() == b"HTTP/1.1 200 Connection established\r\n\r\nhello"
+        writer.close()
+
+
+async def test_a_protocol_that_is_not_served_is_hung_up_on(pair: Pair) -> None:
+    """SOCKS5 only, and HTTP comes."""
+    async with proxy(pair, SOCKS5) as address:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"GET http://two/ HTTP/1.1\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+        writer.close()
+
+
+async def test_socks5_datagrams_go_there_and_back(pair: Pair) -> None:
+    """Into the tailnet and to this host; others may not use the port."""
+    loop = asyncio.get_running_loop()
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client,
+    ):
+        for sock in (server, client):
+            sock.setblocking(False)
+            sock.bind(("127.0.0.1", 0))
+        port = server.getsockname()[1]
+        async with proxy(pair, SOCKS5) as address:
+            reader, writer = await asyncio.open_connection(*address)
+            writer.write(b"\x05\x01\x00\x05\x03\x00\x01" + bytes(6))
+            reply = await reader.readexactly(12)
+            client.connect(("127.0.0.1", int.from_bytes(reply[-2:])))
+            for host in (TWO[0], "127.0.0.1"):
+                target = AddrPort.of(host, port)
+                await loop.sock_sendall(client, encode_datagram(target, b"question"))
+                data, source = await loop.sock_recvfrom(server, 100)
+                assert data == b"question"
+                await loop.sock_sendto(server, b"answer", source)
+                answer = await loop.sock_recv(client, 100)
+                assert answer == bytes(3) + encode_address(target) + b"answer"
+            writer.close()
+
+
+async def test_a_taken_address_is_one_clear_line(pair: Pair) -> None:
+    """With what to do."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = AddrPort.of(*taken.getsockname())
+        server = ProxyServer({address: frozenset({HTTP})}, pair.dialer)
+        with pytest.raises(
+            UserError, match=r"cannot listen for HTTP on .*: Address already in use"
+        ):
+            await server.start()
+        await server.close()
+
+
+async def test_no_descriptor_is_left() -> None:
+    """After connections of every kind and the end of both stacks."""
+
+    def count() -> int:
+        gc.collect()  # a stack's eventfds live as long as the object
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    async def use() -> None:
+        async with serving(echo) as port, two_stacks([]) as pair:
+            for _ in range(5):
+                reader, writer = await joined(await pair.dialer.connect(TWO[0], port), b"x")
+                assert await reader.readexactly(1) == b"x"
+                writer.close()
+            with pytest.raises(DialError):
+                await pair.dialer.connect(TWO[0], 1)
+            reader, writer = await joined(await pair.dialer.connect(TWO[0], port))
+        assert await reader.read() == b""  # the stack's end is ours too
+        writer.close()
+        await asyncio.sleep(0)
+
+    async with asyncio.timeout(15):
+        await use()
+        before = count()
+        await use()
+        await asyncio.sleep(0)
+    assert count() <= before
+
+
+async def test_the_end_of_the_datapath_is_a_failure() -> None:
+    """The daemon is told why it cannot go on."""
+    told = asyncio.get_running_loop().create_future()
+    stack = Userspace(native_stack, now=asyncio.get_running_loop().time, on_failed=told.set_result)
+    await stack.start()
+    os.close(stack.open_tun().detach())
+    async with asyncio.timeout(5):
+        assert (await told).startswith("userspace networking stopped: ")
+    await stack.close()

@@ -1,0 +1,67 @@
+"""Names and ways."""
+
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+from tailnet.agent.addr import AddrPort
+from tailnet.agent.errors import BadPacket
+from tailnet.agent.netstack.choice import Reach, find_name, parse_ip, parse_listen, peer_names
+
+ONE, TWO = (ip_address("100.64.0.1"),), (ip_address("100.64.0.2"), ip_address("fd7a::2"))
+
+
+def test_nodes_are_found_by_either_name() -> None:
+    """Case and a final dot do not matter."""
+    names = peer_names([("h1.x.ts.net.", ONE), ("H2.x.ts.net.", TWO), ("", ONE)])
+    for name in ("h2", "H2.", "h2.x.ts.net", "h2.X.ts.net."):
+        assert find_name(names, name) == TWO
+    assert find_name(names, "h3") == ()
+    assert find_name(names, "") == ()
+
+
+def test_the_first_of_two_short_names_wins_and_full_names_always() -> None:
+    """A shared node of another tailnet may have the same label."""
+    names = peer_names([("h.x.ts.net.", ONE), ("h.y.ts.net.", TWO)])
+    assert find_name(names, "h") == ONE
+    assert find_name(names, "h.y.ts.net") == TWO
+
+
+def test_only_what_is_routed_goes_through_the_stack() -> None:
+    """From our address of the same family."""
+    reach = Reach(
+        frozenset((ip_address("100.64.0.1"), ip_address("fd7a::1"))),
+        frozenset((ip_network("100.64.0.0/30"), ip_network("fd7a::2/128"))),
+    )
+    assert reach.source(ip_address("100.64.0.1")) is None
+    assert reach.source(ip_address("100.64.0.2")) == ip_address("100.64.0.1")
+    assert reach.source(ip_address("fd7a::2")) == ip_address("fd7a::1")
+    assert reach.source(ip_address("100.64.0.4")) is None
+    assert Reach().source(ip_address("100.64.0.2")) is None
+
+
+def test_literals_are_told_from_names() -> None:
+    """Mapped addresses are unmapped."""
+    assert parse_ip("::ffff:1.2.3.4") == ip_address("1.2.3.4")
+    assert parse_ip("h2") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:1055", "127.0.0.1:1055"),
+        ("localhost:1055", "127.0.0.1:1055"),
+        (":1055", "0.0.0.0:1055"),
+        ("[::1]:0", "[::1]:0"),
+    ],
+)
+def test_listen_addresses_are_gos(text: str, address: str) -> None:
+    """With and without an address."""
+    assert parse_listen(text) == AddrPort.parse(address)
+
+
+@pytest.mark.parametrize("text", ["", "1055", "host:1", "localhost:", "127.0.0.1:70000"])
+def test_bad_listen_addresses_are_refused(text: str) -> None:
+    """Names are not resolved."""
+    with pytest.raises(BadPacket):
+        parse_listen(text)
