@@ -205,6 +205,15 @@ async def test_a_plan_out_of_date_is_no_harm() -> None:
         await connection.aclose()
 
 
+async def test_a_server_with_another_key_is_refused() -> None:
+    """In words: the handshake does not complete."""
+    async with serving(settings()) as server:
+        dialer = new_dialer(parse_server_url(server.origin), {})
+        wrong = public_of(MachinePrivate.from_random(os.urandom(32)))
+        with pytest.raises(UserError, match="during the handshake"):
+            await dialer.connect(MachinePrivate.from_random(os.urandom(32)), wrong)
+
+
 async def test_the_servers_plan_reaches_the_dialer() -> None:
     """Also with a keep-alive; an empty one ends it."""
     async with serving(settings()) as server, member(config(server.origin)) as one:

@@ -110,14 +110,12 @@ async def test_a_slow_drip_arrives() -> None:
 
 
 async def test_a_new_noise_key_is_refused_and_then_learnt() -> None:
-    """The handshake fails and says so; the key is asked for again where it can be trusted."""
+    """The old key fails; the new one is asked for where it can be trusted, and nobody logs in."""
     async with faulty(settings()) as server, member(config(server.origin)) as one:
         await one.until(Connected)
         server.settings.server_key = MachinePrivate.from_random(os.urandom(32))
         server.drop_streams()
         await one.until(NetmapChanged, again(one))
-        reasons = [e.reason for e in one.events if isinstance(e, Disconnected)]
-        assert any("during the handshake" in reason for reason in reasons), reasons
         assert sum(isinstance(e, Registered) for e in one.events) == 1
 
 
