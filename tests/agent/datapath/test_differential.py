@@ -259,7 +259,7 @@ def apart(packet: bytes, *, vnet: bool) -> list[tuple[bytes, bytes]]:
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("vnet_hdr", [False, True], ids=["plain", "offload"])
 @given(plan=st.lists(steps, min_size=1, max_size=25))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=150, deadline=None)
 async def test_both_do_the_same(plan: list[Step], *, vnet_hdr: bool) -> None:
     """Datagrams, packets in order within a flow, upcalls, activity and drop counters."""
     logs = []

@@ -160,27 +160,27 @@ class Coalescer:
         self._open: dict[Key, Group] = {}
         self._last: Group | None = None
 
-    def extend(self, owner: object, view: memoryview, start: int, plain: int) -> bool:
+    def extend(self, owner: object, view: memoryview, start: int, plain: int) -> int:
         """The short way: a full-size packet that continues the flow of the one before.
 
         ``view[start : start + plain]`` is a decrypted packet, padding included, of the peer
-        ``owner``.  True if it was taken.  Everything that was decided about the packet before
-        (source, filter) holds for this one: their headers are equal.
+        ``owner``.  Everything that was decided about the packet before (source, filter) holds for
+        this one: their headers are equal.  Returns its bytes of IP, or 0 if it was not taken.
         """
         group = self._last
         if group is None or group.plain != plain or group.owner is not owner:
-            return False
+            return 0
         number = int.from_bytes(view[start : start + plain], "big")
         if (number >> group.shift) & group.mask != group.expected or group.room <= 0:
-            return False
+            return 0
         if group.closed:
-            return False
+            return 0
         group.items.append(view[start : start + group.length])
         group.sum += number << 8 if plain & 1 else number
         group.expected += group.step
         group.count += 1
         group.room -= 1
-        return True
+        return group.length
 
     def add(self, owner: object, packet: Parsed, view: memoryview, start: int, plain: int) -> None:
         """The long way, for a packet that was judged and accepted."""

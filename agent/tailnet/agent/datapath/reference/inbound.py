@@ -138,8 +138,8 @@ class Inbound:
                 self._confirm(keys)
             messages += 1
             packets += room > 0
-            if extend(keys.peer, view, pos, room):
-                total += room
+            if taken := extend(keys.peer, view, pos, room):
+                total += taken
                 pos = stop
             elif room:
                 taken = self._judge(keys.peer, pos, room)
