@@ -1,0 +1,131 @@
+"""Logging in and in again, over whole nodes in one process."""
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from tests.support.control import AUTH_KEY
+from tests.support.nodes import Member, echo_request, running, tailnet_server
+
+from tailnet.agent.backend.events import BrowseToURL, LoginFinished, LoginRefused, StateChanged
+from tailnet.agent.backend.state import State
+from tailnet.agent.errors import UserError
+
+
+def prefs(url: str) -> dict[str, object]:
+    """A masked edit."""
+    return {"ControlURL": url, "ControlURLSet": True}
+
+
+def urls(one: Member) -> list[str]:
+    """All login URLs so far."""
+    return [event.url for event in one.events if isinstance(event, BrowseToURL)]
+
+
+async def test_one_process_is_in_two_tailnets(tmp_path: Path) -> None:
+    """Two servers, two nodes each, the same addresses in both: nothing meets."""
+    async with tailnet_server() as left, tailnet_server() as right, AsyncExitStack() as stack:
+        pairs = []
+        for name, server in (("left", left), ("right", right)):
+            one, two = Member(f"{name}1", tmp_path), Member(f"{name}2", tmp_path)
+            for member in (one, two):
+                await stack.enter_async_context(running(member))
+                await member.node.account.login(prefs(server.origin), AUTH_KEY)
+            pairs.append((server, one, two))
+        for number, (server, one, two) in enumerate(pairs):
+            for member in (one, two):
+                await member.state(State.RUNNING)
+                await member.peers(1)
+            packet = echo_request(one.ip, two.ip, number)
+            await one.send(packet)
+            assert await two.receive() == packet
+            assert len(server.nodes()) == 2
+        assert {str(one.ip) for _, one, _ in pairs} <= {"100.64.0.1", "100.64.0.2"}
+
+
+async def test_a_login_in_a_browser(tmp_path: Path) -> None:
+    """The URL is an event and stays at hand; asking again is no new login."""
+    async with tailnet_server() as server:
+        one = Member("one", tmp_path)
+        async with running(one):
+            await one.node.account.login(prefs(server.origin), "")
+            await one.until(lambda: bool(urls(one)))
+            account = one.node.account
+            assert (account.auth_url, one.node.state) == (urls(one)[0], State.NEEDS_LOGIN)
+            account.login_interactive()
+            assert urls(one) == [account.auth_url] * 2
+            assert await server.approve(account.auth_url.rpartition("/")[2])
+            await one.state(State.RUNNING)
+            assert account.auth_url == ""
+
+
+async def test_a_new_login_beside_the_old_one(tmp_path: Path) -> None:
+    """Connected until the new key is accepted, and after it; the address stays."""
+    async with tailnet_server() as server:
+        one = Member("one", tmp_path)
+        async with running(one):
+            account = one.node.account
+            await account.login(prefs(server.origin), AUTH_KEY)
+            await one.state(State.RUNNING)
+            key, ip = one.node.public_key, one.ip
+            account._auth_key = ""  # as after a restart
+            one.events.clear()
+            account.login_interactive()
+            account.login_interactive()
+            await one.until(lambda: bool(urls(one)))
+            assert (one.node.public_key, one.node.state) == (key, State.RUNNING)
+            assert await server.approve(urls(one)[0].rpartition("/")[2])
+            await one.until(lambda: any(isinstance(e, LoginFinished) for e in one.events))
+            await one.until(
+                lambda: (
+                    one.node.netmap is not None
+                    and str(one.node.netmap.self_node.key) == one.node.public_key
+                )
+            )
+            assert one.node.public_key != key
+            assert one.ip == ip
+            assert not any(isinstance(e, StateChanged) for e in one.events)
+            assert [n["id"] for n in server.nodes()] == [1]
+
+
+async def test_a_refused_new_login_leaves_the_old_one(tmp_path: Path) -> None:
+    """And is not tried again."""
+    async with tailnet_server() as server:
+        one = Member("one", tmp_path)
+        async with running(one):
+            account = one.node.account
+            await account.login(prefs(server.origin), AUTH_KEY)
+            await one.state(State.RUNNING)
+            key = one.node.public_key
+            account._auth_key = "tskey-wrong"
+            account.login_interactive()
+            await one.until(lambda: any(isinstance(e, LoginRefused) for e in one.events))
+            assert not account._contact.fresh
+            assert (one.node.public_key, one.node.state) == (key, State.RUNNING)
+
+
+async def test_who_is_down_cannot_log_in_anew(tmp_path: Path) -> None:
+    """It would connect, which nobody asked for."""
+    async with tailnet_server() as server:
+        one = Member("one", tmp_path)
+        async with running(one):
+            account = one.node.account
+            await account.login(prefs(server.origin), AUTH_KEY)
+            await one.state(State.RUNNING)
+            account.edit({"WantRunning": False, "WantRunningSet": True})
+            with pytest.raises(UserError, match="tnet up"):
+                account.login_interactive()
+
+
+async def test_down_and_up_at_once_is_up(tmp_path: Path) -> None:
+    """The end of the old session does not end the new one."""
+    async with tailnet_server() as server:
+        one = Member("one", tmp_path)
+        async with running(one):
+            account = one.node.account
+            await account.login(prefs(server.origin), AUTH_KEY)
+            await one.state(State.RUNNING)
+            for wanted in (False, True):
+                account.edit({"WantRunning": wanted, "WantRunningSet": True})
+            await one.state(State.RUNNING)
+            await one.until(lambda: server.nodes()[0]["streams"] == 2)
