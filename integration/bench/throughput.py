@@ -1,8 +1,9 @@
 """One TCP stream between two TUN hosts: our daemon and Debian's wireguard-go, alternately.
 
 ``make bench`` or ``python -m integration.bench.throughput [--rounds N] [--seconds S] [--startup]``.
-Both pairs of hosts stand in one lab on one machine; the pair that is not measured is idle.
-Loss of the machine's other load hits both alike, so look at the ratio, not at the figures.
+Ours runs with each datapath that is built here.  All pairs of hosts stand in one lab on one
+machine; those that are not measured are idle.  Other load of the machine hurts all alike, so look
+at the ratios, not at the figures.
 """
 
 import argparse
@@ -21,7 +22,10 @@ from integration.lab.process import LabError, Process
 from integration.lab.topology import flat
 from integration.lab.waiting import until
 
-OURS = "tailnetd"
+from tailnet.agent.datapath.native import why_not
+
+NATIVE = "native"
+REFERENCE = "reference"
 THEIRS = "wireguard-go"
 DIRECT_TIMEOUT = 20.0  # seconds until ours uses a direct path
 
@@ -66,14 +70,14 @@ def measure(pair: Pair, seconds: float) -> Sample:
     return Sample(stream.gbit, used / (stream.received / 1e9))
 
 
-def our_pair(lab: Lab) -> Pair:
-    """h1 and h2, with a direct path."""
-    one, two = lab.hosts["h1"], lab.hosts["h2"]
-    lab.join("h1", "h2")
+def our_pair(lab: Lab, datapath: str) -> Pair:
+    """Two hosts with one of our datapaths and a direct path."""
+    one, two = lab.hosts[f"{datapath[0]}1"], lab.hosts[f"{datapath[0]}2"]
+    lab.join(one.name, two.name, flags=[f"--datapath={datapath}"])
     lab.wait_complete()
     for here, there in ((one, two), (two, one)):
         wait_direct(here, there)
-    return Pair(OURS, one, two, two.ipv4, (one.running, two.running))
+    return Pair(datapath, one, two, two.ipv4, (one.running, two.running))
 
 
 def wait_direct(here: Host, there: Host) -> None:
@@ -109,27 +113,36 @@ def say(text: str) -> None:
 
 
 def report(samples: dict[str, list[Sample]]) -> None:
-    """A table of all implementations, and the ratio of ours to theirs per round."""
+    """A table of all implementations, and the ratios of the first to the others per round."""
     say(f"\n{'':34}{'min':>7} {'median':>7} {'max':>7}")
     for name, taken in samples.items():
         say(f"{name:14}{'Gbit/s':20}{spread([sample.gbit for sample in taken])}")
         say(f"{name:14}{'CPU s per GB':20}{spread([sample.cpu for sample in taken])}")
-    if len(samples) == 2:
-        rounds = list(zip(samples[OURS], samples[THEIRS], strict=True))
-        say(f"{'ratio':14}{'Gbit/s':20}{spread([a.gbit / b.gbit for a, b in rounds])}")
-        say(f"{'ratio':14}{'CPU s per GB':20}{spread([a.cpu / b.cpu for a, b in rounds])}")
+    first, *others = samples
+    for other in others:
+        rounds = list(zip(samples[first], samples[other], strict=True))
+        title = f"{first} / {other}"
+        say(f"{title:26}{'Gbit/s':>8}{spread([a.gbit / b.gbit for a, b in rounds])}")
+        say(f"{title:26}{'CPU':>8}{spread([a.cpu / b.cpu for a, b in rounds])}")
 
 
 def throughput(rounds: int, seconds: float, only: str | None) -> None:
     """Measure all pairs in turn, and report."""
-    makers: list[tuple[str, Callable[[Lab], Pair]]] = [(OURS, our_pair), (THEIRS, their_pair)]
+    makers: dict[str, Callable[[Lab], Pair]] = {
+        NATIVE: lambda lab: our_pair(lab, NATIVE),
+        REFERENCE: lambda lab: our_pair(lab, REFERENCE),
+        THEIRS: their_pair,
+    }
+    if reason := why_not():
+        say(f"the native datapath is not measured: {reason}")
+        del makers[NATIVE]
     if gone := missing():
         say(f"not compared with wireguard-go: {' and '.join(gone)} not installed")
-        makers = makers[:1]
+        del makers[THEIRS]
     if only is not None:
-        makers = [maker for maker in makers if maker[0] == only]
-    with Lab(flat("h1", "h2", "w1", "w2")) as lab:
-        pairs = [make(lab) for _, make in makers]
+        makers = {only: makers[only]}
+    with Lab(flat("n1", "n2", "r1", "r2", "w1", "w2")) as lab:
+        pairs = [make(lab) for make in makers.values()]
         samples: dict[str, list[Sample]] = {pair.name: [] for pair in pairs}
         for number in range(1, rounds + 1):
             for pair in pairs:
@@ -172,7 +185,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="how many (default 5)")
     parser.add_argument("--seconds", type=float, default=5.0, help="per stream (default 5)")
-    parser.add_argument("--only", choices=(OURS, THEIRS), help="measure one of them alone")
+    parser.add_argument(
+        "--only", choices=(NATIVE, REFERENCE, THEIRS), help="measure one of them alone"
+    )
     parser.add_argument("--startup", action="store_true", help="measure starting instead")
     arguments = parser.parse_args()
     try:

@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -115,15 +116,20 @@ class Lab:
         """What the servers can be asked to do."""
         return Admin(self.directory / "servers" / "admin.sock")
 
-    def join(self, *names: str, auth_key: str = AUTH_KEY) -> None:
+    def join(self, *names: str, auth_key: str = AUTH_KEY, flags: Sequence[str] = ()) -> None:
         """Start the daemons of these hosts (all if none is named) and bring them up, at once.
+
+        Args:
+            names: of the hosts.
+            auth_key: to log in with.
+            flags: more flags of these daemons.
 
         Raises:
             LabError: one of them did not come up.
         """
         chosen = [self.hosts[name] for name in names] if names else list(self.hosts.values())
         for host in chosen:
-            host.start(*self.flags, wait=False)
+            host.start(*self.flags, *flags, wait=False)
         for host in chosen:
             host.wait_for_socket(SERVERS_TIMEOUT)
         going = [host.begin_up(auth_key) for host in chosen]
