@@ -102,6 +102,7 @@ async def test_a_refused_new_login_leaves_the_old_one(tmp_path: Path) -> None:
             await one.until(lambda: any(isinstance(e, LoginRefused) for e in one.events))
             assert not account._contact.fresh
             assert (one.node.public_key, one.node.state) == (key, State.RUNNING)
+            assert account.login_problem == ""
 
 
 async def test_who_is_down_cannot_log_in_anew(tmp_path: Path) -> None:

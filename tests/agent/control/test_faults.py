@@ -65,6 +65,14 @@ async def test_a_refused_poll_is_tried_again_without_a_login(status: int) -> Non
             assert server.asked["/machine/register"] == 1
 
 
+async def test_a_poll_is_not_repeated_before_the_server_wants_it() -> None:
+    """``Retry-After`` counts for polls too."""
+    async with faulty(settings()) as server:
+        server.script["/machine/map"] = [refuse(503, retry_after="7")] * 2  # and an update
+        async with member(config(server.origin)) as one:
+            assert (await one.until(Disconnected)).retry_in == 7.0
+
+
 @pytest.mark.parametrize("status", [401, 404, 410])
 async def test_a_poll_by_nobody_is_a_new_login(status: int) -> None:
     """The server says that it does not know us: perhaps it takes us again."""

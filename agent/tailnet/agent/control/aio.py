@@ -4,6 +4,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import datetime
 
 from tailnet.agent.addr import AddrPort
@@ -34,11 +35,13 @@ from tailnet.agent.control.register import (
     Visit,
     is_valid_auth_url,
     one_line_untrusted,
+    retry_after,
     says_unknown_node,
 )
 from tailnet.agent.control.request import map_request
 from tailnet.agent.control.session import MapSession
-from tailnet.agent.errors import RemoteProtocolError, TailnetError
+from tailnet.agent.control.updates.aio import Updates
+from tailnet.agent.errors import TailnetError
 from tailnet.agent.keys import MachinePublic
 from tailnet.agent.tailcfg.codec import ZERO_TIME, encode
 from tailnet.agent.tailcfg.mapping import ControlDialPlan, PingRequest
@@ -50,8 +53,16 @@ __all__ = ["ControlClient", "ControlConfig"]
 log = logging.getLogger("tailnet.control")
 
 REGISTER_TIMEOUT = 30.0  # seconds; a login that waits for a person has none
-UPDATE_TIMEOUT = 15.0  # seconds
 LOGOUT_TIMEOUT = 5.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Why a map stream ended; ``wait`` [s] is what the server asks for."""
+
+    reason: str
+    forgotten: bool = False
+    wait: float = 0.0
 
 
 class ControlClient:
@@ -90,17 +101,22 @@ class ControlClient:
         )
         if config.derp_map is not None:
             self._dialer.know_relays(config.derp_map)
+        self._may_talk = asyncio.Event()  # described, and not logged out
+        self._updates = Updates(
+            url.authority,
+            connect=self._connect,
+            body=lambda: self._map_request(stream=False),
+            allowed=self._may_talk,
+            random_bytes=random_bytes,
+        )
         self._answerer = Answerer(answers, self._dialer, self._connect)
         self._connection: Connection | None = None
         self._connecting = asyncio.Lock()
         self._server_key: MachinePublic | None = None
         self._login_backoff = Backoff(random_bytes)
         self._map_backoff = Backoff(random_bytes)
-        self._update_backoff = Backoff(random_bytes)
         self._hostinfo = Hostinfo()
         self._endpoints: tuple[tuple[AddrPort, int], ...] = ()
-        self._may_talk = asyncio.Event()  # described, and not logged out
-        self._dirty = asyncio.Event()
         self._poked = asyncio.Event()
         self._logged_out = False
         self._peers: Iterable[NodeID] = ()
@@ -113,7 +129,7 @@ class ControlClient:
         """
         if (hostinfo, endpoints) != (self._hostinfo, self._endpoints):
             self._hostinfo, self._endpoints = hostinfo, endpoints
-            self._dirty.set()
+            self._updates.note()
         if hostinfo.backend_log_id and not self._logged_out:
             self._may_talk.set()
 
@@ -130,7 +146,7 @@ class ControlClient:
                 response = await self._login()
                 self._emit(self._registration.registered(response))
                 async with asyncio.TaskGroup() as group:
-                    updates = group.create_task(self._send_updates(), name="control updates")
+                    updates = group.create_task(self._updates.run(), name="control updates")
                     await self._follow()
                     updates.cancel()
         finally:
@@ -191,20 +207,19 @@ class ControlClient:
         while True:
             await self._may_talk.wait()
             self._poked.clear()
-            forgotten = False
-            reason = "the control server ended the map stream"
             try:
-                forgotten, reason = await self._poll()
+                ended = await self._poll()
             except (TailnetError, OSError) as error:
-                reason = str(error) or "the control server does not answer"
-            delay = 0.0 if self._poked.is_set() else self._map_backoff.fail()
-            self._emit(Disconnected(reason, delay))
+                ended = Ended(str(error) or "the control server does not answer")
+            delay = max(self._map_backoff.fail(), ended.wait)
+            delay = 0.0 if self._poked.is_set() else delay
+            self._emit(Disconnected(ended.reason, delay))
             await self._pause(delay)
-            if forgotten:
+            if ended.forgotten:
                 self._registration.renew()
                 return
 
-    async def _poll(self) -> tuple[bool, str]:
+    async def _poll(self) -> Ended:
         connection = await self._connect()
         session = MapSession(
             self._now(), compressed=True, before=self._peers, last_ping=self._last_ping
@@ -213,16 +228,20 @@ class ControlClient:
         stream = connection.open("POST", "/machine/map", self._authority, body)
         try:
             async with asyncio.timeout(self._left(session)):
-                status, _ = await stream.head()
+                status, headers = await stream.head()
                 if status != 200:
                     text = one_line_untrusted(await stream.read_all(4 * MAX_ERROR_TEXT))
-                    return says_unknown_node(status, text), f"map answered {status}: {text}"
-            self._dirty.set()  # a stream's own request may not count as an update
+                    return Ended(
+                        f"map answered {status}: {text}",
+                        forgotten=says_unknown_node(status, text),
+                        wait=retry_after(headers.get("retry-after", ""), self._wall()) or 0.0,
+                    )
+            self._updates.note()  # a stream's own request may not count as an update
             while await self._step(session, stream):
                 pass
         finally:
             stream.close()
-        return False, "the control server ended the map stream"
+        return Ended("the control server ended the map stream")
 
     async def _step(self, session: MapSession, stream: Stream) -> bool:
         try:
@@ -261,27 +280,6 @@ class ControlClient:
     def _left(self, session: MapSession) -> float | None:
         at = session.next_timeout()
         return None if at is None else max(0.0, at - self._now())
-
-    async def _send_updates(self) -> None:
-        """Send the newest self-description whenever it is news."""
-        while True:
-            await self._dirty.wait()
-            await self._may_talk.wait()
-            self._dirty.clear()
-            try:
-                async with asyncio.timeout(UPDATE_TIMEOUT):
-                    body = self._map_request(stream=False)
-                    connection = await self._connect()
-                    reply = await connection.fetch("POST", "/machine/map", self._authority, body)
-                if reply.status != 200:
-                    msg = f"map answered {reply.status}"
-                    raise RemoteProtocolError(msg)
-            except (TailnetError, OSError) as error:
-                log.debug("update not delivered: %s", error)
-                self._dirty.set()
-                await asyncio.sleep(self._update_backoff.fail())
-            else:
-                self._update_backoff.reset()
 
     def _map_request(self, *, stream: bool) -> bytes:
         node_key, disco_key = self._registration.node_key, self._config.disco_key

@@ -279,7 +279,8 @@ class Account:
                 self._must_visit(url)
             case LoginFailed(message, retry_in, pending=pending, final=final):
                 log.info("login: %s (trying again in %.1f s)", message, retry_in)
-                self._login_problem = message
+                if not self._contact.accepted:
+                    self._login_problem = message
                 if final or not pending:  # else the person is still to open the URL
                     self._on_event(LoginRefused(message))
             case PopBrowser(url):

@@ -20,6 +20,7 @@ Hear = Callable[[ControlEvent], None]
 @dataclass(eq=False)
 class _Session:
     fresh: bool  # it logs in with a key that no server has seen
+    accepted: bool = False  # the server took its key, and has not said otherwise since
     client: ControlClient = field(init=False)
     task: asyncio.Task[None] = field(init=False)
 
@@ -50,6 +51,11 @@ class Contact:
         """A login with a new key is under way."""
         session = self._renewal or self._session
         return session is not None and session.fresh
+
+    @property
+    def accepted(self) -> bool:
+        """The session in use is logged in; whatever is wrong concerns a login beside it."""
+        return self._session is not None and self._session.accepted
 
     def connect(self, *, fresh: bool = False) -> None:
         """Begin a session; end the one before with :meth:`hang_up` first."""
@@ -95,7 +101,9 @@ class Contact:
 
     def _heard(self, session: _Session, event: ControlEvent) -> None:
         if isinstance(event, Registered):
-            session.fresh = False
+            session.fresh, session.accepted = False, True
+        elif isinstance(event, AuthURL | LoginFailed):
+            session.accepted = False
         if session is self._renewal:
             if not self._heard_renewal(session, event):
                 return

@@ -1,0 +1,1 @@
+"""Telling the control server what has changed here."""
