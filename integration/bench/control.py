@@ -217,7 +217,7 @@ class Blocks:
             inner(handle)
             self.longest = max(self.longest, time.perf_counter() - began)
 
-        asyncio.events.Handle._run = run  # type: ignore[method-assign]
+        asyncio.events.Handle._run = run  # type: ignore[assignment]
 
     def take(self) -> float:
         """The longest since the last call."""

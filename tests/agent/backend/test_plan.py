@@ -252,6 +252,31 @@ def test_with_memory_or_without_the_plan_is_the_same(
         assert make_plan(prefs, current, ids, cache) == remembered
 
 
+@given(st.lists(st.tuples(PEERS, st.booleans(), st.booleans()), max_size=8))
+def test_told_what_changed_the_plan_is_the_same_and_says_so(
+    steps: list[tuple[dict[int, dict[str, Any]], bool, bool]],
+) -> None:
+    """After any sequence of changes; what it says is all that differs from the plan before."""
+    ids, cache = PeerIds(), PlanCache()
+    nodes: dict[int, Node] = {}
+    last = make_plan(Prefs(), netmap(), ids, cache)
+    for peers, route_all, shields_up in steps:
+        prefs = Prefs(route_all=route_all, shields_up=shields_up)
+        wanted = {number: node(number, **changes) for number, changes in peers.items()}
+        kept = {n: old for n, old in nodes.items() if wanted.get(n) == old}
+        changed = {NodeID(n) for n in wanted.keys() | nodes.keys() if n not in kept}
+        nodes = {n: kept.get(n, wanted[n]) for n in sorted(wanted)}
+        current = netmap(*nodes.values())
+        told = make_plan(prefs, current, ids, cache, changed)
+        fresh = make_plan(prefs, current, ids)
+        assert replace(told, changed=None) == fresh
+        if told.changed is not None:
+            for peer in told.peers.keys() | last.peers.keys():
+                if told.peers.get(peer) != last.peers.get(peer):
+                    assert peer in told.changed
+        last = told
+
+
 # --- disco keys that peers tell us themselves
 
 OLD, NEW, NEWER = (DiscoPublic(bytes([number]) * 32) for number in (2, 102, 103))

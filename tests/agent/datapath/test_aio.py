@@ -90,6 +90,9 @@ class NotedDatapath:
             os.eventfd_read(self._fd)
         return taken
 
+    def change_peers(self, changed: Mapping[PeerId, PeerEntry | None]) -> None:
+        """Never called here."""
+
     def set_peers(self, peers: Mapping[PeerId, PeerEntry]) -> None:
         self.calls.append(("set_peers", dict(peers)))
 

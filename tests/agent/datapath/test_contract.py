@@ -244,6 +244,24 @@ async def test_a_gone_peer_loses_everything(rig: Rig) -> None:
     assert await rig.upcalls() == [NoSession(PEER)]
 
 
+async def test_changing_some_peers_leaves_the_others(rig: Rig) -> None:
+    """One comes, one goes, one has other prefixes; sessions stay."""
+    await rig.connect()
+    other = PeerId(2)
+    rig.datapath.change_peers({other: PeerEntry((ip_network(STRANGER),)), PeerId(9): None})
+    rig.host.send(udp(ME, STRANGER))
+    assert await rig.upcalls() == [NoSession(other)]
+    rig.datapath.change_peers({other: None})
+    rig.host.send(udp(ME, STRANGER))
+    rig.host.send(OUT)
+    assert rig.open(await rig.receive()).startswith(OUT)
+    rig.datapath.change_peers({PEER: PeerEntry((ip_network(STRANGER),))})
+    rig.host.send(udp(ME, STRANGER))
+    assert rig.open(await rig.receive()).startswith(udp(ME, STRANGER))
+    rig.datapath.change_peers({PEER: None})
+    assert rig.datapath.activity(PEER) == IDLE
+
+
 async def test_a_changed_peer_keeps_its_session(rig: Rig) -> None:
     """Only its prefixes change."""
     await rig.connect()

@@ -307,6 +307,19 @@ def test_changes_of_endpoints_and_home_keep_the_path() -> None:
     assert it.route(P) == RELAY
 
 
+def test_changing_one_peer_leaves_the_others() -> None:
+    """Named ones only; what is gone is gone."""
+    it = hub(PEER.info(A), OTHER.info())
+    connect(it)
+    it.change_peers({P: PEER.info(A, B, region=3)}, 2.0)
+    assert it.route(P) == Path(A, relay=False)
+    it.change_peers({PeerId(2): None, PeerId(9): None}, 2.0)
+    assert it.route(P) == Path(A, relay=False)
+    assert it.route(PeerId(2)) == NO_PATH
+    it.change_peers({P: None}, 2.0)
+    assert it.route(P) == NO_PATH
+
+
 def test_removed_peer_is_forgotten() -> None:
     """Keys, timers and path."""
     it = hub(PEER.info(A))

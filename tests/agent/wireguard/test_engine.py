@@ -440,3 +440,21 @@ def test_clock_that_went_back_does_not_stop_handshakes() -> None:
     pair.run(1)
     assert pair.a.count(Established) == 2
     assert pair.a.count(DropSession) == 0
+
+
+def test_changing_some_peers_leaves_the_others() -> None:
+    """Added, removed, a key moved to another peer: sessions of the rest stay."""
+    pair = Pair()
+    pair.a.send(b"x")
+    pair.run(1)
+    two, three = PeerId(2), PeerId(3)
+    key = public_of(NodePrivate(bytes([9]) * 32))
+    before = dict(pair.a.sessions)
+    pair.a.engine.change_peers({two: key, three: None}, pair.now)
+    pair.a.engine.change_peers({two: None, three: key}, pair.now)
+    pair.a.pump()
+    assert pair.a.sessions == before
+    pair.a.engine.change_peers({PEER: None}, pair.now)
+    pair.a.pump()
+    assert pair.a.sessions == {}
+    assert pair.a.engine._ids == {key: three}

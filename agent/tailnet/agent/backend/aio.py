@@ -5,6 +5,7 @@ either, ``_reconsider`` derives the plan, the state and the health again; nothin
 """
 
 import asyncio
+import gc
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.errors import UserError
 from tailnet.agent.keys import DiscoPrivate, DiscoPublic, PeerId
 from tailnet.agent.tailcfg.derpmap import DERPMap
+from tailnet.agent.tailcfg.node import NodeID
 from tailnet.agent.tasks import Tasks
 
 log = logging.getLogger("tailnet.node")
@@ -126,6 +128,7 @@ class Node:
         self._ids = PeerIds()
         self._plan_cache = PlanCache()
         self._planned: tuple[Prefs | None, NetworkMap | None] = (None, None)
+        self._changed: set[NodeID] | None = None  # since then; None: any
         self._watchers: list[Callable[[NodeEvent], None]] = []
         self.plan: Plan | None = None
         self.state = State.NO_STATE
@@ -250,6 +253,13 @@ class Node:
 
     # --- consequences
 
+    def _note_changed(self, changed: frozenset[NodeID] | None) -> None:
+        if changed is None:
+            self._changed = None
+            gc.freeze()  # a large map lives long: the collector need not look at it every time
+        elif self._changed is not None:
+            self._changed |= changed
+
     def _reconsider(self, alive: PeerId | None = None) -> None:
         """Derive everything from what is; ``alive``: see ``Tunnel.apply``."""
         if self.account.node_key != self._key_in_use:
@@ -258,9 +268,10 @@ class Node:
         prefs, netmap = self.account.prefs, self.netmap if self._usable() else None
         self.tunnel.set_derp_map(netmap.derp_map if netmap is not None else NO_RELAYS)
         if self._planned[0] is not prefs or self._planned[1] is not netmap:
-            self._planned = (prefs, netmap)
+            changed = self._changed if self._planned[1] is not None else None
+            self._planned, self._changed = (prefs, netmap), set()
             self.plan = (
-                make_plan(prefs, netmap, self._ids, self._plan_cache)
+                make_plan(prefs, netmap, self._ids, self._plan_cache, changed)
                 if netmap is not None
                 else None
             )
@@ -361,6 +372,7 @@ class Node:
 
     def _kept_expired(self, netmap: NetworkMap) -> None:
         self.account.netmap = netmap
+        self._changed = None
         self._reconsider()
 
     def _session_made(self, peer: PeerId) -> None:
@@ -396,6 +408,7 @@ class Node:
 
     def _tell(self, event: NodeEvent) -> None:
         if isinstance(event, NetworkMapChanged):
+            self._note_changed(event.changed)
             self._kept.note(event.netmap, self.account.prefs.server_url)
             self._told_disco.clear()
             self._arm_expiry()

@@ -6,6 +6,7 @@ from tailnet.agent.backend.health import HealthWarning
 from tailnet.agent.backend.prefs import Prefs
 from tailnet.agent.backend.state import State
 from tailnet.agent.control.netmap import NetworkMap
+from tailnet.agent.tailcfg.node import NodeID
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +25,13 @@ class PrefsChanged:
 
 @dataclass(frozen=True, slots=True)
 class NetworkMapChanged:
-    """A new network map is in use."""
+    """A new network map is in use.
+
+    ``changed``: peers that were added, changed or removed since the one before; ``None``: any.
+    """
 
     netmap: NetworkMap
+    changed: frozenset[NodeID] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,7 @@ Source: tailscale ipn/ipnlocal/local.go, authReconfig, peerRoutes, routerConfigL
 wgengine/wgcfg/nmcfg/nmcfg.go, WGCfg.
 """
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_interface
 
@@ -57,6 +56,7 @@ class Plan:
         derp_map: relays.
         routes_ignored: peers offer routes that are not accepted.
         filter_refused: the rules make no sense, so nothing is let in.
+        changed: peers that differ from those of the plan before; ``None``: look at all.
     """
 
     peers: Mapping[PeerId, PeerPlan]
@@ -66,6 +66,7 @@ class Plan:
     derp_map: DERPMap
     routes_ignored: bool = False
     filter_refused: bool = False
+    changed: frozenset[PeerId] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +90,13 @@ class PlanCache:
 
     route_all: bool = False
     made: dict[NodeID, _Made] = field(default_factory=dict)
-    own: Counter[IPNetwork] = field(default_factory=Counter)
-    others: Counter[IPNetwork] = field(default_factory=Counter)
+    peers: dict[PeerId, PeerPlan] = field(default_factory=dict)
+    planned: int = 0
+    """Nodes in ``made`` with a plan; as many as ``peers`` unless two of them have one key."""
+    own: dict[IPNetwork, int] = field(default_factory=dict)
+    own_elsewhere: dict[IPNetwork, int] = field(default_factory=dict)
+    """As ``own``, those outside of CGNAT."""
+    others: dict[IPNetwork, int] = field(default_factory=dict)
     offering: int = 0
     router: RouterConfig | None = None
     rules: tuple[FilterRule, ...] | None = None
@@ -119,7 +125,9 @@ class PlanCache:
         """Forget what depends on prefs."""
         self.route_all = route_all
         self.made.clear()
+        self.planned = 0
         self.own.clear()
+        self.own_elsewhere.clear()
         self.others.clear()
         self.jailed.clear()
         self.offering = 0
@@ -128,17 +136,21 @@ class PlanCache:
     def note(self, made: _Made, sign: int) -> None:
         """Add (+1) or take away (−1) a node's share of the routes."""
         self.offering += sign * made.offers_routes
+        self.planned += sign * (made.plan is not None)
         if made.node.is_jailed:
             (self.jailed.add if sign > 0 else self.jailed.discard)(made.node.id)
-        for counter, routes in ((self.own, made.own), (self.others, made.others)):
-            for route in routes:
-                counter[route] += sign
-                if not counter[route]:
-                    del counter[route]
+        for route in made.own:
+            _count(self.own if _in_cgnat(route) else self.own_elsewhere, route, sign)
+        for route in made.others:
+            _count(self.others, route, sign)
 
 
 def make_plan(
-    prefs: Prefs, netmap: NetworkMap, ids: PeerIds, cache: PlanCache | None = None
+    prefs: Prefs,
+    netmap: NetworkMap,
+    ids: PeerIds,
+    cache: PlanCache | None = None,
+    changed: Collection[NodeID] | None = None,
 ) -> Plan:
     """Compute the plan.
 
@@ -147,26 +159,34 @@ def make_plan(
         netmap: the current view.
         ids: gives new peers their handles, and forgets peers that are long gone.
         cache: what earlier calls with the same ``ids`` made; makes this one cheap.
+        changed: only these nodes differ from those of the last call with ``cache``.
     """
     cache = cache if cache is not None else PlanCache()
     if cache.route_all != prefs.route_all:
         cache.reset(route_all=prefs.route_all)
-    peers, routes_changed = _peers(prefs, netmap, ids, cache)
+        changed = None
+    touched, routes_changed = None, False
+    if changed is not None and cache.planned == len(cache.peers):
+        routes_changed, touched = _change_peers(prefs, netmap, ids, cache, changed)
+    if touched is None or cache.planned != len(cache.peers):
+        touched = None
+        routes_changed |= _set_peers(prefs, netmap, ids, cache)
+    _tidy(ids, cache.peers)
     routable = parse_routes(prefs.advertise_routes or ())
     return Plan(
-        peers=peers,
+        peers=cache.peers,
         local=tuple(dict.fromkeys((*netmap.self_node.address_prefixes(), *routable))),
         filter=_filter(prefs, netmap, cache),
         router=_router(netmap.self_node, cache, changed=routes_changed),
         derp_map=netmap.derp_map,
         routes_ignored=bool(cache.offering) and not prefs.route_all,
         filter_refused=cache.refused,
+        changed=touched,
     )
 
 
-def _peers(
-    prefs: Prefs, netmap: NetworkMap, ids: PeerIds, cache: PlanCache
-) -> tuple[dict[PeerId, PeerPlan], bool]:
+def _set_peers(prefs: Prefs, netmap: NetworkMap, ids: PeerIds, cache: PlanCache) -> bool:
+    """Look at every node; whether routes changed."""
     peers: dict[PeerId, PeerPlan] = {}
     made, self_key = cache.made, netmap.self_node.key
     before = len(made)
@@ -187,9 +207,52 @@ def _peers(
             cache.note(made.pop(node_id), -1)
             cache.announced.pop(node_id, None)
         changed = True
+    cache.peers = peers
+    return changed or before == 0
+
+
+def _change_peers(
+    prefs: Prefs, netmap: NetworkMap, ids: PeerIds, cache: PlanCache, changed: Collection[NodeID]
+) -> tuple[bool, frozenset[PeerId]]:
+    """Look at these nodes (and copy the table); whether routes changed, and for whom.
+
+    A new peer is the last one: it wins where two claim one prefix, until the next whole map.
+    """
+    peers, touched, routes_changed = cache.peers.copy(), set(), False
+    for node_id in sorted(changed):
+        known, node = cache.made.get(node_id), netmap.peers.get(node_id)
+        if known is not None and node is known.node:
+            continue
+        new = None
+        if node is not None:
+            new = _make(node, ids, netmap.self_node.key, cache, accept_routes=prefs.route_all)
+        routes_changed |= _shares(known) != _shares(new)
+        if known is not None:
+            cache.note(known, -1)
+            if known.peer is not None:
+                touched.add(known.peer)
+                if new is None or new.peer != known.peer:
+                    peers.pop(known.peer, None)
+        if new is None:
+            if cache.made.pop(node_id, None) is not None:
+                cache.announced.pop(node_id, None)
+            continue
+        cache.note(new, +1)
+        cache.made[node_id] = new
+        if new.peer is not None and new.plan is not None:
+            peers[new.peer] = new.plan
+            touched.add(new.peer)
+    cache.peers = peers
+    return routes_changed, frozenset(touched)
+
+
+def _shares(made: _Made | None) -> tuple[tuple[IPNetwork, ...], tuple[IPNetwork, ...]]:
+    return (made.own, made.others) if made is not None else ((), ())
+
+
+def _tidy(ids: PeerIds, peers: Mapping[PeerId, PeerPlan]) -> None:
     if len(ids) > 2 * len(peers) + 1024:
         ids.retain({plan.key for plan in peers.values()})
-    return peers, changed or before == 0
 
 
 def _make(
@@ -238,13 +301,33 @@ def _router(self_node: Node, cache: PlanCache, *, changed: bool) -> RouterConfig
     local = frozenset(ip_interface(p) for p in self_node.address_prefixes() if _is_single(p))
     last = cache.router
     if last is None or changed or last.local_addrs != local:
-        own = frozenset(cache.own)
-        if len(own) > MAX_PEER_ROUTES:
-            own = frozenset(p for p in own if not p.subnet_of(CGNAT)) | {CGNAT}  # type: ignore[arg-type]
+        elsewhere = frozenset(cache.own_elsewhere)
+        many = len(cache.own) + len(elsewhere) > MAX_PEER_ROUTES
+        own = elsewhere | (frozenset((CGNAT,)) if many else frozenset(cache.own))
         cache.router = last = RouterConfig(
             local_addrs=local, routes=own | frozenset(cache.others), local_routes=frozenset()
         )
     return last
+
+
+_CGNAT_SHIFT = CGNAT.max_prefixlen - CGNAT.prefixlen
+_CGNAT_TOP = int(CGNAT.network_address) >> _CGNAT_SHIFT
+
+
+def _in_cgnat(prefix: IPNetwork) -> bool:
+    return (
+        prefix.version == 4
+        and prefix.prefixlen >= CGNAT.prefixlen
+        and int(prefix.network_address) >> _CGNAT_SHIFT == _CGNAT_TOP
+    )
+
+
+def _count(counter: dict[IPNetwork, int], route: IPNetwork, sign: int) -> None:
+    count = counter.get(route, 0) + sign
+    if count:
+        counter[route] = count
+    else:
+        del counter[route]
 
 
 def _is_single(prefix: IPNetwork) -> bool:

@@ -134,6 +134,14 @@ class Dataplane:
         self._engine.set_peers({peer: key for peer, (key, _) in peers.items()}, self._now())
         self.pump()
 
+    def change_peers(self, changed: Mapping[PeerId, tuple[NodePublic, PeerEntry] | None]) -> None:
+        """Only these; ``None`` removes one."""
+        self._datapath.change_peers({peer: new and new[1] for peer, new in changed.items()})
+        self._engine.change_peers(
+            {peer: new and new[0] for peer, new in changed.items()}, self._now()
+        )
+        self.pump()
+
     # input
 
     def handle_relayed(self, src: RelayAddr, datagrams: Sequence[bytes]) -> None:

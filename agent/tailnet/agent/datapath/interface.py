@@ -211,6 +211,12 @@ class Datapath(Protocol):
     def set_peers(self, peers: Mapping[PeerId, PeerEntry]) -> None:
         """All peers.  Longest prefix wins; a gone peer loses sessions, path, queue and counters."""
 
+    def change_peers(self, changed: Mapping[PeerId, PeerEntry | None]) -> None:
+        """As ``set_peers`` with the peers of before, these changed; ``None`` removes one.
+
+        A new peer counts as the last of the mapping, a changed one keeps its place.
+        """
+
     def set_local(self, prefixes: Sequence[IPNetwork]) -> None:
         """Destinations that inbound packets may have: own addresses and advertised routes."""
 

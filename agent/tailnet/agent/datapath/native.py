@@ -135,6 +135,15 @@ class NativeDatapath:
         self._packed = packed
         self._native.set_peers([(peer, data) for peer, (_, data) in packed.items()])
 
+    def change_peers(self, changed: Mapping[PeerId, PeerEntry | None]) -> None:
+        """As ``set_peers`` with the peers of before, these changed; ``None`` removes one."""
+        for peer, entry in changed.items():
+            if entry is None:
+                self._packed.pop(peer, None)
+            else:
+                self._packed[peer] = entry, _prefixes(entry.allowed)
+        self._native.set_peers([(peer, data) for peer, (_, data) in self._packed.items()])
+
     def set_local(self, prefixes: Sequence[IPNetwork]) -> None:
         """Destinations that inbound packets may have: own addresses and advertised routes."""
         self._native.set_local(_prefixes(prefixes))

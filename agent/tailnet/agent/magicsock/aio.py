@@ -158,6 +158,11 @@ class Magicsock:
         self._hub.set_peers(peers, self._now())
         self._pump()
 
+    def change_peers(self, changed: Mapping[PeerId, PeerInfo | None]) -> None:
+        """Only these, ``None`` being gone; again after the datapath."""
+        self._hub.change_peers(changed, self._now())
+        self._pump()
+
     def handle_live(self, regions: frozenset[int]) -> None:
         """Relays that accept us now; a home that was lost is measured against the others."""
         lost, self._live = self._live - regions, regions

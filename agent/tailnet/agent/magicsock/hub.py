@@ -120,15 +120,27 @@ class Hub:
         for peer_id in [p for p in self._peers if p not in peers]:
             self._drop(peer_id)
         for peer_id, info in peers.items():
-            peer = self._peers.get(peer_id)
-            if peer is None:
-                self._peers[peer_id] = peer = Peer(info)
-                self._index.add(peer_id, info)
-                if self._direct and peer.discoverable:
-                    self._events.append(SetWake(peer_id))
-                self._announce(peer_id, peer)
-            elif peer.info is not info and peer.info != info:
-                self._change(peer_id, peer, info, now)
+            self._set_peer(peer_id, info, now)
+
+    def change_peers(self, changed: Mapping[PeerId, PeerInfo | None], now: float) -> None:
+        """Only these; ``None`` removes one."""
+        for peer_id, info in changed.items():
+            if info is None and peer_id in self._peers:
+                self._drop(peer_id)
+        for peer_id, info in changed.items():
+            if info is not None:
+                self._set_peer(peer_id, info, now)
+
+    def _set_peer(self, peer_id: PeerId, info: PeerInfo, now: float) -> None:
+        peer = self._peers.get(peer_id)
+        if peer is None:
+            self._peers[peer_id] = peer = Peer(info)
+            self._index.add(peer_id, info)
+            if self._direct and peer.discoverable:
+                self._events.append(SetWake(peer_id))
+            self._announce(peer_id, peer)
+        elif peer.info is not info and peer.info != info:
+            self._change(peer_id, peer, info, now)
 
     def ping(self, peer: PeerId, now: float, size: int = 0) -> int:
         """Ping for a user; the first pong makes a :class:`PingDone` with this ticket.

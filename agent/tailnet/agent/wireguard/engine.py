@@ -111,9 +111,22 @@ class Engine:
             self._remove(gone)
         for peer, key in peers.items():
             if self._keys.get(peer) != key:
-                self._remove(peer)
-                self._keys[peer] = key
-                self._ids[key] = peer
+                self._set_peer(peer, key)
+
+    def change_peers(self, changed: Mapping[PeerId, NodePublic | None], now: float) -> None:
+        """Only these; ``None`` removes one."""
+        del now
+        gone = [peer for peer, key in changed.items() if key is None and peer in self._keys]
+        for peer in gone:
+            self._remove(peer)
+        for peer, key in changed.items():
+            if key is not None and self._keys.get(peer) != key:
+                self._set_peer(peer, key)
+
+    def _set_peer(self, peer: PeerId, key: NodePublic) -> None:
+        self._remove(peer)
+        self._keys[peer] = key
+        self._ids[key] = peer
 
     def note_backlog(self, waiting: int, now: float) -> None:
         """How many handshake messages wait to be handled; many mean load."""

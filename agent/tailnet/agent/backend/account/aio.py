@@ -290,10 +290,10 @@ class Account:
             case Disconnected(reason, retry_in):
                 log.info("control: %s (trying again in %.1f s)", reason, retry_in)
                 self._control_problem = f"not in contact with the control server: {reason}"
-            case NetmapChanged(netmap=netmap):
+            case NetmapChanged(netmap, full, changed, removed):
                 self.netmap = netmap
                 self._try_save(node_id=netmap.self_node.stable_id)
-                self._on_event(NetworkMapChanged(netmap))
+                self._on_event(NetworkMapChanged(netmap, None if full else changed | removed))
         self._on_change()
 
     def _must_visit(self, url: str) -> None:

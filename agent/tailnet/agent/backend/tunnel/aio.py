@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from tailnet.agent.addr import AddrPort, IPAddress
+from tailnet.agent.addr import AddrPort, IPAddress, IPNetwork
 from tailnet.agent.backend.login import Host
 from tailnet.agent.backend.plan import PeerPlan, Plan
 from tailnet.agent.crypto.x25519 import public_of
@@ -99,6 +99,8 @@ class Tunnel:
         self._pongs: dict[tuple[PeerId, bytes], asyncio.Future[float]] = {}
         self._tasks = Tasks()
         self._router: Router | None = None
+        self._local: tuple[IPNetwork, ...] | None = None
+        self._filter: Filter | None = None
         self._wanted = RouterConfig()
         self._applied: RouterConfig | None = None
         self._router_wanted = asyncio.Event()
@@ -204,13 +206,25 @@ class Tunnel:
         if plan is None:
             plan = EMPTY
             self._left |= self._with_session(self._peers)
-        restarted = self._restarted(plan.peers) - {alive}
+        changed = plan.changed
+        news = plan.peers if changed is None else {p: plan.peers.get(p) for p in changed}
+        restarted = self._restarted(news) - {alive}
         left, self._left = self._left & plan.peers.keys(), self._left - plan.peers.keys()
         self._peers = plan.peers
-        self._datapath.set_local(plan.local)
-        self._datapath.set_filter(plan.filter)
-        self._dataplane.set_peers({p: (peer.key, peer.entry) for p, peer in plan.peers.items()})
-        self._sock.set_peers({p: peer.info for p, peer in plan.peers.items()})
+        if plan.local != self._local:
+            self._local = plan.local
+            self._datapath.set_local(plan.local)
+        if plan.filter is not self._filter:
+            self._filter = plan.filter
+            self._datapath.set_filter(plan.filter)
+        if changed is None:
+            self._dataplane.set_peers({p: (peer.key, peer.entry) for p, peer in plan.peers.items()})
+            self._sock.set_peers({p: peer.info for p, peer in plan.peers.items()})
+        elif changed:
+            self._dataplane.change_peers(
+                {p: None if n is None else (n.key, n.entry) for p, n in news.items()}
+            )
+            self._sock.change_peers({p: None if n is None else n.info for p, n in news.items()})
         for peer in self._with_session(restarted) | left:
             self._dataplane.want_session(peer)
         if plan.router != self._wanted or self._applied is None:
@@ -220,7 +234,7 @@ class Tunnel:
     def _with_session(self, peers: Iterable[PeerId]) -> set[PeerId]:
         return {p for p in peers if self._dataplane.status(p).state is not PeerState.NONE}
 
-    def _restarted(self, peers: Mapping[PeerId, PeerPlan]) -> set[PeerId]:
+    def _restarted(self, peers: Mapping[PeerId, PeerPlan | None]) -> set[PeerId]:
         """Peers with a new disco key: their daemon started anew and has lost our session.
 
         Without a handshake of ours they would hear nothing for WireGuard's 15 s of patience, and
@@ -230,7 +244,8 @@ class Tunnel:
         return {
             peer
             for peer, plan in peers.items()
-            if (known := self._peers.get(peer)) is not None
+            if plan is not None
+            and (known := self._peers.get(peer)) is not None
             and known is not plan
             and known.info.disco_key != plan.info.disco_key
         }

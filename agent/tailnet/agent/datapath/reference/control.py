@@ -41,6 +41,12 @@ class Control:
         for peer in self._tables.set_peers(peers):
             self._drops[drops.OUT_DISCARDED] += len(peer.queue)
 
+    def change_peers(self, changed: Mapping[PeerId, PeerEntry | None]) -> None:
+        """As ``set_peers`` with the peers of before, these changed; ``None`` removes one."""
+        self._outbound.forget_flow()
+        for peer in self._tables.change_peers(changed):
+            self._drops[drops.OUT_DISCARDED] += len(peer.queue)
+
     def set_local(self, prefixes: Sequence[IPNetwork]) -> None:
         """Destinations that inbound packets may have."""
         self._tables.set_local(prefixes)

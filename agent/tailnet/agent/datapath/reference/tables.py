@@ -213,27 +213,45 @@ class Tables:
 
     def set_peers(self, entries: Mapping[PeerId, PeerEntry]) -> list[Peer]:
         """Make it so, touching only what changed; returns the peers that are gone."""
-        old = self._entries
-        gone = [self._remove(peer_id) for peer_id in old.keys() - entries.keys()]
+        gone = [self._remove(peer_id) for peer_id in self._entries.keys() - entries.keys()]
         for peer_id, entry in entries.items():
-            known = old.get(peer_id)
-            if known is entry or known == entry:
-                continue
-            peer = self.peers.get(peer_id)
-            if peer is None:
-                peer = self.peers[peer_id] = Peer(peer_id, entry)
-            else:
-                self._unroute(peer)
-                peer.set_allowed(entry.allowed)
-            self._route(peer)
+            self._set_peer(peer_id, entry)
         self._entries = dict(entries)
+        self._settle_claims()
+        return gone
+
+    def change_peers(self, changed: Mapping[PeerId, PeerEntry | None]) -> list[Peer]:
+        """Only these, ``None`` being gone; returns the peers that are gone."""
+        gone = []
+        for peer_id, entry in changed.items():
+            if entry is None and self._entries.pop(peer_id, None) is not None:
+                gone.append(self._remove(peer_id))
+        for peer_id, entry in changed.items():
+            if entry is not None:
+                self._set_peer(peer_id, entry)
+                self._entries[peer_id] = entry
+        self._settle_claims()
+        return gone
+
+    def _set_peer(self, peer_id: PeerId, entry: PeerEntry) -> None:
+        known = self._entries.get(peer_id)
+        if known is entry or known == entry:
+            return
+        peer = self.peers.get(peer_id)
+        if peer is None:
+            peer = self.peers[peer_id] = Peer(peer_id, entry)
+        else:
+            self._unroute(peer)
+            peer.set_allowed(entry.allowed)
+        self._route(peer)
+
+    def _settle_claims(self) -> None:
         if self._claims != len(self.routes):
             # Two peers claim one prefix.  The last of the mapping has it, whatever came before.
             self.routes = Prefixes()
             self._claims = 0
-            for peer_id in entries:
+            for peer_id in self._entries:
                 self._route(self.peers[peer_id])
-        return gone
 
     def _route(self, peer: Peer) -> None:
         for prefix in set(peer.allowed):
