@@ -24,7 +24,7 @@ _CADDYFILE = """\
 	}
 	tailscale {
 		control_url %(control)s
-		auth_key %(key)s
+		%(key)s
 		state_dir %(state)s
 		%(name)s {
 			hostname %(name)s
@@ -63,7 +63,7 @@ class CaddyNode:
     Args:
         host: where it runs (without a ``tailnetd``).
         program: from :func:`binary`.
-        auth_key: used once, as its state directory is empty.
+        auth_key: used once, as its state directory is empty; without one a person must log in.
     """
 
     def __init__(self, host: Host, program: Path, auth_key: str) -> None:
@@ -77,7 +77,7 @@ class CaddyNode:
             _CADDYFILE
             % {
                 "control": host.login_server,
-                "key": auth_key,
+                "key": f"auth_key {auth_key}" if auth_key else "",
                 "state": state,
                 "name": host.name,
                 "port": PORT,
