@@ -1,12 +1,12 @@
 """Addresses and ranges."""
 
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailnet.agent.addr import AddrPort, is_tailnet, parse_prefix, unmap
+from tailnet.agent.addr import AddrPort, is_tailnet, parse_ip, parse_prefix, unmap
 from tailnet.agent.errors import BadPacket
 
 
@@ -39,6 +39,26 @@ def test_noise_is_refused(text: str) -> None:
             parse(text)
         except BadPacket:
             continue
+
+
+ALMOST = st.text("0123456789.:/abf٣ %", max_size=20) | st.from_regex(
+    r"[0-9]{1,4}(\.[0-9]{1,4}){3,4}(/32|/24|/0)?", fullmatch=True
+)
+
+
+@given(ALMOST | st.ip_addresses().map(str) | st.ip_addresses().map("{}/32".format))
+def test_addresses_and_prefixes_are_what_the_library_says(text: str) -> None:
+    """The short cuts take and refuse the same."""
+    for ours, theirs in ((parse_ip, ip_address), (parse_prefix, ip_network)):
+        try:
+            want: object = theirs(text)
+        except ValueError:
+            want = None
+        try:
+            got: object = ours(text)
+        except (ValueError, BadPacket):
+            got = None
+        assert got == want
 
 
 def test_mapped_addresses_are_unmapped() -> None:

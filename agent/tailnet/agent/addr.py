@@ -1,6 +1,5 @@
 """Socket addresses and the address ranges of a tailnet."""
 
-import ipaddress
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import NamedTuple
 
@@ -48,7 +47,7 @@ class AddrPort(NamedTuple):
             BadPacket: not a literal address, or the port is out of range.
         """
         try:
-            ip = ipaddress.ip_address(host.partition("%")[0])
+            ip = parse_ip(host.partition("%")[0])
         except ValueError:
             ip = None
         if ip is None or not 0 <= port <= 0xFFFF:
@@ -58,6 +57,26 @@ class AddrPort(NamedTuple):
 
     def __str__(self) -> str:
         return f"[{self.ip}]:{self.port}" if self.ip.version == 6 else f"{self.ip}:{self.port}"
+
+
+def parse_ip(text: str) -> IPAddress:
+    """As ``ipaddress.ip_address``, several times as fast: a large network map has 100,000 of them.
+
+    Raises:
+        ValueError: not an address.
+    """
+    if ":" in text:
+        return IPv6Address(text)
+    value, parts = 0, text.split(".")
+    for part in parts:
+        usual = (
+            len(part) < 4 and part.isascii() and part.isdigit() and (part[0] != "0" or part == "0")
+        )
+        octet = int(part) if usual else 256
+        if octet > 0xFF:
+            return IPv4Address(text)  # it has the words for what is wrong
+        value = value << 8 | octet
+    return IPv4Address(value if len(parts) == 4 else text)
 
 
 def unmap(ip: IPAddress) -> IPAddress:
@@ -77,7 +96,9 @@ def parse_prefix(text: str) -> IPNetwork:
         BadPacket: anything else.
     """
     try:
-        return ipaddress.ip_network(text, strict=True)
+        if text.endswith("/32") and ":" not in text:
+            return IPv4Network((int(parse_ip(text[:-3])), 32))
+        return IPv6Network(text) if ":" in text else IPv4Network(text)
     except ValueError:
         msg = "not a prefix, or host bits are set"
         raise BadPacket(msg) from None

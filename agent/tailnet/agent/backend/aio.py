@@ -7,7 +7,8 @@ either, ``_reconsider`` derives the plan, the state and the health again; nothin
 import asyncio
 import gc
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -56,6 +57,17 @@ class NodeSettings:
     ca_file: str | None = None
     keep_map: bool = True
     config: ConfigFile | None = None
+
+
+@contextmanager
+def _much_to_keep() -> Iterator[None]:
+    """What is made here lives long: the collector need not look at it, now or later."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 class Node:
@@ -256,7 +268,6 @@ class Node:
     def _note_changed(self, changed: frozenset[NodeID] | None) -> None:
         if changed is None:
             self._changed = None
-            gc.freeze()  # a large map lives long: the collector need not look at it every time
         elif self._changed is not None:
             self._changed |= changed
 
@@ -270,12 +281,13 @@ class Node:
         if self._planned[0] is not prefs or self._planned[1] is not netmap:
             changed = self._changed if self._planned[1] is not None else None
             self._planned, self._changed = (prefs, netmap), set()
-            self.plan = (
-                make_plan(prefs, netmap, self._ids, self._plan_cache, changed)
-                if netmap is not None
-                else None
-            )
-            self.tunnel.apply(self.plan, alive)
+            with _much_to_keep() if changed is None else nullcontext():
+                self.plan = (
+                    make_plan(prefs, netmap, self._ids, self._plan_cache, changed)
+                    if netmap is not None
+                    else None
+                )
+                self.tunnel.apply(self.plan, alive)
         if self.netmap is None and self._had_map:  # logged out, or deleted at the server
             self._kept.forget()
         self._had_map = self.netmap is not None
