@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tailnet.agent.backend.health import (
     CONTROL,
+    KEY_ENDS,
     TABLE,
     Health,
     HealthFacts,
@@ -42,6 +43,10 @@ BROKEN: dict[str, tuple[dict[str, object], str]] = {
     "derp-region-error": ({"relay_problems": {7: "too many"}}, "region 7: too many"),
     "invalid-packet-filter": ({"filter_refused": True}, "nothing is let in"),
     "router": ({"router_problem": "table 52 is taken"}, "table 52 is taken"),
+    "key-expires-soon": (
+        {"key_left": 3 * 3600.0},
+        "ends in 3 h; renew it with: tnet up --force-reauth",
+    ),
     "accept-routes-off": ({"routes_ignored": True}, "--accept-routes is false"),
 }
 
@@ -171,3 +176,9 @@ def test_any_mixture_settles_and_clears(codes: set[str], start: float) -> None:
         assert visible.isdisjoint(warning.what.depends_on)
     settle(health, FINE, now)
     assert not health.shown
+
+
+@pytest.mark.parametrize("left", [None, -1.0, 0.0, 4 * 86_400.0])
+def test_no_word_of_a_login_that_lasts(left: float | None) -> None:
+    """Nor of one that has ended: the state says so."""
+    assert KEY_ENDS not in conditions(changed(key_left=left))

@@ -371,6 +371,7 @@ class Node:
             relay_problems=tunnel.relay_problems,
             filter_refused=plan is not None and plan.filter_refused,
             router_problem=tunnel.router_problem,
+            key_left=self._key_left(),
             routes_ignored=plan is not None and plan.routes_ignored,
             messages=netmap.display_messages if netmap is not None else {},
             lines=netmap.health if netmap is not None else (),

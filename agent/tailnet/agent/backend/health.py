@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from tailnet.agent.backend.keptmap import in_words
 from tailnet.agent.backend.state import State
 from tailnet.agent.tailcfg.mapping import DisplayMessage
 
@@ -82,6 +83,7 @@ NO_RELAY = Warnable(
 RELAY_ERROR = Warnable("derp-region-error", Severity.LOW, "Relay reports a problem")
 FILTER = Warnable("invalid-packet-filter", Severity.HIGH, "Packet filter refused")
 ROUTER = Warnable("router", Severity.HIGH, "Routes not installed", connectivity=True)
+KEY_ENDS = Warnable("key-expires-soon", Severity.LOW, "Login ends soon")
 ROUTES_NOT_ACCEPTED = Warnable("accept-routes-off", Severity.LOW, "Routes not accepted")
 
 TABLE = (
@@ -98,10 +100,12 @@ TABLE = (
     RELAY_ERROR,
     FILTER,
     ROUTER,
+    KEY_ENDS,
     ROUTES_NOT_ACCEPTED,
 )
 SEVERITIES = {str(severity): severity for severity in Severity}
 CONTROL = "control-health."
+KEY_WARNING = 3 * 86_400.0  # seconds before the end of a login
 WARM = 5.0  # seconds after the start of the daemon
 MAX_FROM_CONTROL = 100  # messages shown
 
@@ -127,6 +131,7 @@ class HealthFacts:
         relay_problems: what relays say of themselves, by region.
         filter_refused: the packet filter cannot be understood.
         router_problem: why the kernel refused the routes.
+        key_left: seconds until the login ends by itself; ``None``: never.
         routes_ignored: peers offer routes that the user does not accept.
         messages: from the control server.
         lines: from an older control server.
@@ -148,6 +153,7 @@ class HealthFacts:
     relay_problems: Mapping[int, str]
     filter_refused: bool = False
     router_problem: str = ""
+    key_left: float | None = None
     routes_ignored: bool = False
     messages: Mapping[str, DisplayMessage]
     lines: tuple[str, ...] = ()
@@ -184,6 +190,11 @@ def conditions(facts: HealthFacts) -> dict[Warnable, str]:
         FILTER: f.filter_refused
         and "the packet filter of the control server makes no sense; nothing is let in",
         ROUTER: f.router_problem,
+        KEY_ENDS: online
+        and f.key_left is not None
+        and 0 < f.key_left < KEY_WARNING
+        and f"the login of this machine ends in {in_words(f.key_left)}; "
+        "renew it with: tnet up --force-reauth",
         ROUTES_NOT_ACCEPTED: f.routes_ignored
         and "Some peers are advertising routes but --accept-routes is false",
     }
