@@ -1,7 +1,8 @@
 """A small TCP throughput test, for machines without ``iperf3``.
 
 ``python -m integration.lab.bulk serve ADDRESS PORT`` prints ``listening``, takes one connection and
-counts; ``… send ADDRESS PORT SECONDS`` prints bytes and seconds as JSON.
+counts; ``… send ADDRESS PORT SECONDS [PROXY]`` prints bytes and seconds as JSON, and goes through
+the SOCKS5 server at PROXY (``IP:PORT``) if there is one.
 """
 
 import json
@@ -30,9 +31,25 @@ def serve(address: str, port: int) -> None:
             connection.sendall(str(total).encode())
 
 
-def send(address: str, port: int, seconds: float) -> None:
+def connect(address: str, port: int, timeout: float, proxy: str) -> socket.socket:
+    """Directly, or through a SOCKS5 server."""
+    if not proxy:
+        return socket.create_connection((address, port), timeout=timeout)
+    host, _, number = proxy.rpartition(":")
+    connection = socket.create_connection((host, int(number)), timeout=timeout)
+    packed = socket.inet_pton(_family(address), address)
+    kind = b"\x01" if len(packed) == 4 else b"\x04"
+    connection.sendall(b"\x05\x01\x00\x05\x01\x00" + kind + packed + port.to_bytes(2))
+    reader = connection.makefile("rb", buffering=0)
+    reply = reader.read(2) + reader.read(4)
+    if reply[3] or not reader.read(6 if reply[5] == 1 else 18):
+        sys.exit(f"the proxy refuses: {reply.hex()}")
+    return connection
+
+
+def send(address: str, port: int, seconds: float, proxy: str = "") -> None:
     """Send for ``seconds``, then learn how much arrived."""
-    with socket.create_connection((address, port), timeout=10 + seconds) as connection:
+    with connect(address, port, 10 + seconds, proxy) as connection:
         block = bytes(BLOCK)
         start = time.monotonic()
         while time.monotonic() - start < seconds:
@@ -47,4 +64,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "serve":
         serve(sys.argv[2], int(sys.argv[3]))
     else:
-        send(sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))
+        send(sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), *sys.argv[5:])
