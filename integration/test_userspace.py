@@ -25,6 +25,8 @@ pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(90)]
 
 NOBODY = 65534
 PROXY = "127.0.0.1:1055"
+ROUTES = "10.55.0.0/24,fd55::/64"
+BEHIND = ("10.55.0.1", "fd55::1")  # a server in the subnets h1 announces
 WEB, ECHO, LOCAL = 8000, 7000, 7001
 SAY_HELLO = """
 import socket, sys
@@ -53,8 +55,10 @@ def lab(make_lab: MakeLab) -> Lab:
     proxies = (f"--socks5-server={PROXY}", f"--outbound-http-proxy-listen={PROXY}")
     one.start("--tun=userspace-networking", *proxies, user=NOBODY)
     two.start()
-    for host in (one, two):
-        host.up(AUTH_KEY)
+    one.exec("ip", "address", "add", f"{BEHIND[0]}/32", "dev", "lo")
+    one.exec("ip", "address", "add", f"{BEHIND[1]}/128", "dev", "lo")
+    one.up(AUTH_KEY, f"--advertise-routes={ROUTES}")
+    two.up(AUTH_KEY)
     lab.wait_complete()
     www = two.directory / "www"
     www.mkdir()
@@ -163,6 +167,18 @@ def test_datagrams_pass_both_ways(lab: Lab) -> None:
     for address in (one.ipv4, one.ipv6):
         got = two.exec(sys.executable, "-c", SEND_HELLO, str(address), str(LOCAL))
         assert got.stdout == "b'hello'\n"
+
+
+def test_it_is_a_subnet_router_without_privilege(lab: Lab) -> None:
+    """TCP and UDP of a peer reach the subnets by ordinary sockets; refusals are the servers'."""
+    two = lab.hosts["h2"]
+    for address in BEHIND:
+        got = two.exec(sys.executable, "-c", SAY_HELLO, address, str(LOCAL))
+        assert got.stdout == "hello\n"
+        got = two.exec(sys.executable, "-c", SEND_HELLO, address, str(LOCAL))
+        assert got.stdout == "b'hello'\n"
+        refused = two.exec(sys.executable, "-c", SAY_HELLO, address, "9", check=False)
+        assert "ConnectionRefusedError" in refused.stderr
 
 
 def test_a_half_closed_connection_carries_the_rest(lab: Lab) -> None:

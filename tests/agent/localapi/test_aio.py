@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import stat
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,10 +14,12 @@ import pytest
 from aiohttp import ClientSession, ClientTimeout, UnixConnector
 from tests.support.fake_backend import FakeBackend
 
+from tailnet.agent.addr import AddrPort
 from tailnet.agent.backend.prefs import Prefs
 from tailnet.agent.errors import UserError
 from tailnet.agent.localapi import aio
 from tailnet.agent.localapi.aio import LocalServer, peer_uid
+from tailnet.agent.localapi.routes import Response, parse_dial
 from tailnet.agent.localapi.schema import BASE, FELL_BEHIND, HOST, Notify
 
 
@@ -282,3 +285,78 @@ def test_credentials_are_the_kernels() -> None:
         assert peer_uid(one) == os.geteuid()
     with socket.socket(socket.AF_INET) as other:
         assert peer_uid(other) in (None, 0xFFFFFFFF)
+
+
+class Echo:
+    """A connection whose bytes come back."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.local = AddrPort.parse("100.64.0.1:4000")
+        self.aborted = False
+
+    def join(self, fd: int, early: bytes) -> None:
+        """In a thread, until the other side ends."""
+        threading.Thread(target=self._run, args=(socket.socket(fileno=fd), early)).start()
+
+    def abort(self) -> None:
+        """Noted."""
+        self.aborted = True
+
+    @staticmethod
+    def _run(sock: socket.socket, early: bytes) -> None:
+        sock.setblocking(True)
+        with sock:
+            sock.sendall(early)
+            while data := sock.recv(1000):
+                sock.sendall(data)
+
+
+DIAL = (
+    f"POST {BASE}dial HTTP/1.1\r\nHost: {HOST}\r\nConnection: upgrade\r\nUpgrade: ts-dial\r\n"
+    "Dial-Host: h2\r\nDial-Port: 22\r\nDial-Network: tcp\r\n\r\n"
+).encode()
+
+
+async def test_dial_turns_the_request_into_the_connection(
+    server: LocalServer, backend: FakeBackend, path: Path
+) -> None:
+    """101, then bytes both ways until both have ended."""
+    backend.on_dial = Echo
+    reader, writer = await asyncio.open_unix_connection(str(path))
+    writer.write(DIAL)
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
+    assert b"\r\nUpgrade: ts-dial\r\n" in head
+    writer.write(b"there and back")
+    writer.write_eof()
+    assert await reader.read() == b"there and back"
+    assert ("dial", "h2", 22) in backend.calls
+    writer.close()
+
+
+async def test_a_dial_that_fails_says_why(server: LocalServer, path: Path) -> None:
+    """As plain HTTP."""
+    reader, writer = await asyncio.open_unix_connection(str(path))
+    writer.write(DIAL)
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert await reader.readexactly(24) == b"h2:22: connection refused"[:24]
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Upgrade": "websocket", "Dial-Host": "h2", "Dial-Port": "22"},
+        {"Upgrade": "ts-dial", "Dial-Host": "h2", "Dial-Port": "0"},
+        {"Upgrade": "ts-dial", "Dial-Host": "h2", "Dial-Port": "٣"},
+        {"Upgrade": "ts-dial", "Dial-Port": "22"},
+        {"Upgrade": "ts-dial", "Dial-Host": "h2", "Dial-Port": "22", "Dial-Network": "udp"},
+    ],
+)
+def test_a_dial_needs_a_target(headers: dict[str, str]) -> None:
+    """And the right protocol."""
+    answer = parse_dial(headers)
+    assert isinstance(answer, Response)
+    assert answer.status == 400

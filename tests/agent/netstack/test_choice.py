@@ -6,7 +6,14 @@ import pytest
 
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.errors import BadPacket
-from tailnet.agent.netstack.choice import Reach, find_name, parse_ip, parse_listen, peer_names
+from tailnet.agent.netstack.choice import (
+    Reach,
+    find_name,
+    onward,
+    parse_ip,
+    parse_listen,
+    peer_names,
+)
 
 ONE, TWO = (ip_address("100.64.0.1"),), (ip_address("100.64.0.2"), ip_address("fd7a::2"))
 
@@ -65,3 +72,27 @@ def test_bad_listen_addresses_are_refused(text: str) -> None:
     """Names are not resolved."""
     with pytest.raises(BadPacket):
         parse_listen(text)
+
+
+@pytest.mark.parametrize(
+    ("local", "target"),
+    [
+        ("100.64.0.1:22", "127.0.0.1:22"),  # ours
+        ("[fd7a:115c:a1e0::1]:22", "127.0.0.1:22"),
+        ("10.0.0.9:22", "10.0.0.9:22"),  # of a route we announce
+        ("[2001:db8::9]:22", "[2001:db8::9]:22"),
+        ("127.0.0.1:22", None),
+        ("[::1]:22", None),
+        ("169.254.169.254:80", None),
+        ("[fe80::1]:22", None),
+        ("224.0.0.1:22", None),
+        ("255.255.255.255:67", None),
+        ("0.0.0.0:22", None),
+        ("100.64.0.2:22", None),  # a peer
+        ("100.100.100.100:53", None),
+    ],
+)
+def test_what_peers_reach_through_us(local: str, target: str | None) -> None:
+    """Our servers and our networks, never this host's inner life."""
+    own = {ip_address("100.64.0.1"), ip_address("fd7a:115c:a1e0::1")}
+    assert onward(own, AddrPort.parse(local)) == (AddrPort.parse(target) if target else None)

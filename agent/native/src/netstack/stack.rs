@@ -232,15 +232,12 @@ impl Stack {
         }
     }
 
-    /// One read of the packet socket.
+    /// One read of the packet socket.  TCP and UDP may be for any address: the datapath lets in
+    /// only the node's own and its routes', and Python decides what becomes of a connection.
     pub fn ingress(&mut self, read: &[u8], now: Instant) {
         match parse(read) {
             Some((ip, Packet::Tcp { src, dst, opens })) => self.tcp(ip, src, dst, opens, now),
             Some((_, Packet::Udp { src, dst, payload })) => {
-                if !self.addresses.contains(&dst.ip()) {
-                    self.stats.ignored.fetch_add(1, Relaxed);
-                    return;
-                }
                 let data = payload.to_vec();
                 let kind = EventKind::Udp;
                 let event = Event {
@@ -269,10 +266,12 @@ impl Stack {
                 conn.ingress(ip, now, &mut self.outbox);
             }
             self.activate(id);
-        } else if !self.addresses.contains(&dst.ip()) {
-            self.stats.ignored.fetch_add(1, Relaxed);
         } else if !opens || src.port() == 0 || dst.port() == 0 {
-            self.responder.ingress(ip, now, &mut self.outbox);
+            if self.addresses.contains(&dst.ip()) {
+                self.responder.ingress(ip, now, &mut self.outbox);
+            } else {
+                self.stats.ignored.fetch_add(1, Relaxed);
+            }
         } else if self.half_open >= self.limits.half_open || self.conns.len() >= self.limits.streams
         {
             self.stats.syn_dropped.fetch_add(1, Relaxed);

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable, Mapping
 
 from tailnet.agent.addr import AddrPort, IPAddress
-from tailnet.agent.netstack.choice import Reach, find_name, parse_ip
+from tailnet.agent.netstack.choice import LOOPBACK, Reach, find_name, onward, parse_ip
 from tailnet.agent.netstack.datagrams.aio import Datagrams
 from tailnet.agent.netstack.interface import (
     Connection,
@@ -23,8 +23,7 @@ from tailnet.platform.interface import MTU, RouterConfig
 log = logging.getLogger("tailnet.netstack")
 
 NAME = "userspace-networking"
-LOOPBACK = "127.0.0.1"
-ACCEPT_PATIENCE = 10.0  # seconds for a local server to take a peer's connection
+ACCEPT_PATIENCE = 10.0  # seconds for a server to take a peer's connection
 EVENTS = 64  # taken at once, after which others of the loop get their turn
 BUFFER = 8 << 20  # bytes between stack and datapath, if the system allows it
 SO_SNDBUFFORCE = 32
@@ -97,7 +96,9 @@ class Userspace:
         self._dialling: dict[int, asyncio.Future[StackConnection]] = {}
         self._closed = False
         self.reach = Reach()
-        self.datagrams = Datagrams(self._stack, now=now)
+        self.datagrams = Datagrams(
+            self._stack, now=now, onward=lambda local: onward(self.reach.own, local)
+        )
 
     # --- life, as a service
 
@@ -185,13 +186,19 @@ class Userspace:
         return future if future is not None and not future.done() else None
 
     async def _accept(self, stream: int, local: AddrPort) -> None:
-        """A peer's connection goes to the same port here; nobody there is a refusal."""
-        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        """A peer's connection goes on; only when it is through is the peer's accepted."""
+        target = onward(self.reach.own, local)
+        if target is None:
+            self._stack.abort(stream)
+            return
+        family = socket.AF_INET if target.ip.version == 4 else socket.AF_INET6
+        sock = socket.socket(family, socket.SOCK_STREAM)
         sock.setblocking(False)
         with sock:
             try:
                 async with asyncio.timeout(ACCEPT_PATIENCE):
-                    await asyncio.get_running_loop().sock_connect(sock, (LOOPBACK, local.port))
+                    where = (str(target.ip), target.port)
+                    await asyncio.get_running_loop().sock_connect(sock, where)
             except OSError:
                 self._stack.abort(stream)
                 return
@@ -277,4 +284,4 @@ class Dialer:
     def _here(self, target: AddrPort) -> AddrPort:
         """Our own tailnet address is this host, whose servers listen on loopback."""
         own = self._userspace is not None and target.ip in self._userspace.reach.own
-        return AddrPort.of(LOOPBACK, target.port) if own else target
+        return AddrPort(LOOPBACK, target.port) if own else target

@@ -3,11 +3,14 @@
 Source: tailscale net/tsdial/tsdial.go, UserDial.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
 
-from tailnet.agent.addr import AddrPort, IPAddress, IPNetwork, unmap
+from tailnet.agent.addr import AddrPort, IPAddress, IPNetwork, is_tailnet, unmap
+
+LOOPBACK = IPv4Address("127.0.0.1")
+BROADCAST = IPv4Address("255.255.255.255")
 
 
 def parse_ip(host: str) -> IPAddress | None:
@@ -44,6 +47,21 @@ def peer_names(
 def find_name(names: Mapping[str, tuple[IPAddress, ...]], host: str) -> tuple[IPAddress, ...]:
     """Addresses of a node by name; empty if there is none."""
     return names.get(host.rstrip(".").lower(), ())
+
+
+def onward(own: Container[IPAddress], local: AddrPort) -> AddrPort | None:
+    """Where a peer's traffic to ``local`` goes: our own addresses mean 127.0.0.1.
+
+    ``None`` for what a subnet router or exit node must not reach for others: this host's loopback,
+    its links, and addresses of tailnets.
+    """
+    ip = local.ip
+    if ip in own:
+        return AddrPort(LOOPBACK, local.port)
+    special = ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_unspecified
+    if special or ip == BROADCAST or is_tailnet(ip):
+        return None
+    return local
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""UDP: a peer's datagrams reach the same port on 127.0.0.1; a proxy's leave from ports of ours.
+"""UDP: a peer's datagrams go on by ordinary sockets; a proxy's leave from ports of ours.
 
 Source: tailscale wgengine/netstack/netstack.go, forwardUDP.
 """
@@ -34,8 +34,16 @@ class _Flow:
 class Datagrams:
     """All UDP of one stack."""
 
-    def __init__(self, stack: Stack, *, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        stack: Stack,
+        *,
+        now: Callable[[], float],
+        onward: Callable[[AddrPort], AddrPort | None],
+    ) -> None:
+        """``onward``: where datagrams to an address go, if anywhere."""
         self._stack = stack
+        self._onward = onward
         self._now = now
         self._flows: dict[tuple[AddrPort, AddrPort], _Flow] = {}
         self._ports: dict[AddrPort, OnDatagram] = {}
@@ -66,12 +74,14 @@ class Datagrams:
             flow.sock.send(data)
 
     def _begin(self, local: AddrPort, remote: AddrPort) -> _Flow | None:
-        if len(self._flows) >= MAX_FLOWS or not local.port:
+        target = self._onward(local)
+        if target is None or len(self._flows) >= MAX_FLOWS or not local.port:
             return None
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        family = socket.AF_INET if target.ip.version == 4 else socket.AF_INET6
+        sock = socket.socket(family, socket.SOCK_DGRAM)
         sock.setblocking(False)
         try:
-            sock.connect(("127.0.0.1", local.port))
+            sock.connect((str(target.ip), target.port))
         except OSError as error:
             log.debug("udp to port %d: %s", local.port, error)
             sock.close()
