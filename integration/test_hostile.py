@@ -60,6 +60,13 @@ def _rss(host: Host) -> int:
     return int(found.group(1))
 
 
+def assert_counted(host: Host) -> None:
+    """Each kind of garbage is counted where it was recognised."""
+    drops = {tuple(line.split()[:2]) for line in host.tnet("debug", "drops").stdout.splitlines()}
+    assert ("packets", "in_unknown") in drops, drops
+    assert {layer for layer, _ in drops} >= {"packets", "handshakes", "disco"}, drops
+
+
 def _spray(lab: Lab, address: str, name: str) -> None:
     target = lab.hosts["h1"]
     key = str(target.status()["Self"]["PublicKey"]).removeprefix("nodekey:")
@@ -85,6 +92,7 @@ def test_garbage_datagrams_lose_no_ping(lab: Lab, address: str) -> None:
     _spray(lab, address, address.replace(":", "-"))
     said = lab.hosts["h1"].log.read_text().splitlines()[before:]
     assert len(said) < MAX_LINES, said
+    assert_counted(lab.hosts["h1"])
 
 
 @pytest.mark.parametrize("fault", RELAY_FAULTS)

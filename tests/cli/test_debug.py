@@ -30,6 +30,12 @@ def test_plan_is_indented_json(backend: FakeBackend, tmp_path: Path) -> None:
     assert backend.calls == [("debug", "plan")]
 
 
+def test_drops_are_a_line_each(backend: FakeBackend, tmp_path: Path) -> None:
+    """By layer and reason; layers without any are left out."""
+    assert run(tmp_path, "drops").stdout == ("packets  in_forged   3\npackets  in_unknown  12\n")
+    assert backend.calls == [("debug", "drops")]
+
+
 def test_clearing_the_kept_map_says_nothing(backend: FakeBackend, tmp_path: Path) -> None:
     """As commands that succeed do."""
     result = run(tmp_path, "clear-netmap-cache")

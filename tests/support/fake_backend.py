@@ -67,8 +67,10 @@ class FakeBackend:
         return True
 
     async def debug(self, action: str) -> object:
-        """One action has an answer, one has none."""
+        """Some actions have an answer, one has none."""
         self.calls.append(("debug", action))
+        if action == "drops":
+            return {"packets": {"in_unknown": 12, "in_forged": 3}, "relays": {}}
         return {"Peers": []} if action == "plan" else None
 
     async def dial(self, host: str, port: int) -> Connection:

@@ -10,6 +10,7 @@ from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
 from tailnet.cli.flags import GoCommand
+from tailnet.cli.text import clean, table
 
 
 @click.group(help="Look inside tailnetd, for people who debug it.")
@@ -27,6 +28,24 @@ def plan(client: LocalClient) -> None:
     """The same plan is the same text, so that two can be compared."""
     tree = client.request("POST", "debug?action=plan")
     click.echo(json.format(tree, indent=2).decode())
+
+
+@command.command(
+    "drops", cls=GoCommand, help="Show what was dropped since the daemon's start, and why."
+)
+@with_client
+def drops(client: LocalClient) -> None:
+    """A line for each layer and reason; silent when nothing was."""
+    layers = json.decode(
+        client.request("POST", "debug?action=drops"), type=dict[str, dict[str, int]]
+    )
+    rows = [
+        (layer, clean(reason), str(count))
+        for layer, counts in layers.items()
+        for reason, count in sorted(counts.items())
+    ]
+    for line in table(rows):
+        click.echo(line)
 
 
 @command.command(

@@ -303,6 +303,19 @@ class Tunnel:
         """State of a peer's WireGuard session."""
         return self._dataplane.status(peer)
 
+    def drops(self) -> dict[str, dict[str, int]]:
+        """What was not carried or not believed, by layer and reason; only what happened."""
+        layers: dict[str, Mapping[str, int]] = {
+            "packets": self._datapath.drops(),
+            "handshakes": self._dataplane.dropped,
+            "disco": self._sock.drops(),
+            "relays": self._derp.drops(),
+        }
+        return {
+            layer: {reason: count for reason, count in counts.items() if count}
+            for layer, counts in layers.items()
+        }
+
     # --- what happens
 
     def _own_endpoints(self, endpoints: tuple[tuple[AddrPort, int], ...]) -> None:

@@ -157,6 +157,8 @@ class NodeView:
         """``POST debug``."""
         if action == "plan":
             return describe(self._node.plan)
+        if action == "drops":
+            return self._node.tunnel.drops()
         self._node.forget_kept_map()
         return None
 
