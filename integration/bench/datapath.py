@@ -1,6 +1,6 @@
 """The datapaths alone, side by side with wireguard-go.
 
-    python integration/bench/datapath.py [--rounds 3] [--seconds 5] [--what tcp|udp|small|ping]
+    python integration/bench/datapath.py [--rounds 3] [--seconds 5] [--what tcp|udp|small|…]
 
 Two namespaces joined by a veth pair; in each a TUN device of MTU 1280, served by one process.
 Ours runs the datapath alone, with static sessions and no daemon.  Both are measured in turn, in
@@ -295,11 +295,33 @@ def ping(_: list[int], seconds: float) -> Sample:
     return {"ping p50 us": middle * 1e3, "ping p99 us": late * 1e3}
 
 
+FLOOD = """
+import socket, struct, sys, time
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+cmsg = [(socket.IPPROTO_UDP, 103, struct.pack("=H", 100))]
+data, at = bytes([4, 0, 0, 0] + [9] * 96) * 50, time.monotonic()
+while True:
+    sock.sendmsg([data], cmsg, 0, (sys.argv[1], int(sys.argv[2])))
+    at += 50 / 200_000
+    time.sleep(max(0, at - time.monotonic()))
+"""
+
+
+def flood(pids: list[int], seconds: float) -> Sample:
+    """Round trips while 200,000 datagrams of nobody come each second; and without, before it."""
+    calm = ping(pids, seconds)
+    command = ["ip", "netns", "exec", NETNS[0], sys.executable, "-c", FLOOD, OUTER[1], str(PORT)]
+    with ended([subprocess.Popen(command)]):
+        under = ping(pids, seconds)
+    return {**calm, **{f"{unit}, flooded": value for unit, value in under.items()}}
+
+
 MEASURES: dict[str, Callable[[list[int], float], Sample]] = {
     "tcp": bulk,
     "udp": lambda pids, seconds: bulk(pids, seconds, "-u", "-b", "0", "-l", "1200"),
     "small": small,
     "ping": ping,
+    "flood": flood,
 }
 
 
