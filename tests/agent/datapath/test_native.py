@@ -1,8 +1,11 @@
 """What only threads can get wrong: tables that change under load, rebinding, stopping, leaks."""
 
 import asyncio
+import ctypes
 import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from ipaddress import ip_network
@@ -184,6 +187,39 @@ async def test_a_flood_of_strangers_reaches_the_slow_path_in_drops(rig: Rig) -> 
         assert passed == 100
     finally:
         flooded.close()
+
+
+PUSH = """
+import socket, sys
+host = socket.socket(fileno=int(sys.argv[1]))
+net = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+print("ready", flush=True)
+for line in sys.stdin:
+    host.send(bytes.fromhex(sys.argv[3]))
+    net.sendto(bytes.fromhex(line), ("127.0.0.1", int(sys.argv[2])))
+"""
+
+
+async def test_packets_go_on_while_python_holds_its_lock(rig: Rig) -> None:
+    """Neither direction waits for the interpreter, not for a fifth of a second."""
+    hold = ctypes.PyDLL(None).usleep  # does not let go of the lock while it sleeps
+    before = rig.datapath.activity(PEER)
+    data = [rig.seal(IN, counter) for counter in range(50)]
+    pusher = subprocess.Popen(  # noqa: ASYNC220 -- it must run while this process stands still
+        [sys.executable, "-c", PUSH, str(rig.host.fileno()), str(rig.udp_addr[1]), OUT.hex()],
+        pass_fds=[rig.host.fileno()], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert pusher.stdin is not None
+    assert pusher.stdout is not None
+    pusher.stdout.readline()
+    pusher.stdin.write(b"".join(datagram.hex().encode() + b"\n" for datagram in data))
+    pusher.stdin.close()
+    hold(200_000)
+    after = rig.datapath.activity(PEER)
+    pusher.stdout.close()
+    assert pusher.wait(5) == 0
+    assert after.tx_packets > before.tx_packets
+    assert after.rx_packets > before.rx_packets
 
 
 def test_malformed_arguments_are_refused() -> None:
