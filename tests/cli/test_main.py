@@ -436,6 +436,19 @@ def test_up_reports_a_refused_login(daemon: Daemon) -> None:
     )
 
 
+def test_the_failure_of_an_earlier_login_is_not_ours(daemon: Daemon) -> None:
+    """The daemon was still trying a wrong key when ours came."""
+    open_soon(daemon, "https://login.example/a")
+    start = daemon.backend.start
+
+    async def fail_once_more(update: object, auth_key: str) -> None:
+        daemon.backend.bus.publish(Notify(err_message="invalid auth key"))
+        await start(update, auth_key)  # type: ignore[arg-type]
+
+    daemon.backend.start = fail_once_more  # type: ignore[method-assign, assignment]
+    assert daemon.run("up", "--auth-key=k").exit_code == 0
+
+
 def test_up_gives_up(daemon: Daemon) -> None:
     """After ``--timeout``, with a hint."""
     log_out(daemon)

@@ -46,6 +46,7 @@ class FakeBackend:
         whole = update_prefs or {}
         self.current = apply_masked(self.current, {**whole, **{f"{n}Set": True for n in whole}})
         self.calls.append(("start", auth_key))
+        self.bus.publish(Notify(prefs=to_json(self.current)))
         self.on_start()
 
     async def login_interactive(self) -> None:

@@ -132,6 +132,8 @@ class Progress:
         self._url = ""
         self._asked_for_url = plan.interactive
         self._printed = False
+        # A start says the prefs that it begins with: what comes before is of an earlier login.
+        self._begun = not plan.start
 
     def run(self) -> None:
         """Send, then follow the bus until connected."""
@@ -180,6 +182,9 @@ class Progress:
 
     def _handle(self, notify: Notify) -> bool:
         """Act on one notification; true when connected."""
+        self._begun |= notify.prefs is not None
+        if not self._begun:
+            return False  # about a login that our own has ended
         if notify.err_message:
             raise Failure(self._advised(clean(notify.err_message)))
         if notify.browse_to_url:
