@@ -2,7 +2,8 @@
 
 ``python -m integration.lab.proxied serve PORT`` echoes TCP and UDP on every address;
 ``… many PROXY HOST PORT COUNT`` opens so many connections through a SOCKS5 proxy (``IP:PORT``),
-uses all of them, then closes them; ``… half PROXY HOST PORT BYTES`` sends, ends its side, reads on;
+uses all of them, then closes them; ``… hold`` keeps them open; ``… half PROXY HOST PORT BYTES``
+sends, ends its side, reads on;
 ``… udp PROXY HOST PORT`` sends one datagram and waits for it to come back.
 """
 
@@ -93,6 +94,21 @@ async def _many(proxy: str, host: str, port: int, count: int) -> dict[str, int]:
     return {"opened": len(opened), "good": good}
 
 
+async def _hold(proxy: str, host: str, port: int, count: int) -> None:
+    gate = asyncio.Semaphore(64)
+
+    async def one() -> asyncio.StreamWriter:
+        async with gate:
+            reader, writer, _ = await _socks(proxy, 1, _target(host, port))
+            writer.write(bytes(1000))
+            await reader.readexactly(1000)
+            return writer
+
+    opened = await asyncio.gather(*(one() for _ in range(count)))
+    print(f"opened {len(opened)}", flush=True)  # noqa: T201
+    await asyncio.Event().wait()
+
+
 async def _half(proxy: str, host: str, port: int, size: int) -> dict[str, object]:
     reader, writer, _ = await _socks(proxy, 1, _target(host, port))
     sent, got = hashlib.sha256(), hashlib.sha256()
@@ -138,6 +154,8 @@ def main() -> None:
             asyncio.run(_serve(int(port)))
         case ["many", proxy, host, port, count]:
             print(json.dumps(asyncio.run(_many(proxy, host, int(port), int(count)))))  # noqa: T201
+        case ["hold", proxy, host, port, count]:
+            asyncio.run(_hold(proxy, host, int(port), int(count)))
         case ["half", proxy, host, port, size]:
             print(json.dumps(asyncio.run(_half(proxy, host, int(port), int(size)))))  # noqa: T201
         case ["udp", proxy, host, port]:

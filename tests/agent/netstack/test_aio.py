@@ -5,6 +5,7 @@ import contextlib
 import gc
 import os
 import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from ipaddress import ip_address
 from pathlib import Path
@@ -237,3 +238,34 @@ async def test_the_end_of_the_datapath_is_a_failure() -> None:
     async with asyncio.timeout(5):
         assert (await told).startswith("userspace networking stopped: ")
     await stack.close()
+
+
+async def test_a_client_that_says_nothing_is_hung_up_on(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a while; half a greeting is nothing too."""
+    monkeypatch.setattr("tailnet.agent.netstack.proxy.aio.PATIENCE", 0.05)
+    async with proxy(pair, SOCKS5) as address:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"\x05")
+        assert await reader.read() == b""
+        writer.close()
+
+
+async def test_a_server_that_resets_is_a_reset_for_the_client(pair: Pair) -> None:
+    """Not an ordinary end."""
+
+    async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+
+    async with serving(reset) as port, proxy(pair, SOCKS5) as address:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"\x05\x01\x00\x05\x01\x00\x03\x03two" + port.to_bytes(2))
+        await reader.readexactly(12)
+        writer.write(b"x")
+        with pytest.raises(ConnectionResetError):
+            await reader.read()
+        writer.close()

@@ -142,7 +142,7 @@ impl Stack {
         let (receive, send) = match self.conns.len() {
             0..64 => (1 << 20, 1 << 18),
             64..512 => (1 << 18, 1 << 17),
-            _ => (1 << 16, 1 << 16),
+            _ => (1 << 16, 1 << 17),
         };
         Parameters {
             local,

@@ -224,9 +224,13 @@ class LocalServer:
         head = "HTTP/1.1 101 Switching Protocols\r\n" + "".join(
             f"{name}: {value}\r\n" for name, value in fields.items()
         )
-        # A fresh socket takes these few bytes at once.
-        os.write(own, (head + "\r\n").encode())
-        connection.join(own, b"")
+        try:
+            os.write(own, (head + "\r\n").encode())  # an idle socket takes these few bytes at once
+        except OSError:
+            os.close(own)
+            connection.abort()
+        else:
+            connection.join(own, b"")
         return web.Response(status=101)
 
     async def _watch(self, raw: web.BaseRequest) -> web.StreamResponse:

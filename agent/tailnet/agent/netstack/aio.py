@@ -192,18 +192,17 @@ class Userspace:
             self._stack.abort(stream)
             return
         family = socket.AF_INET if target.ip.version == 4 else socket.AF_INET6
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        sock.setblocking(False)
-        with sock:
-            try:
+        try:
+            with socket.socket(family, socket.SOCK_STREAM) as sock:
+                sock.setblocking(False)
                 async with asyncio.timeout(ACCEPT_PATIENCE):
                     where = (str(target.ip), target.port)
                     await asyncio.get_running_loop().sock_connect(sock, where)
-            except OSError:
-                self._stack.abort(stream)
-                return
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._stack.join(stream, sock.detach())
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._stack.join(stream, sock.detach())
+        except OSError as error:
+            log.debug("%s: %s", target, error)
+            self._stack.abort(stream)
 
 
 def _enlarge(sock: socket.socket) -> None:

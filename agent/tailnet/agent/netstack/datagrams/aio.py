@@ -78,14 +78,15 @@ class Datagrams:
         if target is None or len(self._flows) >= MAX_FLOWS or not local.port:
             return None
         family = socket.AF_INET if target.ip.version == 4 else socket.AF_INET6
-        sock = socket.socket(family, socket.SOCK_DGRAM)
-        sock.setblocking(False)
-        try:
-            sock.connect((str(target.ip), target.port))
-        except OSError as error:
-            log.debug("udp to port %d: %s", local.port, error)
-            sock.close()
-            return None
+        with contextlib.ExitStack() as failed:
+            try:
+                sock = failed.enter_context(socket.socket(family, socket.SOCK_DGRAM))
+                sock.setblocking(False)
+                sock.connect((str(target.ip), target.port))
+            except OSError as error:
+                log.debug("udp to %s: %s", target, error)
+                return None
+            failed.pop_all()
         flow = self._flows[local, remote] = _Flow(sock, self._now())
         loop = asyncio.get_running_loop()
         loop.add_reader(sock, self._answer, local, remote, flow)

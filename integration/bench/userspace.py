@@ -1,0 +1,109 @@
+"""A host in userspace mode and a host with a TUN device: one stream each way, and with many open.
+
+``python -m integration.bench.userspace [--seconds S] [--datapath native|reference] [--open N …]``.
+Both hosts and the load share one machine.
+"""
+
+import argparse
+import json
+import resource
+import sys
+from pathlib import Path
+
+from integration.lab.config import AUTH_KEY
+from integration.lab.host import Host
+from integration.lab.lab import Lab
+from integration.lab.measure import wait_until_logged
+from integration.lab.process import LabError
+from integration.lab.topology import flat
+from integration.lab.waiting import until
+
+PROXY = "127.0.0.1:1055"
+PORT, ECHO = 5201, 7000
+DIRECT_TIMEOUT, OPEN_TIMEOUT = 20.0, 120.0  # seconds
+BULK = [sys.executable, "-u", "-m", "integration.lab.bulk"]
+PROXIED = [sys.executable, "-u", "-m", "integration.lab.proxied"]
+
+
+def memory(host: Host) -> int:
+    """Resident memory of its daemon [MiB]."""
+    status = Path(f"/proc/{host.running.pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) >> 10
+
+
+def stream(
+    sender: Host, receiver: Host, to: str, listen: str, *, seconds: float, proxy: str
+) -> str:
+    """One stream of some seconds, in words."""
+    before = sender.running.cpu_seconds(), receiver.running.cpu_seconds()
+    wait_until_logged(receiver.spawn("bulk", *BULK, "serve", listen, str(PORT)), "listening")
+    words = [*BULK, "send", to, str(PORT), str(seconds), *([proxy] if proxy else [])]
+    result = json.loads(sender.exec(*words, timeout=seconds + 60).stdout)
+    gigabytes = result["bytes"] / 1e9
+    cpu = sum((sender.running.cpu_seconds(), receiver.running.cpu_seconds())) - sum(before)
+    gbit = gigabytes * 8 / result["seconds"]
+    return f"{gbit:5.2f} Gbit/s   {cpu / gigabytes:5.2f} CPU s per GB, both daemons"
+
+
+def run(lab: Lab, arguments: argparse.Namespace) -> None:
+    """Measure and print."""
+    lab.start()
+    one, two = lab.hosts["h1"], lab.hosts["h2"]
+    datapath = f"--datapath={arguments.datapath}"
+    one.start("--tun=userspace-networking", f"--socks5-server={PROXY}", datapath)
+    two.start(datapath)
+    for host in (one, two):
+        host.up(AUTH_KEY)
+    lab.wait_complete()
+    two.ping_os(one.ipv4, count=2)
+    until("a direct path", lambda: two.path_to("h1"), DIRECT_TIMEOUT)
+    seconds = arguments.seconds
+    for address in (two.ipv4, two.ipv6):
+        said = stream(one, two, str(address), str(address), seconds=seconds, proxy=PROXY)
+        show(f"userspace → SOCKS5 → {address}", said)
+    for address in (one.ipv4, one.ipv6):
+        said = stream(two, one, str(address), "127.0.0.1", seconds=seconds, proxy="")
+        show(f"TUN → {address} → 127.0.0.1", said)
+    wait_until_logged(two.spawn("echo", *PROXIED, "serve", str(ECHO)), "listening")
+    for number, count in enumerate(arguments.open):
+        before = memory(one)
+        words = [*PROXIED, "hold", PROXY, str(two.ipv4), str(ECHO), str(count)]
+        holder = one.spawn(f"hold{number}", *words)
+        until(
+            f"{count} connections",
+            lambda log=holder.log: b"opened" in log.read_bytes(),  # type: ignore[misc]
+            OPEN_TIMEOUT,
+        )
+        show(f"{count} more, each used once", f"{memory(one) - before:+} MiB of memory")
+        said = stream(one, two, str(two.ipv4), str(two.ipv4), seconds=seconds, proxy=PROXY)
+        show("  one stream beside them", said)
+
+
+def show(label: str, text: str) -> None:
+    """One aligned line."""
+    sys.stdout.write(f"{label:<60}{text}\n")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    """Exit code."""
+    parser = argparse.ArgumentParser(prog="integration.bench.userspace", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--datapath", choices=("native", "reference"), default="native")
+    parser.add_argument("--open", type=int, nargs="*", default=[1000, 4000], metavar="N")
+    arguments = parser.parse_args()
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    lab = Lab(flat("h1", "h2"))
+    try:
+        run(lab, arguments)
+    except LabError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    finally:
+        lab.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
