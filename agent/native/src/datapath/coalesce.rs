@@ -7,13 +7,21 @@ use std::hash::BuildHasher;
 
 use super::checksum::{holds, pseudo_sum, word_sum};
 use super::flows::Flow;
-use super::group::{Group, Item, MAX_ITEMS, NO_ITEM, Writer};
+use super::group::{Group, Item, MAX_ITEMS, Writer};
 use super::packet::{ACK, PSH, Parsed, TCP, UDP, u16_at};
 use crate::hash::Seeded;
 
 const MAX_IP: usize = 0xFFFF; // bytes of one super-packet
 const OPEN: usize = 256; // groups that may grow at one time; a power of two
 const DONT_FRAGMENT: u16 = 0x4000;
+
+/// A group that may grow, while `batch` lasts.
+#[derive(Clone, Copy)]
+struct Open {
+    flow: Flow,
+    group: u32,
+    batch: u32,
+}
 
 /// Collects a batch in order of arrival; order inside a flow is kept.
 ///
@@ -25,7 +33,8 @@ pub struct Coalescer {
     groups: Vec<Group>,
     items: Vec<Item>,
     // By hash of the flow.  A collision closes the older group, which keeps the order.
-    open: Vec<Option<(Flow, u32)>>,
+    open: Vec<Option<Open>>,
+    batch: u32,
     last: Option<u32>,
     hash: Seeded,
 }
@@ -40,6 +49,7 @@ impl Coalescer {
             groups: Vec::new(),
             items: Vec::new(),
             open: vec![None; OPEN],
+            batch: 0,
             last: None,
             hash: Seeded::default(),
         }
@@ -84,9 +94,11 @@ impl Coalescer {
             self.begin(Group::alone(start, length), start, length);
             return;
         }
-        if let Some((known, index)) = self.open[slot]
-            && known == flow
+        if let Some(open) = self.open[slot]
+            && open.batch == self.batch
+            && open.flow == flow
         {
+            let index = open.group;
             let group = &self.groups[index as usize];
             let full = group.plain == plain && group.continues(data, packet, false);
             let ends = group.continues(data, packet, true);
@@ -118,7 +130,11 @@ impl Coalescer {
         group.closed = group.pushed;
         group.begin_sequence(packet);
         let index = self.begin(group, start, length);
-        self.open[slot] = Some((flow, index));
+        self.open[slot] = Some(Open {
+            flow,
+            group: index,
+            batch: self.batch,
+        });
         self.last = Some(index);
     }
 
@@ -200,12 +216,9 @@ impl Coalescer {
                 self.udp = false;
             }
         }
-        if self.groups.len() > 1 || self.last.is_some() {
-            self.open.fill(None);
-        }
+        self.batch = self.batch.wrapping_add(1);
         self.groups.clear();
         self.items.clear();
         self.last = None;
-        debug_assert_eq!(NO_ITEM, u32::MAX);
     }
 }

@@ -7,6 +7,8 @@ pub mod drops;
 pub mod filter;
 pub mod flows;
 pub mod group;
+#[cfg(test)]
+mod hostile;
 pub mod inbound;
 pub mod limiter;
 pub mod mac1;
