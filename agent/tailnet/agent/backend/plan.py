@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from ipaddress import ip_interface
 
 from tailnet.agent.addr import CGNAT, ULA, IPAddress, IPNetwork
+from tailnet.agent.backend.jail import without_sources
 from tailnet.agent.backend.peers import PeerIds
 from tailnet.agent.backend.prefs import Prefs, parse_routes
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.datapath.interface import PeerEntry
-from tailnet.agent.filter.rules import Filter, Range, compile_filter, is_refused
+from tailnet.agent.filter.rules import Filter, compile_filter, is_refused
 from tailnet.agent.keys import DiscoPublic, NodePublic, PeerId
 from tailnet.agent.magicsock.peers import PeerInfo
 from tailnet.agent.tailcfg.derpmap import DERPMap
@@ -355,47 +356,7 @@ def _filter(prefs: Prefs, netmap: NetworkMap, cache: PlanCache) -> Filter:
             ]
 
         compiled = compile_filter(rules, with_capability)
-        cache.filter = _without_sources(compiled, barred)
+        cache.filter = without_sources(compiled, barred)
         cache.rules, cache.barred = rules, barred
         cache.refused = is_refused(rules)
     return cache.filter
-
-
-def _without_sources(packet_filter: Filter, barred: list[IPNetwork]) -> Filter:
-    """No rule lets ``barred`` in any more: jailed peers answer, and open nothing."""
-    if not barred:
-        return packet_filter
-    holes = {
-        version: sorted(
-            (int(net.network_address), int(net.broadcast_address))
-            for net in barred
-            if net.version == version
-        )
-        for version in (4, 6)
-    }
-    return Filter(
-        *(
-            tuple(
-                match._replace(sources=sources)
-                for match in matches
-                if (sources := _subtract(match.sources, holes[version]))
-            )
-            for version, matches in ((4, packet_filter.v4), (6, packet_filter.v6))
-        )
-    )
-
-
-def _subtract(ranges: tuple[Range, ...], holes: list[Range]) -> tuple[Range, ...]:
-    """What is left of disjoint ascending ranges; ``holes`` are sorted."""
-    out: list[Range] = []
-    for first, last in ranges:
-        at = first
-        for low, high in holes:
-            if low > last:
-                break
-            if low > at:
-                out.append((at, low - 1))
-            at = max(at, high + 1)
-        if at <= last:
-            out.append((at, last))
-    return tuple(out)
