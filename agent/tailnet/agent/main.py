@@ -1,4 +1,4 @@
-"""``tailnetd``: flags, environment, wiring.
+"""``tailnetd``: flags, environment, and this operating system.
 
 The only module that knows which operating system this is; everything else sees
 ``tailnet.platform.interface``.
@@ -9,12 +9,9 @@ import contextlib
 import logging
 import os
 import re
-import resource
-import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,22 +19,16 @@ import click
 
 from tailnet.agent import clock
 from tailnet.agent._version import __version__
-from tailnet.agent.addr import AddrPort, IPAddress
-from tailnet.agent.backend.aio import Node, NodeSettings
-from tailnet.agent.backend.files.aio import ConfigFile, StateFile, StateMemory
+from tailnet.agent.addr import AddrPort
 from tailnet.agent.backend.login import Host
-from tailnet.agent.backend.tunnel.aio import TunnelSettings
+from tailnet.agent.daemon.aio import USERSPACE, Options, serve
 from tailnet.agent.datapath.interface import Datapath
 from tailnet.agent.datapath.native import NativeDatapath, why_not
 from tailnet.agent.datapath.reference.aio import ReferenceDatapath
 from tailnet.agent.errors import BadPacket, UserError
-from tailnet.agent.localapi.aio import LocalServer
-from tailnet.agent.localapi.view.aio import NodeView
-from tailnet.agent.netstack.aio import Dialer, MakeStack, Userspace
-from tailnet.agent.netstack.choice import parse_listen, peer_names
-from tailnet.agent.netstack.interface import MAX_HALF_OPEN, MAX_STREAMS
-from tailnet.agent.netstack.proxy.aio import HTTP, SOCKS5, ProxyServer
-from tailnet.agent.supervisor import Service, supervise
+from tailnet.agent.netstack.aio import Userspace
+from tailnet.agent.netstack.choice import parse_listen
+from tailnet.agent.netstack.proxy.aio import HTTP, SOCKS5
 from tailnet.platform.interface import Bypass, PlatformError, Router, TunDevice
 from tailnet.platform.linux.bypass import LinuxBypass
 from tailnet.platform.linux.hostinfo import describe
@@ -48,23 +39,7 @@ from tailnet.platform.linux.tun import open_tun
 log = logging.getLogger("tailnet.main")
 
 DEFAULT_TUN = "tailnet0"
-USERSPACE = "userspace-networking"
 AUTO, NATIVE, REFERENCE = "auto", "native", "reference"
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """The command line and environment, parsed."""
-
-    tun: str
-    state: Path | None
-    config: str
-    socket: Path
-    port: int
-    verbose: int
-    auth_key: str
-    proxies: Mapping[AddrPort, frozenset[str]]
-    datapath: str
 
 
 def default_state_dir() -> Path:
@@ -203,64 +178,13 @@ def command(  # noqa: PLR0913 - one argument a flag
         proxies=_proxies(socks5_server, http_proxy),
     )
     try:
-        failure = asyncio.run(_serve(options))
+        failure = asyncio.run(
+            serve(options, lambda stack: LinuxSystem(tun, datapath, stack), notify)
+        )
     except (UserError, PlatformError) as error:
         _die(str(error))
     if failure is not None:
         _die(failure)
-
-
-async def _serve(options: Options) -> str | None:
-    failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-
-    def fail(reason: str) -> None:
-        if not failed.done():
-            failed.set_result(reason)
-
-    ca_file = os.environ.get("SSL_CERT_FILE") or None
-    userspace = None
-    if options.tun == USERSPACE:
-        userspace = Userspace(_native_stack(), now=clock.now, on_failed=fail)
-    if userspace is not None or options.proxies:
-        _allow_many_files()
-    node = Node(
-        LinuxSystem(options.tun, options.datapath, userspace),
-        NodeSettings(
-            tunnel=TunnelSettings(
-                port=options.port,
-                ca_file=ca_file,
-                always_derp=_flag("TS_DEBUG_ALWAYS_USE_DERP"),
-                never_direct=_flag("TS_DEBUG_NEVER_DIRECT_UDP"),
-                derp_over_http=_flag("TS_DEBUG_USE_DERP_HTTP"),
-            ),
-            auth_key=options.auth_key,
-            ca_file=ca_file,
-            keep_map=_flag("TS_USE_CACHED_NETMAP", default=True),
-            config=ConfigFile(options.config) if options.config else None,
-        ),
-        StateFile(options.state) if options.state is not None else StateMemory(),
-        now=clock.now,
-        wall=clock.wall,
-        random_bytes=os.urandom,
-        on_failed=fail,
-    )
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, node.hang_up)
-    dialer = Dialer(_names(node), userspace)
-    view = NodeView(node, version=__version__, dial=dialer.connect, tun=userspace is None)
-    # The socket comes first: it is also the lock that keeps a second daemon from touching routes.
-    services: list[tuple[str, Service]] = [
-        ("localapi", LocalServer(view, options.socket, version=__version__)),
-        *([("netstack", userspace)] if userspace is not None else []),
-        ("node", node),
-        ("dialer", dialer),
-        ("proxies", ProxyServer(options.proxies, dialer)),
-    ]
-    return await supervise(
-        services,
-        failed=failed,
-        ready=lambda: notify("READY=1"),
-        stopping=lambda: notify("STOPPING=1"),
-    )
 
 
 class LinuxSystem:
@@ -311,38 +235,6 @@ class NoBypass:
         """Nothing to do."""
 
 
-def _native_stack() -> MakeStack:
-    """What makes a stack.
-
-    Raises:
-        UserError: the extension is not there.
-    """
-    try:
-        from tailnet_native import Netstack  # noqa: PLC0415 - optional
-    except ImportError:
-        msg = (
-            "userspace networking needs the native extension; "
-            "build it with: make native (needs cargo)"
-        )
-        raise UserError(msg) from None
-    return lambda fd: Netstack(fd, max_streams=MAX_STREAMS, max_half_open=MAX_HALF_OPEN)
-
-
-def _names(node: Node) -> Callable[[], Mapping[str, tuple[IPAddress, ...]]]:
-    """The tailnet's names, made anew when the network map changes."""
-    known: tuple[object, Mapping[str, tuple[IPAddress, ...]]] = None, {}
-
-    def names() -> Mapping[str, tuple[IPAddress, ...]]:
-        nonlocal known
-        netmap = node.netmap
-        if netmap is not known[0]:
-            nodes = [netmap.self_node, *netmap.peers.values()] if netmap is not None else []
-            known = netmap, peer_names([(each.name, each.ips()) for each in nodes])
-        return known[1]
-
-    return names
-
-
 def _proxies(socks5: str, http: str) -> dict[AddrPort, frozenset[str]]:
     """Which protocols at which address, from the two flags."""
     found: dict[AddrPort, frozenset[str]] = {}
@@ -357,18 +249,6 @@ def _proxies(socks5: str, http: str) -> dict[AddrPort, frozenset[str]]:
                 _die(f"{flag}={text} is not [IP]:PORT, as in localhost:1055")
             found[address] = found.get(address, frozenset()) | {protocol}
     return found
-
-
-def _allow_many_files() -> None:
-    """Two descriptors a connection: as many as the system lets this process have."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _flag(name: str, *, default: bool = False) -> bool:
-    text = os.environ.get(name, "").lower()
-    return text in {"1", "t", "true", "yes"} if text else default
 
 
 def _cleanup(tun: str, path: Path) -> None:

@@ -1,0 +1,153 @@
+"""The parts of a running daemon, joined; the operating system's comes from ``main``."""
+
+import asyncio
+import contextlib
+import os
+import resource
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tailnet.agent import clock
+from tailnet.agent._version import __version__
+from tailnet.agent.addr import AddrPort, IPAddress
+from tailnet.agent.backend.aio import Node, NodeSettings
+from tailnet.agent.backend.files.aio import ConfigFile, StateFile, StateMemory
+from tailnet.agent.backend.tunnel.aio import System, TunnelSettings
+from tailnet.agent.errors import UserError
+from tailnet.agent.localapi.aio import LocalServer
+from tailnet.agent.localapi.view.aio import NodeView
+from tailnet.agent.netstack.aio import Dialer, MakeStack, Userspace
+from tailnet.agent.netstack.choice import peer_names
+from tailnet.agent.netstack.interface import MAX_HALF_OPEN, MAX_STREAMS
+from tailnet.agent.netstack.proxy.aio import ProxyServer
+from tailnet.agent.supervisor import Service, supervise
+
+USERSPACE = "userspace-networking"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The command line and environment, parsed."""
+
+    tun: str
+    state: Path | None  # None: keep nothing
+    config: str
+    socket: Path
+    port: int
+    verbose: int
+    auth_key: str
+    proxies: Mapping[AddrPort, frozenset[str]]
+    datapath: str
+
+
+async def serve(
+    options: Options,
+    make_system: Callable[[Userspace | None], System],
+    notify: Callable[[str], object],
+) -> str | None:
+    """Run until a signal or a failure; returns the failure's text.
+
+    Args:
+        options: what the user wants.
+        make_system: this operating system, or our own stack in the kernel's place.
+        notify: the service manager's ear.
+
+    Raises:
+        UserError, PlatformError: it could not start.
+    """
+    failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def fail(reason: str) -> None:
+        if not failed.done():
+            failed.set_result(reason)
+
+    ca_file = os.environ.get("SSL_CERT_FILE") or None
+    userspace = None
+    if options.tun == USERSPACE:
+        userspace = Userspace(_native_stack(), now=clock.now, on_failed=fail)
+    if userspace is not None or options.proxies:
+        _allow_many_files()
+    node = Node(
+        make_system(userspace),
+        NodeSettings(
+            tunnel=TunnelSettings(
+                port=options.port,
+                ca_file=ca_file,
+                always_derp=_flag("TS_DEBUG_ALWAYS_USE_DERP"),
+                never_direct=_flag("TS_DEBUG_NEVER_DIRECT_UDP"),
+                derp_over_http=_flag("TS_DEBUG_USE_DERP_HTTP"),
+            ),
+            auth_key=options.auth_key,
+            ca_file=ca_file,
+            keep_map=_flag("TS_USE_CACHED_NETMAP", default=True),
+            config=ConfigFile(options.config) if options.config else None,
+        ),
+        StateFile(options.state) if options.state is not None else StateMemory(),
+        now=clock.now,
+        wall=clock.wall,
+        random_bytes=os.urandom,
+        on_failed=fail,
+    )
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, node.hang_up)
+    dialer = Dialer(_names(node), userspace)
+    view = NodeView(node, version=__version__, dial=dialer.connect, tun=userspace is None)
+    # The socket comes first: it is also the lock that keeps a second daemon from touching routes.
+    services: list[tuple[str, Service]] = [
+        ("localapi", LocalServer(view, options.socket, version=__version__)),
+        *([("netstack", userspace)] if userspace is not None else []),
+        ("node", node),
+        ("dialer", dialer),
+        ("proxies", ProxyServer(options.proxies, dialer)),
+    ]
+    return await supervise(
+        services,
+        failed=failed,
+        ready=lambda: notify("READY=1"),
+        stopping=lambda: notify("STOPPING=1"),
+    )
+
+
+def _native_stack() -> MakeStack:
+    """What makes a stack.
+
+    Raises:
+        UserError: the extension is not there.
+    """
+    try:
+        from tailnet_native import Netstack  # noqa: PLC0415 - optional
+    except ImportError:
+        msg = (
+            "userspace networking needs the native extension; "
+            "build it with: make native (needs cargo)"
+        )
+        raise UserError(msg) from None
+    return lambda fd: Netstack(fd, max_streams=MAX_STREAMS, max_half_open=MAX_HALF_OPEN)
+
+
+def _names(node: Node) -> Callable[[], Mapping[str, tuple[IPAddress, ...]]]:
+    """The tailnet's names, made anew when the network map changes."""
+    known: tuple[object, Mapping[str, tuple[IPAddress, ...]]] = None, {}
+
+    def names() -> Mapping[str, tuple[IPAddress, ...]]:
+        nonlocal known
+        netmap = node.netmap
+        if netmap is not known[0]:
+            nodes = [netmap.self_node, *netmap.peers.values()] if netmap is not None else []
+            known = netmap, peer_names([(each.name, each.ips()) for each in nodes])
+        return known[1]
+
+    return names
+
+
+def _allow_many_files() -> None:
+    """Two descriptors a connection: as many as the system lets this process have."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _flag(name: str, *, default: bool = False) -> bool:
+    text = os.environ.get(name, "").lower()
+    return text in {"1", "t", "true", "yes"} if text else default
