@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 
 from tailnet.agent.addr import IPAddress
 from tailnet.agent.backend.account.aio import Account, World
+from tailnet.agent.backend.adverts import Adverts
 from tailnet.agent.backend.answers.aio import NodeAnswers
 from tailnet.agent.backend.events import HealthChanged, NetworkMapChanged, NodeEvent, StateChanged
 from tailnet.agent.backend.files.aio import ConfigFile, StateStore
@@ -24,11 +25,11 @@ from tailnet.agent.backend.login import key_left
 from tailnet.agent.backend.peers import PeerIds
 from tailnet.agent.backend.plan import Plan, PlanCache, make_plan
 from tailnet.agent.backend.prefs import Prefs
+from tailnet.agent.backend.ruling.aio import Ruling
 from tailnet.agent.backend.state import Facts, State, next_state
 from tailnet.agent.backend.tunnel.aio import System, Tunnel, TunnelSettings
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.crypto.x25519 import public_of
-from tailnet.agent.errors import UserError
 from tailnet.agent.keys import DiscoPrivate, DiscoPublic, PeerId
 from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.tailcfg.node import NodeID
@@ -38,7 +39,6 @@ log = logging.getLogger("tailnet.node")
 
 EXPIRY_SLACK = 10.0  # seconds after the key's end until the state follows
 MAP_AGE_STEP = 60.0  # seconds between two looks at the age of a kept map
-DISCO_AGAIN = 60.0  # seconds; magicsock.go discoKeyAdvertisementInterval
 NO_RELAYS = DERPMap()
 LONGEST_TIMER = 86_400.0  # seconds; a wall clock may be set meanwhile
 
@@ -107,11 +107,7 @@ class Node:
                 health=lambda: {w.what.code: w.text for w in self._health.shown},
             ),
         )
-        self._config_problem = ""
-        self._config = settings.config.load() if settings.config is not None else None
-        if self._config is not None:
-            self.account.configure(self._config.masked)
-            self.account.locked = self._config.locked
+        self._ruling = Ruling(settings.config, self.account)
         self._key_in_use = self.account.node_key
         self._kept = MapKeeper(
             MapFile(map_path(store.path), wall=wall)
@@ -122,7 +118,7 @@ class Node:
         )
         self._had_map = False
         self._tasks = Tasks()
-        self._told_disco: dict[PeerId, float] = {}
+        self._adverts = Adverts()
         self.tunnel = Tunnel(
             system,
             settings.tunnel,
@@ -165,11 +161,7 @@ class Node:
         if kept is not None and account.registered:
             account.netmap = kept
             self._arm_expiry()
-        auth_key = self._settings.auth_key
-        if self._config is not None:
-            wanted = account.prefs.want_running
-            auth_key = (self._config.auth_key or auth_key) if wanted else ""
-        account.resume(auth_key)
+        account.resume(self._ruling.auth_key(self._settings.auth_key))
         self._reconsider()
 
     async def close(self) -> None:
@@ -191,37 +183,18 @@ class Node:
         Raises:
             UserError: it says something wrong; everything stays as it was.
         """
-        source, account = self._settings.config, self.account
-        if source is None:
-            return False
         try:
-            config = source.load()
-            if config is not None:
-                url = config.masked.get("ControlURL", account.prefs.control_url)
-                can_log_in = config.auth_key and config.masked["WantRunning"]
-                if url != account.prefs.control_url or (can_log_in and not account.registered):
-                    await account.login(config.masked, config.auth_key, by_file=True)
-                else:
-                    account.edit(config.masked, by_file=True)
-        except UserError as error:
-            self._config_problem = str(error)
+            return await self._ruling.reload()
+        finally:
             self._reconsider()
-            raise
-        account.locked = config is not None and config.locked
-        self._config_problem = ""
-        self._reconsider()
-        return config is not None
 
     def hang_up(self) -> None:
         """SIGHUP: read the configuration file again; what is wrong with it is a warning."""
         _ = self._tasks.start("reload", self._reload())
 
     async def _reload(self) -> None:
-        try:
-            if await self.reload_config():
-                log.info("the configuration file was read again")
-        except UserError as error:
-            log.warning("%s", error)
+        await self._ruling.reload_quietly()
+        self._reconsider()
 
     def forget_kept_map(self) -> None:
         """Remove the network map from the disk; the next one is kept again."""
@@ -360,7 +333,7 @@ class Node:
             want_running=account.prefs.want_running,
             registered=account.registered,
             store_problem=self._store.problem,
-            config_problem=self._config_problem,
+            config_problem=self._ruling.problem,
             login_problem=account.login_problem,
             control_problem=account.control_problem,
             map_age=self._age_of_map(),
@@ -389,23 +362,17 @@ class Node:
         self._reconsider()
 
     def _session_made(self, peer: PeerId) -> None:
-        """A peer that cannot hear of our disco key from control hears it from us.
-
-        Source: tailscale wgengine/magicsock/magicsock.go, maybeSendTSMPDiscoAdvert.
-        """
+        """A peer that cannot hear of our disco key from control hears it from us."""
         if self._kept.since is not None and not self.tunnel.has_direct_path(peer):
             self._tell_disco(peer)
 
     def _tell_disco(self, peer: PeerId) -> None:
         entry = self.plan.peers.get(peer) if self.plan is not None else None
-        if entry is None or self.netmap is None or entry.info.disco_key.is_zero:
+        if entry is None or self.netmap is None:
             return
-        for mine in self.netmap.self_node.ips():
-            for theirs in entry.node.ips():
-                if mine.version == theirs.version:
-                    self._told_disco[peer] = self._now()
-                    self.tunnel.tell_disco_key(peer, mine, theirs)
-                    return
+        ways = self._adverts.tell(peer, entry, self.netmap.self_node, self._now())
+        if ways is not None:
+            self.tunnel.tell_disco_key(peer, *ways)
 
     def _told_us_disco(self, peer: PeerId, key: DiscoPublic) -> None:
         """Believe it until control says something new; it may need ours as well."""
@@ -416,14 +383,14 @@ class Node:
             log.debug("peer %d has a new disco key", peer)
             self._planned = (None, None)
             self._reconsider(alive=peer)
-        if self._now() - self._told_disco.get(peer, -DISCO_AGAIN) >= DISCO_AGAIN:
+        if self._adverts.due(peer, self._now()):
             self._tell_disco(peer)
 
     def _tell(self, event: NodeEvent) -> None:
         if isinstance(event, NetworkMapChanged):
             self._note_changed(event.changed)
             self._kept.note(event.netmap, self.account.prefs.server_url)
-            self._told_disco.clear()
+            self._adverts.forget()
             self._arm_expiry()
         for watcher in tuple(self._watchers):
             watcher(event)
