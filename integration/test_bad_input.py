@@ -93,7 +93,10 @@ def test_socket_in_use(host: Host) -> None:
     """The running daemon is named by its socket, and is not disturbed."""
     host.start()
     said = refused(daemon(host), 1)
-    assert said == f"tailnetd: another tailnetd is running (socket {host.socket})"
+    assert said == (
+        f"tailnetd: another tailnetd is running (socket {host.socket}); "
+        "stop it, or give this one another --socket, --statedir and --tun"
+    )
     said = refused(daemon(host, "--cleanup"), 1)
     assert said == (
         f"tailnetd: a daemon is running (socket {host.socket}); "

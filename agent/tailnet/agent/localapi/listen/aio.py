@@ -90,4 +90,7 @@ class SocketFile:
         raise self._another()
 
     def _another(self) -> UserError:
-        return UserError(f"another tailnetd is running (socket {self._path})")
+        return UserError(
+            f"another tailnetd is running (socket {self._path}); stop it, or give this one another "
+            "--socket, --statedir and --tun"
+        )
