@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
+from itertools import combinations
 
 from integration.bench.wireguard_go import WireGuardGo, missing
 from integration.lab.host import Host
@@ -113,13 +114,12 @@ def say(text: str) -> None:
 
 
 def report(samples: dict[str, list[Sample]]) -> None:
-    """A table of all implementations, and the ratios of the first to the others per round."""
+    """A table of all implementations, and the ratio of each pair of them, round by round."""
     say(f"\n{'':34}{'min':>7} {'median':>7} {'max':>7}")
     for name, taken in samples.items():
         say(f"{name:14}{'Gbit/s':20}{spread([sample.gbit for sample in taken])}")
         say(f"{name:14}{'CPU s per GB':20}{spread([sample.cpu for sample in taken])}")
-    first, *others = samples
-    for other in others:
+    for first, other in combinations(samples, 2):
         rounds = list(zip(samples[first], samples[other], strict=True))
         title = f"{first} / {other}"
         say(f"{title:26}{'Gbit/s':>8}{spread([a.gbit / b.gbit for a, b in rounds])}")
