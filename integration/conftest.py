@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Generator, Iterator
 from importlib.util import find_spec
+from typing import NoReturn
 
 import pytest
 from integration.lab.lab import Lab
@@ -15,12 +16,17 @@ LOG_LINES = 60
 MakeLab = Callable[[Topology], Lab]
 
 
+def cannot(why: str) -> NoReturn:
+    """Skip the test, saying why; in CI, where everything is there, fail it."""
+    if os.environ.get("CI"):
+        pytest.fail(why, pytrace=False)
+    pytest.skip(why)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Without namespaces a test is skipped, saying why; in CI that is a failure."""
     if item.get_closest_marker("netns") is not None and (why := why_not()) is not None:
-        if os.environ.get("CI"):
-            pytest.fail(why, pytrace=False)
-        pytest.skip(why)
+        cannot(why)
 
 
 @pytest.hookimpl(wrapper=True)

