@@ -15,6 +15,7 @@
 
 mod checksum;
 mod conn;
+mod device;
 mod events;
 mod ingress;
 mod outbox;

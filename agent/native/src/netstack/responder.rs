@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use smoltcp::iface::{Interface, SocketSet};
 use smoltcp::time::Instant;
 
-use super::conn::{Port, interface};
+use super::device::{Port, interface};
 use super::outbox::Outbox;
 
 /// An interface without sockets.

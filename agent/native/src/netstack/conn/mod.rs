@@ -1,113 +1,22 @@
 //! One TCP connection: smoltcp on the packets' side, a stream socket on the other.
 
-use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
+mod patience;
+mod pump;
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::time::Duration as StdDuration;
 
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown, sockopt};
-use smoltcp::iface::{Config, Interface, PollResult, SocketHandle, SocketSet};
-use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use rustix::net::sockopt;
+use smoltcp::iface::{Interface, PollResult, SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::{Duration, Instant};
-use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
 
+use super::device::{Port, interface};
 use super::outbox::Outbox;
+use patience::CONNECT_PATIENCE;
 
-const CONNECT_PATIENCE: Duration = Duration::from_secs(20);
-const ACCEPT_PATIENCE: Duration = Duration::from_secs(30);
-const UNANSWERED: Duration = Duration::from_secs(120); // data or FIN without an acknowledgement
-const HALF_CLOSED: Duration = Duration::from_secs(600); // we have ended, the peer says nothing
-const IDLE: Duration = Duration::from_secs(7200); // then keepalives begin, as Linux does
-const KEEPALIVE: Duration = Duration::from_secs(75);
-const KEEPALIVES: Duration = Duration::from_secs(75 * 9);
 const BURST: usize = 256; // packets of one connection until others get their turn
-
-/// smoltcp's device: one packet in at most, the outbox out.
-pub struct Port<'a> {
-    /// The packet to be processed.
-    pub packet: Option<&'a [u8]>,
-    /// Where answers go.
-    pub outbox: &'a mut Outbox,
-    /// Bytes of one packet.
-    pub mtu: usize,
-}
-
-/// Gives the packet.
-pub struct Rx<'a>(&'a [u8]);
-
-/// Takes one packet.
-pub struct Tx<'a>(&'a mut Outbox);
-
-impl RxToken for Rx<'_> {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(self.0)
-    }
-}
-
-impl TxToken for Tx<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        self.0.push(len, f)
-    }
-}
-
-impl Device for Port<'_> {
-    type RxToken<'b>
-        = Rx<'b>
-    where
-        Self: 'b;
-    type TxToken<'b>
-        = Tx<'b>
-    where
-        Self: 'b;
-
-    fn receive(&mut self, _: Instant) -> Option<(Rx<'_>, Tx<'_>)> {
-        let packet = self.packet.take()?;
-        Some((Rx(packet), Tx(self.outbox)))
-    }
-
-    fn transmit(&mut self, _: Instant) -> Option<Tx<'_>> {
-        if self.outbox.full() {
-            None
-        } else {
-            Some(Tx(self.outbox))
-        }
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut caps = DeviceCapabilities::default();
-        caps.medium = Medium::Ip;
-        caps.max_transmission_unit = self.mtu;
-        // Checked before a packet gets here, filled in when it leaves.
-        caps.checksum.tcp = Checksum::None;
-        caps
-    }
-}
-
-/// An interface with this address.
-pub fn interface(addresses: &[IpAddr], mtu: usize, seed: u64, now: Instant) -> Interface {
-    let mut config = Config::new(HardwareAddress::Ip);
-    config.random_seed = seed;
-    let mut outbox = Outbox::default();
-    let mut device = Port {
-        packet: None,
-        outbox: &mut outbox,
-        mtu,
-    };
-    let mut iface = Interface::new(config, &mut device, now);
-    iface.update_ip_addrs(|list| {
-        for address in addresses {
-            let bits = if address.is_ipv4() { 32 } else { 128 };
-            if list
-                .push(IpCidr::new(IpAddress::from(*address), bits))
-                .is_err()
-            {
-                break; // more than a node has
-            }
-        }
-    });
-    iface
-}
 
 /// What a connection wants after it was driven.
 #[derive(Debug, PartialEq, Eq)]
@@ -347,124 +256,5 @@ impl Conn {
             Established | CloseWait | FinWait1 | FinWait2 | Closing | LastAck | TimeWait
         );
         self.remote_fin |= matches!(state, CloseWait | LastAck | Closing | TimeWait);
-    }
-
-    /// Stream → send buffer.
-    fn fill(&mut self) -> bool {
-        let Some(stream) = &self.stream else {
-            return false;
-        };
-        let socket = self.sockets.get_mut::<Socket>(self.handle);
-        let mut moved = false;
-        while !self.local_ended && socket.can_send() {
-            if !self.early.is_empty() {
-                let sent = socket.send_slice(&self.early).unwrap_or(0);
-                self.early.drain(..sent);
-                moved = true;
-                continue;
-            }
-            if !self.readable {
-                break;
-            }
-            let got = socket.send(|buffer| match recv(stream, buffer, RecvFlags::DONTWAIT) {
-                Ok((count, _)) => (count, Ok(count)),
-                Err(error) => (0, Err(error)),
-            });
-            match got {
-                Ok(Ok(0)) => {
-                    socket.close();
-                    self.local_ended = true;
-                    moved = true;
-                }
-                Ok(Ok(_)) => moved = true,
-                Ok(Err(Errno::INTR)) => {}
-                Ok(Err(Errno::AGAIN)) => self.readable = false,
-                Ok(Err(_)) | Err(_) => {
-                    socket.abort();
-                    return true;
-                }
-            }
-        }
-        moved
-    }
-
-    /// Receive buffer → stream.
-    fn drain(&mut self) -> bool {
-        let state = self.socket().state();
-        self.note(state);
-        let Some(stream) = &self.stream else {
-            return false;
-        };
-        let socket = self.sockets.get_mut::<Socket>(self.handle);
-        let mut moved = false;
-        while self.writable && socket.can_recv() {
-            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-            let put = socket.recv(|buffer| match send(stream, buffer, flags) {
-                Ok(count) => (count, Ok(())),
-                Err(error) => (0, Err(error)),
-            });
-            match put {
-                Ok(Ok(())) => moved = true,
-                Ok(Err(Errno::INTR)) => {}
-                Ok(Err(Errno::AGAIN)) => self.writable = false,
-                Ok(Err(_)) | Err(_) => {
-                    // Nobody reads any more.  What is left must not keep the connection alive.
-                    self.writable = false;
-                    self.local_ended = false;
-                    socket.abort();
-                    return true;
-                }
-            }
-        }
-        if self.remote_fin && !self.remote_ended && !socket.can_recv() {
-            self.remote_ended = true;
-            // Fails if the stream is gone; reading it tells.
-            let _ = shutdown(stream.as_fd(), Shutdown::Write);
-            self.readable = true;
-            moved = true;
-        }
-        moved
-    }
-
-    /// When to give up, or to ask whether the peer is still there.
-    fn patience(&mut self) -> Instant {
-        let state = self.socket().state();
-        let queued = self.socket().send_queue() > 0;
-        let waits = match state {
-            State::SynSent => return self.heard + CONNECT_PATIENCE,
-            State::Listen | State::SynReceived => return self.heard + ACCEPT_PATIENCE,
-            State::FinWait2 => HALF_CLOSED,
-            State::FinWait1 | State::LastAck | State::Closing => UNANSWERED,
-            _ if queued => UNANSWERED,
-            _ if self.keepalive => return self.heard + IDLE + KEEPALIVES,
-            _ => return self.heard + IDLE,
-        };
-        self.waiting_since
-            .map_or(self.heard + IDLE, |since| since + waits)
-    }
-
-    /// Abort or send keepalives if it is time; true if that has to be sent.
-    fn lose_patience(&mut self, now: Instant) -> bool {
-        let state = self.socket().state();
-        if state == State::Closed {
-            return false;
-        }
-        let queued = self.socket().send_queue() > 0;
-        if queued || !matches!(state, State::Established | State::CloseWait) {
-            self.waiting_since.get_or_insert(now);
-        } else {
-            self.waiting_since = None;
-        }
-        if now < self.patience() {
-            return false;
-        }
-        let idle = self.waiting_since.is_none() && !self.keepalive && self.established;
-        if idle {
-            self.keepalive = true;
-            self.socket().set_keep_alive(Some(KEEPALIVE));
-        } else {
-            self.socket().abort();
-        }
-        true
     }
 }

@@ -1,0 +1,42 @@
+//! First segments that nobody follows up.
+
+use super::*;
+
+/// A first segment from `source`, port `port`, with a valid checksum.
+fn syn(source: [u8; 4], port: u16) -> Vec<u8> {
+    let mut packet = vec![0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0];
+    packet.extend(source);
+    packet.extend([100, 64, 0, 2]);
+    let sum = !checksum::fold(checksum::add(0, &packet));
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    packet.extend(port.to_be_bytes());
+    packet.extend([
+        0, 80, 0, 0, 0, 9, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0,
+    ]);
+    let (src, dst) = (IpAddr::from(source), IpAddr::from([100, 64, 0, 2]));
+    let pseudo = checksum::pseudo_header(src, dst, 6, 20);
+    let sum = !checksum::fold(checksum::add(pseudo, &packet[20..]));
+    packet[36..38].copy_from_slice(&sum.to_be_bytes());
+    [vec![0; 10], packet].concat()
+}
+
+#[test]
+fn a_flood_of_first_segments_is_bounded() {
+    let (flood, packets) = pair();
+    let stack = Netstack::start(packets, LIMITS).unwrap();
+    stack.set_addresses(vec!["100.64.0.2".parse().unwrap()]);
+    std::thread::sleep(Duration::from_millis(20));
+    for n in 0..2000u16 {
+        let _ = send(
+            &flood,
+            &syn([100, 64, 1, (n >> 8) as u8], 1000 + n),
+            SendFlags::empty(),
+        );
+    }
+    let until = Instant::now() + Duration::from_secs(5);
+    while stack.stats().syn_dropped.load(Relaxed) != 2000 - 64 {
+        assert!(Instant::now() < until, "{:?}", stack.stats());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(stack.stats().half_open.load(Relaxed), 64);
+}

@@ -1,0 +1,122 @@
+//! TCP between two stacks.
+
+use super::*;
+
+const V4: [&str; 3] = ["100.64.0.1", "100.64.0.2", "100.64.0.2:80"];
+const V6: [&str; 3] = [
+    "fd7a:115c:a1e0::1",
+    "fd7a:115c:a1e0::2",
+    "[fd7a:115c:a1e0::2]:80",
+];
+
+fn carry(v: [&str; 3]) {
+    let (one, two) = two(v[0], v[1]);
+    let (mut client, mut server) = connect(&one, &two, v[0], v[2]);
+    client.write_all(b"hello").unwrap();
+    let mut greeting = [0; 11];
+    server.read_exact(&mut greeting).unwrap();
+    assert_eq!(&greeting, b"early hello");
+    let sent: Vec<u8> = (0..5_000_000u32).map(|n| ((n * 7) >> 3) as u8).collect();
+    let copy = sent.clone();
+    let writer = std::thread::spawn(move || {
+        server.write_all(&copy).unwrap();
+        server.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut rest = Vec::new();
+        server.read_to_end(&mut rest).unwrap();
+        rest
+    });
+    let mut got = Vec::new();
+    client.read_to_end(&mut got).unwrap();
+    assert!(got == sent);
+    client.write_all(b"after the half close").unwrap(); // the other direction is still open
+    drop(client);
+    assert_eq!(writer.join().unwrap(), b"after the half close");
+    for stack in [&one, &two] {
+        let closed = expect(stack, EventKind::Closed);
+        assert_eq!(closed.data, b"");
+        assert_eq!(stack.stats().streams.load(Relaxed), 0);
+    }
+}
+
+#[test]
+fn streams_carry_everything_over_ipv4() {
+    carry(V4);
+}
+
+#[test]
+fn streams_carry_everything_over_ipv6() {
+    carry(V6);
+}
+
+#[test]
+fn a_rejected_dial_fails_as_refused() {
+    let (one, two) = two(V4[0], V4[1]);
+    let id = one.dial(V4[0].parse().unwrap(), V4[2].parse().unwrap());
+    two.abort(expect(&two, EventKind::Syn).stream);
+    let failed = expect(&one, EventKind::Failed);
+    assert_eq!(
+        (failed.stream, failed.data.as_slice()),
+        (id, b"refused".as_slice())
+    );
+    assert_eq!(expect(&two, EventKind::Closed).data, b"gone");
+}
+
+#[test]
+fn a_stream_nobody_reads_holds_the_sender_back_and_loses_nothing() {
+    let (one, two) = two(V4[0], V4[1]);
+    let (mut client, mut server) = connect(&one, &two, V4[0], V4[2]);
+    client.set_nonblocking(true).unwrap();
+    let mut sent = 0;
+    let mut idle = 0;
+    while idle < 50 {
+        match client.write(&[7; 65536]) {
+            Ok(count) => (sent, idle) = (sent + count, 0),
+            Err(_) => {
+                idle += 1;
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
+    }
+    assert!(sent < 8 << 20, "{sent} bytes were taken");
+    drop(client);
+    let mut got = Vec::new();
+    server.read_to_end(&mut got).unwrap();
+    assert_eq!(got.len(), sent + 6);
+}
+
+#[test]
+fn an_abort_resets_the_other_side() {
+    let (one, two) = two(V4[0], V4[1]);
+    let (client, mut server) = connect(&one, &two, V4[0], V4[2]);
+    server.read_exact(&mut [0; 6]).unwrap();
+    drop(server); // then what the client sends meets nobody
+    let mut client = client;
+    let until = Instant::now() + Duration::from_secs(5);
+    while client.write_all(b"anybody?").is_ok() {
+        assert!(Instant::now() < until);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(expect(&two, EventKind::Closed).data, b"reset");
+    assert_eq!(expect(&one, EventKind::Closed).data, b"reset");
+}
+
+#[test]
+fn three_hundred_connections_at_once() {
+    let (one, two) = two(V4[0], V4[1]);
+    let mut all: Vec<_> = (0..300)
+        .map(|_| connect(&one, &two, V4[0], V4[2]))
+        .collect();
+    assert_eq!(one.stats().streams.load(Relaxed), 300);
+    assert_eq!(two.stats().half_open.load(Relaxed), 0);
+    for (n, (client, server)) in all.iter_mut().enumerate() {
+        server.write_all(&[n as u8; 1000]).unwrap();
+        let mut got = [0; 1000];
+        client.read_exact(&mut got).unwrap();
+        assert!(got.iter().all(|&byte| byte == n as u8));
+    }
+    drop(all);
+    for _ in 0..300 {
+        expect(&one, EventKind::Closed);
+        expect(&two, EventKind::Closed);
+    }
+}
