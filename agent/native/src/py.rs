@@ -159,10 +159,13 @@ impl Datapath {
         Ok(())
     }
 
-    fn set_filter(&self, rules: &[u8]) -> PyResult<()> {
+    fn set_filter(&self, rules: &[u8], shields_up: bool) -> PyResult<()> {
         let filter = Filter::parse(rules).ok_or_else(|| bad("malformed rules"))?;
         let filter = Arc::new(filter);
-        self.inner.set_policy(|policy| policy.filter = filter);
+        self.inner.set_policy(|policy| {
+            policy.filter = filter;
+            policy.shields_up = shields_up;
+        });
         Ok(())
     }
 
@@ -216,11 +219,7 @@ impl Datapath {
     }
 
     fn discard_queue(&self, peer: u64) {
-        self.inner.with_tables(|tables| {
-            if let Some(peer) = tables.peer(peer) {
-                tables.discard_queue(&peer);
-            }
-        });
+        self.inner.discard_queue(peer);
     }
 
     fn send_keepalive(&self, py: Python<'_>, peer: u64) {

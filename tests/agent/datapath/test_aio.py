@@ -9,12 +9,14 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from random import Random
 
 import pytest
 
 from tailnet.agent.addr import AddrPort, IPNetwork
 from tailnet.agent.crypto.x25519 import public_of
+from tailnet.agent.datapath import tsmp
 from tailnet.agent.datapath.aio import UPCALL_BATCH, Dataplane
 from tailnet.agent.datapath.interface import (
     NO_PATH,
@@ -39,7 +41,9 @@ from tailnet.agent.datapath.interface import (
     Wake,
     Woke,
 )
+from tailnet.agent.datapath.rejections import LATEST, OTHER, REASONS
 from tailnet.agent.datapath.underlay import Underlay
+from tailnet.agent.filter.flows import Flow
 from tailnet.agent.filter.rules import Filter
 from tailnet.agent.keys import NodePrivate, NodePublic, PeerId, RelayAddr
 from tailnet.agent.wireguard.engine import Engine
@@ -49,6 +53,7 @@ from tailnet.agent.wireguard.session import IDLE, Source
 PEER = PeerId(1)
 TUN = TunPort(-1, 1280, vnet_hdr=False, uso=False)
 SRC = AddrPort.parse("192.0.2.1:41641")
+ME, THEM = ip_address("100.64.0.1"), ip_address("100.64.0.2")
 WALL = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -181,7 +186,7 @@ class Bench:
     now: float = 1000.0
     datapath: NotedDatapath = field(default_factory=NotedDatapath)
     underlay: NotedUnderlay = field(default_factory=NotedUnderlay)
-    to_agent: list[tuple[PeerId, bytes]] = field(default_factory=list)
+    to_agent: list[tuple[PeerId, tsmp.Message]] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -288,7 +293,8 @@ async def test_every_upcall_goes_where_it_belongs() -> None:
             PathFailed(PEER, SRC, 113),
             Woke(PEER, Wake.DATA_SENT),
             Woke(PEER, Wake.DATA_RECEIVED),
-            ToAgent(PEER, b"tsmp"),
+            ToAgent(PEER, tsmp.encode_ping(ME, THEM, b"12345678")),
+            ToAgent(PEER, b"not tsmp"),
             Failed("tun is gone"),
         )
         await turns()
@@ -300,8 +306,24 @@ async def test_every_upcall_goes_where_it_belongs() -> None:
             ("path_failed", PEER, SRC, 113),
             ("note_data_sent", PEER),
         ]
-        assert a.to_agent == [(PEER, b"tsmp")]
+        assert a.to_agent == [(PEER, tsmp.Ping(tsmp.Header(ME, THEM), b"12345678"))]
         assert a.failed == ["tun is gone"]
+
+
+async def test_rejections_of_peers_are_counted_and_the_latest_remembered() -> None:
+    """Also those whose reason is news to us."""
+    flow = Flow(6, ME.packed, THEM.packed, 5000, 22)
+    odd = bytearray(tsmp.encode_rejected(flow, tsmp.Reason.RULES))
+    odd[22] = ord("?")
+    async with running() as (a, _):
+        for reason in tsmp.Reason:
+            a.datapath.push(ToAgent(PEER, tsmp.encode_rejected(flow, reason)))
+        a.datapath.push(*[ToAgent(PEER, bytes(odd))] * 70)
+        await turns()
+        rejections = a.plane.rejections
+        assert rejections.counts == dict.fromkeys(REASONS.values(), 1) | {OTHER: 70}
+        assert len(rejections.latest) == LATEST
+        assert rejections.latest[-1] == (a.plane._now(), PEER, flow, OTHER, False)
 
 
 async def test_relayed_transport_goes_to_the_datapath_in_one_batch() -> None:

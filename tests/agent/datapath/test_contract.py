@@ -3,10 +3,8 @@
 import errno
 import os
 import socket
-from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 
-import pytest
 from tests.support.datapath import (
     ME,
     PEER,
@@ -14,8 +12,6 @@ from tests.support.datapath import (
     THEM,
     MakeDatapath,
     Rig,
-    make_native,
-    make_reference,
     only,
     udp_socket,
 )
@@ -45,30 +41,6 @@ from tailnet.agent.filter.rules import Filter
 from tailnet.agent.keys import NodePublic, PeerId
 from tailnet.agent.wireguard.cookie import mac1_key
 from tailnet.agent.wireguard.session import IDLE
-
-
-@pytest.fixture(params=[make_reference, make_native], ids=["reference", "native"])
-def make(request: pytest.FixtureRequest) -> MakeDatapath:
-    """Each implementation in turn."""
-    made: MakeDatapath = request.param
-    return made
-
-
-@pytest.fixture
-async def rig(make: MakeDatapath) -> Iterator[Rig]:  # type: ignore[misc]
-    """A datapath without offload."""
-    r = Rig(make)
-    yield r
-    r.close()
-
-
-@pytest.fixture
-async def vnet_rig(make: MakeDatapath) -> Iterator[Rig]:  # type: ignore[misc]
-    """A datapath whose TUN device takes super-packets."""
-    r = Rig(make, vnet_hdr=True)
-    yield r
-    r.close()
-
 
 OUT = udp(ME, THEM, b"out there")
 IN = udp(THEM, ME, b"in here")

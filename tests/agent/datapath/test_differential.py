@@ -47,6 +47,9 @@ FILTERS = {"all": allow_all, "none": Filter.shields_up, "web": web_only}
 
 addresses = st.sampled_from([ME, THEM, STRANGER, "224.0.0.1", "169.254.1.1"])
 ports = st.sampled_from([53, 80, 443, 1000])
+options = st.sampled_from(
+    [b"", b"\x02\x04\x05\xb4", b"\x01\x02\x04\x05\xb4\x01\x01\x00", b"\x02\x00\x02\x04"]
+)
 sizes = st.sampled_from([0, 1, 15, 16, 17, 100, 1200])
 
 
@@ -64,12 +67,23 @@ def packets(draw: st.DrawFn, src: str, dst: str) -> bytes:
         case "tcp":
             flags = draw(st.sampled_from([0x10, 0x10, 0x18, 0x02, 0x12, 0x11]))
             seq = 1 + 100 * draw(st.integers(0, 3))
-            packet = tcp(src, dst, payload, dport=draw(ports), seq=seq, flags=flags)
+            packet = tcp(
+                src, dst, payload, dport=draw(ports), seq=seq, flags=flags, options=draw(options)
+            )
         case "icmp":
             kind = draw(st.sampled_from([0, 3, 8, 11]))
             packet = ip(src, dst, 1, bytes([kind, 0]) + payload)
         case "tsmp":
-            packet = ip(src, dst, 99, b"p12345678")
+            flow = bytes([6]) + draw(st.sampled_from([b"A", b"S", b"F", b"x"]))
+            flow += (1000).to_bytes(2, "big") + draw(ports).to_bytes(2, "big")
+            messages = [
+                b"p12345678",
+                b"!" + flow,
+                b"!" + flow,
+                b"!" + flow + b"\x01",
+                b"!" + flow[:5],
+            ]
+            packet = ip(src, dst, 99, draw(st.sampled_from(messages)))
         case "other":
             packet = ip(src, dst, draw(st.sampled_from([0, 2, 47, 132, 255])), payload)
         case _:
@@ -113,6 +127,7 @@ steps = st.one_of(
     st.tuples(st.just("filter"), st.sampled_from([*FILTERS])),
     st.tuples(st.just("wake"), st.sampled_from([*Wake])),
     st.tuples(st.just("keepalive"), st.none()),
+    st.tuples(st.just("discard"), st.none()),
     st.tuples(st.just("allowed"), st.sampled_from([THEM, STRANGER])),
     st.tuples(st.just("session"), st.booleans()),
     st.tuples(st.just("drop"), st.integers(1, 3)),
@@ -153,22 +168,29 @@ class Player:
     async def settle(self, kind: str) -> None:
         """Everything is out; write it down."""
         rig = self.rig
+        # What a mark's batch set off is over when the next mark is through.
+        sent = await self.sent() + await self.sent()
         flows: dict[bytes, list[bytes]] = {}
-        for _ in range(2):  # what the first one's batch set off is over when the second is through
+        for _ in range(2):
             rig.remote.sendto(self.sealed(IN_MARK, OTHER_INDEX), rig.udp_addr)
             while (packet := await rig.delivered())[-len(IN_MARK) :] != IN_MARK:
                 for key, one in apart(packet, vnet=rig.vnet):
                     flows.setdefault(key, []).append(one)
         self.log.append((kind, "delivered", flows))
-        self.host(OUT_MARK)
-        sent = []
-        while (datagram := await rig.receive())[4:8] != OTHER_INDEX_SENT:
-            sent.append(datagram)
+        sent += await self.sent()
         self.log.append((kind, "sent", sent))
         upcalls = rig.datapath.take_upcalls(1000)
         here = str(rig.remote_addr.port)  # differs from run to run
         self.log.append((kind, "upcalls", [repr(u).replace(here, "") for u in upcalls]))
         rig.clock.now += 1
+
+    async def sent(self) -> list[bytes]:
+        """What was sent before a mark that leaves now."""
+        self.host(OUT_MARK)
+        out = []
+        while (datagram := await self.rig.receive())[4:8] != OTHER_INDEX_SENT:
+            out.append(datagram)
+        return out
 
     def host(self, packet: bytes) -> None:
         """A packet of the host."""
@@ -222,6 +244,9 @@ class Player:
 
     def _do_keepalive(self, _: None) -> None:
         self.rig.datapath.send_keepalive(PEER)
+
+    def _do_discard(self, _: None) -> None:
+        self.rig.datapath.discard_queue(PEER)
 
     def _do_allowed(self, address: str) -> None:
         entry, other = PeerEntry((ip_network(address),)), PeerEntry((ip_network(ELSE),))

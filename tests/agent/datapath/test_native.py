@@ -230,7 +230,7 @@ def test_malformed_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="18 bytes"):
         raw.set_local(b"x")
     with pytest.raises(ValueError, match="malformed rules"):
-        raw.set_filter(b"x")
+        raw.set_filter(b"x", False)
     with pytest.raises(ValueError, match="4 or 16 bytes"):
         raw.send_udp(b"x", 1, [b"y"])
     with pytest.raises(ValueError, match="32 bytes"):

@@ -17,12 +17,14 @@ const ECHO_LEN: usize = 8;
 const VERDICTS: usize = 1024; // rule lookups remembered; a power of two
 
 /// What inbound packets are judged by.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Policy {
     /// Destinations they may have.
     pub local: Arc<Prefixes<()>>,
     /// Rules for new flows.
     pub filter: Arc<Filter>,
+    /// There are no rules because the user wants none.
+    pub shields_up: bool,
 }
 
 /// What holds in both directions; `None` means: look further.
@@ -82,6 +84,11 @@ impl Matcher {
             hash: Seeded::default(),
             last: None,
         }
+    }
+
+    /// The user wants nothing new to come in.
+    pub fn shields_up(&self) -> bool {
+        self.policy.shields_up
     }
 
     /// A new batch: take `policy` from now on.

@@ -116,7 +116,11 @@ fn tables() -> Arc<Tables> {
     local.insert(ANY, ());
     let local = Arc::new(local);
     let filter = Arc::default();
-    tables.policy.store(Arc::new(Policy { local, filter }));
+    tables.policy.store(Arc::new(Policy {
+        local,
+        filter,
+        shields_up: false,
+    }));
     let peer = tables.peer(1).expect("just set");
     tables.add_session(&peer, &session(1, 2));
     Arc::new(tables)

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::clamp::clamp;
 use super::classify::{Class, classify_untrusted};
 use super::coalesce::Coalescer;
 use super::drops::Reason;
@@ -10,6 +11,7 @@ use super::group::Writer;
 use super::limiter::Limiter;
 use super::packet::{TSMP, parse_untrusted};
 use super::peer::Peer;
+use super::reject::Replies;
 use super::session::{HEADER, Keys, REJECT_AFTER_MESSAGES, TAG};
 use super::tables::Tables;
 use super::upcalls::Upcall;
@@ -32,6 +34,10 @@ pub struct Inbound {
     matcher: Matcher,
     coalescer: Coalescer,
     limiter: Limiter,
+    /// Answers to what was refused.
+    pub replies: Replies,
+    /// Of the TUN device; 0: any.
+    pub mtu: usize,
     /// Peers whose session was just proven, for the caller to flush.
     pub confirmed: Vec<Arc<Peer>>,
 }
@@ -44,6 +50,8 @@ impl Inbound {
             tables,
             coalescer: Coalescer::new(vnet_hdr, uso),
             limiter: Limiter::default(),
+            replies: Replies::default(),
+            mtu: 0,
             confirmed: Vec::new(),
         }
     }
@@ -132,7 +140,7 @@ impl Inbound {
     }
 
     /// The long way for one packet; returns its bytes of IP, or 0 if it does not go further.
-    fn judge(&mut self, peer: &Arc<Peer>, data: &[u8], start: usize, plain: usize) -> usize {
+    fn judge(&mut self, peer: &Arc<Peer>, data: &mut [u8], start: usize, plain: usize) -> usize {
         let tables = &self.tables;
         let Some(packet) = parse_untrusted(&data[start..start + plain]) else {
             tables.drops.add(Reason::InMalformed, 1);
@@ -149,13 +157,17 @@ impl Inbound {
         }
         if packet.proto == TSMP {
             let bytes = data[start..start + packet.length].to_vec();
+            self.replies.tsmp(tables, &packet, &bytes);
             tables.put_lossy(Upcall::ToAgent(peer.id, bytes), 1);
             return 0;
         }
         if let Err(reason) = self.matcher.inbound(&packet, &tables.flows) {
             tables.drops.add(reason, 1);
+            let shields_up = self.matcher.shields_up();
+            self.replies.refused(tables, peer, &packet, shields_up);
             return 0;
         }
+        clamp(&mut data[start..], &packet, self.mtu, false);
         let owner = Arc::as_ptr(peer) as usize;
         self.coalescer.add(owner, &packet, data, start, plain);
         packet.length

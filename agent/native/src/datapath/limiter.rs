@@ -18,19 +18,32 @@ const TOTAL: Rate = Rate {
     burst: 1000.0,
 };
 
-struct Rate {
-    per_second: f64,
-    burst: f64,
+/// How fast a bucket fills, and how much it holds.
+pub struct Rate {
+    /// Tokens.
+    pub per_second: f64,
+    /// Tokens.
+    pub burst: f64,
 }
 
+/// Tokens left at a time.
 #[derive(Clone, Copy)]
-struct Bucket {
+pub struct Bucket {
     tokens: f64,
     at: f64,
 }
 
 impl Bucket {
-    fn take(&mut self, rate: &Rate, now: f64) -> bool {
+    /// A full one.
+    pub fn full(rate: &Rate) -> Self {
+        Self {
+            tokens: rate.burst,
+            at: 0.0,
+        }
+    }
+
+    /// True if there was a token.
+    pub fn take(&mut self, rate: &Rate, now: f64) -> bool {
         let grown = self.tokens + (now - self.at).max(0.0) * rate.per_second;
         self.tokens = grown.min(rate.burst);
         self.at = now;
@@ -55,10 +68,7 @@ impl Default for Limiter {
         Self {
             sources: vec![None; SLOTS],
             good: vec![None; SLOTS],
-            total: Bucket {
-                tokens: TOTAL.burst,
-                at: 0.0,
-            },
+            total: Bucket::full(&TOTAL),
             hash: Seeded::default(),
         }
     }

@@ -1,6 +1,7 @@
 //! The datapath: see `tailnet.agent.datapath.interface`, and the reference for every decision.
 
 pub mod checksum;
+pub mod clamp;
 pub mod classify;
 pub mod coalesce;
 pub mod drops;
@@ -17,6 +18,7 @@ pub mod pace;
 pub mod packet;
 pub mod peer;
 pub mod prefixes;
+pub mod reject;
 pub mod replay;
 pub mod rules;
 pub mod run;
@@ -42,6 +44,7 @@ use drops::Reason;
 use filter::Policy;
 use inbound::Inbound;
 use outbound::Outbound;
+use reject::{Replies, give_up};
 use session::Session;
 use tables::Tables;
 use threads::Control;
@@ -112,6 +115,7 @@ impl Datapath {
         own.started = true;
         own.outbound.mtu = tun.mtu;
         own.inbound = Inbound::new(Arc::clone(&self.tables), tun.vnet_hdr, tun.uso);
+        own.inbound.mtu = tun.mtu;
         let tun = Arc::new(tun);
         self.tun.store(Some(Arc::clone(&tun)));
         self.tables.set_sockets(sockets);
@@ -183,10 +187,7 @@ impl Datapath {
     pub fn set_policy(&self, change: impl FnOnce(&mut Policy)) {
         let _own = lock(&self.own);
         let old = self.tables.policy.load();
-        let mut policy = Policy {
-            local: Arc::clone(&old.local),
-            filter: Arc::clone(&old.filter),
-        };
+        let mut policy = Policy::clone(&old);
         change(&mut policy);
         self.tables.policy.store(Arc::new(policy));
     }
@@ -272,6 +273,22 @@ impl Datapath {
         for peer in own.inbound.confirmed.drain(..) {
             own.outbound.flush(&peer, now);
         }
+        let vnet_hdr = tun.is_some_and(|tun| tun.vnet_hdr);
+        own.inbound.replies.write(&mut writer, vnet_hdr);
+        own.inbound.replies.send(&mut own.outbound, now);
+    }
+
+    /// The handshake was given up: drop what waits, and tell the host.
+    pub fn discard_queue(&self, id: u64) {
+        let Some(peer) = self.tables.peer(id) else {
+            return;
+        };
+        let mut replies = Replies::default();
+        give_up(&self.tables, &peer, &mut replies);
+        let tun = self.tun.load();
+        let (tun, drops) = (tun.as_deref(), &self.tables.drops);
+        let vnet_hdr = tun.is_some_and(|tun| tun.vnet_hdr);
+        replies.write(&mut TunWriter { tun, drops }, vnet_hdr);
     }
 }
 

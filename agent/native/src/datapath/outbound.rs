@@ -3,12 +3,14 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 
+use super::clamp::clamp;
 use super::drops::Reason;
 use super::filter;
 use super::flows::Flow;
-use super::packet::{Parsed, TCP, TSMP, UDP, parse_untrusted};
+use super::packet::{Parsed, SYN, TCP, TSMP, UDP, parse_untrusted};
 use super::peer::{Peer, Queue};
 use super::prefixes::Prefixes;
+use super::reject::{Replies, is_opening};
 use super::run::Runs;
 use super::session::{HEADER, Keys, TAG};
 use super::split::{Cut, split};
@@ -42,6 +44,8 @@ pub struct Outbound {
     routes: Arc<Prefixes<Arc<Peer>>>,
     last: Option<(Flow, Arc<Peer>)>,
     stop: Option<Arc<EventFd>>,
+    /// Answers to what nobody takes.
+    pub replies: Replies,
     /// Of the TUN device.
     pub mtu: usize,
 }
@@ -57,6 +61,7 @@ impl Outbound {
             runs: Runs::default(),
             last: None,
             stop,
+            replies: Replies::default(),
             mtu: 0,
         }
     }
@@ -75,7 +80,10 @@ impl Outbound {
             Some(vnet::Header::default())
         };
         let packet = data.get_mut(start..).unwrap_or_default();
-        let Some(peer) = self.judge(packet) else {
+        let begun = hint
+            .as_ref()
+            .is_some_and(|hint| hint.flags & vnet::NEEDS_CSUM != 0);
+        let Some(peer) = self.judge(packet, begun, now) else {
             return;
         };
         match hint.and_then(|hint| split(&hint, packet)) {
@@ -84,26 +92,40 @@ impl Outbound {
         }
     }
 
-    /// The peer a packet goes to, or `None` if it does not leave.
-    fn judge(&mut self, packet: &[u8]) -> Option<Arc<Peer>> {
-        match self.route(packet) {
-            Ok(peer) => Some(peer),
+    /// The peer a packet goes to, or `None` if it does not leave; `begun` as in [`clamp`].
+    fn judge(&mut self, packet: &mut [u8], begun: bool, now: f64) -> Option<Arc<Peer>> {
+        let Some(parsed) = parse_untrusted(packet) else {
+            self.tables.drops.add(Reason::OutMalformed, 1);
+            return None;
+        };
+        match self.route(&parsed) {
+            Ok(peer) => {
+                if parsed.proto == TCP && parsed.flags & SYN != 0 {
+                    clamp(packet, &parsed, self.mtu, begun);
+                    if is_opening(&parsed) {
+                        super::lock(&self.tables.opens).note(&parsed, packet, now);
+                    }
+                }
+                Some(peer)
+            }
             Err(reason) => {
                 self.tables.drops.add(reason, 1);
+                if matches!(reason, Reason::OutNoPeer) {
+                    self.replies.nobody(&self.tables, &parsed, packet);
+                }
                 None
             }
         }
     }
 
-    fn route(&mut self, packet: &[u8]) -> Result<Arc<Peer>, Reason> {
-        let parsed = parse_untrusted(packet).ok_or(Reason::OutMalformed)?;
+    fn route(&mut self, parsed: &Parsed) -> Result<Arc<Peer>, Reason> {
         let routes = self.tables.routes.load();
         if !Arc::ptr_eq(&routes, &self.routes) {
             self.routes = Arc::clone(&routes);
             self.last = None;
         }
         drop(routes);
-        let flow = Flow::of(&parsed);
+        let flow = Flow::of(parsed);
         if let Some((last, peer)) = &self.last
             && *last == flow
         {
@@ -113,7 +135,7 @@ impl Outbound {
         if parsed.proto == TSMP {
             return Err(Reason::OutTsmp); // it is for daemons to speak
         }
-        if !filter::outbound(&parsed, &self.tables.flows) {
+        if !filter::outbound(parsed, &self.tables.flows) {
             return Err(Reason::OutFilter);
         }
         let peer = self.routes.lookup(parsed.version, parsed.dst);

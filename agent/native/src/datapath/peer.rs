@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
+use super::limiter::Bucket;
 use super::prefixes::Prefixes;
+use super::reject::REJECTS;
 use super::session::{Keys, Slots};
 use crate::sys::socket::SockAddr;
 
@@ -102,6 +104,8 @@ pub struct Peer {
     pub queued: AtomicBool,
     /// Bits of wakes that are asked for.
     pub wake: AtomicU8,
+    /// Of refusals to it.
+    pub rejects: Mutex<Bucket>,
     record: Record,
 }
 
@@ -118,6 +122,7 @@ impl Peer {
             queue: Mutex::default(),
             queued: AtomicBool::new(false),
             wake: AtomicU8::new(0),
+            rejects: Mutex::new(Bucket::full(&REJECTS)),
             record: Record {
                 last_sent: zero(),
                 last_received: zero(),

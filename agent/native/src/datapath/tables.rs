@@ -1,6 +1,6 @@
 //! What both directions share: peers by handle, by destination and by session index.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, RwLock};
@@ -10,9 +10,11 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use super::drops::{Drops, Reason};
 use super::filter::Policy;
 use super::flows::FlowCache;
+use super::limiter::Bucket;
 use super::mac1::Mac1;
 use super::peer::{Path, Peer};
 use super::prefixes::{Prefix, Prefixes};
+use super::reject::{Opens, UNREACHABLE};
 use super::session::{Keys, Session};
 use super::udp::Sockets;
 use super::upcalls::{Upcall, Upcalls};
@@ -38,6 +40,10 @@ pub struct Tables {
     pub policy: ArcSwap<Policy>,
     /// Replies that may enter.
     pub flows: Mutex<FlowCache>,
+    /// Connections the host is opening.
+    pub opens: Mutex<Opens>,
+    /// Of ICMP messages to the host.
+    pub unreachable: Mutex<Bucket>,
     /// Sockets in use.
     pub sockets: ArcSwap<Sockets>,
     /// Checks handshakes for us before they reach the slow path.
@@ -59,6 +65,8 @@ impl Tables {
             routes: ArcSwap::default(),
             policy: ArcSwap::default(),
             flows: Mutex::default(),
+            opens: Mutex::default(),
+            unreachable: Mutex::new(Bucket::full(&UNREACHABLE)),
             sockets: ArcSwap::default(),
             mac1: ArcSwapOption::empty(),
             sessions: RwLock::default(),
@@ -103,17 +111,17 @@ impl Tables {
         let gone = super::lock(&peer.slots).clear();
         peer.current.store(None);
         self.forget(&gone);
-        self.discard_queue(peer);
+        let waiting = self.take_queue(peer).len();
+        self.drops.add(Reason::OutDiscarded, waiting);
         peer.path.store(Arc::default());
     }
 
-    /// Drop what waits, and allow another question.
-    pub fn discard_queue(&self, peer: &Peer) {
+    /// Take what waits for a session out, and allow another question.
+    pub fn take_queue(&self, peer: &Peer) -> VecDeque<Vec<u8>> {
         let mut queue = super::lock(&peer.queue);
-        self.drops.add(Reason::OutDiscarded, queue.packets.len());
-        queue.packets.clear();
         queue.asked = false;
         peer.queued.store(false, Ordering::Release);
+        std::mem::take(&mut queue.packets)
     }
 
     /// Where to send from now on.

@@ -112,6 +112,10 @@ pub fn run_outbound(tables: &Arc<Tables>, control: &Control, tun: &Tun) -> Resul
             }
         }
         outbound.transmit();
+        let (writer, drops) = (Some(tun), &tables.drops);
+        outbound
+            .replies
+            .write(&mut TunWriter { tun: writer, drops }, tun.vnet_hdr);
         if idle && !pace.pause() {
             event::wait(&[tun.fd(), control.stop.as_fd()], false, -1);
         }
@@ -125,6 +129,7 @@ pub fn run_outbound(tables: &Arc<Tables>, control: &Control, tun: &Tun) -> Resul
 /// Why a socket died.
 pub fn run_inbound(tables: &Arc<Tables>, control: &Control, tun: &Tun) -> Result<(), String> {
     let mut inbound = Inbound::new(Arc::clone(tables), tun.vnet_hdr, tun.uso);
+    inbound.mtu = tun.mtu;
     let mut outbound = Outbound::new(Arc::clone(tables), Some(Arc::clone(&control.stop)));
     outbound.mtu = tun.mtu;
     let mut receiver = Receiver::default();
@@ -165,10 +170,14 @@ pub fn run_inbound(tables: &Arc<Tables>, control: &Control, tun: &Tun) -> Result
                 RECEIVE_MAX
             };
             let (tun, drops) = (Some(tun), &tables.drops);
-            inbound.write(&mut receiver.data, &mut TunWriter { tun, drops });
+            let vnet_hdr = tun.is_some_and(|tun| tun.vnet_hdr);
+            let mut writer = TunWriter { tun, drops };
+            inbound.write(&mut receiver.data, &mut writer);
             for peer in inbound.confirmed.drain(..) {
                 outbound.flush(&peer, now);
             }
+            inbound.replies.write(&mut writer, vnet_hdr);
+            inbound.replies.send(&mut outbound, now);
         }
         if idle {
             let mut fds: Vec<BorrowedFd<'_>> = Vec::with_capacity(4);

@@ -16,16 +16,15 @@ def without_sources(packet_filter: Filter, barred: list[IPNetwork]) -> Filter:
         )
         for version in (4, 6)
     }
-    return Filter(
-        *(
-            tuple(
-                match._replace(sources=sources)
-                for match in matches
-                if (sources := _subtract(match.sources, holes[version]))
-            )
-            for version, matches in ((4, packet_filter.v4), (6, packet_filter.v6))
+    v4, v6 = (
+        tuple(
+            match._replace(sources=sources)
+            for match in matches
+            if (sources := _subtract(match.sources, holes[version]))
         )
+        for version, matches in ((4, packet_filter.v4), (6, packet_filter.v6))
     )
+    return packet_filter._replace(v4=v4, v6=v6)
 
 
 def _subtract(ranges: tuple[Range, ...], holes: list[Range]) -> tuple[Range, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from tailnet.agent.addr import AddrPort
+from tailnet.agent.datapath import tsmp
 from tailnet.agent.datapath.interface import (
     Confirmed,
     Datapath,
@@ -26,6 +27,7 @@ from tailnet.agent.datapath.interface import (
     Wake,
     Woke,
 )
+from tailnet.agent.datapath.rejections import Rejections
 from tailnet.agent.datapath.underlay import Underlay
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.keys import NodePrivate, NodePublic, PeerId, RelayAddr
@@ -62,12 +64,13 @@ class Dataplane:
         underlay: knows the ways to peers.
         now: seconds, as ``clock.now``.
         wall: UTC time, as ``clock.wall``.
-        to_agent: gets TSMP packets of peers.
+        to_agent: gets TSMP messages of peers.
         on_failed: gets the reason when the datapath died.
         on_established: gets peers that a session was made with.
 
     Attributes:
         dropped: handshake messages that were not accepted, by reason.
+        rejections: flows of ours that peers do not let in.
     """
 
     def __init__(  # noqa: PLR0913 -- three parts and four ports
@@ -78,7 +81,7 @@ class Dataplane:
         *,
         now: Callable[[], float],
         wall: Callable[[], datetime],
-        to_agent: Callable[[PeerId, bytes], None],
+        to_agent: Callable[[PeerId, tsmp.Message], None],
         on_failed: Callable[[str], None],
         on_established: Callable[[PeerId], None] = lambda _: None,
     ) -> None:
@@ -94,6 +97,7 @@ class Dataplane:
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
         self.dropped: Counter[str] = Counter()
+        self.rejections = Rejections()
 
     # life
 
@@ -222,7 +226,7 @@ class Dataplane:
             case PathFailed(peer, dst, errno):
                 self._underlay.path_failed(peer, dst, errno)
             case ToAgent(peer, packet):
-                self._to_agent(peer, packet)
+                self._tsmp_untrusted(peer, packet)
             case Failed(reason):
                 self._on_failed(reason)
 
@@ -245,6 +249,16 @@ class Dataplane:
             case Established(peer):
                 log.debug("peer %d: new session", peer)
                 self._on_established(peer)
+
+    def _tsmp_untrusted(self, peer: PeerId, packet: bytes) -> None:
+        """Note what a peer rejects; what cannot be read is for later versions to understand."""
+        try:
+            message = tsmp.parse_untrusted(packet)
+        except BadPacket:
+            return
+        if isinstance(message, tsmp.Rejected):
+            self.rejections.note(peer, message, self._now())
+        self._to_agent(peer, message)
 
     def _handshake_untrusted(self, src: Source, data: bytes) -> None:
         """Hand a handshake message to the engine; a bad one is counted."""

@@ -39,7 +39,7 @@ from tailnet.agent.wireguard.session import IDLE
 if TYPE_CHECKING:
     import tailnet_native
 
-INTERFACE = 1  # of the extension that this module can use
+INTERFACE = 2  # of the extension that this module can use
 
 _AF_INET6 = 10  # Linux
 _SIZES = {4: 4, 6: 16}  # bytes of an address
@@ -151,7 +151,8 @@ class NativeDatapath:
     def set_filter(self, packet_filter: Filter) -> None:
         """Rules for inbound packets.  Flow state is kept.  Before the first call nothing enters."""
         self._native.set_filter(
-            _family(packet_filter.v4, _SIZES[4]) + _family(packet_filter.v6, _SIZES[6])
+            _family(packet_filter.v4, _SIZES[4]) + _family(packet_filter.v6, _SIZES[6]),
+            packet_filter.closed,
         )
 
     def set_public_key(self, public: NodePublic) -> None:

@@ -14,11 +14,13 @@ Source: tailscale net/packet/tsmp.go, header.go; wgengine/userspace.go.
 """
 
 import struct
+from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
 from tailnet.agent.addr import IPAddress
 from tailnet.agent.errors import BadPacket
+from tailnet.agent.filter.flows import Flow
 from tailnet.agent.keys import DiscoPublic
 
 PROTO = 99
@@ -62,15 +64,31 @@ class DiscoKey(NamedTuple):
     key: DiscoPublic
 
 
+class Reason(StrEnum):
+    """Why a flow is rejected; others may come."""
+
+    RULES = "A"
+    SHIELDS_UP = "S"
+    FORWARDING = "F"  # is off in the kernel of a relaying node
+    FIREWALL = "W"  # of the destination's host
+    TRANSIT = "T"  # an address that an app connector does not know
+
+
 class Rejected(NamedTuple):
     """Why a flow of ours is not let in; the ports are in the flow's own order."""
 
     header: Header
     proto: int
-    reason: str  # A rules, S shields up, F forwarding off, W host firewall, T unknown transit IP
+    reason: str  # usually one of Reason
     src_port: int
     dst_port: int
     maybe_broken: bool  # a hint only; the flow may yet work
+
+    @property
+    def flow(self) -> Flow:
+        """The flow as it left us."""
+        src, dst, _ = self.header
+        return Flow(self.proto, dst.packed, src.packed, self.src_port, self.dst_port)
 
 
 Message = Ping | Pong | DiscoKey | Rejected
@@ -114,6 +132,14 @@ def encode_pong(ping: Ping, peerapi_port: int) -> bytes:
 def encode_disco_key(src: IPAddress, dst: IPAddress, key: DiscoPublic) -> bytes:
     """An IP packet that tells a peer our disco key."""
     return _packet(Header(src, dst), b"a" + key.raw)
+
+
+def encode_rejected(flow: Flow, reason: Reason) -> bytes:
+    """The IP packet that tells the source of ``flow`` why it is not let in."""
+    size = len(flow.src)
+    kind = IPv4Address if size == 4 else IPv6Address
+    body = _REJECTED.pack(flow.proto, ord(reason), flow.src_port, flow.dst_port)
+    return _packet(Header(kind(flow.dst), kind(flow.src)), b"!" + body)
 
 
 def _split_untrusted(packet: bytes) -> tuple[Header, bytes]:

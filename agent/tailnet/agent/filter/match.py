@@ -77,6 +77,11 @@ class Matcher:
         self._verdicts: dict[tuple[int, bytes, bytes, int], bool] = {}
         self.flows = FlowCache()
 
+    @property
+    def closed(self) -> bool:
+        """The user wants nothing new to come in."""
+        return self._filter.closed
+
     def set_filter(self, packet_filter: Filter) -> None:
         """Use new rules from the next packet on."""
         self._filter = packet_filter

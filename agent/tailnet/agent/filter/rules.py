@@ -59,11 +59,12 @@ class Filter(NamedTuple):
 
     v4: tuple[Match, ...] = ()
     v6: tuple[Match, ...] = ()
+    closed: bool = False  # by the user, not by the rules
 
     @staticmethod
     def shields_up() -> "Filter":
         """No rules: only replies pass."""
-        return Filter()
+        return Filter(closed=True)
 
     def allows(self, version: int, proto: int, src: int, dst: int, port: int) -> bool:
         """True if a rule lets a new TCP, UDP or SCTP flow in."""

@@ -11,6 +11,7 @@ from tailnet.agent.crypto.aead import Aead
 from tailnet.agent.datapath.interface import PeerEntry, Session
 from tailnet.agent.datapath.reference import drops
 from tailnet.agent.datapath.reference.inbound import Inbound
+from tailnet.agent.datapath.reference.reject import Replies
 from tailnet.agent.datapath.reference.tables import Tables
 from tailnet.agent.datapath.reference.upcalls import UpcallQueue
 from tailnet.agent.filter.match import Matcher
@@ -29,7 +30,7 @@ class Bench:
         self.upcalls = UpcallQueue()
         matcher = Matcher(self.tables.is_local)
         matcher.set_filter(allow_all())
-        self.inbound = Inbound(self.tables, matcher, self.upcalls, self.counts)
+        self.inbound = Inbound(self.tables, matcher, self.upcalls, self.counts, Replies())
         self.inbound.set_offload(vnet_hdr=True, uso=True)
         self.tables.set_peers({PEER: PeerEntry((ip_network(THEM),))})
         self.tables.set_local([ip_network(ME)])

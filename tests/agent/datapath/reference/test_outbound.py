@@ -9,6 +9,7 @@ from tests.support.packets import ip, tcp, udp
 from tailnet.agent.datapath.interface import PeerEntry, Session
 from tailnet.agent.datapath.reference import drops
 from tailnet.agent.datapath.reference.outbound import SLACK, Outbound, padded
+from tailnet.agent.datapath.reference.reject import Replies
 from tailnet.agent.datapath.reference.tables import Tables
 from tailnet.agent.datapath.reference.upcalls import UpcallQueue
 from tailnet.agent.filter.flows import Flow
@@ -26,7 +27,7 @@ class Bench:
         self.counts = drops.counters()
         tables = Tables()
         self.matcher = Matcher(tables.is_local)
-        self.outbound = Outbound(tables, self.matcher, UpcallQueue(), self.counts)
+        self.outbound = Outbound(tables, self.matcher, UpcallQueue(), self.counts, Replies())
         self.outbound.mtu = 1280
         one, two = (ip_network(THEM), ip_network(THEM6)), (ip_network(OTHER),)
         tables.set_peers({PeerId(1): PeerEntry(one), PeerId(2): PeerEntry(two)})

@@ -15,7 +15,6 @@ from tailnet.agent.datapath import tsmp
 from tailnet.agent.datapath.aio import Dataplane
 from tailnet.agent.datapath.interface import Activity, Datapath, TunPort
 from tailnet.agent.derp.aio import DerpFleet
-from tailnet.agent.errors import BadPacket
 from tailnet.agent.filter.rules import Filter
 from tailnet.agent.keys import DiscoPrivate, DiscoPublic, NodePrivate, NodePublic, PeerId
 from tailnet.agent.magicsock.aio import Magicsock, PingReply
@@ -308,6 +307,7 @@ class Tunnel:
         layers: dict[str, Mapping[str, int]] = {
             "packets": self._datapath.drops(),
             "handshakes": self._dataplane.dropped,
+            "rejected": self._dataplane.rejections.counts,
             "disco": self._sock.drops(),
             "relays": self._derp.drops(),
         }
@@ -334,12 +334,8 @@ class Tunnel:
     def _relayed(self, region: int, key: NodePublic, datagrams: list[bytes]) -> None:
         self._sock.handle_derp(region, key, datagrams)
 
-    def _to_agent(self, peer: PeerId, packet: bytes) -> None:
-        """TSMP: pings, pongs and disco keys; what else it says is for later releases."""
-        try:
-            message = tsmp.parse_untrusted(packet)
-        except BadPacket:
-            return
+    def _to_agent(self, peer: PeerId, message: tsmp.Message) -> None:
+        """TSMP: pings, pongs and disco keys."""
         if isinstance(message, tsmp.Ping):
             self._datapath.send_plain(peer, [tsmp.encode_pong(message, peerapi_port=0)])
         elif isinstance(message, tsmp.Pong):

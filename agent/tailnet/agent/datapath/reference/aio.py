@@ -16,10 +16,11 @@ from tailnet.agent.datapath.interface import (
     UdpPort,
     Upcall,
 )
-from tailnet.agent.datapath.reference import drops
+from tailnet.agent.datapath.reference import drops, vnet
 from tailnet.agent.datapath.reference.control import Control
 from tailnet.agent.datapath.reference.outbound import READ, SLACK, Run
 from tailnet.agent.datapath.reference.udp.aio import UdpSocket
+from tailnet.agent.filter.parse import Buffer
 from tailnet.agent.keys import PeerId
 
 # Reads per wake-up, after which others of the loop get their turn.  With offload each brings up to
@@ -73,6 +74,7 @@ class ReferenceDatapath(Control):
         self._tun = tun
         os.set_blocking(tun.fd, False)
         self._outbound.mtu = tun.mtu
+        self._inbound.mtu = tun.mtu
         self._inbound.set_offload(vnet_hdr=tun.vnet_hdr, uso=tun.uso)
         self._loop.add_reader(tun.fd, self._on_tun)
         self.set_udp(udp)
@@ -132,6 +134,11 @@ class ReferenceDatapath(Control):
         """Add a session; an initiator's flushes the peer's queue (or sends a keepalive)."""
         if self._install_session(peer, session, self._now()):
             self._pump()
+
+    def discard_queue(self, peer: PeerId) -> None:
+        """The handshake was given up: drop what waits, and tell the host."""
+        self._discard(peer, self._now())
+        self._pump()
 
     def send_keepalive(self, peer: PeerId) -> None:
         """Send an empty packet on the current session, if there is one."""
@@ -230,20 +237,32 @@ class ReferenceDatapath(Control):
             peer = confirmed.pop()
             while self._outbound.flush(peer, self._now()):
                 self._transmit()
+        self._answer()
         self._transmit()
         if self._upcalls and not self._signalled:
             os.eventfd_write(self._event_fd, 1)
             self._signalled = True
 
     def _write(self) -> None:
-        writes = self._inbound.take()
-        tun = self._tun
-        for buffers in writes:
-            try:
-                if tun is not None:
-                    os.writev(tun.fd, buffers)
-            except OSError:
-                self._drops[drops.TUN_WRITE] += 1
+        for buffers in self._inbound.take():
+            self._write_one(buffers)
+
+    def _write_one(self, buffers: Sequence[Buffer]) -> None:
+        try:
+            if self._tun is not None:
+                os.writev(self._tun.fd, buffers)
+        except OSError:
+            self._drops[drops.TUN_WRITE] += 1
+
+    def _answer(self) -> None:
+        to_host, to_peers = self._replies.to_host, self._replies.to_peers
+        head = vnet.PLAIN if self._tun is not None and self._tun.vnet_hdr else b""
+        for packet in to_host:
+            self._write_one([head + packet])
+        for peer, packet in to_peers:
+            self._outbound.plain(peer, packet, self._now())
+        to_host.clear()
+        to_peers.clear()
 
     def _transmit(self) -> None:
         for run in self._outbound.take():

@@ -14,6 +14,7 @@ from tailnet.agent.datapath.interface import (
 from tailnet.agent.datapath.reference import drops
 from tailnet.agent.datapath.reference.inbound import Inbound
 from tailnet.agent.datapath.reference.outbound import Outbound
+from tailnet.agent.datapath.reference.reject import Replies
 from tailnet.agent.datapath.reference.tables import Tables
 from tailnet.agent.datapath.reference.upcalls import UpcallQueue
 from tailnet.agent.filter.match import Matcher
@@ -31,7 +32,8 @@ class Control:
         self._upcalls = UpcallQueue(upcall_limit)
         self._tables = Tables()
         self._matcher = Matcher(self._tables.is_local)
-        parts = (self._tables, self._matcher, self._upcalls, self._drops)
+        self._replies = Replies()
+        parts = (self._tables, self._matcher, self._upcalls, self._drops, self._replies)
         self._outbound = Outbound(*parts)
         self._inbound = Inbound(*parts)
 
@@ -68,10 +70,10 @@ class Control:
         """Forget one session, in whichever slot it is."""
         self._tables.drop_session(local_index)
 
-    def discard_queue(self, peer: PeerId) -> None:
-        """The handshake was given up: drop what waits."""
+    def _discard(self, peer: PeerId, now: float) -> None:
         if (known := self._tables.peers.get(peer)) is not None:
             self._drops[drops.OUT_DISCARDED] += len(known.queue)
+            self._replies.gave_up(list(known.queue), now)
             known.queue.clear()
             known.asked = False
 

@@ -15,12 +15,14 @@ from tailnet.agent.datapath.interface import (
     Woke,
 )
 from tailnet.agent.datapath.reference import drops
+from tailnet.agent.datapath.reference.clamp import clamp
 from tailnet.agent.datapath.reference.coalesce import Coalescer
+from tailnet.agent.datapath.reference.reject import Replies
 from tailnet.agent.datapath.reference.tables import Keys, Peer, SockAddr, Tables
 from tailnet.agent.datapath.reference.upcalls import UpcallQueue
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.filter.match import Matcher, Verdict
-from tailnet.agent.filter.parse import TSMP, Buffer, parse_untrusted
+from tailnet.agent.filter.parse import TCP, TSMP, Buffer, parse_untrusted
 from tailnet.agent.wireguard.constants import REJECT_AFTER_MESSAGES
 from tailnet.agent.wireguard.cookie import has_mac1
 
@@ -66,22 +68,31 @@ class Inbound:
         "_matcher",
         "_out",
         "_pos",
+        "_replies",
         "_tables",
         "_upcalls",
         "_view",
         "confirmed",
         "mac1_key",
+        "mtu",
     )
 
     def __init__(
-        self, tables: Tables, matcher: Matcher, upcalls: UpcallQueue, counts: dict[str, int]
+        self,
+        tables: Tables,
+        matcher: Matcher,
+        upcalls: UpcallQueue,
+        counts: dict[str, int],
+        replies: Replies,
     ) -> None:
         self._tables, self._matcher, self._upcalls, self._drops = tables, matcher, upcalls, counts
+        self._replies = replies
         self._out = bytearray(FLUSH + _DATAGRAM)
         self._view = memoryview(self._out)
         self._pos = 0
         self.confirmed: list[Peer] = []
         self.mac1_key = b""
+        self.mtu = 0
         self.set_offload(vnet_hdr=False, uso=False)
 
     def set_offload(self, *, vnet_hdr: bool, uso: bool) -> None:
@@ -142,14 +153,14 @@ class Inbound:
                 total += taken
                 pos = stop
             elif room:
-                taken = self._judge(keys.peer, pos, room)
+                taken = self._judge(keys.peer, pos, room, now)
                 total += taken
                 pos += room if taken else 0
         self._pos = pos
         if known is not None:
             self._account(known.peer, (messages, packets, total), src, now)
 
-    def _judge(self, peer: Peer, start: int, size: int) -> int:
+    def _judge(self, peer: Peer, start: int, size: int, now: float) -> int:
         """The long way for one packet; returns its bytes of IP, or 0 if it does not go further."""
         view = self._view
         try:
@@ -161,12 +172,17 @@ class Inbound:
             self._drops[drops.IN_SOURCE] += 1
             return 0
         if packet.proto == TSMP:
-            self._put(ToAgent(peer.id, bytes(view[start : start + packet.length])))
+            message = bytes(view[start : start + packet.length])
+            self._replies.tsmp(message, now)
+            self._put(ToAgent(peer.id, message))
             return 0
         verdict = self._matcher.inbound(packet)
         if verdict is not Verdict.ACCEPT:
             self._drops[drops.INBOUND[verdict]] += 1
+            self._replies.refused(peer, packet, now, shields_up=self._matcher.closed)
             return 0
+        if packet.proto == TCP:
+            clamp(view[start : start + size], packet, self.mtu, begun=False)
         self._coalescer.add(peer, packet, view, start, size)
         return packet.length
 

@@ -6,12 +6,14 @@ from typing import NamedTuple
 
 from tailnet.agent.datapath.interface import NoSession, Woke
 from tailnet.agent.datapath.reference import drops, vnet
+from tailnet.agent.datapath.reference.clamp import clamp
+from tailnet.agent.datapath.reference.reject import Replies, is_opening
 from tailnet.agent.datapath.reference.split import Span, split
 from tailnet.agent.datapath.reference.tables import Keys, Peer, Tables
 from tailnet.agent.datapath.reference.upcalls import UpcallQueue
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.filter.match import Matcher, Verdict
-from tailnet.agent.filter.parse import TCP, TSMP, UDP, parse_untrusted
+from tailnet.agent.filter.parse import SYN, TCP, TSMP, UDP, parse_untrusted
 
 HEADER, TAG = 16, 16  # bytes of a transport message around the ciphertext
 FLUSH = 256 << 10  # bytes of sealed datagrams after which sending them is better than waiting
@@ -50,7 +52,8 @@ def padded(length: int, mtu: int) -> int:
 def flow_tag(buffer: bytearray, start: int, size: int) -> bytes | bytearray:
     """Protocol, addresses and ports of a whole TCP or UDP packet, ``buffer[start:size]``.
 
-    Empty for whatever must be parsed in full: fragments, options, odd lengths, other protocols.
+    Empty for whatever must be parsed in full: SYNs, fragments, options, odd lengths, other
+    protocols.
     Packets with equal tags have one verdict and one peer.
     """
     length = size - start
@@ -67,7 +70,11 @@ def flow_tag(buffer: bytearray, start: int, size: int) -> bytes | bytearray:
         proto = buffer[start + 6]
         whole, total = first == 6, total + 40
         tag = buffer[start + 6 : start + 44]
-    return tag if whole and total == length and proto in _PORTS else b""
+    if not whole or total != length or proto not in _PORTS:
+        return b""
+    if proto == TCP and buffer[start + (33 if first == 4 else 53)] & SYN:
+        return b""
+    return tag
 
 
 class Outbound:
@@ -82,6 +89,7 @@ class Outbound:
         "_matcher",
         "_out",
         "_pos",
+        "_replies",
         "_runs",
         "_tables",
         "_tag",
@@ -92,9 +100,15 @@ class Outbound:
     )
 
     def __init__(
-        self, tables: Tables, matcher: Matcher, upcalls: UpcallQueue, counts: dict[str, int]
+        self,
+        tables: Tables,
+        matcher: Matcher,
+        upcalls: UpcallQueue,
+        counts: dict[str, int],
+        replies: Replies,
     ) -> None:
         self._tables, self._matcher, self._upcalls, self._drops = tables, matcher, upcalls, counts
+        self._replies = replies
         self._out = bytearray(FLUSH + _RESERVE)
         self._view = memoryview(self._out)
         self._pos = 0
@@ -126,7 +140,8 @@ class Outbound:
         if tag and tag == self._tag and self._tag_peer is not None:
             peer: Peer | None = self._tag_peer
         else:
-            peer = self._judge(view[start:size])
+            begun = vnet_hdr and bool(buffer[0] & vnet.NEEDS_CSUM)
+            peer = self._judge(view[start:size], now, begun=begun)
             self._tag, self._tag_peer = tag, peer
         if peer is None:
             return
@@ -137,8 +152,8 @@ class Outbound:
             return
         self._send(peer, view, spans, now)
 
-    def _judge(self, data: memoryview) -> Peer | None:
-        """The peer a packet goes to, or ``None`` if it does not leave."""
+    def _judge(self, data: memoryview, now: float, *, begun: bool) -> Peer | None:
+        """The peer a packet goes to, or ``None`` if it does not leave; ``begun`` as in clamp."""
         try:
             packet = parse_untrusted(data)
         except BadPacket:
@@ -153,6 +168,11 @@ class Outbound:
         peer = self._tables.routes.lookup(packet.dst)
         if peer is None:
             self._drops[drops.OUT_NO_PEER] += 1
+            self._replies.nobody(packet, data, now)
+        elif packet.proto == TCP and packet.flags & SYN:
+            clamp(data, packet, self.mtu, begun=begun)
+            if is_opening(packet):
+                self._replies.opening(packet, data, now)
         return peer
 
     def forget_flow(self) -> None:

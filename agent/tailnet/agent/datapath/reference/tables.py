@@ -16,6 +16,7 @@ from tailnet.agent.datapath.interface import (
     Wake,
 )
 from tailnet.agent.datapath.reference.prefixes import Prefixes
+from tailnet.agent.datapath.reference.reject import REJECTS, Bucket
 from tailnet.agent.keys import PeerId
 from tailnet.agent.wireguard.constants import REJECT_AFTER_MESSAGES, REJECT_AFTER_TIME
 from tailnet.agent.wireguard.keypairs import Keypairs
@@ -76,6 +77,7 @@ class Peer:
         "path_failed",
         "prefixes",
         "queue",
+        "rejects",
         "reported",
         "rx_bytes",
         "rx_packets",
@@ -92,6 +94,7 @@ class Peer:
         self.keys: Keypairs[Keys] = Keypairs()
         self.queue: deque[bytes] = deque()
         self.asked = False  # NoSession was said
+        self.rejects = Bucket(REJECTS)
         self.wake = 0  # bits of Wake: the Flag's own operators are slow
         self.reported: SockAddr | None = None  # latest NewSource
         self.last_sent = self.last_received = 0.0
