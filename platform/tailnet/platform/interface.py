@@ -5,7 +5,14 @@ applying it over any residue of a crash ends in the same place.
 """
 
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
 from socket import socket
 from typing import Protocol
 
@@ -33,6 +40,25 @@ class RouterConfig:
     local_addrs: frozenset[IPv4Interface | IPv6Interface] = frozenset()
     routes: frozenset[IPv4Network | IPv6Network] = frozenset()
     local_routes: frozenset[IPv4Network | IPv6Network] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class DnsConfig:
+    """How the host resolves names.  Names are lower case without the final dot.
+
+    Attributes:
+        nameservers: whom to ask.
+        search: domains to try for short names.
+        match: only these domains and what is below them go to ``nameservers``, everything else as
+            before; empty with nameservers: every name goes to them.
+    """
+
+    nameservers: tuple[IPv4Address | IPv6Address, ...] = ()
+    search: tuple[str, ...] = ()
+    match: tuple[str, ...] = ()
+
+
+NO_DNS = DnsConfig()  # leave the host as it was before us
 
 
 class TunDevice(Protocol):
@@ -79,3 +105,32 @@ class Bypass(Protocol):
 
     def mark(self, sock: socket) -> None:
         """Before bind or connect.  Does nothing where the system refuses and says so once."""
+
+
+class DnsConfigurator(Protocol):
+    """How the host resolves names, changed for as long as we run."""
+
+    @property
+    def mode(self) -> str:
+        """Which program of the host is configured, in the words of the logs."""
+
+    @property
+    def split(self) -> bool:
+        """True if ``DnsConfig.match`` may be used."""
+
+    async def base(self) -> DnsConfig | None:
+        """What the host used before us, without our addresses; ``None``: it cannot be known.
+
+        Raises:
+            PlatformError: it exists and cannot be read.
+        """
+
+    async def apply(self, config: DnsConfig) -> None:
+        """Make it so; :data:`NO_DNS` restores what was before.
+
+        Raises:
+            PlatformError: the host refused.
+        """
+
+    async def down(self) -> None:
+        """As before us.  Idempotent, and safe over any residue of a crash."""

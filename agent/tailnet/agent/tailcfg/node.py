@@ -12,6 +12,7 @@ from tailnet.agent.addr import DERP_MAGIC, AddrPort, IPAddress, IPNetwork
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.keys import DiscoPublic, MachinePublic, NodePublic
 from tailnet.agent.tailcfg.codec import Struct, prefixes
+from tailnet.agent.tailcfg.dns import Resolver
 
 NodeID = NewType("NodeID", int)  # int64 > 0, scoped to one map session
 UserID = NewType("UserID", int)
@@ -116,6 +117,9 @@ class Node(Struct, frozen=True):
     is_jailed: bool = False
     self_node_v4_masq_addr_for_this_peer: str = ""
     self_node_v6_masq_addr_for_this_peer: str = ""
+    exit_node_dns_resolvers: tuple[Resolver, ...] | None = field(
+        default=None, name="ExitNodeDNSResolvers"
+    )
 
     @property
     def home_region(self) -> int:

@@ -1,0 +1,1 @@
+"""MagicDNS: what names mean in a tailnet, and who answers the others."""
