@@ -70,6 +70,17 @@ impl Netstack {
         Ok(())
     }
 
+    fn send_icmp(&self, local: &str, remote: &str, message: Vec<u8>) -> PyResult<()> {
+        let (local, remote) = (parse(local)?, parse(remote)?);
+        self.inner.send_icmp(local, remote, message);
+        Ok(())
+    }
+
+    fn refuse_udp(&self, local: &str, remote: &str) -> PyResult<()> {
+        self.inner.refuse_udp(parse(local)?, parse(remote)?);
+        Ok(())
+    }
+
     fn event_fd(&self) -> RawFd {
         self.inner.event_fd()
     }
@@ -93,6 +104,7 @@ impl Netstack {
             ("syn_dropped", stats.syn_dropped.load(Relaxed)),
             ("ignored", stats.ignored.load(Relaxed)),
             ("udp_dropped", stats.udp_dropped.load(Relaxed)),
+            ("fragments_dropped", stats.fragments_dropped.load(Relaxed)),
         ]
     }
 

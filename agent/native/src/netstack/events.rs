@@ -24,6 +24,8 @@ pub enum EventKind {
     Udp = 5,
     /// The stack has stopped; `data` is the reason.
     Died = 6,
+    /// An echo request to an address that is not ours; `data` is the ICMP message.
+    Ping = 7,
 }
 
 /// One thing that happened.
@@ -82,13 +84,27 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-const UDP_LIMIT: usize = 1024; // datagrams that wait for Python
+const DATAGRAMS: usize = 1024; // datagrams and pings that wait for Python
+const BYTES: usize = 4 << 20; // in them
 
 /// The queue.  Only datagrams are ever dropped: everything else is bounded by the connections.
 pub struct Events {
-    queue: Mutex<(VecDeque<Event>, usize)>,
+    queue: Mutex<Queue>,
     /// Readable while events wait.
     pub signal: Signal,
+}
+
+#[derive(Default)]
+struct Queue {
+    events: VecDeque<Event>,
+    datagrams: usize,
+    bytes: usize, // in the datagrams
+}
+
+impl Event {
+    fn is_datagram(&self) -> bool {
+        matches!(self.kind, EventKind::Udp | EventKind::Ping)
+    }
 }
 
 impl Events {
@@ -102,32 +118,32 @@ impl Events {
 
     /// Append; false if a datagram was dropped.
     pub fn push(&self, event: Event) -> bool {
-        let mut guard = lock(&self.queue);
-        let (queue, datagrams) = &mut *guard;
-        if event.kind == EventKind::Udp {
-            if *datagrams >= UDP_LIMIT {
+        let mut queue = lock(&self.queue);
+        if event.is_datagram() {
+            let bytes = queue.bytes + event.data.len();
+            if queue.datagrams >= DATAGRAMS || bytes > BYTES {
                 return false;
             }
-            *datagrams += 1;
+            queue.datagrams += 1;
+            queue.bytes = bytes;
         }
-        if queue.is_empty() {
+        if queue.events.is_empty() {
             self.signal.set();
         }
-        queue.push_back(event);
+        queue.events.push_back(event);
         true
     }
 
     /// At most `max`, oldest first.
     pub fn take(&self, max: usize) -> Vec<Event> {
-        let mut guard = lock(&self.queue);
-        let (queue, datagrams) = &mut *guard;
-        let count = max.min(queue.len());
-        let taken: Vec<Event> = queue.drain(..count).collect();
-        *datagrams -= taken
-            .iter()
-            .filter(|event| event.kind == EventKind::Udp)
-            .count();
-        if queue.is_empty() {
+        let mut queue = lock(&self.queue);
+        let count = max.min(queue.events.len());
+        let taken: Vec<Event> = queue.events.drain(..count).collect();
+        for event in taken.iter().filter(|event| event.is_datagram()) {
+            queue.datagrams -= 1;
+            queue.bytes -= event.data.len();
+        }
+        if queue.events.is_empty() {
             self.signal.clear();
         }
         taken

@@ -5,16 +5,14 @@
 //! flags | gso_type | hdr_len | gso_size | csum_start | csum_offset | IP packet …
 //! ```
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use super::checksum::{add, fold, pseudo_header};
+use super::icmp::{self, Message};
+use super::ip::{self, Datagram, TCP, UDP};
 
 /// Bytes of the virtio-net header (`struct virtio_net_hdr`).
 pub const VNET: usize = 10;
-/// Protocol numbers (IANA).
-pub const TCP: u8 = 6;
-/// See [`TCP`].
-pub const UDP: u8 = 17;
 
 const NEEDS_CSUM: u8 = 1;
 const DATA_VALID: u8 = 2;
@@ -43,6 +41,19 @@ pub enum Packet<'a> {
         /// Without the header.
         payload: &'a [u8],
     },
+    /// An ICMP message.
+    Icmp {
+        /// Sender.
+        src: IpAddr,
+        /// Receiver.
+        dst: IpAddr,
+        /// What it says.
+        says: Message,
+        /// From its type on.
+        message: &'a [u8],
+    },
+    /// A part of a datagram.
+    Fragment(Datagram<'a>),
     /// Something else, to this address.
     Other {
         /// Receiver.
@@ -50,33 +61,49 @@ pub enum Packet<'a> {
     },
 }
 
-/// Take a read apart: the IP packet and what it is; `None` for what is damaged or a fragment.
+/// Take a read apart: the IP packet and what it is; `None` for what is damaged.
 pub fn parse(read: &[u8]) -> Option<(&[u8], Packet<'_>)> {
-    let (vnet, ip) = read.split_at_checked(VNET)?;
+    let (vnet, packet) = read.split_at_checked(VNET)?;
     let checked = vnet[0] & (NEEDS_CSUM | DATA_VALID) != 0;
-    let (src, dst, protocol, header, end) = match ip.first()? >> 4 {
-        4 => parse_v4(ip)?,
-        6 => parse_v6(ip)?,
-        _ => return None,
+    let (packet, datagram) = ip::parse(packet)?;
+    let what = if datagram.part.is_some() {
+        Packet::Fragment(datagram)
+    } else {
+        let Datagram {
+            src,
+            dst,
+            protocol,
+            body,
+            ..
+        } = datagram;
+        classify(src, dst, protocol, body, checked)?
     };
-    let ip = &ip[..end];
-    let body = &ip[header..];
+    Some((packet, what))
+}
+
+/// What a whole datagram's body is; `checked`: its checksum need not be looked at.
+pub fn classify(
+    src: IpAddr,
+    dst: IpAddr,
+    protocol: u8,
+    body: &[u8],
+    checked: bool,
+) -> Option<Packet<'_>> {
     let at = |address: IpAddr, offset: usize| {
         SocketAddr::new(
             address,
             u16::from_be_bytes([body[offset], body[offset + 1]]),
         )
     };
-    let packet = match protocol {
+    Some(match protocol {
         TCP => {
             if body.len() < 20 || !(checked || valid(src, dst, TCP, body)) {
                 return None;
             }
-            let opens = body[13] & (SYN | ACK | RST) == SYN;
             Packet::Tcp {
                 src: at(src, 0),
                 dst: at(dst, 2),
-                opens,
+                opens: body[13] & (SYN | ACK | RST) == SYN,
             }
         }
         UDP => {
@@ -92,35 +119,14 @@ pub fn parse(read: &[u8]) -> Option<(&[u8], Packet<'_>)> {
                 payload: &datagram[8..],
             }
         }
+        _ if protocol == icmp::protocol(dst) => Packet::Icmp {
+            src,
+            dst,
+            says: icmp::parse(src, dst, body)?,
+            message: body,
+        },
         _ => Packet::Other { dst },
-    };
-    Some((ip, packet))
-}
-
-type Header = (IpAddr, IpAddr, u8, usize, usize);
-
-fn parse_v4(ip: &[u8]) -> Option<Header> {
-    let header = usize::from(ip[0] & 15) * 4;
-    let fixed: &[u8; 20] = ip.first_chunk()?;
-    let end = usize::from(u16::from_be_bytes([fixed[2], fixed[3]]));
-    let fragment = u16::from_be_bytes([fixed[6], fixed[7]]) & 0x3fff != 0;
-    if header < 20 || end < header || end > ip.len() || fragment {
-        return None;
-    }
-    let src = Ipv4Addr::new(fixed[12], fixed[13], fixed[14], fixed[15]);
-    let dst = Ipv4Addr::new(fixed[16], fixed[17], fixed[18], fixed[19]);
-    Some((src.into(), dst.into(), fixed[9], header, end))
-}
-
-fn parse_v6(ip: &[u8]) -> Option<Header> {
-    let fixed: &[u8; 40] = ip.first_chunk()?;
-    let end = 40 + usize::from(u16::from_be_bytes([fixed[4], fixed[5]]));
-    if end > ip.len() {
-        return None;
-    }
-    let src = Ipv6Addr::from(<[u8; 16]>::try_from(&fixed[8..24]).ok()?);
-    let dst = Ipv6Addr::from(<[u8; 16]>::try_from(&fixed[24..40]).ok()?);
-    Some((src.into(), dst.into(), fixed[6], 40, end))
+    })
 }
 
 fn valid(src: IpAddr, dst: IpAddr, protocol: u8, body: &[u8]) -> bool {
@@ -140,6 +146,8 @@ mod tests {
                     state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                     match i {
                         10 => [0x45, 0x60, 0x4f][state as usize >> 8 & 1],
+                        16 => [6, 17, 44, 58][state as usize >> 8 & 3],
+                        19 => [6, 17, 1, 99][state as usize >> 8 & 3],
                         _ => (state >> 24) as u8,
                     }
                 })
@@ -149,13 +157,13 @@ mod tests {
     }
 
     #[test]
-    fn fragments_are_refused() {
+    fn fragments_are_seen_as_such() {
         let mut read = vec![0; VNET + 40];
         read[VNET] = 0x45;
         read[VNET + 3] = 40;
         read[VNET + 6] = 0x20;
-        read[VNET + 9] = 1;
-        assert_eq!(parse(&read), None);
+        read[VNET + 9] = 99;
+        assert!(matches!(parse(&read), Some((_, Packet::Fragment(_)))));
         read[VNET + 6] = 0x40;
         assert!(matches!(parse(&read), Some((_, Packet::Other { .. }))));
     }

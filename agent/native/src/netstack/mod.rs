@@ -5,8 +5,9 @@
 //!
 //! ```text
 //! datapath ═ SEQPACKET pair ═ thread ─┬ one smoltcp interface and TCP socket per connection
-//!                                     ├ a responder: ping, RST for what nobody listens to
-//!                                     └ UDP: to and from Python as events
+//!                                     ├ a responder: RST for what nobody listens to
+//!                                     ├ ICMP: echoes, errors that end a dial
+//!                                     └ UDP, pings to others: to and from Python as events
 //! connection ═ any stream socket of Python's (a proxy's client, a local server, a socket pair)
 //! ```
 //!
@@ -17,14 +18,19 @@ mod checksum;
 mod conn;
 mod device;
 mod events;
+mod icmp;
 mod ingress;
+mod ip;
 mod outbox;
+mod reassembly;
 mod responder;
 mod stack;
+mod stats;
 mod thread;
+mod udp;
 
 pub use events::{Event, EventKind};
-pub use stack::{Limits, Stats};
+pub use stats::{Limits, Stats};
 pub use thread::Netstack;
 
 #[cfg(test)]

@@ -14,7 +14,8 @@ use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 
 use super::checksum::{add, fold, pseudo_header};
-use super::ingress::{TCP, UDP, VNET};
+use super::ingress::VNET;
+use super::ip::TCP;
 
 const LARGEST: usize = 64_000; // bytes of one super-packet
 const FULL: usize = 1 << 20; // bytes that may wait; beyond that smoltcp keeps its data
@@ -224,51 +225,6 @@ where
     let mut octets = [0; N];
     octets.copy_from_slice(&packet[at..at + N]);
     octets.into()
-}
-
-/// A UDP datagram as an IP packet; `None` if it does not fit `mtu` or the families differ.
-pub fn udp_packet(
-    src: std::net::SocketAddr,
-    dst: std::net::SocketAddr,
-    payload: &[u8],
-    mtu: usize,
-) -> Option<Vec<u8>> {
-    let length = payload.len() + 8;
-    let mut packet = match (src.ip(), dst.ip()) {
-        (IpAddr::V4(src), IpAddr::V4(dst)) => {
-            let total = u16::try_from(length + 20).ok()?.to_be_bytes();
-            let mut header = vec![0x45, 0, total[0], total[1], 0, 0, 0x40, 0, 64, UDP, 0, 0];
-            header.extend(src.octets());
-            header.extend(dst.octets());
-            let sum = !fold(add(0, &header));
-            header[10..12].copy_from_slice(&sum.to_be_bytes());
-            header
-        }
-        (IpAddr::V6(src), IpAddr::V6(dst)) => {
-            let size = u16::try_from(length).ok()?.to_be_bytes();
-            let mut header = vec![0x60, 0, 0, 0, size[0], size[1], UDP, 64];
-            header.extend(src.octets());
-            header.extend(dst.octets());
-            header
-        }
-        _ => return None,
-    };
-    let start = packet.len();
-    packet.extend(src.port().to_be_bytes());
-    packet.extend(dst.port().to_be_bytes());
-    packet.extend((length as u16).to_be_bytes());
-    packet.extend([0, 0]);
-    packet.extend(payload);
-    let sum = add(
-        pseudo_header(src.ip(), dst.ip(), UDP, length),
-        &packet[start..],
-    );
-    let sum = match !fold(sum) {
-        0 => 0xffff, // RFC 768: zero means none
-        sum => sum,
-    };
-    packet[start + 6..start + 8].copy_from_slice(&sum.to_be_bytes());
-    (packet.len() <= mtu).then_some(packet)
 }
 
 #[cfg(test)]

@@ -13,7 +13,8 @@ use rustix::net::{RecvFlags, recv};
 use smoltcp::time::Instant;
 
 use super::events::{Event, EventKind, Events, Signal, lock};
-use super::stack::{Command, Limits, Stack, Stats};
+use super::stack::{Command, Stack};
+use super::stats::{Limits, Stats};
 
 const PACKETS: u64 = u64::MAX; // numbers in epoll that are no connections
 const COMMANDS: u64 = u64::MAX - 1;
@@ -100,6 +101,16 @@ impl Netstack {
     /// Send a datagram.
     pub fn send_udp(&self, local: SocketAddr, remote: SocketAddr, data: Vec<u8>) {
         self.ask(Command::Udp(local, remote, data));
+    }
+
+    /// Send an ICMP message; its checksum is made.
+    pub fn send_icmp(&self, local: IpAddr, remote: IpAddr, message: Vec<u8>) {
+        self.ask(Command::Icmp(local, remote, message));
+    }
+
+    /// Tell the sender of a datagram that nobody listens.
+    pub fn refuse_udp(&self, local: SocketAddr, remote: SocketAddr) {
+        self.ask(Command::RefuseUdp(local, remote));
     }
 
     /// At most `max` events.

@@ -21,22 +21,32 @@ fn syn(source: [u8; 4], port: u16) -> Vec<u8> {
 }
 
 #[test]
-fn a_flood_of_first_segments_is_bounded() {
+fn a_flood_of_first_segments_is_bounded_and_an_honest_peer_gets_in() {
     let (flood, packets) = pair();
     let stack = Netstack::start(packets, LIMITS).unwrap();
     stack.set_addresses(vec!["100.64.0.2".parse().unwrap()]);
     std::thread::sleep(Duration::from_millis(20));
+    let honest = syn([100, 64, 9, 9], 77);
+    send(&flood, &honest, SendFlags::empty()).unwrap();
+    let first = expect(&stack, EventKind::Syn).stream;
     for n in 0..2000u16 {
-        let _ = send(
-            &flood,
-            &syn([100, 64, 1, (n >> 8) as u8], 1000 + n),
-            SendFlags::empty(),
-        );
+        let packet = syn([100, 64, 1, 1], 1000 + n);
+        send(&flood, &packet, SendFlags::empty()).unwrap();
     }
     let until = Instant::now() + Duration::from_secs(5);
-    while stack.stats().syn_dropped.load(Relaxed) != 2000 - 64 {
+    while stack.stats().syn_dropped.load(Relaxed) != 2000 - 48 {
         assert!(Instant::now() < until, "{:?}", stack.stats());
         std::thread::sleep(Duration::from_millis(1));
     }
-    assert_eq!(stack.stats().half_open.load(Relaxed), 64);
+    assert_eq!(stack.stats().half_open.load(Relaxed), 1 + 48); // three quarters of 64
+    let mut ended = stack.take_events(usize::MAX);
+    ended.retain(|event| event.kind == EventKind::Closed);
+    assert_eq!(ended.len(), 2000 - 48);
+    assert!(ended.iter().all(|event| event.stream != first));
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    stack.join(first, ours.into(), Vec::new());
+    let mut answer = [0; 200];
+    let (size, _) = recv(&flood, &mut answer, rustix::net::RecvFlags::empty()).unwrap();
+    let tcp = &answer[30..size];
+    assert_eq!((&tcp[2..4], tcp[13]), (&[0, 77][..], 0x12)); // SYN and ACK, to the honest one
 }

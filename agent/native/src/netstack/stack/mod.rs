@@ -1,5 +1,8 @@
 //! All connections of one node, without the thread that drives them.
 
+mod datagrams;
+mod half_open;
+
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
@@ -14,37 +17,14 @@ use smoltcp::time::Instant;
 use super::conn::{Conn, Next, Parameters};
 use super::events::{Event, EventKind, Events};
 use super::ingress::{Packet, parse};
-use super::outbox::{Outbox, udp_packet};
+use super::outbox::Outbox;
+use super::reassembly::Reassembly;
 use super::responder::Responder;
+use super::stats::{Limits, Stats};
+use half_open::HalfOpen;
 
 const FIRST_PORT: u16 = 32_768;
 const PORTS: u16 = 28_232; // as Linux: 32768 to 60999
-
-/// Bounds of a stack.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Bytes of one packet.
-    pub mtu: usize,
-    /// Connections at once.
-    pub streams: usize,
-    /// Of those, from peers and not established yet.
-    pub half_open: usize,
-}
-
-/// What was counted.
-#[derive(Debug, Default)]
-pub struct Stats {
-    /// Connections now.
-    pub streams: AtomicU64,
-    /// From peers, not established, now.
-    pub half_open: AtomicU64,
-    /// First segments ignored because of a bound.
-    pub syn_dropped: AtomicU64,
-    /// Packets that were damaged, fragments, or not for us.
-    pub ignored: AtomicU64,
-    /// Datagrams that Python did not take in time.
-    pub udp_dropped: AtomicU64,
-}
 
 /// What the thread is asked to do.
 pub enum Command {
@@ -58,6 +38,10 @@ pub enum Command {
     Abort(u64),
     /// Send a datagram.
     Udp(SocketAddr, SocketAddr, Vec<u8>),
+    /// Send an ICMP message.
+    Icmp(IpAddr, IpAddr, Vec<u8>),
+    /// Say that nobody listens on a UDP port of ours.
+    RefuseUdp(SocketAddr, SocketAddr),
 }
 
 /// All connections.
@@ -70,8 +54,10 @@ pub struct Stack {
     blocked: Vec<u64>,
     timers: BTreeSet<(Instant, u64)>,
     responder: Responder,
-    half_open: usize,
+    reassembly: Reassembly,
+    half_open: HalfOpen,
     port: u16,
+    fragment_id: u32,
     ids: Arc<AtomicU64>,
     events: Arc<Events>,
     stats: Arc<Stats>,
@@ -103,7 +89,9 @@ impl Stack {
             blocked: Vec::new(),
             timers: BTreeSet::new(),
             responder: Responder::new(&[], limits.mtu, random(), now),
-            half_open: 0,
+            reassembly: Reassembly::default(),
+            half_open: HalfOpen::new(limits.half_open),
+            fragment_id: random() as u32,
             port: FIRST_PORT + (random() % u64::from(PORTS)) as u16,
             ids,
             events,
@@ -128,12 +116,9 @@ impl Stack {
                     self.activate(id);
                 }
             }
-            Command::Udp(src, dst, data) => {
-                if let Some(packet) = udp_packet(src, dst, &data, self.limits.mtu) {
-                    self.outbox
-                        .push(packet.len(), |room| room.copy_from_slice(&packet));
-                }
-            }
+            Command::Udp(src, dst, data) => self.send_udp(src, dst, &data),
+            Command::Icmp(src, dst, message) => self.send_icmp(src, dst, message),
+            Command::RefuseUdp(local, remote) => self.refuse_udp(local, remote),
         }
     }
 
@@ -164,15 +149,14 @@ impl Stack {
         match conn {
             Some(conn) => self.insert(id, conn),
             None => {
-                let data = b"too many connections".to_vec();
                 let local = SocketAddr::new(local, 0);
-                self.events.push(Event {
-                    kind: EventKind::Failed,
-                    stream: id,
+                self.tell(
+                    EventKind::Failed,
+                    id,
                     local,
                     remote,
-                    data,
-                });
+                    b"too many connections",
+                );
             }
         }
     }
@@ -190,7 +174,9 @@ impl Stack {
 
     fn insert(&mut self, id: u64, conn: Conn) {
         self.flows.insert((conn.local, conn.remote), id);
-        self.half_open += usize::from(!conn.dialled);
+        if !conn.dialled {
+            self.half_open.add(id, conn.remote.ip());
+        }
         self.conns.insert(id, conn);
         self.count();
         self.activate(id);
@@ -198,7 +184,9 @@ impl Stack {
 
     fn count(&self) {
         self.stats.streams.store(self.conns.len() as u64, Relaxed);
-        self.stats.half_open.store(self.half_open as u64, Relaxed);
+        self.stats
+            .half_open
+            .store(self.half_open.len() as u64, Relaxed);
     }
 
     fn join(&mut self, id: u64, stream: OwnedFd, early: Vec<u8>) {
@@ -236,27 +224,36 @@ impl Stack {
     /// only the node's own and its routes', and Python decides what becomes of a connection.
     pub fn ingress(&mut self, read: &[u8], now: Instant) {
         match parse(read) {
-            Some((ip, Packet::Tcp { src, dst, opens })) => self.tcp(ip, src, dst, opens, now),
-            Some((_, Packet::Udp { src, dst, payload })) => {
-                let data = payload.to_vec();
-                let kind = EventKind::Udp;
-                let event = Event {
-                    kind,
-                    stream: 0,
-                    local: dst,
-                    remote: src,
-                    data,
-                };
-                if !self.events.push(event) {
-                    self.stats.udp_dropped.fetch_add(1, Relaxed);
-                }
-            }
-            Some((ip, Packet::Other { dst })) if self.addresses.contains(&dst) => {
-                self.responder.ingress(ip, now, &mut self.outbox);
-            }
-            _ => {
-                self.stats.ignored.fetch_add(1, Relaxed);
-            }
+            Some((packet, what)) => self.handle(packet, what, now),
+            None => self.ignore(),
+        }
+    }
+
+    fn handle(&mut self, packet: &[u8], what: Packet<'_>, now: Instant) {
+        match what {
+            Packet::Tcp { src, dst, opens } => self.tcp(packet, src, dst, opens, now),
+            Packet::Udp { src, dst, payload } => self.datagram(EventKind::Udp, dst, src, payload),
+            Packet::Icmp {
+                src,
+                dst,
+                says,
+                message,
+            } => self.icmp(src, dst, says, message),
+            Packet::Fragment(part) => self.fragment(&part, now),
+            Packet::Other { dst } => self.respond(packet, dst, now),
+        }
+    }
+
+    fn ignore(&self) {
+        self.stats.ignored.fetch_add(1, Relaxed);
+    }
+
+    /// What no connection wants: smoltcp knows what to say about it.
+    fn respond(&mut self, packet: &[u8], dst: IpAddr, now: Instant) {
+        if self.addresses.contains(&dst) {
+            self.responder.ingress(packet, now, &mut self.outbox);
+        } else {
+            self.ignore();
         }
     }
 
@@ -267,33 +264,56 @@ impl Stack {
             }
             self.activate(id);
         } else if !opens || src.port() == 0 || dst.port() == 0 {
-            if self.addresses.contains(&dst.ip()) {
-                self.responder.ingress(ip, now, &mut self.outbox);
-            } else {
-                self.stats.ignored.fetch_add(1, Relaxed);
-            }
-        } else if self.half_open >= self.limits.half_open || self.conns.len() >= self.limits.streams
-        {
-            self.stats.syn_dropped.fetch_add(1, Relaxed);
+            self.respond(ip, dst.ip(), now);
         } else {
-            let parameters = self.parameters(dst, src);
-            if let Some(conn) = Conn::accept(&parameters, now, ip, &mut self.outbox) {
-                let id = self.ids.fetch_add(1, Relaxed);
-                self.insert(id, conn);
-                self.tell(EventKind::Syn, id, dst, src, "");
-            }
+            self.accept(ip, src, dst, now);
         }
     }
 
-    fn tell(&self, kind: EventKind, stream: u64, local: SocketAddr, remote: SocketAddr, why: &str) {
-        let data = why.as_bytes().to_vec();
+    fn accept(&mut self, syn: &[u8], src: SocketAddr, dst: SocketAddr, now: Instant) {
+        if let Some(victim) = self.half_open.victim(src.ip()) {
+            self.stats.syn_dropped.fetch_add(1, Relaxed);
+            self.remove(victim, "too many at once");
+        }
+        if self.conns.len() >= self.limits.streams {
+            self.stats.syn_dropped.fetch_add(1, Relaxed);
+            return;
+        }
+        let parameters = self.parameters(dst, src);
+        if let Some(conn) = Conn::accept(&parameters, now, syn, &mut self.outbox) {
+            let id = self.ids.fetch_add(1, Relaxed);
+            self.insert(id, conn);
+            self.tell(EventKind::Syn, id, dst, src, b"");
+        }
+    }
+
+    /// A router or host says that a segment of ours did not arrive.  That ends a dial; what is
+    /// established outlives it (RFC 1122 §4.2.3.9).
+    fn undelivered(&mut self, local: SocketAddr, remote: SocketAddr, why: &str) {
+        let id = self.flows.get(&(local, remote)).copied();
+        let dialling = |conn: &Conn| conn.dialled && !conn.established;
+        match id {
+            Some(id) if self.conns.get(&id).is_some_and(dialling) => self.remove(id, why),
+            _ => self.ignore(),
+        }
+    }
+
+    /// False if it was a datagram for which no room was.
+    fn tell(
+        &self,
+        kind: EventKind,
+        stream: u64,
+        local: SocketAddr,
+        remote: SocketAddr,
+        data: &[u8],
+    ) -> bool {
         self.events.push(Event {
             kind,
             stream,
             local,
             remote,
-            data,
-        });
+            data: data.to_vec(),
+        })
     }
 
     /// Drive what has something to do; when to come back, `None` for "at once".
@@ -341,9 +361,9 @@ impl Stack {
         if conn.established && !before {
             let (dialled, local, remote) = (conn.dialled, conn.local, conn.remote);
             if dialled {
-                self.tell(EventKind::Connected, id, local, remote, "");
+                self.tell(EventKind::Connected, id, local, remote, b"");
             } else {
-                self.half_open -= 1;
+                self.half_open.remove(id);
                 self.count();
             }
         }
@@ -378,9 +398,7 @@ impl Stack {
         if let Some(at) = conn.timer {
             self.timers.remove(&(at, id));
         }
-        if !conn.established && !conn.dialled {
-            self.half_open -= 1;
-        }
+        self.half_open.remove(id);
         self.count();
         let failed = conn.dialled && !conn.established;
         let kind = if failed {
@@ -388,7 +406,7 @@ impl Stack {
         } else {
             EventKind::Closed
         };
-        self.tell(kind, id, conn.local, conn.remote, why);
+        self.tell(kind, id, conn.local, conn.remote, why.as_bytes());
         if let Some(stream) = conn.into_stream(!why.is_empty()) {
             // Python may hold the same socket: then closing alone would not unregister it.
             let _ = epoll::delete(&self.epoll, &stream);
