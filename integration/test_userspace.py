@@ -1,8 +1,11 @@
-"""A host without privilege and without a TUN device, and one with: ``--tun=userspace-networking``.
+"""Hosts without a TUN device, and one with: ``--tun=userspace-networking``.
 
 ::
 
-    h1 (user 65534: SOCKS5 and HTTP proxy, servers on 127.0.0.1) ── h2 (TUN)
+    h1 (user 65534: SOCKS5 and HTTP proxy, servers on 127.0.0.1) ── h2 (TUN) ── h3 (root)
+
+h1 may have ICMP sockets and nothing else; h3 may not and runs ``ping``.  Both announce a subnet, h2
+two whose packets it refuses.
 """
 
 import json
@@ -27,6 +30,8 @@ NOBODY = 65534
 PROXY = "127.0.0.1:1055"
 ROUTES = "10.55.0.0/24,fd55::/64"
 BEHIND = ("10.55.0.1", "fd55::1")  # a server in the subnets h1 announces
+BEHIND3 = "10.56.0.1"  # in the subnet h3 announces
+UNREACHABLE, PROHIBITED = "10.66.0.9", "10.67.0.9"  # behind h2, which says so
 WEB, ECHO, LOCAL = 8000, 7000, 7001
 SAY_HELLO = """
 import socket, sys
@@ -44,21 +49,31 @@ with socket.socket(family, socket.SOCK_DGRAM) as sock:
     sock.send(b"hello")
     print(sock.recv(99))
 """
+SEND_MUCH = SEND_HELLO.replace('b"hello"', "bytes(9000)").replace(
+    "print(sock.recv(99))", "print(sock.recv(9999) == bytes(9000))"
+)
 TEXT = "what h2 serves\n" * 1000
 
 
 @pytest.fixture(scope="module")
 def lab(make_lab: MakeLab) -> Lab:
     """Both joined, their servers running."""
-    lab = make_lab(flat("h1", "h2"))
-    one, two = lab.hosts["h1"], lab.hosts["h2"]
+    lab = make_lab(flat("h1", "h2", "h3"))
+    one, two, three = (lab.hosts[name] for name in ("h1", "h2", "h3"))
     proxies = (f"--socks5-server={PROXY}", f"--outbound-http-proxy-listen={PROXY}")
     one.start("--tun=userspace-networking", *proxies, user=NOBODY)
     two.start()
+    three.start("--tun=userspace-networking")
+    one.exec("sysctl", "-qw", "net.ipv4.ping_group_range=0 2147483647")
+    two.exec("sysctl", "-qw", "net.ipv4.ip_forward=1")
+    two.exec("ip", "route", "add", "unreachable", f"{UNREACHABLE}/32")
+    two.exec("ip", "route", "add", "prohibit", f"{PROHIBITED}/32")
+    three.exec("ip", "address", "add", f"{BEHIND3}/32", "dev", "lo")
     one.exec("ip", "address", "add", f"{BEHIND[0]}/32", "dev", "lo")
     one.exec("ip", "address", "add", f"{BEHIND[1]}/128", "dev", "lo")
     one.up(AUTH_KEY, f"--advertise-routes={ROUTES}")
-    two.up(AUTH_KEY)
+    two.up(AUTH_KEY, f"--advertise-routes={UNREACHABLE}/32,{PROHIBITED}/32")
+    three.up(AUTH_KEY, f"--advertise-routes={BEHIND3}/32")
     lab.wait_complete()
     www = two.directory / "www"
     www.mkdir()
@@ -87,6 +102,11 @@ def curl(host: Host, *words: str, check: bool = True) -> str:
     return host.exec("curl", "-sS", "--max-time", "10", *words, check=check).stdout
 
 
+def ping(host: Host, address: object, size: int) -> None:
+    """Three of them with so much data, none lost."""
+    host.exec("ping", "-n", "-i0.2", "-c3", "-W3", "-s", str(size), str(address))
+
+
 def descriptors(host: Host) -> int:
     """How many its daemon has open; the process is the program itself."""
     return len(list(Path(f"/proc/{host.running.pid}/fd").iterdir()))
@@ -101,7 +121,8 @@ def test_no_privilege_and_no_device(lab: Lab) -> None:
     """It runs as a plain user, and the system has no trace of it."""
     one = lab.hosts["h1"]
     status = Path(f"/proc/{one.running.pid}/status").read_text()
-    assert "CapEff:\t0000000000000000" in status
+    for line in ("CapEff:\t0000000000000000", "NoNewPrivs:\t1", f"Uid:\t{NOBODY}"):
+        assert line in status
     assert "tailnet0" not in one.exec("ip", "link").stdout
     assert one.exec("ip", "route", "show", "table", "52", check=False).stdout == ""
     assert one.status()["TUN"] is False
@@ -139,6 +160,15 @@ def test_refusals_are_said(lab: Lab) -> None:
     assert "connection refused" in refused
     nobody = curl(one, "-i", "-x", f"http://{PROXY}", "http://nobody.invalid/", check=False)
     assert "Tailscale-Connect-Error: nobody.invalid: no such host" in nobody
+    for name, why in (
+        ("nobody.lab.ts.net", "no such host"),
+        ("100.127.0.9", "no node of the tailnet has this address"),
+        (UNREACHABLE, "unreachable"),
+        (PROHIBITED, "prohibited by a firewall"),
+    ):
+        said = curl(one, "-i", "-x", f"http://{PROXY}", f"http://{name}/", check=False)
+        assert said.startswith("HTTP/1.1 502 Bad Gateway\nTailscale-Connect-Error: ")
+        assert f": {why}\n" in said
     assert curl(one, "-i", f"http://{PROXY}/").startswith("HTTP/1.1 400 Bad Request\n")
 
 
@@ -153,10 +183,40 @@ def test_a_peer_reaches_servers_on_loopback(lab: Lab) -> None:
 
 
 def test_pings_are_answered(lab: Lab) -> None:
-    """By the stack, both families."""
+    """By the stack, both families, whole and in fragments."""
     one, two = lab.hosts["h1"], lab.hosts["h2"]
     for address in (one.ipv4, one.ipv6):
         assert two.ping_os(address, count=3).lost == 0
+        for size in (3000, 60_000):
+            ping(two, address, size)
+
+
+def test_announced_subnets_can_be_pinged(lab: Lab) -> None:
+    """By ICMP sockets of an unprivileged process, or by the program; any size."""
+    two = lab.hosts["h2"]
+    for address in (*BEHIND, BEHIND3):
+        for size in (56, 3000):
+            ping(two, address, size)
+    silent = two.exec("ping", "-n", "-c1", "-W1", "10.55.0.200", check=False)
+    assert silent.returncode == 1
+
+
+def test_datagrams_larger_than_a_packet_pass(lab: Lab) -> None:
+    """9,000 bytes to loopback and to a subnet and back, and through SOCKS5."""
+    one, two = lab.hosts["h1"], lab.hosts["h2"]
+    for address in (one.ipv4, one.ipv6, *BEHIND):
+        got = two.exec(sys.executable, "-c", SEND_MUCH, str(address), str(LOCAL))
+        assert got.stdout == "True\n"
+    for address in (two.ipv4, two.ipv6):
+        assert proxied(one, "udp", PROXY, address, ECHO, 9000) == {"same": True}
+
+
+def test_a_datagram_to_a_port_nobody_has_is_refused(lab: Lab) -> None:
+    """As it would be without a tunnel."""
+    one, two = lab.hosts["h1"], lab.hosts["h2"]
+    for address in (one.ipv4, one.ipv6, *BEHIND):
+        refused = two.exec(sys.executable, "-c", SEND_HELLO, str(address), "9", check=False)
+        assert "ConnectionRefusedError" in refused.stderr
 
 
 def test_datagrams_pass_both_ways(lab: Lab) -> None:

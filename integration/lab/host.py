@@ -128,7 +128,14 @@ class Host:
         if user is not None:
             self.directory.parent.chmod(0o711)  # theirs lies below
             shutil.chown(self.directory, user)
-            command = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *command]
+            command = [
+                "setpriv",
+                f"--reuid={user}",
+                f"--regid={user}",
+                "--clear-groups",
+                "--no-new-privs",
+                *command,
+            ]
         name = f"tailnetd of {self.name}"
         daemon = Process(name, command, self.log, namespace=self.namespace, env=self.environment())
         self.daemon = daemon

@@ -4,7 +4,7 @@
 ``… many PROXY HOST PORT COUNT`` opens so many connections through a SOCKS5 proxy (``IP:PORT``),
 uses all of them, then closes them; ``… hold`` keeps them open; ``… half PROXY HOST PORT BYTES``
 sends, ends its side, reads on;
-``… udp PROXY HOST PORT`` sends one datagram and waits for it to come back.
+``… udp PROXY HOST PORT [BYTES]`` sends one datagram and waits for it to come back.
 """
 
 import asyncio
@@ -133,18 +133,19 @@ async def _half(proxy: str, host: str, port: int, size: int) -> dict[str, object
     return {"bytes": total, "same": sent.digest() == got.digest()}
 
 
-async def _udp(proxy: str, host: str, port: int) -> dict[str, bool]:
+async def _udp(proxy: str, host: str, port: int, size: int) -> dict[str, bool]:
     _, writer, bound = await _socks(proxy, 3, bytes((1, 0, 0, 0, 0, 0, 0)))
     loop = asyncio.get_running_loop()
     header = bytes(3) + _target(host, port)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.setblocking(False)
         sock.connect((".".join(map(str, bound[:4])), int.from_bytes(bound[4:])))
-        await loop.sock_sendall(sock, header + b"there and back")
+        data = (b"there and back" * (size // 14 + 1))[:size]
+        await loop.sock_sendall(sock, header + data)
         async with asyncio.timeout(5):
-            answer = await loop.sock_recv(sock, 2000)
+            answer = await loop.sock_recv(sock, 70_000)
     writer.close()
-    return {"same": answer.endswith(b"there and back")}
+    return {"same": answer[-size:] == data and len(answer) in {size + 10, size + 22}}
 
 
 def main() -> None:
@@ -158,8 +159,9 @@ def main() -> None:
             asyncio.run(_hold(proxy, host, int(port), int(count)))
         case ["half", proxy, host, port, size]:
             print(json.dumps(asyncio.run(_half(proxy, host, int(port), int(size)))))  # noqa: T201
-        case ["udp", proxy, host, port]:
-            print(json.dumps(asyncio.run(_udp(proxy, host, int(port)))))  # noqa: T201
+        case ["udp", proxy, host, port, *size]:
+            said = asyncio.run(_udp(proxy, host, int(port), int(*(size or ["14"]))))
+            print(json.dumps(said))  # noqa: T201
 
 
 if __name__ == "__main__":

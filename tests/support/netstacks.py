@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 from ipaddress import ip_interface, ip_network
 from typing import NamedTuple
 
-from tailnet.agent.netstack.aio import Dialer, Userspace
+from tailnet.agent.netstack.aio import Userspace
+from tailnet.agent.netstack.dialer.aio import Dialer
 from tailnet.agent.netstack.interface import Stack
 from tailnet.platform.interface import RouterConfig
 

@@ -16,6 +16,7 @@ from tests.support.netstacks import ONE, TWO, Pair, native_stack, two_stacks
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.errors import UserError
 from tailnet.agent.netstack.aio import Userspace
+from tailnet.agent.netstack.dialer.aio import Dialer
 from tailnet.agent.netstack.interface import Connection, DialError, Failure
 from tailnet.agent.netstack.proxy.aio import HTTP, SOCKS5, ProxyServer
 from tailnet.agent.netstack.socks5 import encode_address, encode_datagram
@@ -117,6 +118,77 @@ async def test_datagrams_reach_loopback_and_answers_their_sender(pair: Pair) -> 
         assert data == b"question"
         await loop.sock_sendto(server, b"answer", client)
         assert await got.get() == (target, b"answer")
+
+
+async def test_a_datagram_of_any_size_arrives(pair: Pair) -> None:
+    """In fragments inside the tunnel, both ways and families."""
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.setblocking(False)
+        server.bind(("127.0.0.1", 0))
+        for source, host in zip(ONE, TWO, strict=True):
+            target = AddrPort.of(host, server.getsockname()[1])
+            got: asyncio.Queue[tuple[AddrPort, bytes]] = asyncio.Queue()
+            queue = got.put_nowait
+            local = pair.one.datagrams.open(
+                ip_address(source), lambda *heard, put=queue: put(heard)
+            )
+            assert local is not None
+            for size in (0, 1232, 1233, 9000, 65_000):
+                data = bytes(range(250)) * 260
+                pair.one.datagrams.send(local, target, data[:size])
+                there, client = await loop.sock_recvfrom(server, 70_000)
+                assert there == data[:size]
+                await loop.sock_sendto(server, there[::-1], client)
+                assert await got.get() == (target, data[:size][::-1])
+    assert pair.one.drops() == pair.two.drops() == dict.fromkeys(pair.one.drops(), 0)
+
+
+async def test_a_datagram_nobody_takes_ends_the_flow_and_is_counted_by_nobody(pair: Pair) -> None:
+    """The peer is told by an ICMP message, which its own stack only counts."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unused:
+        unused.bind(("127.0.0.1", 0))
+        target = AddrPort.of(TWO[0], unused.getsockname()[1])
+    local = pair.one.datagrams.open(ip_address(ONE[0]), lambda _, __: None)
+    assert local is not None
+    while pair.one.drops()["packets"] == 0:
+        pair.one.datagrams.send(local, target, b"anybody?")
+        await asyncio.sleep(0)
+    assert pair.two.drops()["datagrams"] == 0
+
+
+async def test_nobodys_address_and_name_fail_at_once(pair: Pair) -> None:
+    """They are asked of nobody outside."""
+    for host in ("100.100.0.77", "fd7a:115c:a1e0::77"):
+        with pytest.raises(DialError, match="no node of the tailnet has this address") as caught:
+            await pair.dialer.connect(host, 80)
+        assert caught.value.failure is Failure.NO_PEER
+    names = {"h1.x.ts.net": (ip_address(ONE[0]),), "x.ts.net": ()}
+    dialer = Dialer(lambda: names, pair.one)
+    with pytest.raises(DialError, match=r"h2\.x\.ts\.net: no such host"):
+        await dialer.connect("h2.x.ts.net", 80)
+
+
+async def test_a_peers_policy_ends_a_dial_at_once(pair: Pair) -> None:
+    """Only the one it is about."""
+    here, there = ip_address(ONE[0]), AddrPort.of("100.64.0.77", 80)  # nobody answers there
+    async with asyncio.TaskGroup() as group:
+        first = group.create_task(failure_of(pair.one.dial(here, there)))
+        other = group.create_task(pair.one.dial(here, AddrPort.of("100.64.0.77", 81)))
+        await asyncio.sleep(0)
+        pair.one.handle_rejected(here, there)
+        error = await first
+        assert not other.done()
+        other.cancel()
+    assert error.failure is Failure.POLICY
+    assert str(error) == "100.64.0.77:80: refused by the peer's policy"
+
+
+async def failure_of(dial: Awaitable[object]) -> DialError:
+    """How it fails."""
+    with pytest.raises(DialError) as caught:
+        await dial
+    return caught.value
 
 
 @contextlib.asynccontextmanager

@@ -9,6 +9,7 @@ from tailnet.agent.errors import BadPacket
 from tailnet.agent.netstack.choice import (
     Reach,
     find_name,
+    is_nobody,
     onward,
     parse_ip,
     parse_listen,
@@ -32,6 +33,15 @@ def test_the_first_of_two_short_names_wins_and_full_names_always() -> None:
     names = peer_names([("h.x.ts.net.", ONE), ("h.y.ts.net.", TWO)])
     assert find_name(names, "h") == ONE
     assert find_name(names, "h.y.ts.net") == TWO
+
+
+def test_an_unknown_name_in_a_nodes_domain_is_nobodys() -> None:
+    """Everything else may be known elsewhere."""
+    names = peer_names([("h1.x.ts.net.", ONE), ("h2.x.ts.net.", ())])
+    for name in ("h3.x.ts.net", "H3.X.ts.net.", "h2.x.ts.net"):
+        assert is_nobody(names, name)
+    for name in ("h1.x.ts.net", "h1", "h3", "x.ts.net", "h3.y.ts.net", "example.com", ""):
+        assert not is_nobody(names, name)
 
 
 def test_only_what_is_routed_goes_through_the_stack() -> None:

@@ -18,8 +18,9 @@ from tailnet.agent.backend.tunnel.aio import System, TunnelSettings
 from tailnet.agent.errors import UserError
 from tailnet.agent.localapi.aio import LocalServer
 from tailnet.agent.localapi.view.aio import NodeView
-from tailnet.agent.netstack.aio import Dialer, MakeStack, Userspace
+from tailnet.agent.netstack.aio import MakeStack, Userspace
 from tailnet.agent.netstack.choice import peer_names
+from tailnet.agent.netstack.dialer.aio import Dialer
 from tailnet.agent.netstack.interface import MAX_HALF_OPEN, MAX_STREAMS
 from tailnet.agent.netstack.proxy.aio import ProxyServer
 from tailnet.agent.supervisor import Service, supervise
@@ -92,7 +93,12 @@ async def serve(
     )
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, node.hang_up)
     dialer = Dialer(_names(node), userspace)
-    view = NodeView(node, version=__version__, dial=dialer.connect, tun=userspace is None)
+    view = NodeView(
+        node,
+        version=__version__,
+        dial=dialer.connect,
+        userspace_drops=userspace.drops if userspace is not None else None,
+    )
     # The socket comes first: it is also the lock that keeps a second daemon from touching routes.
     services: list[tuple[str, Service]] = [
         ("localapi", LocalServer(view, options.socket, version=__version__)),

@@ -4,19 +4,19 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from typing import NamedTuple
 
 from tailnet.agent.addr import AddrPort, IPAddress
-from tailnet.agent.netstack.choice import LOOPBACK, Reach, find_name, onward, parse_ip
+from tailnet.agent.netstack.choice import Reach, onward
 from tailnet.agent.netstack.datagrams.aio import Datagrams
 from tailnet.agent.netstack.interface import (
-    Connection,
     DialError,
     EventKind,
     Failure,
     Stack,
 )
-from tailnet.agent.netstack.relay import aio as relay
+from tailnet.agent.netstack.pings.aio import Pings
 from tailnet.agent.tasks import Tasks
 from tailnet.platform.interface import MTU, RouterConfig
 
@@ -30,6 +30,7 @@ SO_SNDBUFFORCE = 32
 
 _FAILURES = {
     b"refused": Failure.REFUSED,
+    b"prohibited": Failure.PROHIBITED,
     b"timed out": Failure.TIMED_OUT,
     b"too many connections": Failure.BUSY,
 }
@@ -74,6 +75,12 @@ class StackConnection:
         self._stack.abort(self._stream)
 
 
+class _Dial(NamedTuple):
+    source: IPAddress
+    target: AddrPort
+    future: asyncio.Future[StackConnection]
+
+
 class Userspace:
     """One node's stack.  It is a router too: addresses and routes say what it reaches.
 
@@ -93,12 +100,15 @@ class Userspace:
         self._stack = make_stack(ours.detach())
         self._on_failed = on_failed
         self._tasks = Tasks()
-        self._dialling: dict[int, asyncio.Future[StackConnection]] = {}
+        self._dialling: dict[int, _Dial] = {}
+        self._accepting: dict[int, asyncio.Task[None]] = {}
         self._closed = False
         self.reach = Reach()
-        self.datagrams = Datagrams(
-            self._stack, now=now, onward=lambda local: onward(self.reach.own, local)
-        )
+        self.datagrams = Datagrams(self._stack, now=now, onward=self._onward)
+        self._pings = Pings(self._stack, now=now, onward=self._onward)
+
+    def _onward(self, local: AddrPort) -> AddrPort | None:
+        return onward(self.reach.own, local)
 
     # --- life, as a service
 
@@ -113,6 +123,7 @@ class Userspace:
             asyncio.get_running_loop().remove_reader(self._stack.event_fd())
             await self._tasks.close()
             self.datagrams.close()
+            await self._pings.close()
             self._stack.stop()
             self._theirs.close()
 
@@ -142,13 +153,13 @@ class Userspace:
         """Connect through the tunnel.
 
         Raises:
-            DialError: refused, or no answer.
+            DialError: refused, no way there, or no answer.
         """
         stream = self._stack.dial(str(source), str(target))
-        future = asyncio.get_running_loop().create_future()
-        self._dialling[stream] = future
+        dial = _Dial(source, target, asyncio.get_running_loop().create_future())
+        self._dialling[stream] = dial
         try:
-            connection: StackConnection = await future
+            connection = await dial.future
         except asyncio.CancelledError:
             self._stack.abort(stream)
             raise
@@ -156,38 +167,68 @@ class Userspace:
             self._dialling.pop(stream, None)
         return connection
 
+    def handle_rejected(self, source: IPAddress, target: AddrPort) -> None:
+        """A peer says that its policy does not let ``source`` in to ``target`` (TSMP)."""
+        for stream, dial in list(self._dialling.items()):
+            if (dial.source, dial.target) == (source, target):
+                self._fail(stream, Failure.POLICY)
+                self._stack.abort(stream)
+
+    def drops(self) -> dict[str, int]:
+        """What was not carried, by reason."""
+        counted = dict(self._stack.stats())
+        return {
+            "connections": counted["syn_dropped"],
+            "packets": counted["ignored"],
+            "fragments": counted["fragments_dropped"],
+            "datagrams": counted["udp_dropped"] + self.datagrams.dropped,
+            "pings": self._pings.dropped,
+        }
+
     # --- what happens
 
     def _on_events(self) -> None:
         for kind, stream, local, remote, data in self._stack.take_events(EVENTS):
             match kind:
                 case EventKind.SYN:
-                    where = AddrPort.parse(local)
-                    _ = self._tasks.start(f"accept {remote}", self._accept(stream, where))
+                    self._begin_to_accept(stream, AddrPort.parse(local), remote)
                 case EventKind.CONNECTED:
                     connection = StackConnection(self._stack, stream, AddrPort.parse(local))
-                    if (future := self._future(stream)) is not None:
-                        future.set_result(connection)
+                    dial = self._dialling.pop(stream, None)
+                    if dial is not None and not dial.future.done():
+                        dial.future.set_result(connection)
                     else:
                         connection.abort()
                 case EventKind.FAILED:
-                    if (future := self._future(stream)) is not None:
-                        failure = _FAILURES.get(data, Failure.UNREACHABLE)
-                        future.set_exception(DialError(failure, remote))
+                    self._fail(stream, _FAILURES.get(data, Failure.UNREACHABLE))
                 case EventKind.CLOSED:
                     log.debug("%s with %s ended %s", local, remote, data.decode())
+                    if (accepting := self._accepting.get(stream)) is not None:
+                        accepting.cancel()  # the peer does not wait any more
                 case EventKind.UDP:
                     self.datagrams.handle(AddrPort.parse(local), AddrPort.parse(remote), data)
+                case EventKind.PING:
+                    ends = AddrPort.parse(local).ip, AddrPort.parse(remote).ip
+                    self._pings.handle(*ends, data)
                 case EventKind.DIED if not self._closed:
                     self._on_failed(f"userspace networking stopped: {data.decode()}")
 
-    def _future(self, stream: int) -> asyncio.Future[StackConnection] | None:
-        future = self._dialling.pop(stream, None)
-        return future if future is not None and not future.done() else None
+    def _fail(self, stream: int, failure: Failure) -> None:
+        dial = self._dialling.pop(stream, None)
+        if dial is not None and not dial.future.done():
+            dial.future.set_exception(DialError(failure, str(dial.target)))
+
+    def _begin_to_accept(self, stream: int, local: AddrPort, remote: str) -> None:
+        def end(_: asyncio.Task[None]) -> None:
+            self._accepting.pop(stream, None)
+
+        task = self._tasks.start(f"accept {remote}", self._accept(stream, local))
+        self._accepting[stream] = task
+        task.add_done_callback(end)
 
     async def _accept(self, stream: int, local: AddrPort) -> None:
         """A peer's connection goes on; only when it is through is the peer's accepted."""
-        target = onward(self.reach.own, local)
+        target = self._onward(local)
         if target is None:
             self._stack.abort(stream)
             return
@@ -209,78 +250,3 @@ def _enlarge(sock: socket.socket) -> None:
     with contextlib.suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
         sock.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, BUFFER)  # needs privilege
-
-
-class Dialer:
-    """Connects by name or address: into the tailnet, or the host's ordinary way.
-
-    Args:
-        names: addresses of the tailnet's nodes by name.
-        userspace: the stack; ``None`` where the kernel routes into the tailnet.
-    """
-
-    def __init__(
-        self,
-        names: Callable[[], Mapping[str, tuple[IPAddress, ...]]],
-        userspace: Userspace | None,
-    ) -> None:
-        self._names = names
-        self._userspace = userspace
-        self._tasks = Tasks()
-
-    async def start(self) -> None:
-        """Nothing to do."""
-
-    async def close(self) -> None:
-        """End the host's connections."""
-        await self._tasks.close()
-
-    @property
-    def datagrams(self) -> Datagrams | None:
-        """UDP into the tailnet, where it does not go through the kernel."""
-        return self._userspace.datagrams if self._userspace is not None else None
-
-    def source(self, destination: IPAddress) -> IPAddress | None:
-        """Our address towards ``destination`` if it is the stack's business."""
-        return self._userspace.reach.source(destination) if self._userspace is not None else None
-
-    async def resolve(
-        self, host: str, port: int, kind: socket.SocketKind = socket.SOCK_STREAM
-    ) -> list[AddrPort]:
-        """Addresses of a name or literal; the tailnet's names first.
-
-        Raises:
-            DialError: there are none.
-        """
-        if (ip := parse_ip(host)) is not None:
-            return [AddrPort(ip, port)]
-        if ips := find_name(self._names(), host):
-            return [AddrPort(ip, port) for ip in ips]
-        return await relay.resolve(host, port, kind)
-
-    async def connect(self, host: str, port: int) -> Connection:
-        """Connect.
-
-        Raises:
-            DialError: no name, no way, no answer.
-        """
-        targets = await self.resolve(host, port)
-        error = DialError(Failure.UNREACHABLE, host)
-        outside: list[AddrPort] = []
-        for target in targets:
-            source = self.source(target.ip)
-            if source is None or self._userspace is None:
-                outside.append(self._here(target))
-                continue
-            try:
-                return await self._userspace.dial(source, target)
-            except DialError as failed:
-                error = failed
-        if not outside:
-            raise error
-        return relay.HostConnection(await relay.connect(outside), self._tasks)
-
-    def _here(self, target: AddrPort) -> AddrPort:
-        """Our own tailnet address is this host, whose servers listen on loopback."""
-        own = self._userspace is not None and target.ip in self._userspace.reach.own
-        return AddrPort(LOOPBACK, target.port) if own else target

@@ -37,16 +37,24 @@ def peer_names(
 ) -> dict[str, tuple[IPAddress, ...]]:
     """From nodes' full names to what people type: ``host.tailnet.ts.net`` and ``host``.
 
-    A full name wins over another node's short one.
+    A full name wins over another node's short one.  The names' domains are there too, without
+    addresses.
     """
     full = {name.rstrip(".").lower(): ips for name, ips in nodes if name}
     short = {name.partition(".")[0]: ips for name, ips in reversed(full.items())}
-    return {**short, **full}
+    domains = {name.partition(".")[2]: () for name in full if "." in name}
+    return {**domains, **short, **full}
 
 
 def find_name(names: Mapping[str, tuple[IPAddress, ...]], host: str) -> tuple[IPAddress, ...]:
     """Addresses of a node by name; empty if there is none."""
     return names.get(host.rstrip(".").lower(), ())
+
+
+def is_nobody(names: Mapping[str, tuple[IPAddress, ...]], host: str) -> bool:
+    """``host`` lies in a domain of the tailnet's nodes, and none has it: nobody else knows it."""
+    name = host.rstrip(".").lower()
+    return not names.get(name) and names.get(name.partition(".")[2]) == ()
 
 
 def onward(own: Container[IPAddress], local: AddrPort) -> AddrPort | None:
@@ -70,6 +78,12 @@ class Reach:
 
     own: frozenset[IPAddress] = frozenset()
     routes: frozenset[IPNetwork] = field(default_factory=frozenset)
+
+    def is_stray(self, destination: IPAddress) -> bool:
+        """An address only a tailnet hands out, which nobody has here: outside it is not either."""
+        if destination in self.own or not is_tailnet(destination):
+            return False
+        return not any(destination in route for route in self.routes)
 
     def source(self, destination: IPAddress) -> IPAddress | None:
         """Our address to dial ``destination`` from; ``None``: it is here, or not in the tailnet."""

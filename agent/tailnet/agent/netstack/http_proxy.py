@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.errors import BadPacket
-from tailnet.agent.netstack.interface import Associate, Connect, DialError
+from tailnet.agent.netstack.interface import Associate, Connect, DialError, Failure
 
 MAX_HEAD = 64 << 10  # bytes
 
@@ -140,7 +140,9 @@ class HttpProxy:
 
     def handle_failed(self, error: DialError) -> None:
         """Tell the client why not."""
-        self._refuse("502 Bad Gateway", str(error), f"Tailscale-Connect-Error: {error}\r\n")
+        late = error.failure is Failure.TIMED_OUT
+        status = "504 Gateway Timeout" if late else "502 Bad Gateway"
+        self._refuse(status, str(error), f"Tailscale-Connect-Error: {error}\r\n")
 
     def _refuse(self, status: str, text: str, field: str = "") -> None:
         body = f"{text}\n".encode()

@@ -26,6 +26,7 @@ class EventKind(IntEnum):
     CLOSED = 4
     UDP = 5
     DIED = 6
+    PING = 7
 
 
 class Stack(Protocol):
@@ -54,7 +55,13 @@ class Stack(Protocol):
         """Refuse or reset."""
 
     def send_udp(self, local: str, remote: str, data: bytes) -> None:
-        """One datagram."""
+        """One datagram; any size UDP has, in fragments if it must be."""
+
+    def refuse_udp(self, local: str, remote: str) -> None:
+        """Tell who sent a datagram from ``remote`` that nobody listens on ``local``."""
+
+    def send_icmp(self, local: str, remote: str, message: bytes) -> None:
+        """One ICMP message from the address ``local``; its checksum is filled in."""
 
     def event_fd(self) -> int:
         """Readable while events wait; valid until the object is dropped."""
@@ -73,7 +80,10 @@ class Failure(Enum):
     """Why there is no connection."""
 
     NO_NAME = "no such host"
+    NO_PEER = "no node of the tailnet has this address"
     REFUSED = "connection refused"
+    POLICY = "refused by the peer's policy"
+    PROHIBITED = "prohibited by a firewall"
     UNREACHABLE = "unreachable"
     TIMED_OUT = "timed out"
     BUSY = "too many connections"

@@ -51,12 +51,12 @@ class NodeView:
         *,
         version: str,
         dial: Callable[[str, int], Awaitable[Connection]],
-        tun: bool = True,
+        userspace_drops: Callable[[], dict[str, int]] | None = None,
     ) -> None:
-        """``tun``: the kernel has a way into the tailnet; ``dial`` has one in any case."""
+        """``userspace_drops``: of the stack in the kernel's place; ``dial`` works in any case."""
         self._node = node
         self._dial = dial
-        self._tun = tun
+        self._userspace_drops = userspace_drops
         self._version = version
         self._bus = Bus()
         node.watch(self._publish)
@@ -69,7 +69,7 @@ class NodeView:
         me = netmap.self_node if netmap else None
         return Status(
             version=self._version,
-            tun=self._tun,
+            tun=self._userspace_drops is None,
             backend_state=node.state.label,
             have_node_key=True if node.account.registered else UNSET,
             auth_url=node.account.auth_url,
@@ -158,7 +158,11 @@ class NodeView:
         if action == "plan":
             return describe(self._node.plan)
         if action == "drops":
-            return self._node.tunnel.drops()
+            drops = self._node.tunnel.drops()
+            if self._userspace_drops is not None:
+                counted = self._userspace_drops()
+                drops["userspace"] = {reason: n for reason, n in counted.items() if n}
+            return drops
         self._node.forget_kept_map()
         return None
 

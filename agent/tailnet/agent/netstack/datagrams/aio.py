@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable
 
 from tailnet.agent.addr import AddrPort, IPAddress
+from tailnet.agent.netstack.flows import Flows
 from tailnet.agent.netstack.interface import Stack
 
 log = logging.getLogger("tailnet.netstack")
@@ -19,16 +20,12 @@ IDLE, IDLE_DNS = 120.0, 30.0  # seconds without a datagram until a flow is forgo
 SWEEP = 10.0  # seconds between looks at what is idle
 FIRST_PORT, LAST_PORT = 32_768, 60_999  # as Linux
 LARGEST = 65_535
+READS = 64
 
 OnDatagram = Callable[[AddrPort, bytes], None]
 
 
-class _Flow:
-    """One peer's port, and a socket for it towards the local server."""
-
-    def __init__(self, sock: socket.socket, used: float) -> None:
-        self.sock = sock
-        self.used = used
+_Key = tuple[AddrPort, AddrPort]  # the port a peer sends to, and its own
 
 
 class Datagrams:
@@ -45,7 +42,7 @@ class Datagrams:
         self._stack = stack
         self._onward = onward
         self._now = now
-        self._flows: dict[tuple[AddrPort, AddrPort], _Flow] = {}
+        self._flows: Flows[_Key, socket.socket] = Flows(MAX_FLOWS)
         self._ports: dict[AddrPort, OnDatagram] = {}
         self._next_port = FIRST_PORT
         self._sweeper: asyncio.TimerHandle | None = None
@@ -55,7 +52,7 @@ class Datagrams:
         """Forget everything."""
         if self._sweeper is not None:
             self._sweeper.cancel()
-        for key in list(self._flows):
+        for key, _ in self._flows.idle(0):
             self._end(key)
 
     # --- from the stack
@@ -65,18 +62,25 @@ class Datagrams:
         if (receiver := self._ports.get(local)) is not None:
             receiver(remote, data)
             return
-        flow = self._flows.get((local, remote)) or self._begin(local, remote)
-        if flow is None:
+        key = local, remote
+        sock = self._flows.use(key, self._now()) or self._begin(key)
+        if sock is None:
             self.dropped += 1
             return
-        flow.used = self._now()
-        with contextlib.suppress(OSError):  # nobody listens, or its buffer is full
-            flow.sock.send(data)
+        try:
+            sock.send(data)
+        except ConnectionRefusedError:
+            self._refuse(key)
+        except OSError:  # its buffer is full, or the datagram too large for the way
+            self.dropped += 1
 
-    def _begin(self, local: AddrPort, remote: AddrPort) -> _Flow | None:
+    def _begin(self, key: _Key) -> socket.socket | None:
+        local, remote = key
         target = self._onward(local)
-        if target is None or len(self._flows) >= MAX_FLOWS or not local.port:
+        if target is None or not local.port or not remote.port:
             return None
+        if (victim := self._flows.victim(remote.ip)) is not None:
+            self._end(victim)
         family = socket.AF_INET if target.ip.version == 4 else socket.AF_INET6
         with contextlib.ExitStack() as failed:
             try:
@@ -87,38 +91,45 @@ class Datagrams:
                 log.debug("udp to %s: %s", target, error)
                 return None
             failed.pop_all()
-        flow = self._flows[local, remote] = _Flow(sock, self._now())
+        self._flows.add(key, remote.ip, sock, self._now())
         loop = asyncio.get_running_loop()
-        loop.add_reader(sock, self._answer, local, remote, flow)
+        loop.add_reader(sock, self._answer, key, sock)
         if self._sweeper is None:
             self._sweeper = loop.call_later(SWEEP, self._sweep)
-        return flow
+        return sock
 
-    def _answer(self, local: AddrPort, remote: AddrPort, flow: _Flow) -> None:
-        for _ in range(64):
+    def _answer(self, key: _Key, sock: socket.socket) -> None:
+        local, remote = str(key[0]), str(key[1])
+        for _ in range(READS):
             try:
-                data = flow.sock.recv(LARGEST)
+                data = sock.recv(LARGEST)
             except BlockingIOError:
                 return
-            except OSError:
-                self._end((local, remote))  # nobody listens on that port
+            except ConnectionRefusedError:
+                self._refuse(key)
                 return
-            flow.used = self._now()
-            self._stack.send_udp(str(local), str(remote), data)
+            except OSError:
+                self._end(key)
+                return
+            self._flows.use(key, self._now())
+            self._stack.send_udp(local, remote, data)
+
+    def _refuse(self, key: _Key) -> None:
+        """Nobody listens on that port, and the peer may know it."""
+        self._end(key)
+        self._stack.refuse_udp(str(key[0]), str(key[1]))
 
     def _sweep(self) -> None:
-        now = self._now()
-        for key, flow in list(self._flows.items()):
-            if now - flow.used >= (IDLE_DNS if key[0].port == 53 else IDLE):
+        for key, idle in self._flows.idle(self._now()):
+            if idle >= (IDLE_DNS if key[0].port == 53 else IDLE):
                 self._end(key)
         loop = asyncio.get_running_loop()
-        self._sweeper = loop.call_later(SWEEP, self._sweep) if self._flows else None
+        self._sweeper = loop.call_later(SWEEP, self._sweep) if len(self._flows) else None
 
-    def _end(self, key: tuple[AddrPort, AddrPort]) -> None:
-        flow = self._flows.pop(key, None)
-        if flow is not None:
-            asyncio.get_running_loop().remove_reader(flow.sock)
-            flow.sock.close()
+    def _end(self, key: _Key) -> None:
+        if (sock := self._flows.remove(key)) is not None:
+            asyncio.get_running_loop().remove_reader(sock)
+            sock.close()
 
     # --- from proxies
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.errors import UserError
-from tailnet.agent.netstack.aio import Dialer
+from tailnet.agent.netstack.dialer.aio import Dialer
 from tailnet.agent.netstack.http_proxy import HttpProxy
 from tailnet.agent.netstack.interface import (
     Associate,

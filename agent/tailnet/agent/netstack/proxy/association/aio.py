@@ -7,7 +7,7 @@ from typing import Self
 
 from tailnet.agent.addr import AddrPort, IPAddress
 from tailnet.agent.errors import BadPacket
-from tailnet.agent.netstack.aio import Dialer
+from tailnet.agent.netstack.dialer.aio import Dialer
 from tailnet.agent.netstack.interface import DialError
 from tailnet.agent.netstack.socks5 import Target, encode_datagram, parse_datagram_untrusted
 from tailnet.agent.tasks import Tasks
@@ -108,6 +108,10 @@ class Association:
                 self._inside[source] = local
                 datagrams.send(local, target, payload)
             return
+        if self._dialer.is_stray(target.ip):
+            self.dropped += 1
+            return
+        target = self._dialer.here(target)
         version = target.ip.version
         if (sock := self._outside.get(version)) is None:
             sock = self._outside[version] = _udp(version)

@@ -1,0 +1,1 @@
+"""Which way a connection goes, and going it."""

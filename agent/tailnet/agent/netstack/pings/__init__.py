@@ -1,0 +1,1 @@
+"""Pings to what this node announces."""
