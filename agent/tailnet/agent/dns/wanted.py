@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 from tailnet.agent.addr import IPAddress
-from tailnet.agent.dns.names import Name, parse_name_untrusted, within
+from tailnet.agent.dns.names import ROOT, Name, parse_name_untrusted, within
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.tailcfg.dns import DNSConfig, DNSRecord, Resolver
 from tailnet.agent.tailcfg.node import Node
@@ -53,6 +53,7 @@ class Wanted:
         records: addresses of extra names, over those of nodes.
         only_v6: we have no IPv4 address, so 100.100.100.100 cannot be reached.
         unrouted: names of nodes exist though no route leads to them (MagicDNS is off).
+        suffix: the tailnet's domain while MagicDNS is on, else the root.
     """
 
     defaults: tuple[Resolver, ...] = ()
@@ -61,6 +62,7 @@ class Wanted:
     records: Mapping[Name, tuple[IPAddress, ...]] = field(default_factory=dict)
     only_v6: bool = False
     unrouted: bool = False
+    suffix: Name = ROOT
 
 
 NOTHING = Wanted()
@@ -89,9 +91,10 @@ def wanted_dns(
     if not accept:
         return Wanted(records=records, only_v6=only_v6)
     routes = _routes(dns)
+    suffix = Name(own.name.removesuffix(".").partition(".")[2].lower()) if dns.proxied else ROOT
     if dns.proxied:
-        if suffix := own.name.removesuffix(".").partition(".")[2]:
-            routes[Name(suffix.lower())] = ()
+        if suffix:
+            routes[suffix] = ()
         routes.update(dict.fromkeys(REVERSE_ZONES, ()))
     for name in records:
         if not any(within(name, suffix) for suffix in routes):
@@ -112,6 +115,7 @@ def wanted_dns(
         records=records,
         only_v6=only_v6,
         unrouted=not dns.proxied,
+        suffix=suffix,
     )
 
 

@@ -1,0 +1,198 @@
+"""Which questions are ours, and their answers; all others are forwarded.
+
+::
+
+    question ─► PTR? ─► .onion ─► the service's own name ─► 4via6 ─► this host's records
+             ─► the tailnet's records ─► nodes ─► nodes that answer for subdomains
+             ─► inside a zone of ours: no such name ─► forward by the longest suffix
+
+Source: tailscale net/dns/resolver/tsdns.go, resolveLocal and resolveLocalReverse.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from tailnet.agent.addr import SERVICE_V4, SERVICE_V6, IPAddress
+from tailnet.agent.dns.message import (
+    AAAA,
+    ANY,
+    AXFR,
+    HINFO,
+    IN,
+    NOERROR,
+    NOTIMP,
+    NS,
+    NXDOMAIN,
+    PTR,
+    SERVFAIL,
+    SOA,
+    A,
+    Question,
+    address_record,
+    pointer_record,
+    reply,
+    soa_record,
+)
+from tailnet.agent.dns.names import ROOT, Name, NodeNames, parents, within
+from tailnet.agent.dns.reverse import is_bonjour, reverse_address, via_address
+from tailnet.agent.tailcfg.dns import Resolver
+
+SERVICE_NAME = Name("magicdns.localhost-tailscale-daemon")
+_ONION = Name("onion")
+_FAMILY = {A: 4, AAAA: 6}
+_NOT_FOR_US = frozenset({NS, SOA, AXFR, HINFO})
+
+Records = Mapping[Name, tuple[IPAddress, ...]]
+
+
+class Answer(NamedTuple):
+    """Ready to be sent.  ``why`` is for people: which rule gave it."""
+
+    data: bytes
+    why: str
+
+
+class Forward(NamedTuple):
+    """Somebody else must be asked: ``resolvers``, because ``suffix`` covers the name."""
+
+    suffix: Name
+    resolvers: tuple[Resolver, ...]
+
+
+class LocalNames:
+    """Everything that decides over a question; changed from outside, never by a question.
+
+    Args:
+        nodes: names of nodes; kept up to date by whoever made it.
+        wall_clock: Unix time [s], for serial numbers.
+    """
+
+    __slots__ = ("_nodes", "_own", "_owners", "_records", "_routes", "_suffix", "_wall_clock")
+
+    def __init__(self, nodes: NodeNames, wall_clock: Callable[[], float]) -> None:
+        self._nodes = nodes
+        self._wall_clock = wall_clock
+        self._own: Records = {}
+        self._records: Records = {}
+        self._owners: dict[IPAddress, Name] = {}
+        self._routes: Mapping[Name, tuple[Resolver, ...]] = {}
+        self._suffix = ROOT
+
+    def configure(
+        self, records: Records, routes: Mapping[Name, tuple[Resolver, ...]], suffix: Name
+    ) -> None:
+        """From control, compiled.
+
+        Args:
+            records: extra names.
+            routes: resolvers by suffix; without any, we alone know what is below.
+            suffix: what short names of nodes are completed with; the root for not at all.
+        """
+        self._records, self._routes, self._suffix = records, routes, suffix
+        self._index()
+
+    def set_own(self, records: Records) -> None:
+        """Names of this host alone; ``*.`` in front stands for one or more labels."""
+        self._own = records
+        self._index()
+
+    def _index(self) -> None:
+        both = (*self._records.items(), *self._own.items())
+        self._owners = {ip: name for name, ips in both for ip in ips if not name.startswith("*")}
+
+    def decide(self, question: Question) -> Answer | Forward:
+        """One question of class IN; other classes are for others to answer."""
+        if question.qclass not in (IN, ANY):
+            return self._forward(question)
+        if question.qtype == PTR:
+            return self._reverse(question)
+        if within(question.name, _ONION):
+            return self._no(question, _ONION, "names below onion are not for DNS (RFC 7686)")
+        found = self._said_by_name(question) or self.lookup(question.name)
+        if found is not None:
+            return self._yes(question, *found)
+        zone = self._zone(question.name)
+        if zone is not None and not self._routes[zone]:
+            return self._no(question, zone, f"no such name in {zone}, which is ours to answer")
+        return self._forward(question)
+
+    def _said_by_name(self, question: Question) -> tuple[tuple[IPAddress, ...], str] | None:
+        """Names that need no table."""
+        if question.qtype not in (A, AAAA, ANY):
+            return None
+        if question.name == SERVICE_NAME:
+            return (SERVICE_V4, SERVICE_V6), "the name of this service"
+        via = via_address(question.name)
+        return None if via is None else ((via,), "an IPv4 address of a site, as IPv6 (4via6)")
+
+    def lookup(self, name: Name) -> tuple[tuple[IPAddress, ...], str] | None:
+        """Addresses of a name and where it is known from; ``None``: it is not ours."""
+        if (ips := self._own.get(name) or self._wildcard(name)) is not None:
+            return ips, "a record of this host"
+        if (ips := self._records.get(name)) is not None:
+            return ips, "a record of the tailnet"
+        if (ips := self._nodes.addresses(name)) is not None:
+            return ips, "a node of the tailnet"
+        if self._suffix and name and "." not in name:
+            ips = self._nodes.addresses(Name(f"{name}.{self._suffix}"))
+            if ips is not None:
+                return ips, f"a node of the tailnet, {name}.{self._suffix}"
+        if (ips := self._nodes.under(name)) is not None:
+            return ips, "a node that answers for its subdomains"
+        return None
+
+    def _wildcard(self, name: Name) -> tuple[IPAddress, ...] | None:
+        for parent in parents(name):
+            if parent and (ips := self._own.get(Name("*." + parent))) is not None:
+                return ips
+        return None
+
+    def _reverse(self, question: Question) -> Answer | Forward:
+        name = question.name
+        if is_bonjour(name):
+            return Answer(reply(question, NXDOMAIN), "a search for Bonjour services")
+        ip = reverse_address(name)
+        if ip is None:
+            return self._forward(question)
+        if ip in (SERVICE_V4, SERVICE_V6):
+            return Answer(reply(question, NOERROR, [pointer_record(SERVICE_NAME)]), "this service")
+        owner = self._owners.get(ip) or self._nodes.owner(ip)
+        if owner is not None:
+            return Answer(reply(question, NOERROR, [pointer_record(owner)]), "who has the address")
+        zone = self._zone(name)
+        if zone is not None and not self._routes[zone]:
+            return self._no(question, zone, "nobody in the tailnet has the address")
+        return self._forward(question)
+
+    def _yes(self, question: Question, ips: tuple[IPAddress, ...], why: str) -> Answer:
+        """One record of the family asked for; none of it is an answer too."""
+        qtype = question.qtype
+        if qtype in _NOT_FOR_US:
+            return Answer(reply(question, NOTIMP), why)
+        if qtype not in (A, AAAA, ANY):
+            return Answer(reply(question, NOERROR), why)
+        wanted = [ip for ip in ips if qtype == ANY or ip.version == _FAMILY[qtype]]
+        if wanted:
+            return Answer(reply(question, NOERROR, [address_record(wanted[0])]), why)
+        zone = self._zone(question.name)
+        ours = zone is not None and not self._routes[zone]
+        authority = [self._soa(zone)] if zone is not None and ours else ()
+        return Answer(reply(question, NOERROR, authority=authority), why)
+
+    def _no(self, question: Question, zone: Name, why: str) -> Answer:
+        return Answer(reply(question, NXDOMAIN, authority=[self._soa(zone)]), why)
+
+    def _soa(self, zone: Name) -> bytes:
+        return soa_record(zone, int(self._wall_clock()))
+
+    def _zone(self, name: Name) -> Name | None:
+        """The longest suffix with a route."""
+        if name in self._routes:
+            return name
+        return next((parent for parent in parents(name) if parent in self._routes), None)
+
+    def _forward(self, question: Question) -> Answer | Forward:
+        zone = self._zone(question.name)
+        if zone is None or not self._routes[zone]:
+            return Answer(reply(question, SERVFAIL), "no resolver is known for this name")
+        return Forward(zone, self._routes[zone])
