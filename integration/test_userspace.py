@@ -241,6 +241,20 @@ def test_it_is_a_subnet_router_without_privilege(lab: Lab) -> None:
         assert "ConnectionRefusedError" in refused.stderr
 
 
+def test_a_peers_refusal_ends_a_dial_at_once(lab: Lab) -> None:
+    """It comes through the tunnel; the proxy's client is told."""
+    one, two = lab.hosts["h1"], lab.hosts["h2"]
+    two.tnet("set", "--shields-up")
+    for name in (str(two.ipv4), f"[{two.ipv6}]"):
+        url = f"http://{name}:{WEB}/text"
+        said = curl(one, "-i", "-x", f"http://{PROXY}", url, check=False)
+        assert said.startswith("HTTP/1.1 502 Bad Gateway\nTailscale-Connect-Error: ")
+        assert ": refused by the peer's policy\n" in said
+    two.tnet("set", "--shields-up=false")
+    url = f"http://{two.ipv4}:{WEB}/text"
+    until("the web of h2", lambda: curl(one, "-x", f"http://{PROXY}", url) == TEXT, 10)
+
+
 def test_a_half_closed_connection_carries_the_rest(lab: Lab) -> None:
     """32 MB there and back, with the sender's end closed early."""
     one, two = lab.hosts["h1"], lab.hosts["h2"]

@@ -169,28 +169,6 @@ async def test_nobodys_address_and_name_fail_at_once(pair: Pair) -> None:
         await dialer.connect("h2.x.ts.net", 80)
 
 
-async def test_a_peers_policy_ends_a_dial_at_once(pair: Pair) -> None:
-    """Only the one it is about."""
-    here, there = ip_address(ONE[0]), AddrPort.of("100.64.0.77", 80)  # nobody answers there
-    async with asyncio.TaskGroup() as group:
-        first = group.create_task(failure_of(pair.one.dial(here, there)))
-        other = group.create_task(pair.one.dial(here, AddrPort.of("100.64.0.77", 81)))
-        await asyncio.sleep(0)
-        pair.one.handle_rejected(here, there)
-        error = await first
-        assert not other.done()
-        other.cancel()
-    assert error.failure is Failure.POLICY
-    assert str(error) == "100.64.0.77:80: refused by the peer's policy"
-
-
-async def failure_of(dial: Awaitable[object]) -> DialError:
-    """How it fails."""
-    with pytest.raises(DialError) as caught:
-        await dial
-    return caught.value
-
-
 @contextlib.asynccontextmanager
 async def proxy(pair: Pair, *protocols: str) -> AsyncIterator[tuple[str, int]]:
     """A proxy on a free port."""

@@ -24,7 +24,8 @@ const NO_PORT: [u8; 2] = [3, 4];
 pub enum Message {
     /// Somebody pings.
     Request,
-    /// A TCP segment of ours from `.0` to `.1` did not arrive, and why.
+    /// A TCP segment of ours from `.0` to `.1` did not arrive, and why.  "prohibited" means on the
+    /// way; "policy", by the destination itself: so the datapath passes on a peer's TSMP refusal.
     Undelivered(SocketAddr, SocketAddr, &'static str),
     /// Anything else.
     Other,
@@ -43,10 +44,15 @@ pub fn parse(src: IpAddr, dst: IpAddr, message: &[u8]) -> Option<Message> {
     let v6 = usize::from(dst.is_ipv6());
     Some(match (message[0], message[1]) {
         (kind, 0) if kind == REQUEST[v6] => Message::Request,
-        (kind, code) if kind == UNREACHABLE[v6] => undelivered(dst, &message[8..])
-            .map_or(Message::Other, |(from, to)| {
-                Message::Undelivered(from, to, why(code, v6 == 1))
-            }),
+        (kind, code) if kind == UNREACHABLE[v6] => {
+            undelivered(dst, &message[8..]).map_or(Message::Other, |(from, to)| {
+                let why = match why(code, v6 == 1) {
+                    "prohibited" if src == to.ip() => "policy",
+                    why => why,
+                };
+                Message::Undelivered(from, to, why)
+            })
+        }
         _ => Message::Other,
     })
 }
@@ -154,6 +160,7 @@ mod tests {
         for (a, b) in PAIRS {
             let (a, b): (SocketAddr, SocketAddr) = (a.parse().unwrap(), b.parse().unwrap());
             let v6 = a.is_ipv6();
+            let c: IpAddr = if v6 { "fd00::3" } else { "10.0.0.3" }.parse().unwrap();
             let mut segment = vec![0; 20];
             segment[..2].copy_from_slice(&a.port().to_be_bytes());
             segment[2..4].copy_from_slice(&b.port().to_be_bytes());
@@ -167,9 +174,15 @@ mod tests {
                 let kind = UNREACHABLE[usize::from(v6)];
                 let mut message = vec![kind, code, 0, 0, 0, 0, 0, 0];
                 message.extend(&packet[..packet.len() - 12]); // eight bytes of the segment
-                let message = finish(b.ip(), a.ip(), message);
-                let told = parse(b.ip(), a.ip(), &message);
-                assert_eq!(told, Some(Message::Undelivered(a, b, why)));
+                for router in [c, b.ip()] {
+                    let message = finish(router, a.ip(), message.clone());
+                    let told = parse(router, a.ip(), &message);
+                    let why = match why {
+                        "prohibited" if router == b.ip() => "policy",
+                        why => why,
+                    };
+                    assert_eq!(told, Some(Message::Undelivered(a, b, why)));
+                }
             }
         }
     }

@@ -5,7 +5,6 @@ import contextlib
 import logging
 import socket
 from collections.abc import Callable
-from typing import NamedTuple
 
 from tailnet.agent.addr import AddrPort, IPAddress
 from tailnet.agent.netstack.choice import Reach, onward
@@ -30,6 +29,7 @@ SO_SNDBUFFORCE = 32
 
 _FAILURES = {
     b"refused": Failure.REFUSED,
+    b"policy": Failure.POLICY,
     b"prohibited": Failure.PROHIBITED,
     b"timed out": Failure.TIMED_OUT,
     b"too many connections": Failure.BUSY,
@@ -75,12 +75,6 @@ class StackConnection:
         self._stack.abort(self._stream)
 
 
-class _Dial(NamedTuple):
-    source: IPAddress
-    target: AddrPort
-    future: asyncio.Future[StackConnection]
-
-
 class Userspace:
     """One node's stack.  It is a router too: addresses and routes say what it reaches.
 
@@ -100,7 +94,7 @@ class Userspace:
         self._stack = make_stack(ours.detach())
         self._on_failed = on_failed
         self._tasks = Tasks()
-        self._dialling: dict[int, _Dial] = {}
+        self._dialling: dict[int, asyncio.Future[StackConnection]] = {}
         self._accepting: dict[int, asyncio.Task[None]] = {}
         self._closed = False
         self.reach = Reach()
@@ -156,23 +150,16 @@ class Userspace:
             DialError: refused, no way there, or no answer.
         """
         stream = self._stack.dial(str(source), str(target))
-        dial = _Dial(source, target, asyncio.get_running_loop().create_future())
-        self._dialling[stream] = dial
+        future = asyncio.get_running_loop().create_future()
+        self._dialling[stream] = future
         try:
-            connection = await dial.future
+            connection: StackConnection = await future
         except asyncio.CancelledError:
             self._stack.abort(stream)
             raise
         finally:
             self._dialling.pop(stream, None)
         return connection
-
-    def handle_rejected(self, source: IPAddress, target: AddrPort) -> None:
-        """A peer says that its policy does not let ``source`` in to ``target`` (TSMP)."""
-        for stream, dial in list(self._dialling.items()):
-            if (dial.source, dial.target) == (source, target):
-                self._fail(stream, Failure.POLICY)
-                self._stack.abort(stream)
 
     def drops(self) -> dict[str, int]:
         """What was not carried, by reason."""
@@ -194,13 +181,14 @@ class Userspace:
                     self._begin_to_accept(stream, AddrPort.parse(local), remote)
                 case EventKind.CONNECTED:
                     connection = StackConnection(self._stack, stream, AddrPort.parse(local))
-                    dial = self._dialling.pop(stream, None)
-                    if dial is not None and not dial.future.done():
-                        dial.future.set_result(connection)
+                    if (future := self._future(stream)) is not None:
+                        future.set_result(connection)
                     else:
                         connection.abort()
                 case EventKind.FAILED:
-                    self._fail(stream, _FAILURES.get(data, Failure.UNREACHABLE))
+                    if (future := self._future(stream)) is not None:
+                        failure = _FAILURES.get(data, Failure.UNREACHABLE)
+                        future.set_exception(DialError(failure, remote))
                 case EventKind.CLOSED:
                     log.debug("%s with %s ended %s", local, remote, data.decode())
                     if (accepting := self._accepting.get(stream)) is not None:
@@ -213,10 +201,9 @@ class Userspace:
                 case EventKind.DIED if not self._closed:
                     self._on_failed(f"userspace networking stopped: {data.decode()}")
 
-    def _fail(self, stream: int, failure: Failure) -> None:
-        dial = self._dialling.pop(stream, None)
-        if dial is not None and not dial.future.done():
-            dial.future.set_exception(DialError(failure, str(dial.target)))
+    def _future(self, stream: int) -> asyncio.Future[StackConnection] | None:
+        future = self._dialling.pop(stream, None)
+        return future if future is not None and not future.done() else None
 
     def _begin_to_accept(self, stream: int, local: AddrPort, remote: str) -> None:
         def end(_: asyncio.Task[None]) -> None:

@@ -165,7 +165,7 @@ fn an_unreachable_ends_a_dial_at_once_and_says_why() {
         for (code, why) in [
             ([1, 3][v6], "unreachable"),
             ([3, 4][v6], "refused"),
-            ([13, 1][v6], "prohibited"),
+            ([13, 1][v6], "policy"),
         ] {
             let id = stack.dial(here.parse().unwrap(), address(behind, 80));
             let mut syn = [0; 2000];
