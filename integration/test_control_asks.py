@@ -9,6 +9,7 @@ import json
 
 import pytest
 from integration.lab.lab import Lab
+from integration.lab.waiting import until
 
 pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(60)]
 
@@ -68,3 +69,35 @@ def test_requests_to_the_node(relayed: Lab) -> None:
     )
     assert c2n(relayed, "GET /remoteapi/localapi/v0/prefs")[0] == "HTTP/1.1 403 Forbidden"
     assert c2n(relayed, "GET /nothing") == ("HTTP/1.1 400 Bad Request", "unknown c2n path\n")
+
+
+def test_a_record_for_a_certificate(relayed: Lab) -> None:
+    """``set-dns`` of the LocalAPI: the server publishes it, or says why not."""
+    one = relayed.hosts["h1"]
+    name = "_acme-challenge.h1.lab.ts.net"
+    assert one.ask("POST", f"set-dns?name={name}&value=token") == (200, "{}")
+    assert relayed.admin("dns") == {name: "token"}
+    status, body = one.ask("POST", "set-dns?name=_acme-challenge.h2.lab.ts.net&value=token")
+    assert status == 500
+    assert "belongs to somebody else" in json.loads(body)["Error"]
+    status, body = one.ask("POST", "set-dns?name=h1&value=token")
+    assert (status, "bad record name" in body) == (500, True)
+
+
+def test_a_cut_connection_is_resumed(relayed: Lab) -> None:
+    """The session goes on with deltas, and peers stay reachable."""
+
+    def node() -> dict[str, int]:
+        return next(n for n in relayed.admin("nodes") if n["name"] == "h1")
+
+    relayed.admin("set-resume", offered=True)
+    try:
+        relayed.admin("drop-streams")  # the sessions so far have no name
+        streams = node()["streams"]
+        until("a new stream", lambda: node()["streams"] > streams, 10)
+        before = node()
+        relayed.admin("drop-streams")
+        until("a resumed stream", lambda: node()["resumed"] > before["resumed"], 10)
+    finally:
+        relayed.admin("set-resume", offered=False)
+    assert relayed.hosts["h1"].ping_os(relayed.hosts["h2"].ipv4).lost == 0

@@ -311,3 +311,15 @@ def test_two_hosts_of_one_name(lab: Lab) -> None:
     assert names == ["twin.lab.ts.net.", "twin-1.lab.ts.net."]
     until("h1 to see it", lambda: one.tnet("ip", "-4", "twin-1", check=False).returncode == 0, SOON)
     assert one.tnet("ip", "-4", "twin-1").stdout.strip() == str(two.ipv4)
+
+
+def test_deleted_while_the_stream_stays_open(lab: Lab) -> None:
+    """As at Headscale, which ends a deleted node's stream late: the next update tells."""
+    one = lab.hosts["h1"]
+    going = begin_up(one)
+    visit(lab, shown_url(going))
+    assert going.wait(SOON) == 0
+    lab.admin("delete", name="h1", late=True)
+    one.tnet("set", "--hostname=renamed")  # any update will do
+    until("NeedsLogin", lambda: state(one) == "NeedsLogin", SOON)
+    assert one.status()["AuthURL"]

@@ -1,7 +1,8 @@
 """A small real control server: for the lab, for tests, and for foreign nodes.
 
 Outside it speaks HTTP/1.1 (``/key``, ``/ts2021``, ``/login/ID``, ``/pingresult/ID``); inside the
-Noise connection HTTP/2 (``/machine/register``, ``/machine/map``, ``/c2n/ID``).
+Noise connection HTTP/2 (``/machine/register``, ``/machine/map``, ``/machine/set-dns``,
+``/c2n/ID``).
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from integration.lab.control_poll import Polls
 from integration.lab.control_store import ALLOW_ALL, AuthKey, ControlSettings, Store
 
 from tailnet.agent.control.http1 import HANDSHAKE_HEADER, UPGRADE
+from tailnet.agent.control.wishes import SET_DNS, SetDNSRequest
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.noise.control import respond_untrusted
@@ -42,6 +44,7 @@ class ControlServer:
         port: where it listens, once started.
         store: what it knows.
         gone: unknown logins are answered with 410 rather than with a new URL.
+        dns: TXT records that nodes have asked for, by name.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class ControlServer:
         self.port = 0
         self.origin = ""
         self.gone = False
+        self.dns: dict[str, str] = {}
         self._now = now
         self._random_bytes = random_bytes
         self._polls = Polls(self.store, random_bytes)
@@ -97,6 +101,7 @@ class ControlServer:
                 "tags": list(r.tags),
                 "authorized": r.authorized,
                 "streams": self._polls.opened[r.id],
+                "resumed": self._polls.resumed[r.id],
             }
             for r in self.store.records.values()
         ]
@@ -111,10 +116,11 @@ class ControlServer:
         self.store.expire(self.store.records[node_id])
         self._polls.notify()
 
-    def delete(self, node_id: int) -> None:
-        """Forget a node; its polls fail from now on."""
+    def delete(self, node_id: int, *, late: bool = False) -> None:
+        """Forget a node; its polls fail from now on, its stream at once unless ``late``."""
         self.store.delete(self.store.records[node_id])
-        self._polls.end(node_id)
+        if not late:
+            self._polls.end(node_id)
         self._polls.notify()
 
     def drop_streams(self) -> None:
@@ -290,6 +296,8 @@ class ControlServer:
         elif request.path in self._answers:
             self._answer(request.path, request.body)
             request.reply(200, b"")
+        elif request.path == SET_DNS:
+            self._set_dns(request)
         elif request.path == "/machine/update-health":
             request.reply(204, b"")
         else:
@@ -308,6 +316,17 @@ class ControlServer:
         self._polls.notify()
         request.reply(200, encode(response))
 
+    def _set_dns(self, request: Request) -> None:
+        message = decode_untrusted(request.body, SetDNSRequest)
+        record = self.store.by_key(message.node_key)
+        if record is None or record.machine != request.machine:
+            request.reply(404, b"node not found\n")
+        elif not message.name.endswith(f".{record.name}.{self.settings.domain}"):
+            request.reply(403, b"that name belongs to somebody else\n")
+        else:
+            self.dns[message.name] = message.value
+            request.reply(200, b"{}")
+
     async def _map(self, request: Request) -> None:
         message = decode_untrusted(request.body, MapRequest)
         record = self.store.by_key(message.node_key)
@@ -323,7 +342,7 @@ class ControlServer:
             self._polls.notify()
         compress = message.compress == "zstd"
         if message.stream:
-            await self._polls.follow(record, request, compress=compress)
+            await self._polls.follow(record, request, message, compress=compress)
         elif message.omit_peers:
             request.reply(200, b"")
         else:

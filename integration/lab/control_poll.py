@@ -1,19 +1,21 @@
 """Open map streams: who follows, what they are told, when a node counts as gone."""
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 
 from integration.lab.control_nodes import Record
 from integration.lab.control_noise import Request
 from integration.lab.control_store import Store
 from integration.lab.control_stream import Audience
+from msgspec.structs import replace
 from zstandard import ZstdCompressor
 
 from tailnet.agent.tailcfg.codec import encode
-from tailnet.agent.tailcfg.mapping import MapResponse
+from tailnet.agent.tailcfg.mapping import MapRequest, MapResponse
 from tailnet.agent.tasks import Tasks
 
+REPLAY = 64  # messages that a session keeps for a client that missed them
 KEEP_ALIVE = 50.0  # seconds, and up to 8 more
 
 
@@ -26,17 +28,49 @@ class Poll:
         self.over = False
 
 
+class Session:
+    """What one node has been sent, over streams that follow each other.
+
+    Attributes:
+        handle: its name; empty if the server does not resume sessions.
+    """
+
+    def __init__(self, audience: Audience, handle: str) -> None:
+        self.audience = audience
+        self.handle = handle
+        self._seq = 0
+        self._sent: deque[MapResponse] = deque(maxlen=REPLAY)
+
+    def numbered(self, message: MapResponse) -> MapResponse:
+        """With its number, and kept, if it changes state and sessions resume."""
+        if not self.handle or message.keep_alive:
+            return message
+        self._seq += 1
+        message = replace(message, seq=self._seq)
+        self._sent.append(message)
+        return message
+
+    def missed(self, seq: int) -> list[MapResponse] | None:
+        """What was sent after number ``seq``; ``None`` if that is not known any more."""
+        after = [message for message in self._sent if message.seq > seq]
+        return after if 0 < seq <= self._seq and len(after) == self._seq - seq else None
+
+
 class Polls:
     """All open streams, at most one per node.
 
     Attributes:
-        opened: how many streams each node has opened so far; each began with a whole map.
+        opened: how many streams each node has opened so far.
+        resumed: how many of them went on with an earlier session; the others began with a whole
+            map.
     """
 
     def __init__(self, store: Store, random_bytes: Callable[[int], bytes]) -> None:
         self._store = store
         self._random_bytes = random_bytes
         self.opened: Counter[int] = Counter()
+        self.resumed: Counter[int] = Counter()
+        self._sessions: dict[int, Session] = {}  # the newest of each node
         self._open: dict[int, Poll] = {}
         self._tasks = Tasks()
 
@@ -66,25 +100,44 @@ class Polls:
         """A whole map in one frame."""
         return frame(Audience(self._store, record.id).full(), compress=compress)
 
-    async def follow(self, record: Record, request: Request, *, compress: bool) -> None:
+    async def follow(
+        self, record: Record, request: Request, wish: MapRequest, *, compress: bool
+    ) -> None:
         """Serve a stream until the client leaves or a newer one of the same node takes over."""
         self.end(record.id)
         poll = self._open[record.id] = Poll()
         self.opened[record.id] += 1
-        audience = Audience(self._store, record.id)
+        session, first = self._begin(record, wish)
         try:
             request.start(200)
-            await request.write(frame(audience.full(), compress=compress))
+            for message in first:
+                await request.write(frame(message, compress=compress))
             self._store.set_online(record, online=True)
             self.notify()
             while not poll.over:
-                for message in await self._next(poll, audience):
-                    await request.write(frame(message, compress=compress))
+                for message in await self._next(poll, session.audience):
+                    await request.write(frame(session.numbered(message), compress=compress))
             request.end()
         finally:
             if self._open.get(record.id) is poll:
                 del self._open[record.id]
                 self._gone = self._tasks.start("node gone", self._leave(record))
+
+    def _begin(self, record: Record, wish: MapRequest) -> tuple[Session, list[MapResponse]]:
+        """The session of a new stream, and the messages that it begins with."""
+        old = self._sessions.get(record.id)
+        if old is not None and old.handle and wish.map_session_handle == old.handle:
+            missed = old.missed(wish.map_session_seq)
+            if missed is not None:
+                self.resumed[record.id] += 1
+                news = old.audience.delta()
+                missed += [old.numbered(news)] if news is not None else []
+                hello = MapResponse(map_session_handle=old.handle, seq=wish.map_session_seq)
+                return old, [hello, *missed]
+        handle = self._random_bytes(8).hex() if self._store.settings.resume else ""
+        session = self._sessions[record.id] = Session(Audience(self._store, record.id), handle)
+        whole = session.numbered(session.audience.full())
+        return session, [replace(whole, map_session_handle=handle)]
 
     async def _next(self, poll: Poll, audience: Audience) -> list[MapResponse]:
         try:

@@ -54,6 +54,7 @@ class ControlSettings:
         offline_grace: seconds between the end of a stream and "offline".
         ephemeral_grace: seconds between the end of a stream and the end of an ephemeral node.
         approval: a person must approve each new node.
+        resume: a stream may go on with the session of the one before.
     """
 
     server_key: MachinePrivate
@@ -65,6 +66,7 @@ class ControlSettings:
     offline_grace: float = 2.0
     ephemeral_grace: float = 30.0
     approval: bool = False
+    resume: bool = False
 
 
 class Saved(msgspec.Struct):

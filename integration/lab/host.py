@@ -248,6 +248,16 @@ class Host:
         answer: dict[str, Any] = json.loads(body)
         return answer
 
+    def ask(self, method: str, path: str) -> tuple[int, str]:
+        """Status and body of ``/localapi/v0/PATH``."""
+        connection = _UnixConnection(self.socket)
+        try:
+            connection.request(method, f"/localapi/v0/{path}")
+            response = connection.getresponse()
+            return response.status, response.read().decode()
+        finally:
+            connection.close()
+
     def wait_running(self, timeout: float = 10.0) -> None:
         """Wait until the state is ``Running``."""
         until(

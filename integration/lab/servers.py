@@ -176,9 +176,21 @@ class Servers:
             answer = await self._running().c2n(self._node_id(name), request.encode())
         return answer.decode("utf-8", "replace")
 
-    async def do_delete(self, name: str) -> None:
-        """Forget a node."""
-        self._running().delete(self._node_id(name))
+    async def do_delete(self, name: str, late: bool = False) -> None:
+        """Forget a node; ``late``: its stream stays open, as at Headscale."""
+        self._running().delete(self._node_id(name), late=late)
+
+    async def do_set_resume(self, offered: bool) -> None:
+        """Whether streams may go on with the session of the one before."""
+        self._settings.resume = offered
+
+    async def do_drop_streams(self) -> None:
+        """Cut all connections; control stays."""
+        self._running().drop_streams()
+
+    async def do_dns(self) -> dict[str, str]:
+        """TXT records that nodes have asked for."""
+        return self._running().dns
 
     async def do_set_filter(self, rules: list[Any]) -> None:
         """Give every node these packet filter rules (JSON of tailcfg)."""

@@ -62,6 +62,10 @@ class FakeBackend:
         self.calls.append(("ping", str(ip), kind, size))
         return self.pings.pop(0) if self.pings else PingResult(ip=str(ip), err="no answer")
 
+    async def set_dns(self, name: str, value: str) -> None:
+        """Only noted."""
+        self.calls.append(("set-dns", name, value))
+
     async def reload_config(self) -> bool:
         """Only noted."""
         self.calls.append(("reload-config",))

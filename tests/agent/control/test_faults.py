@@ -9,7 +9,17 @@ from datetime import datetime, timedelta
 
 import pytest
 import zstandard
-from integration.lab.control_faults import Fault, FaultyControl, cut, drip, hang, refuse, send
+from integration.lab.control_faults import (
+    Fault,
+    FaultyControl,
+    Honest,
+    cut,
+    drip,
+    hang,
+    refuse,
+    send,
+)
+from integration.lab.control_noise import Request
 from tests.support.control import (
     AUTH_KEY,
     Member,
@@ -251,3 +261,38 @@ def test_a_silent_server_is_left_after_two_minutes() -> None:
         assert first[Disconnected] - first[Registered] == pytest.approx(WATCHDOG, abs=1)
 
     run(main())
+
+
+async def test_a_deleted_node_whose_stream_stays_open_logs_in_again() -> None:
+    """Headscale answers 404 to updates at once, and ends the stream much later."""
+    async with faulty(settings()) as server, member(config(server.origin)) as one:
+        await one.until(Connected)
+        server.delete(1, late=True)
+        one.client.update(hostinfo("renamed"), ())
+        dropped = await one.until(Disconnected)
+        assert dropped.reason == "map answered 404: node not found"
+        await one.until(Connected, lambda _: server.asked["/machine/register"] == 2)
+
+
+async def test_updates_that_always_fail_cause_no_storm_of_logins() -> None:
+    """A server that streams but knows nobody in updates: one login, then the stream counts."""
+    async with faulty(settings()) as server, member(config(server.origin)) as one:
+        await one.until(Connected)
+        server.script["/machine/map"] = [
+            refuse(404, "node not found\n"),
+            *[honest_stream] * 50,
+        ]
+        one.client.update(hostinfo("renamed"), ())
+        await one.until(Disconnected)
+        for number in range(5):
+            one.client.update(hostinfo(f"renamed{number}"), ())
+            await asyncio.sleep(0.05)
+        assert server.asked["/machine/register"] == 2
+
+
+async def honest_stream(request: Request, serve: Honest) -> None:
+    """Streams are served, updates are not."""
+    if b'"Stream":true' in request.body:
+        await serve(request)
+    else:
+        request.reply(404, b"node not found\n")

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from msgspec.structs import replace
+
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.control.answer.aio import Answerer
 from tailnet.agent.control.ask import Answers
 from tailnet.agent.control.backoff import Backoff
 from tailnet.agent.control.config import ControlConfig
-from tailnet.agent.control.conn.aio import Connection, Stream
+from tailnet.agent.control.conn.aio import Stream
 from tailnet.agent.control.dial.aio import Dialer
 from tailnet.agent.control.dialplan import parse_candidates, parse_server_url
 from tailnet.agent.control.events import (
@@ -23,6 +25,7 @@ from tailnet.agent.control.events import (
     NetmapChanged,
     PopBrowser,
 )
+from tailnet.agent.control.link.aio import Link
 from tailnet.agent.control.register import (
     LOGOUT_EXPIRY,
     MAX_ERROR_TEXT,
@@ -39,10 +42,12 @@ from tailnet.agent.control.register import (
     says_unknown_node,
 )
 from tailnet.agent.control.request import map_request
+from tailnet.agent.control.resume import Resume
 from tailnet.agent.control.session import MapSession
 from tailnet.agent.control.updates.aio import Updates
-from tailnet.agent.errors import TailnetError
-from tailnet.agent.keys import MachinePublic
+from tailnet.agent.control.wishes import SET_DNS, check_set_dns_untrusted, set_dns_request
+from tailnet.agent.crypto.x25519 import public_of
+from tailnet.agent.errors import BadPacket, TailnetError, UserError
 from tailnet.agent.tailcfg.codec import ZERO_TIME, encode
 from tailnet.agent.tailcfg.mapping import ControlDialPlan, PingRequest
 from tailnet.agent.tailcfg.node import Hostinfo, NodeID
@@ -54,6 +59,8 @@ log = logging.getLogger("tailnet.control")
 
 REGISTER_TIMEOUT = 30.0  # seconds; a login that waits for a person has none
 LOGOUT_TIMEOUT = 5.0  # seconds
+WISH_TIMEOUT = 30.0  # seconds
+FORGET_AGAIN = 60.0  # seconds between two logins because an update was answered "unknown node"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,18 +108,17 @@ class ControlClient:
         )
         if config.derp_map is not None:
             self._dialer.know_relays(config.derp_map)
+        self._link = Link(self._dialer, config.machine_key)
         self._may_talk = asyncio.Event()  # described, and not logged out
         self._updates = Updates(
             url.authority,
-            connect=self._connect,
+            connect=self._link.connect,
             body=lambda: self._map_request(stream=False),
             allowed=self._may_talk,
             random_bytes=random_bytes,
+            on_forgotten=self._forgotten_by_update,
         )
-        self._answerer = Answerer(answers, self._dialer, self._connect)
-        self._connection: Connection | None = None
-        self._connecting = asyncio.Lock()
-        self._server_key: MachinePublic | None = None
+        self._answerer = Answerer(answers, self._dialer, self._link.connect)
         self._login_backoff = Backoff(random_bytes)
         self._map_backoff = Backoff(random_bytes)
         self._hostinfo = Hostinfo()
@@ -121,6 +127,10 @@ class ControlClient:
         self._logged_out = False
         self._peers: Iterable[NodeID] = ()
         self._last_ping = ""
+        self._resume: Resume | None = None
+        self._following: tuple[MapSession, Stream] | None = None
+        self._forgotten_at: float | None = None
+        self._forgotten = False
 
     def update(self, hostinfo: Hostinfo, endpoints: tuple[tuple[AddrPort, int], ...]) -> None:
         """Describe this node; ``endpoints`` are addresses with their tailcfg endpoint type.
@@ -136,8 +146,23 @@ class ControlClient:
     def poke(self) -> None:
         """Reconnect now: the link changed."""
         self._poked.set()
-        if self._connection is not None:
-            self._connection.close("the network changed")
+        self._link.drop("the network changed")
+
+    async def set_dns(self, name: str, value: str) -> None:
+        """Let the server publish a TXT record ``_acme-challenge.…`` of this node's name.
+
+        Raises:
+            UserError: it does not, cannot be reached, or that is no such record.
+        """
+        request = set_dns_request(public_of(self._registration.node_key), name, value)
+        try:
+            async with asyncio.timeout(WISH_TIMEOUT):
+                connection = await self._link.connect()
+                reply = await connection.fetch("POST", SET_DNS, self._authority, encode(request))
+        except (TailnetError, OSError) as error:
+            msg = f"the control server was not reached: {str(error) or 'no answer'}"
+            raise UserError(msg) from None
+        check_set_dns_untrusted(reply.status, reply.body)
 
     async def run(self) -> None:
         """Log in and follow the map stream; retries for ever, ends by cancellation."""
@@ -151,7 +176,7 @@ class ControlClient:
                     updates.cancel()
         finally:
             await self._answerer.close()
-            await self._drop_connection()
+            await self._link.close()
 
     async def logout(self) -> None:
         """Expire the node key at the server; gives up after about 5 s."""
@@ -162,7 +187,7 @@ class ControlClient:
                 await self._register(LOGOUT_EXPIRY)
         except (TailnetError, OSError) as error:  # TimeoutError is an OSError
             log.warning("logged out here, but the server does not know: %s", error)
-        await self._drop_connection()
+        await self._link.close()
 
     async def _login(self) -> RegisterResponse:
         while True:
@@ -193,7 +218,7 @@ class ControlClient:
 
     async def _register(self, expiry: datetime) -> Step:
         request = self._registration.request(self._hostinfo, expiry=expiry)
-        connection = await self._connect()
+        connection = await self._link.connect()
         async with asyncio.timeout(None if request.followup else REGISTER_TIMEOUT):
             reply = await connection.fetch(
                 "POST", "/machine/register", self._authority, encode(request)
@@ -207,22 +232,31 @@ class ControlClient:
         while True:
             await self._may_talk.wait()
             self._poked.clear()
+            self._forgotten = False
             try:
                 ended = await self._poll()
             except (TailnetError, OSError) as error:
-                ended = Ended(str(error) or "the control server does not answer")
+                if isinstance(error, BadPacket):
+                    self._resume = None  # who knows what was understood
+                reason = str(error) or "the control server does not answer"
+                ended = Ended(reason, forgotten=self._forgotten)
             delay = max(self._map_backoff.fail(), ended.wait)
             delay = 0.0 if self._poked.is_set() else delay
             self._emit(Disconnected(ended.reason, delay))
             await self._pause(delay)
             if ended.forgotten:
                 self._registration.renew()
+                self._resume = None
                 return
 
     async def _poll(self) -> Ended:
-        connection = await self._connect()
+        connection = await self._link.connect()
         session = MapSession(
-            self._now(), compressed=True, before=self._peers, last_ping=self._last_ping
+            self._now(),
+            compressed=True,
+            before=self._peers,
+            last_ping=self._last_ping,
+            resume=self._resume,
         )
         body = self._map_request(stream=True)
         stream = connection.open("POST", "/machine/map", self._authority, body)
@@ -237,9 +271,11 @@ class ControlClient:
                         wait=retry_after(headers.get("retry-after", ""), self._wall()) or 0.0,
                     )
             self._updates.note()  # a stream's own request may not count as an update
+            self._following = (session, stream)
             while await self._step(session, stream):
                 pass
         finally:
+            self._following = None
             stream.close()
         return Ended("the control server ended the map stream")
 
@@ -276,6 +312,21 @@ class ControlClient:
             self._emit(event)
         if session.established:
             self._map_backoff.reset()
+            self._resume = session.resume
+
+    def _forgotten_by_update(self, reason: str) -> None:
+        """An update was answered as if we did not exist, while the stream goes on: log in again.
+
+        Headscale ends the stream of a deleted node much later.
+        """
+        now = self._now()
+        if self._following is None or not self._following[0].established:
+            return  # the poll itself will tell
+        if self._forgotten_at is not None and now - self._forgotten_at < FORGET_AGAIN:
+            return
+        self._forgotten_at = now
+        self._forgotten = True
+        self._following[1].fail(reason)
 
     def _left(self, session: MapSession) -> float | None:
         at = session.next_timeout()
@@ -283,26 +334,14 @@ class ControlClient:
 
     def _map_request(self, *, stream: bool) -> bytes:
         node_key, disco_key = self._registration.node_key, self._config.disco_key
-        return encode(
-            map_request(node_key, disco_key, self._hostinfo, self._endpoints, stream=stream)
-        )
-
-    async def _connect(self) -> Connection:
-        async with self._connecting:
-            if self._connection is not None and self._connection.usable:
-                return self._connection
-            await self._drop_connection()
-            server_key, self._server_key = self._server_key, None
-            if server_key is None:
-                server_key = await self._dialer.fetch_key()
-            self._connection = await self._dialer.connect(self._config.machine_key, server_key)
-            self._server_key = server_key  # it is the right one
-            return self._connection
-
-    async def _drop_connection(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.aclose()
+        request = map_request(node_key, disco_key, self._hostinfo, self._endpoints, stream=stream)
+        if stream and self._resume is not None:
+            request = replace(
+                request,
+                map_session_handle=self._resume.handle,
+                map_session_seq=self._resume.seq,
+            )
+        return encode(request)
 
     async def _pause(self, delay: float) -> None:
         try:

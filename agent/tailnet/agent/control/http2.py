@@ -15,6 +15,7 @@ import h2.events
 import h2.exceptions
 import h2.settings
 
+from tailnet.agent.control.goodbye import Goodbye, Goodbyes
 from tailnet.agent.errors import BadPacket, LocalProtocolError
 
 STREAM_WINDOW = 4 << 20  # bytes
@@ -22,6 +23,7 @@ CONNECTION_WINDOW = 1 << 30  # bytes
 MAX_FRAME = 256 << 10  # bytes that the other end may put into one frame
 MAX_STREAMS = 250  # that a client may have open at once
 MAX_HEADERS = 64 << 10  # bytes
+PREFACE_LEN = 24  # bytes that a client sends before its first frame; RFC 9113 section 3.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +54,10 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class GoneAway:
-    """The other end takes no further streams."""
+    """The other end takes no further streams; those up to ``last`` may still finish."""
 
     reason: str
+    last: int
 
 
 HttpEvent = Head | Body | Ended | GoneAway
@@ -87,6 +90,18 @@ class Http2:
         self._h2.increment_flow_control_window(CONNECTION_WINDOW)
         self._events: deque[HttpEvent] = deque()
         self._outgoing: dict[int, _Outgoing] = {}
+        self._goodbyes = Goodbyes(skip=0 if client else PREFACE_LEN)
+        self._gone = False
+
+    @property
+    def has_room(self) -> bool:
+        """The other end takes one more stream now."""
+        most = self._h2.remote_settings.max_concurrent_streams
+        return not self._gone and self._h2.open_outbound_streams < most
+
+    def ping(self) -> None:
+        """Ask for a sign of life; the answer is not an event, but it is bytes."""
+        self._h2.ping(bytes(8))
 
     def open(self, method: str, path: str, authority: str, body: bytes) -> int:
         """Send a request (client); the new stream's number.
@@ -94,6 +109,9 @@ class Http2:
         Raises:
             LocalProtocolError: the connection takes no more streams.
         """
+        if self._gone:
+            msg = "the control server takes no more requests on this connection"
+            raise LocalProtocolError(msg)
         head = [
             (":method", method),
             (":scheme", "https"),
@@ -153,13 +171,16 @@ class Http2:
         Raises:
             BadPacket: the other end broke HTTP/2; the connection is over.
         """
+        data, goodbyes = self._goodbyes.split_untrusted(data)
         try:
-            events = self._h2.receive_data(data)
+            events = self._h2.receive_data(data) if data else []
         except (h2.exceptions.ProtocolError, ValueError, KeyError) as error:
             msg = f"bad HTTP/2: {error}"
             raise BadPacket(msg) from None
         for event in events:
             self._handle(event)
+        for goodbye in goodbyes:
+            self._leave(goodbye)
 
     def poll_transmit(self) -> bytes | None:
         """Bytes to send, or ``None``."""
@@ -182,13 +203,18 @@ class Http2:
             case h2.events.StreamReset():
                 self._outgoing.pop(event.stream_id or 0, None)
                 self._events.append(Ended(event.stream_id or 0, f"reset ({event.error_code})"))
-            case h2.events.ConnectionTerminated():
-                self._events.append(GoneAway(f"the other end said goodbye ({event.error_code})"))
             case h2.events.WindowUpdated() | h2.events.RemoteSettingsChanged():
                 for stream in list(self._outgoing):
                     self._flush(stream)
             case _:
                 pass  # pings and settings are answered by h2
+
+    def _leave(self, goodbye: Goodbye) -> None:
+        self._gone = True
+        for stream in [number for number in self._outgoing if number > goodbye.last]:
+            del self._outgoing[stream]
+        reason = f"the other end said goodbye ({goodbye.error})"
+        self._events.append(GoneAway(reason, goodbye.last))
 
     def _flush(self, stream: int) -> None:
         out = self._outgoing[stream]

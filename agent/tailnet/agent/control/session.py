@@ -15,6 +15,7 @@ from enum import Enum, auto
 from tailnet.agent.control.events import Connected, NetmapChanged, PopBrowser
 from tailnet.agent.control.fold import Change, Folder
 from tailnet.agent.control.mapstream import decompress_untrusted, split_untrusted
+from tailnet.agent.control.resume import Resume
 from tailnet.agent.errors import RemoteProtocolError
 from tailnet.agent.tailcfg.mapping import (
     ControlDialPlan,
@@ -54,22 +55,39 @@ class MapSession:
         compressed: we asked for zstd.
         before: peers of the map in use.
         last_ping: URL of the last ping request that was handled, in any session.
+        resume: the session that the request asked the server to go on with.
     """
 
     def __init__(
-        self, now: float, *, compressed: bool, before: Iterable[NodeID] = (), last_ping: str = ""
+        self,
+        now: float,
+        *,
+        compressed: bool,
+        before: Iterable[NodeID] = (),
+        last_ping: str = "",
+        resume: Resume | None = None,
     ) -> None:
         self._compressed = compressed
         self._folder = Folder(before)
         self._buffer = bytearray()
         self._events: deque[SessionEvent] = deque()
         self._popped = ""
+        self._offered = resume
+        self._handle_name = ""
+        self._seq = 0
         self._paused_until = 0.0
         self._timers: TimerTable[Timer] = TimerTable()
         self._timers.arm(Timer.WATCHDOG, now + WATCHDOG)
         self.last_ping = last_ping
         self.established = False
         """A full map was delivered: the failure counter may start over."""
+
+    @property
+    def resume(self) -> Resume | None:
+        """How to go on after this stream; ``None`` if the server does not offer that."""
+        if not self._handle_name or not self.established:
+            return None
+        return Resume(self._handle_name, self._seq, self._folder)
 
     def receive_untrusted(self, data: bytes, now: float, wall: datetime) -> None:
         """Bytes of the response body, in any chunks.
@@ -100,18 +118,27 @@ class MapSession:
         if message.pop_browser_url and message.pop_browser_url != self._popped:
             self._popped = message.pop_browser_url
             self._events.append(PopBrowser(message.pop_browser_url))
+        if not self.established and not message.keep_alive:
+            self._begin(message.map_session_handle)
         self._folder.note_time(message.control_time, wall)
         if message.control_dial_plan is not None:
             self._events.append(message.control_dial_plan)
         if message.keep_alive:
             return
         change = self._folder.fold(message, wall)
+        self._seq = message.seq or self._seq
         if not self.established:
             self.established = True
             self._events.append(Connected())
         self._emit(change, wall)
         self._arm_expiry(now, wall)
         self._obey(message.debug, now)
+
+    def _begin(self, handle: str) -> None:
+        """The first message: it goes on with the session we offered if it has that one's name."""
+        self._handle_name = handle
+        if self._offered is not None and handle == self._offered.handle:
+            self._seq, self._folder = self._offered.seq, self._offered.folder
 
     def _obey(self, debug: Debug | None, now: float) -> None:
         """Pause if we are told to; that a server can end this program is not offered."""

@@ -90,6 +90,13 @@ class Backend(Protocol):
             UserError: it says something wrong; nothing changed.
         """
 
+    async def set_dns(self, name: str, value: str) -> None:
+        """Let control publish a TXT record ``_acme-challenge.…`` of this node's name.
+
+        Raises:
+            UserError: it does not, or cannot be reached.
+        """
+
     async def debug(self, action: str) -> object:
         """One of ``DEBUG_ACTIONS``: a tree for JSON, or ``None`` where there is nothing to say."""
 
@@ -305,6 +312,14 @@ async def _reload_config(backend: Backend, _: Request) -> Response:
     return Response(200, msgspec.json.encode(tree), JSON)
 
 
+async def _set_dns(backend: Backend, request: Request) -> Response:
+    try:
+        await backend.set_dns(request.query.get("name", ""), request.query.get("value", ""))
+    except UserError as error:
+        return problem(500, str(error))
+    return Response(200, b"{}", JSON)
+
+
 async def _debug(backend: Backend, request: Request) -> Response:
     action = request.query.get("action", "")
     if action not in DEBUG_ACTIONS:
@@ -345,6 +360,7 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
     "login-interactive": {"POST": Route(Access.WRITE, _login_interactive)},
     "logout": {"POST": Route(Access.WRITE, _logout)},
     "reload-config": {"POST": Route(Access.WRITE, _reload_config)},
+    "set-dns": {"POST": Route(Access.WRITE, _set_dns)},
     "debug": {"POST": Route(Access.WRITE, _debug)},
     "watch-ipn-bus": {"GET": Route(Access.READ, None)},
     "ping": {"POST": Route(Access.READ, _ping)},
@@ -356,7 +372,7 @@ LATER = frozenset(
     """
     reset-auth set-expiry-sooner shutdown disconnect-control
     set-use-exit-node-enabled suggest-exit-node user-profile peer-by-id services whois id-token
-    alpha-set-device-attrs query-feature set-dns cert-domains pins derpmap dns-config
+    alpha-set-device-attrs query-feature cert-domains pins derpmap dns-config
     dns-osconfig dns-query check-ip-forwarding check-udp-gro-forwarding set-udp-gro-forwarding
     check-so-mark-in-use appc-route-info routecheck bugreport goroutines pprof metrics usermetrics
     upload-client-metrics component-debug-logging logtap debug-log

@@ -32,6 +32,8 @@ class MapRequest(Struct, frozen=True, kw_only=True):
     node_key: NodePublic
     disco_key: DiscoPublic
     stream: bool = False
+    map_session_handle: str = ""
+    map_session_seq: int = 0
     hostinfo: Hostinfo
     endpoints: tuple[str, ...] | None = None
     endpoint_types: tuple[int, ...] | None = None

@@ -225,6 +225,14 @@ class Account:
         self._net_info = net_info
         self._describe()
 
+    async def set_dns(self, name: str, value: str) -> None:
+        """Let control publish a TXT record ``_acme-challenge.…`` of this node's name.
+
+        Raises:
+            UserError: it does not, cannot be reached, or nobody is logged in.
+        """
+        await self._contact.set_dns(name, value)
+
     # --- the control session
 
     async def close(self) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.control.aio import ControlClient
 from tailnet.agent.control.events import AuthURL, ControlEvent, LoginFailed, Registered
+from tailnet.agent.errors import UserError
 from tailnet.agent.tailcfg.node import Hostinfo
 from tailnet.agent.tasks import Tasks
 
@@ -78,6 +79,17 @@ class Contact:
         session = self._session
         client = session.client if session else self._make(False, lambda _: None)
         await client.logout()
+
+    async def set_dns(self, name: str, value: str) -> None:
+        """Let control publish a TXT record.
+
+        Raises:
+            UserError: it does not, cannot be reached, or there is no login.
+        """
+        if self._session is None or not self._session.accepted:
+            msg = "not connected to a control server; connect with: tnet up"
+            raise UserError(msg)
+        await self._session.client.set_dns(name, value)
 
     def hang_up(self) -> None:
         """End all sessions; nothing of theirs is told any more."""

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tailnet.agent.control.channel import Channel
 from tailnet.agent.control.http2 import Body, Ended, GoneAway, Head
-from tailnet.agent.errors import BadPacket, RemoteProtocolError
+from tailnet.agent.control.liveness import Liveness
+from tailnet.agent.errors import BadPacket, RemoteProtocolError, TailnetError
 from tailnet.agent.tasks import Tasks
 
 READ_SIZE = 256 << 10  # bytes
@@ -87,6 +89,12 @@ class Stream:
                 raise RemoteProtocolError(msg)
         return body
 
+    def fail(self, reason: str) -> None:
+        """Let the reader fail with ``reason``, whatever the server does."""
+        self._chunks.clear()
+        self._end = reason
+        self._wake.set()
+
     def close(self) -> None:
         """Give up on the rest."""
         self._connection.forget(self._number, cancel=self._end is None)
@@ -99,8 +107,11 @@ class Stream:
 class Connection:
     """An open Noise connection; ends when either side closes it.
 
+    Once the server says goodbye it takes no new requests; it ends with the last one under way.
+
     Args:
         first: bytes that came together with the end of the handshake.
+        now: monotonic clock [s].
     """
 
     def __init__(
@@ -109,6 +120,7 @@ class Connection:
         writer: asyncio.StreamWriter,
         channel: Channel,
         first: bytes,
+        now: Callable[[], float],
     ) -> None:
         self._reader = reader
         self._writer = writer
@@ -116,8 +128,16 @@ class Connection:
         self._first = first
         self._streams: dict[int, Stream] = {}
         self._tasks = Tasks()
-        self.usable = True
+        self._now = now
+        self._liveness = Liveness(now())
+        self._retired = False
+        self.alive = True
+        """It has not ended."""
+
+    @property
+    def usable(self) -> bool:
         """New requests can be sent."""
+        return self.alive and not self._retired and self._channel.http.has_room
 
     def start(self) -> None:
         """Begin to read and write."""
@@ -156,17 +176,29 @@ class Connection:
 
     def forget(self, number: int, *, cancel: bool) -> None:
         """A stream's reader is done with it."""
-        if self._streams.pop(number, None) is not None and cancel and self.usable:
+        if self._streams.pop(number, None) is not None and cancel and self.alive:
             self._channel.http.cancel(number)
             self.pump()
+        self._end_if_idle()
+
+    def retire(self) -> None:
+        """Send no new requests; those under way finish, and then it closes."""
+        self._retired = True
+        self._end_if_idle()
+
+    def _end_if_idle(self) -> None:
+        if self._retired and self.alive and not self._streams:
+            self.close("not needed any more")
 
     def pump(self) -> None:
         """Hand out what came and send what is due; after every input."""
         http = self._channel.http
         while (event := http.poll_event()) is not None:
             match event:
-                case GoneAway():
-                    self.usable = False
+                case GoneAway(reason=reason, last=last):
+                    self._retired = True
+                    for number in [n for n in self._streams if n > last]:
+                        self._streams[number].handle(Ended(number, reason))
                 case Body(stream=number, size=size) if number not in self._streams:
                     http.consumed(number, size)
                 case _ if (stream := self._streams.get(event.stream)) is not None:
@@ -175,10 +207,11 @@ class Connection:
                     pass  # the rest of a stream that was given up
         if (data := self._channel.poll_transmit()) is not None and not self._writer.is_closing():
             self._writer.write(data)
+        self._end_if_idle()
 
     def close(self, reason: str) -> None:
         """Drop the connection; every open request fails with ``reason``."""
-        self.usable = False
+        self.alive = False
         for number, stream in list(self._streams.items()):
             stream.handle(Ended(number, reason))
         self._writer.transport.abort()
@@ -192,11 +225,33 @@ class Connection:
         reason = "the control server closed the connection"
         try:
             data = self._first
-            while data or (data := await self._reader.read(READ_SIZE)):
+            while data or (data := await self._next()):
+                self._liveness.heard(self._now())
                 self._channel.receive_untrusted(data)
                 self.pump()
                 data = b""
         except (BadPacket, OSError) as error:
             reason = f"the control connection broke: {error}"
+        except TailnetError as error:
+            reason = str(error)
         self.pump()
         self.close(reason)
+
+    async def _next(self) -> bytes:
+        """The next bytes; empty at the end.
+
+        Raises:
+            OSError: it broke.
+            RemoteProtocolError: nobody is there.
+        """
+        while True:
+            limit = asyncio.timeout(max(0.0, self._liveness.next_timeout() - self._now()))
+            try:
+                async with limit:
+                    return await self._reader.read(READ_SIZE)
+            except TimeoutError:  # of ours, or of the kernel
+                if not limit.expired():
+                    raise
+                if self._liveness.handle_timeout(self._now()):
+                    self._channel.http.ping()
+                    self.pump()

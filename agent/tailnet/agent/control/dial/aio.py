@@ -176,7 +176,7 @@ class Dialer:
         try:
             writer.write(upgrade.request)
             keys, rest = await _handshake(upgrade, reader)
-            return Connection(reader, writer, Channel(keys, client=True), rest)
+            return Connection(reader, writer, Channel(keys, client=True), rest, self._now)
         except BaseException:
             writer.transport.abort()
             raise

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from tailnet.agent.control.backoff import Backoff
 from tailnet.agent.control.conn.aio import Connection
+from tailnet.agent.control.register import one_line_untrusted, says_unknown_node
 from tailnet.agent.errors import RemoteProtocolError, TailnetError
 
 log = logging.getLogger("tailnet.control")
@@ -21,9 +22,10 @@ class Updates:
         connect: the open connection.
         body: the newest request.
         allowed: set while anything may be sent.
+        on_forgotten: the server says that it does not know this node.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is one thing of the client
         self,
         authority: str,
         *,
@@ -31,11 +33,13 @@ class Updates:
         body: Callable[[], bytes],
         allowed: asyncio.Event,
         random_bytes: Callable[[int], bytes],
+        on_forgotten: Callable[[str], None],
     ) -> None:
         self._authority = authority
         self._connect = connect
         self._body = body
         self._allowed = allowed
+        self._on_forgotten = on_forgotten
         self._backoff = Backoff(random_bytes)
         self._news = asyncio.Event()
 
@@ -63,5 +67,8 @@ class Updates:
             connection = await self._connect()
             reply = await connection.fetch("POST", "/machine/map", self._authority, self._body())
         if reply.status != 200:
-            msg = f"map answered {reply.status}"
+            text = one_line_untrusted(reply.body)
+            msg = f"map answered {reply.status}: {text}"
+            if says_unknown_node(reply.status, text):
+                self._on_forgotten(msg)
             raise RemoteProtocolError(msg)

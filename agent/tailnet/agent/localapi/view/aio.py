@@ -149,6 +149,10 @@ class NodeView:
         """``POST logout``."""
         await self._node.account.logout()
 
+    async def set_dns(self, name: str, value: str) -> None:
+        """Let control publish a TXT record of this node's name."""
+        await self._node.account.set_dns(name, value)
+
     async def reload_config(self) -> bool:
         """``POST reload-config``."""
         return await self._node.reload_config()

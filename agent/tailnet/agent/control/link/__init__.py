@@ -1,0 +1,1 @@
+"""The connection to the control server that is in use."""
