@@ -69,6 +69,7 @@ class Host:
         underlay: its IPv4 address on the segment.
         directory: holds ``state/``, ``tailnetd.sock`` and ``tailnetd.log``.
         login_server: URL for ``tnet up``.
+        variables: of the environment of its programs, besides the usual ones.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Host:
         self.socket = directory / "tailnetd.sock"
         self.log = directory / "tailnetd.log"
         self.daemon: Process | None = None
+        self.variables: dict[str, str] = {}
         self._spawned: list[Process] = []
         directory.mkdir(parents=True, exist_ok=True)
 
@@ -108,7 +110,12 @@ class Host:
         """A small environment with directories of its own."""
         kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         home = str(self.directory)
-        return kept | {"HOME": home, "XDG_CONFIG_HOME": home, "XDG_DATA_HOME": home} | more
+        return (
+            kept
+            | {"HOME": home, "XDG_CONFIG_HOME": home, "XDG_DATA_HOME": home}
+            | self.variables
+            | more
+        )
 
     def start(self, *flags: str, wait: bool = True, user: int | None = None) -> Process:
         """Start the daemon; by default wait until its socket answers.

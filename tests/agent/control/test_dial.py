@@ -310,6 +310,7 @@ async def test_last_good_addresses_outlive_dns(monkeypatch: pytest.MonkeyPatch) 
         now=lambda: now,
         wall=clock.wall,
         random_bytes=os.urandom,
+        environ={},
     )
     loop = asyncio.get_running_loop()
     asked = []

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import socket
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
 from tailnet.agent import clock
@@ -48,6 +48,7 @@ class DerpFleet:
         random_bytes: Callable[[int], bytes],
         ca_file: str | None = None,
         plain_http: bool = False,
+        environ: Mapping[str, str] = {},
         wall: Callable[[], datetime] = clock.wall,
     ) -> None:
         """Nothing happens before :meth:`start`.
@@ -61,6 +62,7 @@ class DerpFleet:
             random_bytes: that many of them.
             ca_file: PEM file of roots that count besides the system's.
             plain_http: speak HTTP without TLS, for labs.
+            environ: names of proxies, as in the environment.
             wall: UTC time, for certificates.
         """
         self._node_key = node_key
@@ -68,7 +70,9 @@ class DerpFleet:
         self._on_live = on_live
         self._now = now
         self._random_bytes = random_bytes
-        self._dialer = Dialer(mark=mark, wall=wall, ca_file=ca_file, plain_http=plain_http)
+        self._dialer = Dialer(
+            mark=mark, wall=wall, ca_file=ca_file, plain_http=plain_http, environ=environ
+        )
         self._fleet = Fleet(random_bytes)
         self._drops: Counter[str] = Counter()
         self._backlogs: dict[int, Backlog] = {}

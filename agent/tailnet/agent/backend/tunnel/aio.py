@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -121,6 +122,7 @@ class Tunnel:
             random_bytes=random_bytes,
             ca_file=settings.ca_file,
             plain_http=settings.derp_over_http,
+            environ=os.environ,
         )
         self._sock = Magicsock(
             disco,

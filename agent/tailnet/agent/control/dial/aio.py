@@ -33,6 +33,7 @@ from tailnet.agent.control.race.aio import race, reason
 from tailnet.agent.control.reach.aio import READ_SIZE, Reacher, Streams
 from tailnet.agent.control.register import CAPABILITY_VERSION
 from tailnet.agent.control.resolve.aio import Resolver
+from tailnet.agent.derp.proxy import LOGIN_WANTED, login_wanted
 from tailnet.agent.errors import BadPacket, UserError
 from tailnet.agent.keys import MachinePrivate, MachinePublic
 from tailnet.agent.noise.control import EPHEMERAL_LEN, Initiator, TransportKeys
@@ -70,7 +71,12 @@ class Dialer:
         self._now = now
         self._random_bytes = random_bytes
         self._resolver = Resolver(
-            ca_file=ca_file, mark=mark, now=now, wall=wall, random_bytes=random_bytes
+            ca_file=ca_file,
+            mark=mark,
+            now=now,
+            wall=wall,
+            random_bytes=random_bytes,
+            environ=environ,
         )
         self._reach = Reacher(self._resolver, mark=mark, environ=environ)
         self._last_dial: float | None = None
@@ -161,7 +167,10 @@ class Dialer:
             reader, writer = await self._reach.open(attempt, tls)
         try:
             writer.write(request(method, path, server.authority, body, proxy_login=login))
-            return await _read_answer(reader, bodiless=method == "HEAD")
+            answer = await _read_answer(reader, bodiless=method == "HEAD")
+            if proxy is not None and answer[0].status == LOGIN_WANTED:
+                raise UserError(login_wanted(proxy.url))
+            return answer
         finally:
             writer.transport.abort()
 

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from tailnet.agent.addr import IPAddress
 from tailnet.agent.control.dialplan import Attempt
-from tailnet.agent.control.proxy import Proxy, Tunnel, connect_request, proxy_for
 from tailnet.agent.control.race.aio import race, reason
 from tailnet.agent.control.resolve.aio import Resolver
+from tailnet.agent.derp.proxy import Proxy, Tunnel, connect_request, proxy_for
 from tailnet.agent.tailcfg.codec import ip_or_none
 
 ADDRESS_DELAY = 0.3  # seconds between addresses of one name; RFC 8305 section 5

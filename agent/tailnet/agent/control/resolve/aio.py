@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from ipaddress import ip_address
 
@@ -37,7 +37,7 @@ RELAY_DELAY = 1.0  # seconds until the next is asked too
 class Resolver:
     """Addresses of names, for as long as possible."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is one thing of the outside world
         self,
         *,
         ca_file: str | None,
@@ -45,11 +45,14 @@ class Resolver:
         now: Callable[[], float],
         wall: Callable[[], datetime],
         random_bytes: Callable[[int], bytes],
+        environ: Mapping[str, str],
     ) -> None:
         self._now = now
         self._random_bytes = random_bytes
         self._cache = NameCache()
-        self._relays = RelayDialer(mark=mark, wall=wall, ca_file=ca_file, plain_http=False)
+        self._relays = RelayDialer(
+            mark=mark, wall=wall, ca_file=ca_file, plain_http=False, environ=environ
+        )
         self.derp_map = DERPMap()
         """Relays that may be asked."""
 

@@ -6,17 +6,19 @@ Source: tailscale derp/derphttp/derphttp_client.go (dialRegion, dialNode, tlsCli
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from datetime import datetime
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 from tailnet.agent.crypto.certificate import check_name_untrusted, check_pin_untrusted
+from tailnet.agent.derp.proxy import Proxy, Tunnel, connect_request, proxy_for
 from tailnet.agent.derp.upgrade import encode_request
-from tailnet.agent.errors import BadPacket, RemoteProtocolError
+from tailnet.agent.errors import BadPacket, RemoteProtocolError, TailnetError
 from tailnet.agent.tailcfg.derpmap import DEFAULT_DERP_PORT, DERPNode, DERPRegion
 
 NODE_TIMEOUT = 1.5  # s per node for TCP, names included; derphttp_client.go dialNodeTimeout
+PROXY_TIMEOUT = 5.0  # s per node through a proxy, which has to connect as well
 PLAIN_HTTP_PORT = 3340  # what a relay without certificate listens on in a lab
 PIN = "sha256-raw:"
 MAX_ADDRESSES = 4  # raced per node
@@ -32,6 +34,7 @@ class Dialer:
         wall: Callable[[], datetime],
         ca_file: str | None,
         plain_http: bool,
+        environ: Mapping[str, str],
     ) -> None:
         """What all connections have in common.
 
@@ -40,8 +43,10 @@ class Dialer:
             wall: UTC time, for certificates.
             ca_file: PEM file of roots that count besides the system's.
             plain_http: speak HTTP without TLS, for labs.
+            environ: names of proxies, as in the environment.
         """
         self._mark = mark
+        self._environ = environ
         self._wall = wall
         self._ca_file = ca_file
         self._contexts: dict[tuple[bool, bool], ssl.SSLContext] = {}
@@ -74,11 +79,47 @@ class Dialer:
             ideal = "" if node is nodes[0] else nodes[0].name
             request = encode_request(self.host(node), ideal)
             try:
-                async with asyncio.timeout(NODE_TIMEOUT):
-                    return node, await self._connect_node(node), request
+                return node, await self._reach(node), request
             except OSError as error:
                 failure = error
         raise failure
+
+    async def _reach(self, node: DERPNode) -> socket.socket:
+        """A stream to the node, through a proxy if the environment names one.
+
+        Raises:
+            OSError: not to be reached; the text says if it is the proxy.
+        """
+        port, tls = self.port(node), not self.plain_http
+        try:
+            proxy = proxy_for(node.host_name, port, tls=tls, environ=self._environ)
+            if proxy is None:
+                async with asyncio.timeout(NODE_TIMEOUT):
+                    return await self._connect_node(node)
+            async with asyncio.timeout(PROXY_TIMEOUT):
+                return await self._tunnel(proxy, node.host_name, port)
+        except TailnetError as error:
+            raise OSError(str(error)) from None
+
+    async def _tunnel(self, proxy: Proxy, host: str, port: int) -> socket.socket:
+        if proxy.tls:
+            msg = f"the proxy {proxy.url} is reached over TLS, which relays cannot use"
+            raise RemoteProtocolError(msg)
+        addresses = await _resolve(proxy.host, proxy.port, socket.AF_UNSPEC, optional=False)
+        loop = asyncio.get_running_loop()
+        sock = await _race(addresses[:MAX_ADDRESSES], self._mark)
+        try:
+            await loop.sock_sendall(sock, connect_request(host, port, proxy.credentials))
+            tunnel = Tunnel(proxy.url)
+            while data := await loop.sock_recv(sock, 1):  # what follows is the relay's
+                if tunnel.receive_untrusted(data):
+                    return sock
+        except BaseException:
+            sock.close()
+            raise
+        sock.close()
+        msg = f"the proxy {proxy.url} closed the connection"
+        raise RemoteProtocolError(msg)
 
     async def _connect_node(self, node: DERPNode) -> socket.socket:
         port = self.port(node)

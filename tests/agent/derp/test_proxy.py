@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailnet.agent.control.proxy import (
+from tailnet.agent.derp.proxy import (
     Proxy,
     Tunnel,
     bypasses,

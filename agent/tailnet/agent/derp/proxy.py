@@ -1,7 +1,7 @@
 """HTTP proxies from the environment: which one is for a server, and how to ask it.
 
 ``HTTPS_PROXY``, ``HTTP_PROXY`` and ``NO_PROXY``, or the same in lower case, as most programs read
-them; loopback is never proxied.
+them; loopback is never proxied.  For the control server as well as for relays.
 
 Source: golang.org/x/net/http/httpproxy; RFC 9110 section 9.3.6.
 """
@@ -13,9 +13,11 @@ from ipaddress import ip_network
 from urllib.parse import unquote, urlsplit
 
 from tailnet.agent.addr import IPAddress
-from tailnet.agent.control.http1 import split_head_untrusted
-from tailnet.agent.errors import RemoteProtocolError, UserError
+from tailnet.agent.errors import BadPacket, RemoteProtocolError, UserError
 from tailnet.agent.tailcfg.codec import ip_or_none
+
+LOGIN_WANTED = 407  # HTTP status
+MAX_HEAD = 16 << 10  # bytes of a proxy's answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +104,13 @@ def connect_request(host: str, port: int, credentials: str) -> bytes:
     return f"CONNECT {where} HTTP/1.1\r\nHost: {where}\r\n{login}\r\n".encode()
 
 
+def login_wanted(proxy: str) -> str:
+    """For people: what a proxy at this URL complains of."""
+    return f"the proxy {proxy} wants a user name and a password"
+
+
 class Tunnel:
-    """Reads a proxy's answer to CONNECT; what follows it belongs to the server."""
+    """Reads a proxy's answer to CONNECT, byte by byte: what follows it belongs to the server."""
 
     def __init__(self, proxy: str) -> None:
         self._proxy = proxy
@@ -117,14 +124,16 @@ class Tunnel:
             RemoteProtocolError: it refuses; the text says why.
         """
         self._buffer += data
-        if (split := split_head_untrusted(self._buffer)) is None:
+        status = self._buffer[9:12]
+        if len(self._buffer) > MAX_HEAD or not b"HTTP/1.".startswith(self._buffer[:7]):
+            msg = f"the proxy {self._proxy} does not speak HTTP"
+            raise BadPacket(msg)
+        if not self._buffer.endswith(b"\r\n\r\n"):
             return False
-        head, _ = split
-        if head.status == 407:
-            msg = f"the proxy {self._proxy} wants a user name and a password"
-            raise RemoteProtocolError(msg)
-        if not 200 <= head.status < 300:
-            msg = f"the proxy {self._proxy} refuses: {head.status}"
+        if status == b"%d" % LOGIN_WANTED:
+            raise RemoteProtocolError(login_wanted(self._proxy))
+        if not (status.isdigit() and status.startswith(b"2")):
+            msg = f"the proxy {self._proxy} refuses: {status.decode('ascii', 'replace')}"
             raise RemoteProtocolError(msg)
         return True
 
