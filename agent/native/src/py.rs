@@ -149,6 +149,26 @@ impl Datapath {
         Ok(())
     }
 
+    fn change_peers(
+        &self,
+        py: Python<'_>,
+        peers: Vec<(u64, Option<Bound<'_, PyBytes>>)>,
+    ) -> PyResult<()> {
+        let entries: PyResult<Vec<_>> = peers
+            .iter()
+            .map(|(id, data)| {
+                let data = data.as_ref().map(|data| prefixes(data.as_bytes()));
+                Ok((*id, data.transpose()?))
+            })
+            .collect();
+        let entries = entries?;
+        py.detach(|| {
+            self.inner
+                .with_tables(|tables| tables.change_peers(&entries));
+        });
+        Ok(())
+    }
+
     fn set_local(&self, data: &[u8]) -> PyResult<()> {
         let mut local = Prefixes::default();
         for prefix in prefixes(data)? {

@@ -234,6 +234,34 @@ async def test_changing_some_peers_leaves_the_others(rig: Rig) -> None:
     assert rig.datapath.activity(PEER) == IDLE
 
 
+async def test_of_two_that_claim_a_prefix_the_later_has_it(rig: Rig) -> None:
+    """A changed peer keeps its place, and what is given up goes back."""
+    await rig.connect()
+    other, common = PeerId(2), ip_network("10.0.0.0/8")
+    own = {PEER: PeerEntry((ip_network(THEM), common)), other: PeerEntry((common,))}
+    packet = udp(ME, "10.1.1.1")
+
+    async def goes_to(change: dict[PeerId, PeerEntry | None]) -> PeerId:
+        rig.datapath.change_peers(change)
+        before = rig.datapath.activity(PEER).tx_packets
+        rig.datapath.discard_queue(other)
+        rig.host.send(packet)
+        rig.host.send(OUT)
+        while not rig.open(await rig.receive()).startswith(OUT):
+            pass
+        return PEER if rig.datapath.activity(PEER).tx_packets == before + 2 else other
+
+    assert await goes_to({PEER: own[PEER]}) == PEER
+    assert await goes_to({other: own[other]}) == other
+    assert await goes_to({PEER: own[PEER]}) == other
+    assert await goes_to({other: None}) == PEER
+    assert await goes_to({other: own[other]}) == other
+    assert await goes_to({PEER: PeerEntry((ip_network(THEM),))}) == other
+    assert await goes_to({PEER: own[PEER]}) == other
+    rig.datapath.set_peers({other: own[other], PEER: own[PEER]})
+    assert await goes_to({}) == PEER
+
+
 async def test_a_changed_peer_keeps_its_session(rig: Rig) -> None:
     """Only its prefixes change."""
     await rig.connect()

@@ -10,7 +10,7 @@ use super::inbound::Inbound;
 use super::outbound::Outbound;
 use super::packet::{TCP, UDP, parse_untrusted};
 use super::peer::Peer;
-use super::prefixes::{Prefix, Prefixes};
+use super::prefixes::{Allowed, Prefix, Prefixes};
 use super::session::{HEADER, Keys, Session, TAG};
 use super::split::split;
 use super::tables::Tables;
@@ -131,7 +131,7 @@ fn what_a_peer_seals_comes_out_as_packets_or_not_at_all() {
     let mut dice = Dice(1);
     let tables = tables();
     let mut inbound = Inbound::new(Arc::clone(&tables), true, true);
-    let far = Keys::new(Arc::new(Peer::new(2, Prefixes::default())), &session(2, 1));
+    let far = Keys::new(Arc::new(Peer::new(2, Allowed::new(&[]))), &session(2, 1));
     let mut check = Check::default();
     let (mut counter, mut seq) = (0, 0);
     for _ in 0..3000 {

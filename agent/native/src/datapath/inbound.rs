@@ -146,12 +146,7 @@ impl Inbound {
             tables.drops.add(Reason::InMalformed, 1);
             return 0;
         };
-        if peer
-            .allowed
-            .load()
-            .lookup(packet.version, packet.src)
-            .is_none()
-        {
+        if !peer.allowed.load().contains(packet.version, packet.src) {
             tables.drops.add(Reason::InSource, 1);
             return 0;
         }

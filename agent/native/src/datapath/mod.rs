@@ -13,6 +13,7 @@ mod hostile;
 pub mod inbound;
 pub mod limiter;
 pub mod mac1;
+pub mod members;
 pub mod outbound;
 pub mod pace;
 pub mod packet;

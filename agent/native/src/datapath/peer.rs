@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::limiter::Bucket;
-use super::prefixes::Prefixes;
+use super::prefixes::Allowed;
 use super::reject::REJECTS;
 use super::session::{Keys, Slots};
 use crate::sys::socket::SockAddr;
@@ -91,7 +91,7 @@ pub struct Peer {
     /// The slow path's handle.
     pub id: u64,
     /// Sources it may use.
-    pub allowed: ArcSwap<Prefixes<()>>,
+    pub allowed: ArcSwap<Allowed>,
     /// Where to send.
     pub path: ArcSwap<Path>,
     /// The session to send with: a copy of the slot.
@@ -111,7 +111,7 @@ pub struct Peer {
 
 impl Peer {
     /// One without sessions and path.
-    pub fn new(id: u64, allowed: Prefixes<()>) -> Self {
+    pub fn new(id: u64, allowed: Allowed) -> Self {
         let zero = || AtomicU64::new(0);
         Self {
             id,

@@ -12,6 +12,7 @@ use super::filter::Policy;
 use super::flows::FlowCache;
 use super::limiter::Bucket;
 use super::mac1::Mac1;
+use super::members::Members;
 use super::peer::{Path, Peer};
 use super::prefixes::{Prefix, Prefixes};
 use super::reject::{Opens, UNREACHABLE};
@@ -49,7 +50,7 @@ pub struct Tables {
     /// Checks handshakes for us before they reach the slow path.
     pub mac1: ArcSwapOption<Mac1>,
     sessions: RwLock<Sessions>,
-    peers: Mutex<HashMap<u64, Arc<Peer>>>,
+    peers: Mutex<Members>,
 }
 
 impl Tables {
@@ -76,7 +77,7 @@ impl Tables {
 
     /// A peer by its handle.
     pub fn peer(&self, id: u64) -> Option<Arc<Peer>> {
-        super::lock(&self.peers).get(&id).cloned()
+        super::lock(&self.peers).get(id).cloned()
     }
 
     /// All peers, with their prefixes.  The last of two that claim one prefix has it.
@@ -85,26 +86,29 @@ impl Tables {
         let mut old = std::mem::take(&mut *peers);
         let mut routes = Prefixes::default();
         for (id, prefixes) in entries {
-            let mut allowed = Prefixes::default();
-            for prefix in prefixes {
-                allowed.insert(*prefix, ());
-            }
-            let peer = match old.remove(id) {
-                Some(peer) => {
-                    peer.allowed.store(Arc::new(allowed));
-                    peer
-                }
-                None => Arc::new(Peer::new(*id, allowed)),
-            };
-            for prefix in prefixes {
-                routes.insert(*prefix, Arc::clone(&peer));
-            }
-            peers.insert(*id, peer);
+            peers.set(*id, prefixes, old.take(*id), &mut routes);
         }
         self.routes.store(Arc::new(routes));
-        for peer in old.values() {
-            self.retire(peer);
+        old.peers().for_each(|peer| self.retire(peer));
+    }
+
+    /// Only these, `None` being gone.  Readers keep the table of before until this is done.
+    pub fn change_peers(&self, entries: &[(u64, Option<Vec<Prefix>>)]) {
+        let mut peers = super::lock(&self.peers);
+        let mut routes = Prefixes::clone(&self.routes.load());
+        let mut gone = Vec::new();
+        for (id, prefixes) in entries {
+            if prefixes.is_none() {
+                gone.extend(peers.remove(*id, &mut routes));
+            }
         }
+        for (id, prefixes) in entries {
+            if let Some(prefixes) = prefixes {
+                peers.change(*id, prefixes, &mut routes);
+            }
+        }
+        self.routes.store(Arc::new(routes));
+        gone.iter().for_each(|peer| self.retire(peer));
     }
 
     fn retire(&self, peer: &Peer) {
@@ -134,7 +138,7 @@ impl Tables {
     /// Use other sockets; refusals may be reported anew.
     pub fn set_sockets(&self, sockets: Sockets) {
         self.sockets.store(Arc::new(sockets));
-        for peer in super::lock(&self.peers).values() {
+        for peer in super::lock(&self.peers).peers() {
             peer.path.load().failed.store(false, Ordering::Relaxed);
         }
     }

@@ -39,7 +39,7 @@ from tailnet.agent.wireguard.session import IDLE
 if TYPE_CHECKING:
     import tailnet_native
 
-INTERFACE = 2  # of the extension that this module can use
+INTERFACE = 3  # of the extension that this module can use
 
 _AF_INET6 = 10  # Linux
 _SIZES = {4: 4, 6: 16}  # bytes of an address
@@ -93,7 +93,6 @@ class NativeDatapath:
 
     def __init__(self, *, upcall_limit: int = UPCALL_LIMIT, manual_clock: bool = False) -> None:
         self._native: tailnet_native.Datapath = _load().Datapath(upcall_limit, manual_clock)
-        self._packed: dict[PeerId, tuple[PeerEntry, bytes]] = {}
 
     def set_clock(self, now: float) -> None:
         """Move a manual clock."""
@@ -125,24 +124,13 @@ class NativeDatapath:
 
     def set_peers(self, peers: Mapping[PeerId, PeerEntry]) -> None:
         """All peers.  Longest prefix wins; a gone peer loses sessions, path, queue and counters."""
-        old = self._packed
-        packed = {}
-        for peer, entry in peers.items():
-            known = old.get(peer)
-            if known is None or (known[0] is not entry and known[0] != entry):
-                known = entry, _prefixes(entry.allowed)
-            packed[peer] = known
-        self._packed = packed
-        self._native.set_peers([(peer, data) for peer, (_, data) in packed.items()])
+        self._native.set_peers([(peer, _prefixes(new.allowed)) for peer, new in peers.items()])
 
     def change_peers(self, changed: Mapping[PeerId, PeerEntry | None]) -> None:
         """As ``set_peers`` with the peers of before, these changed; ``None`` removes one."""
-        for peer, entry in changed.items():
-            if entry is None:
-                self._packed.pop(peer, None)
-            else:
-                self._packed[peer] = entry, _prefixes(entry.allowed)
-        self._native.set_peers([(peer, data) for peer, (_, data) in self._packed.items()])
+        self._native.change_peers(
+            [(peer, new and _prefixes(new.allowed)) for peer, new in changed.items()]
+        )
 
     def set_local(self, prefixes: Sequence[IPNetwork]) -> None:
         """Destinations that inbound packets may have: own addresses and advertised routes."""
