@@ -70,6 +70,20 @@ class Question(NamedTuple):
         return PLAIN_SIZE if self.edns is None else max(PLAIN_SIZE, min(self.edns, EDNS_SIZE))
 
 
+class Query(NamedTuple):
+    """A client's message, as it came.
+
+    Attributes:
+        question: what it asks.
+        data: the whole message.
+        tcp: it came by TCP: an answer of any size is welcome.
+    """
+
+    question: Question
+    data: bytes
+    tcp: bool
+
+
 def parse_question_untrusted(data: bytes) -> Question:
     """The first question of a query.
 
