@@ -241,12 +241,12 @@ def parse_mask(query: Mapping[str, str]) -> int:
 
 
 def parse_dial(headers: Mapping[str, str]) -> tuple[str, int] | Response:
-    """Whom to connect with; the keys of ``headers`` ignore case."""
-    if headers.get("Upgrade", "").lower() != DIAL_PROTOCOL:
+    """Whom to connect with; names of ``headers`` are in lower case."""
+    if headers.get("upgrade", "").lower() != DIAL_PROTOCOL:
         return text(400, f"the request must have 'Upgrade: {DIAL_PROTOCOL}'")
-    if headers.get("Dial-Network", "tcp") not in ("tcp", "tcp4", "tcp6"):
+    if headers.get("dial-network", "tcp") not in ("tcp", "tcp4", "tcp6"):
         return text(400, "Dial-Network: only tcp is supported")
-    host, port_text = headers.get("Dial-Host", ""), headers.get("Dial-Port", "")
+    host, port_text = headers.get("dial-host", ""), headers.get("dial-port", "")
     digits = port_text.isascii() and port_text.isdecimal() and len(port_text) <= 5
     port = int(port_text) if digits else 0
     if not 0 < len(host) <= 255 or not host.isprintable() or not 0 < port <= 0xFFFF:
