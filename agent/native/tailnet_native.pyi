@@ -7,9 +7,11 @@ Addresses are packed too, 4 or 16 bytes.  A UDP port is (fd, is IPv6, UDP_SEGMEN
 from collections.abc import Sequence
 from typing import Any, final
 
-__all__ = ["INTERFACE", "Datapath", "Netstack"]
+__all__ = ["AEAD", "INTERFACE", "VERSION", "Datapath", "Netstack"]
 
+AEAD: str
 INTERFACE: int
+VERSION: str
 
 @final
 class Datapath:
@@ -18,6 +20,8 @@ class Datapath:
     def start(
         self, tun: tuple[int, int, bool, bool], udp: Sequence[tuple[int, bool, bool]]
     ) -> None: ...
+    def set_service(self, fd: int) -> None: ...
+    def set_tap(self, fd: int | None) -> None: ...
     def set_udp(self, udp: Sequence[tuple[int, bool, bool]]) -> None: ...
     def stop(self) -> None: ...
     def event_fd(self) -> int: ...

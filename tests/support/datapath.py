@@ -104,7 +104,9 @@ class Rig:
     The network is one remote WireGuard peer, played by hand.
     """
 
-    def __init__(self, make: MakeDatapath, *, vnet_hdr: bool = False) -> None:
+    def __init__(
+        self, make: MakeDatapath, *, vnet_hdr: bool = False, service: bool = False
+    ) -> None:
         self.clock = Clock()
         self.vnet = vnet_hdr
         self.datapath = make(self.clock)
@@ -119,6 +121,11 @@ class Rig:
         dp.set_local([ip_network(ME)])
         dp.set_filter(allow_all())
         dp.set_path(PEER, Path(self.remote_addr, relay=False))
+        self.service: socket.socket | None = None
+        if service:
+            self.service, end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self.service.setblocking(False)
+            dp.set_service(end.detach())
         dp.start(
             TunPort(theirs.detach(), MTU, vnet_hdr=vnet_hdr, uso=vnet_hdr),
             [UdpPort(udp.detach(), socket.AF_INET, gso=True, gro=False)],
@@ -129,6 +136,8 @@ class Rig:
         """Stop and close both sides."""
         self.datapath.stop()
         self.host.close()
+        if self.service is not None:
+            self.service.close()
         self.remote.close()
 
     def session(self, index: int = 7, *, initiator: bool = True) -> Session:

@@ -32,6 +32,13 @@ mod tailnet_native {
 
     #[pymodule_export]
     const INTERFACE: u32 = crate::INTERFACE;
+
+    #[pymodule_export]
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+    /// Who seals and opens.
+    #[pymodule_export]
+    const AEAD: &str = "ring";
 }
 
 const PREFIX: usize = 18; // bytes: version, bits, address
@@ -117,6 +124,18 @@ impl Datapath {
         let sockets = sockets?;
         py.detach(|| self.inner.start(tun, sockets))
             .map_err(|error| PyOSError::new_err(error.to_string()))
+    }
+
+    fn set_service(&self, fd: RawFd) -> PyResult<()> {
+        let socket = Arc::new(sys::fd::take(fd)?);
+        self.inner.tables.service.store(Some(socket));
+        Ok(())
+    }
+
+    fn set_tap(&self, fd: Option<RawFd>) -> PyResult<()> {
+        let socket = fd.map(sys::fd::take).transpose()?;
+        self.inner.tables.tap.set(socket);
+        Ok(())
     }
 
     fn set_udp(&self, py: Python<'_>, udp: Ports) -> PyResult<()> {

@@ -13,6 +13,7 @@ CHROMEOS = IPv4Network("100.115.92.0/23")  # hole in CGNAT, used by ChromeOS vir
 ULA = IPv6Network("fd7a:115c:a1e0::/48")
 SERVICE_V4 = IPv4Address("100.100.100.100")
 SERVICE_V6 = IPv6Address("fd7a:115c:a1e0::53")
+SERVICES = frozenset({SERVICE_V4.packed, SERVICE_V6.packed})  # as in packets
 DERP_MAGIC = IPv4Address("127.3.3.40")  # pseudo address: "via the relay of region <port>"
 
 

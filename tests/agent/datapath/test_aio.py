@@ -79,6 +79,12 @@ class NotedDatapath:
     def start(self, tun: TunPort, udp: Sequence[UdpPort]) -> None:
         self.calls.append(("start", tun, udp))
 
+    def set_service(self, fd: int) -> None:
+        self.calls.append(("set_service", fd))
+
+    def set_tap(self, fd: int | None) -> None:
+        self.calls.append(("set_tap", fd))
+
     def set_udp(self, udp: Sequence[UdpPort]) -> None:
         self.calls.append(("set_udp", udp))
 

@@ -17,6 +17,7 @@ reasons! {
     OutMalformed = "out_malformed",
     OutFilter = "out_filter",
     OutTsmp = "out_tsmp",
+    OutService = "out_service",
     OutNoPeer = "out_no_peer",
     OutQueueFull = "out_queue_full",
     OutDiscarded = "out_discarded",
@@ -30,6 +31,7 @@ reasons! {
     InReplay = "in_replay",
     InMalformed = "in_malformed",
     InSource = "in_source",
+    InService = "in_service",
     InMulticast = "in_multicast",
     InLinkLocal = "in_link_local",
     InNotLocal = "in_not_local",
@@ -37,6 +39,7 @@ reasons! {
     TunWrite = "tun_write",
     UdpRead = "udp_read",
     UpcallsFull = "upcalls_full",
+    Capture = "capture",
 }
 
 /// One counter for each reason.

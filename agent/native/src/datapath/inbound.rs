@@ -12,8 +12,10 @@ use super::limiter::Limiter;
 use super::packet::{TSMP, parse_untrusted};
 use super::peer::Peer;
 use super::reject::Replies;
+use super::service::is_service;
 use super::session::{HEADER, Keys, REJECT_AFTER_MESSAGES, TAG};
 use super::tables::Tables;
+use super::tap::Direction;
 use super::upcalls::Upcall;
 use crate::sys::socket::Incoming;
 
@@ -133,39 +135,52 @@ impl Inbound {
         }
         tally.packets += 1;
         let owner = Arc::as_ptr(&keys.peer) as usize;
-        tally.bytes += match self.coalescer.extend(owner, data, start, plain) {
-            Some(length) => length,
+        let taken = match self.coalescer.extend(owner, data, start, plain) {
+            Some(length) => Ok(length),
             None => self.judge(&keys.peer, data, start, plain),
-        } as u64;
+        };
+        match taken {
+            Ok(length) => tally.bytes += length as u64,
+            Err(reason) => self.tables.drops.add(reason, 1),
+        }
+        if self.tables.tap.on() {
+            let (tap, drops) = (&self.tables.tap, &self.tables.drops);
+            let (peer, packet) = (Some(keys.peer.id), &data[start..start + plain]);
+            tap.put(drops, Direction::In, taken.err(), peer, packet);
+        }
     }
 
-    /// The long way for one packet; returns its bytes of IP, or 0 if it does not go further.
-    fn judge(&mut self, peer: &Arc<Peer>, data: &mut [u8], start: usize, plain: usize) -> usize {
+    /// The long way for one packet; its bytes of IP, 0 if it is for the daemon.
+    fn judge(
+        &mut self,
+        peer: &Arc<Peer>,
+        data: &mut [u8],
+        start: usize,
+        plain: usize,
+    ) -> Result<usize, Reason> {
         let tables = &self.tables;
-        let Some(packet) = parse_untrusted(&data[start..start + plain]) else {
-            tables.drops.add(Reason::InMalformed, 1);
-            return 0;
-        };
+        let packet = parse_untrusted(&data[start..start + plain]).ok_or(Reason::InMalformed)?;
         if !peer.allowed.load().contains(packet.version, packet.src) {
-            tables.drops.add(Reason::InSource, 1);
-            return 0;
+            return Err(Reason::InSource);
+        }
+        if is_service(packet.version, packet.dst) || is_service(packet.version, packet.src) {
+            return Err(Reason::InService); // services of ours are not for peers, nor theirs for us
         }
         if packet.proto == TSMP {
             let bytes = data[start..start + packet.length].to_vec();
             self.replies.tsmp(tables, &packet, &bytes);
             tables.put_lossy(Upcall::ToAgent(peer.id, bytes), 1);
-            return 0;
+            return Ok(0);
         }
         if let Err(reason) = self.matcher.inbound(&packet, &tables.flows) {
-            tables.drops.add(reason, 1);
             let shields_up = self.matcher.shields_up();
             self.replies.refused(tables, peer, &packet, shields_up);
-            return 0;
+            return Err(reason);
         }
         clamp(&mut data[start..], &packet, self.mtu, false);
         let owner = Arc::as_ptr(peer) as usize;
         self.coalescer.add(owner, &packet, data, start, plain);
-        packet.length
+        Ok(packet.length)
     }
 
     fn account(&mut self, peer: &Peer, tally: &Tally, message: &Incoming, now: f64) {

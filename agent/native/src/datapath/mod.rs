@@ -23,9 +23,11 @@ pub mod reject;
 pub mod replay;
 pub mod rules;
 pub mod run;
+pub mod service;
 pub mod session;
 pub mod split;
 pub mod tables;
+pub mod tap;
 pub mod threads;
 pub mod tun;
 pub mod udp;
@@ -120,10 +122,14 @@ impl Datapath {
         let tun = Arc::new(tun);
         self.tun.store(Some(Arc::clone(&tun)));
         self.tables.set_sockets(sockets);
-        for (name, body) in [
+        let mut bodies = vec![
             ("tun-to-udp", threads::run_outbound as fn(&_, &_, &_) -> _),
             ("udp-to-tun", threads::run_inbound),
-        ] {
+        ];
+        if self.tables.service.load().is_some() {
+            bodies.push(("services", service::run_service));
+        }
+        for (name, body) in bodies {
             let (tables, control) = (Arc::clone(&self.tables), Arc::clone(&self.control));
             let tun = Arc::clone(&tun);
             let run = move || {
@@ -159,6 +165,8 @@ impl Datapath {
             }
         }
         self.tables.set_sockets(Sockets::default());
+        self.tables.service.store(None);
+        self.tables.tap.set(None);
         self.tun.store(None);
     }
 

@@ -12,9 +12,11 @@ use super::peer::{Peer, Queue};
 use super::prefixes::Prefixes;
 use super::reject::{Replies, is_opening};
 use super::run::Runs;
+use super::service::{hand_over, is_service};
 use super::session::{HEADER, Keys, TAG};
 use super::split::{Cut, split};
 use super::tables::Tables;
+use super::tap::Direction;
 use super::upcalls::Upcall;
 use super::vnet;
 use crate::sys::event::EventFd;
@@ -83,38 +85,47 @@ impl Outbound {
         let begun = hint
             .as_ref()
             .is_some_and(|hint| hint.flags & vnet::NEEDS_CSUM != 0);
-        let Some(peer) = self.judge(packet, begun, now) else {
-            return;
-        };
-        match hint.and_then(|hint| split(&hint, packet)) {
-            Some(cut) => self.send(&peer, &cut, now),
-            None => self.tables.drops.add(Reason::OutMalformed, 1),
+        match self.judge(packet, begun, now) {
+            Ok(peer) => match hint.and_then(|hint| split(&hint, packet)) {
+                Some(cut) => self.send(&peer, &cut, now),
+                None => self.tables.drops.add(Reason::OutMalformed, 1),
+            },
+            Err(reason) => self.stays(reason, data, vnet_hdr),
         }
     }
 
-    /// The peer a packet goes to, or `None` if it does not leave; `begun` as in [`clamp`].
-    fn judge(&mut self, packet: &mut [u8], begun: bool, now: f64) -> Option<Arc<Peer>> {
-        let Some(parsed) = parse_untrusted(packet) else {
-            self.tables.drops.add(Reason::OutMalformed, 1);
-            return None;
-        };
-        match self.route(&parsed) {
-            Ok(peer) => {
-                if parsed.proto == TCP && parsed.flags & SYN != 0 {
-                    clamp(packet, &parsed, self.mtu, begun);
-                    if is_opening(&parsed) {
-                        super::lock(&self.tables.opens).note(&parsed, packet, now);
-                    }
+    /// The peer a packet goes to, or why it does not leave; `begun` as in [`clamp`].
+    fn judge(&mut self, packet: &mut [u8], begun: bool, now: f64) -> Result<Arc<Peer>, Reason> {
+        let parsed = parse_untrusted(packet).ok_or(Reason::OutMalformed)?;
+        let judged = self.route(&parsed);
+        match judged {
+            Ok(_) if parsed.proto == TCP && parsed.flags & SYN != 0 => {
+                clamp(packet, &parsed, self.mtu, begun);
+                if is_opening(&parsed) {
+                    super::lock(&self.tables.opens).note(&parsed, packet, now);
                 }
-                Some(peer)
             }
-            Err(reason) => {
-                self.tables.drops.add(reason, 1);
-                if matches!(reason, Reason::OutNoPeer) {
-                    self.replies.nobody(&self.tables, &parsed, packet);
-                }
-                None
-            }
+            Err(Reason::OutNoPeer) => self.replies.nobody(&self.tables, &parsed, packet),
+            _ => {}
+        }
+        judged
+    }
+
+    /// No peer gets it: perhaps it is for a service of ours.
+    fn stays(&self, reason: Reason, read: &[u8], vnet_hdr: bool) {
+        let tables = &self.tables;
+        let taken = reason == Reason::OutService
+            && hand_over(tables.service.load().as_ref(), read, vnet_hdr);
+        if !taken {
+            tables.drops.add(reason, 1);
+        }
+        if tables.tap.on() {
+            let packet = read.get(if vnet_hdr { vnet::LEN } else { 0 }..);
+            let dropped = (!taken).then_some(reason);
+            let packet = packet.unwrap_or_default();
+            tables
+                .tap
+                .put(&tables.drops, Direction::Out, dropped, None, packet);
         }
     }
 
@@ -132,6 +143,9 @@ impl Outbound {
             return Ok(Arc::clone(peer));
         }
         self.last = None;
+        if is_service(parsed.version, parsed.dst) {
+            return Err(Reason::OutService);
+        }
         if parsed.proto == TSMP {
             return Err(Reason::OutTsmp); // it is for daemons to speak
         }
@@ -231,6 +245,11 @@ impl Outbound {
             let message = &mut self.buffer[self.pos..self.pos + size];
             cut.write(index, &mut message[HEADER..HEADER + length]);
             message[HEADER + length..HEADER + full].fill(0);
+            if self.tables.tap.on() && length > 0 {
+                let (tap, drops) = (&self.tables.tap, &self.tables.drops);
+                let packet = &message[HEADER..HEADER + length];
+                tap.put(drops, Direction::Out, None, Some(keys.peer.id), packet);
+            }
             keys.seal(message, first + index as u64);
             self.runs.push(&keys.peer, self.pos, size);
             self.pos += size;

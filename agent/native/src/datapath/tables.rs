@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -17,6 +18,7 @@ use super::peer::{Path, Peer};
 use super::prefixes::{Prefix, Prefixes};
 use super::reject::{Opens, UNREACHABLE};
 use super::session::{Keys, Session};
+use super::tap::Tap;
 use super::udp::Sockets;
 use super::upcalls::{Upcall, Upcalls};
 use crate::clock::Clock;
@@ -49,6 +51,10 @@ pub struct Tables {
     pub sockets: ArcSwap<Sockets>,
     /// Checks handshakes for us before they reach the slow path.
     pub mac1: ArcSwapOption<Mac1>,
+    /// Where packets for the daemon's own services go; set before the start.
+    pub service: ArcSwapOption<OwnedFd>,
+    /// Who looks at the packets.
+    pub tap: Tap,
     sessions: RwLock<Sessions>,
     peers: Mutex<Members>,
 }
@@ -70,6 +76,8 @@ impl Tables {
             unreachable: Mutex::new(Bucket::full(&UNREACHABLE)),
             sockets: ArcSwap::default(),
             mac1: ArcSwapOption::empty(),
+            service: ArcSwapOption::empty(),
+            tap: Tap::default(),
             sessions: RwLock::default(),
             peers: Mutex::default(),
         })

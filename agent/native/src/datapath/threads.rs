@@ -62,7 +62,8 @@ impl Control {
         first
     }
 
-    fn ended(&self) -> bool {
+    /// True once told to end.
+    pub fn ended(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
 }

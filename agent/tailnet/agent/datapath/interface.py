@@ -194,6 +194,22 @@ class Datapath(Protocol):
     def start(self, tun: TunPort, udp: Sequence[UdpPort]) -> None:
         """Take the descriptors and begin.  Once per object."""
 
+    def set_service(self, fd: int) -> None:
+        """Give the services of the daemon their packets.  Before ``start``, which is not needed.
+
+        What the operating system sends to a service address goes to this non-blocking packet
+        socket, and what comes back from it goes to the operating system: one message is one packet
+        (or super-packet) behind a virtio-net header.  Without it such packets are dropped.  Peers
+        can never send or receive any.  The datapath owns ``fd`` from now on.
+        """
+
+    def set_tap(self, fd: int | None) -> None:
+        """Copy every packet to a packet socket from now on; ``None``: no more.
+
+        The datapath never waits for it: what is not taken in time is counted.  ``tap`` says what a
+        message looks like.  The datapath owns ``fd`` from now on.
+        """
+
     def set_udp(self, udp: Sequence[UdpPort]) -> None:
         """Replace the sockets after a rebind; the old ones are closed."""
 

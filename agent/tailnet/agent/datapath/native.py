@@ -104,6 +104,14 @@ class NativeDatapath:
         """Take the descriptors and begin.  Once per object."""
         self._native.start(tun, _ports(udp))
 
+    def set_service(self, fd: int) -> None:
+        """Give the services of the daemon their packets.  Before the start."""
+        self._native.set_service(fd)
+
+    def set_tap(self, fd: int | None) -> None:
+        """Copy every packet to a packet socket from now on; ``None``: no more."""
+        self._native.set_tap(fd)
+
     def set_udp(self, udp: Sequence[UdpPort]) -> None:
         """Replace the sockets after a rebind; the old ones are closed."""
         self._native.set_udp(_ports(udp))

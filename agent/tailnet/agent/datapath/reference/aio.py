@@ -4,7 +4,9 @@ import asyncio
 import errno
 import os
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
+from tailnet.agent import clock
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.datapath.interface import (
     UPCALL_LIMIT,
@@ -17,6 +19,7 @@ from tailnet.agent.datapath.interface import (
     Upcall,
 )
 from tailnet.agent.datapath.reference import drops, vnet
+from tailnet.agent.datapath.reference.beside.aio import ServiceSocket, TapSocket
 from tailnet.agent.datapath.reference.control import Control
 from tailnet.agent.datapath.reference.outbound import READ, SLACK, Run
 from tailnet.agent.datapath.reference.udp.aio import UdpSocket
@@ -50,9 +53,17 @@ class ReferenceDatapath(Control):
     Its methods belong to the thread of the event loop in which :meth:`start` was called.
     """
 
-    def __init__(self, *, now: Callable[[], float], upcall_limit: int = UPCALL_LIMIT) -> None:
+    def __init__(
+        self,
+        *,
+        now: Callable[[], float],
+        wall: Callable[[], datetime] = clock.wall,
+        upcall_limit: int = UPCALL_LIMIT,
+    ) -> None:
         super().__init__(upcall_limit)
-        self._now = now
+        self._now, self._wall = now, wall
+        self._service: ServiceSocket | None = None
+        self._tap: TapSocket | None = None
         self._event_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._signalled = False
         self._tun: TunPort | None = None
@@ -77,7 +88,23 @@ class ReferenceDatapath(Control):
         self._inbound.mtu = tun.mtu
         self._inbound.set_offload(vnet_hdr=tun.vnet_hdr, uso=tun.uso)
         self._loop.add_reader(tun.fd, self._on_tun)
+        if self._service is not None:
+            self._service.start(tun)
         self.set_udp(udp)
+
+    def set_service(self, fd: int) -> None:
+        """Give the services of the daemon their packets.  Before the start."""
+        self._service = self._outbound.service = ServiceSocket(fd, self._drops)
+
+    def set_tap(self, fd: int | None) -> None:
+        """Copy every packet to a packet socket from now on; ``None``: no more."""
+        if self._tap is not None:
+            self._tap.close()
+        self._tap = None if fd is None else TapSocket(fd, self._drops, self._wall)
+        put = None if self._tap is None else self._tap.put
+        self._outbound.tap = self._inbound.tap = put
+        if self._service is not None:
+            self._service.tap = self._tap
 
     def set_udp(self, udp: Sequence[UdpPort]) -> None:
         """Replace the sockets after a rebind; the old ones are closed."""
@@ -96,6 +123,9 @@ class ReferenceDatapath(Control):
         """Stop and close everything taken.  Idempotent."""
         self._close_udp()
         self._stopped = True
+        self.set_tap(None)
+        if self._service is not None:
+            self._service.close()
         if self._tun is not None and self._loop is not None:
             self._loop.remove_reader(self._tun.fd)
             os.close(self._tun.fd)

@@ -6,6 +6,7 @@ from tailnet.agent.filter.match import Verdict
 OUT_MALFORMED = "out_malformed"
 OUT_FILTER = "out_filter"  # multicast, link-local, unknown protocols
 OUT_TSMP = "out_tsmp"
+OUT_SERVICE = "out_service"  # nobody took it
 OUT_NO_PEER = "out_no_peer"
 OUT_QUEUE_FULL = "out_queue_full"
 OUT_DISCARDED = "out_discarded"  # waited for a session that never came
@@ -21,6 +22,7 @@ IN_FORGED = "in_forged"
 IN_REPLAY = "in_replay"
 IN_MALFORMED = "in_malformed"
 IN_SOURCE = "in_source"
+IN_SERVICE = "in_service"
 IN_MULTICAST = "in_multicast"
 IN_LINK_LOCAL = "in_link_local"
 IN_NOT_LOCAL = "in_not_local"
@@ -28,11 +30,13 @@ IN_DENIED = "in_denied"
 TUN_WRITE = "tun_write"
 UDP_READ = "udp_read"  # errors the kernel reported on reading
 UPCALLS_FULL = "upcalls_full"
+CAPTURE = "capture"  # copies for a capture, not the packets
 
 NAMES = (
     OUT_MALFORMED,
     OUT_FILTER,
     OUT_TSMP,
+    OUT_SERVICE,
     OUT_NO_PEER,
     OUT_QUEUE_FULL,
     OUT_DISCARDED,
@@ -46,6 +50,7 @@ NAMES = (
     IN_REPLAY,
     IN_MALFORMED,
     IN_SOURCE,
+    IN_SERVICE,
     IN_MULTICAST,
     IN_LINK_LOCAL,
     IN_NOT_LOCAL,
@@ -53,6 +58,7 @@ NAMES = (
     TUN_WRITE,
     UDP_READ,
     UPCALLS_FULL,
+    CAPTURE,
 )
 
 INBOUND = {

@@ -2,7 +2,7 @@
 
 from struct import Struct
 
-from tailnet.agent.addr import AddrPort
+from tailnet.agent.addr import SERVICES, AddrPort
 from tailnet.agent.crypto.aead import BadTag
 from tailnet.agent.datapath.interface import (
     Confirmed,
@@ -17,12 +17,14 @@ from tailnet.agent.datapath.interface import (
 from tailnet.agent.datapath.reference import drops
 from tailnet.agent.datapath.reference.clamp import clamp
 from tailnet.agent.datapath.reference.coalesce import Coalescer
+from tailnet.agent.datapath.reference.outbound import Tap
 from tailnet.agent.datapath.reference.reject import Replies
 from tailnet.agent.datapath.reference.tables import Keys, Peer, SockAddr, Tables
 from tailnet.agent.datapath.reference.upcalls import UpcallQueue
+from tailnet.agent.datapath.tap import Direction
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.filter.match import Matcher, Verdict
-from tailnet.agent.filter.parse import TCP, TSMP, Buffer, parse_untrusted
+from tailnet.agent.filter.parse import TCP, TSMP, Buffer, Parsed, parse_untrusted
 from tailnet.agent.wireguard.constants import REJECT_AFTER_MESSAGES
 from tailnet.agent.wireguard.cookie import has_mac1
 
@@ -75,6 +77,7 @@ class Inbound:
         "confirmed",
         "mac1_key",
         "mtu",
+        "tap",
     )
 
     def __init__(
@@ -93,6 +96,7 @@ class Inbound:
         self.confirmed: list[Peer] = []
         self.mac1_key = b""
         self.mtu = 0
+        self.tap: Tap | None = None
         self.set_offload(vnet_hdr=False, uso=False)
 
     def set_offload(self, *, vnet_hdr: bool, uso: bool) -> None:
@@ -115,7 +119,8 @@ class Inbound:
         ``src`` is ``None`` for what came through a relay.  At most 65,535 bytes at once.
         """
         view, pos, counts = self._view, self._pos, self._drops
-        sessions, extend = self._tables.sessions, self._coalescer.extend
+        sessions = self._tables.sessions
+        extend = self._coalescer.extend if self.tap is None else self._extend_tapped
         known: Keys | None = None
         # Of the session in hand: authenticated messages, data packets, bytes of IP.
         messages = packets = total = 0
@@ -167,24 +172,48 @@ class Inbound:
             packet = parse_untrusted(view[start : start + size])
         except BadPacket:
             self._drops[drops.IN_MALFORMED] += 1
+            self._tapped(peer, start, size, drops.IN_MALFORMED)
             return 0
-        if peer.prefixes.lookup(packet.src) is None:
-            self._drops[drops.IN_SOURCE] += 1
+        reason = self._reason(peer, packet, now)
+        if reason:
+            self._drops[reason] += 1
+        self._tapped(peer, start, packet.length, reason)
+        if reason:
             return 0
         if packet.proto == TSMP:
             message = bytes(view[start : start + packet.length])
             self._replies.tsmp(message, now)
             self._put(ToAgent(peer.id, message))
             return 0
-        verdict = self._matcher.inbound(packet)
-        if verdict is not Verdict.ACCEPT:
-            self._drops[drops.INBOUND[verdict]] += 1
-            self._replies.refused(peer, packet, now, shields_up=self._matcher.closed)
-            return 0
         if packet.proto == TCP:
             clamp(view[start : start + size], packet, self.mtu, begun=False)
         self._coalescer.add(peer, packet, view, start, size)
         return packet.length
+
+    def _reason(self, peer: Peer, packet: Parsed, now: float) -> str:
+        """The counter for why a packet does not go further; empty if it does."""
+        if peer.prefixes.lookup(packet.src) is None:
+            return drops.IN_SOURCE
+        if packet.dst in SERVICES or packet.src in SERVICES:
+            return drops.IN_SERVICE  # services of ours are not for peers, nor theirs for us
+        if packet.proto == TSMP:
+            return ""
+        verdict = self._matcher.inbound(packet)
+        if verdict is Verdict.ACCEPT:
+            return ""
+        self._replies.refused(peer, packet, now, shields_up=self._matcher.closed)
+        return drops.INBOUND[verdict]
+
+    def _extend_tapped(self, peer: Peer, view: memoryview, start: int, size: int) -> int:
+        """As the coalescer's, with a copy for the tap."""
+        taken = self._coalescer.extend(peer, view, start, size)
+        if taken:
+            self._tapped(peer, start, taken)
+        return taken
+
+    def _tapped(self, peer: Peer, start: int, size: int, reason: str = "") -> None:
+        if self.tap is not None:
+            self.tap(Direction.IN, reason, peer.id, self._view[start : start + size])
 
     def _confirm(self, keys: Keys) -> None:
         keys.unconfirmed = False

@@ -1,9 +1,10 @@
 """From IP packets to sealed datagrams."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from struct import Struct
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
+from tailnet.agent.addr import SERVICES
 from tailnet.agent.datapath.interface import NoSession, Woke
 from tailnet.agent.datapath.reference import drops, vnet
 from tailnet.agent.datapath.reference.clamp import clamp
@@ -11,9 +12,11 @@ from tailnet.agent.datapath.reference.reject import Replies, is_opening
 from tailnet.agent.datapath.reference.split import Span, split
 from tailnet.agent.datapath.reference.tables import Keys, Peer, Tables
 from tailnet.agent.datapath.reference.upcalls import UpcallQueue
+from tailnet.agent.datapath.tap import Direction
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.filter.match import Matcher, Verdict
-from tailnet.agent.filter.parse import SYN, TCP, TSMP, UDP, parse_untrusted
+from tailnet.agent.filter.parse import SYN, TCP, TSMP, UDP, Buffer, parse_untrusted
+from tailnet.agent.keys import PeerId
 
 HEADER, TAG = 16, 16  # bytes of a transport message around the ciphertext
 FLUSH = 256 << 10  # bytes of sealed datagrams after which sending them is better than waiting
@@ -28,6 +31,17 @@ _PORTS = frozenset({TCP, UDP})
 _u16 = Struct(">H").unpack_from
 _header = Struct("<QQ").pack_into
 _nonce = Struct("<4xQ").pack
+
+
+class Service(Protocol):
+    """Takes packets that are for the daemon's services."""
+
+    def hand_over(self, read: Buffer, *, vnet_hdr: bool) -> bool:
+        """False if it was not taken."""
+
+
+Tap = Callable[[Direction, str, PeerId | None, Buffer], None]
+"""Takes copies: direction, drop counter or empty, peer, packet."""
 
 
 class Run(NamedTuple):
@@ -97,6 +111,8 @@ class Outbound:
         "_upcalls",
         "_view",
         "mtu",
+        "service",
+        "tap",
     )
 
     def __init__(
@@ -118,6 +134,8 @@ class Outbound:
         self._tag: bytes | bytearray = b""
         self._tag_peer: Peer | None = None
         self.mtu = 0
+        self.service: Service | None = None
+        self.tap: Tap | None = None
 
     @property
     def full(self) -> bool:
@@ -138,13 +156,16 @@ class Outbound:
         view = memoryview(buffer)
         tag = flow_tag(buffer, start, size)
         if tag and tag == self._tag and self._tag_peer is not None:
-            peer: Peer | None = self._tag_peer
+            peer = self._tag_peer
         else:
             begun = vnet_hdr and bool(buffer[0] & vnet.NEEDS_CSUM)
-            peer = self._judge(view[start:size], now, begun=begun)
+            judged = self._judge(view[start:size], now, begun=begun)
+            if isinstance(judged, str):
+                self._tag_peer = None
+                self._stays(judged, view[:size], vnet_hdr=vnet_hdr)
+                return
+            peer = judged
             self._tag, self._tag_peer = tag, peer
-        if peer is None:
-            return
         try:
             spans = split(buffer, size) if vnet_hdr else ((0, size),)
         except BadPacket:
@@ -152,28 +173,40 @@ class Outbound:
             return
         self._send(peer, view, spans, now)
 
-    def _judge(self, data: memoryview, now: float, *, begun: bool) -> Peer | None:
-        """The peer a packet goes to, or ``None`` if it does not leave; ``begun`` as in clamp."""
+    def _judge(self, data: memoryview, now: float, *, begun: bool) -> Peer | str:
+        """The peer a packet goes to, or the counter for why none gets it; ``begun`` as in clamp."""
         try:
             packet = parse_untrusted(data)
         except BadPacket:
-            self._drops[drops.OUT_MALFORMED] += 1
-            return None
+            return drops.OUT_MALFORMED
+        if packet.dst in SERVICES:
+            return drops.OUT_SERVICE
         if packet.proto == TSMP:
-            self._drops[drops.OUT_TSMP] += 1  # it is for daemons to speak
-            return None
+            return drops.OUT_TSMP  # it is for daemons to speak
         if self._matcher.outbound(packet) is not Verdict.ACCEPT:
-            self._drops[drops.OUT_FILTER] += 1
-            return None
+            return drops.OUT_FILTER
         peer = self._tables.routes.lookup(packet.dst)
         if peer is None:
-            self._drops[drops.OUT_NO_PEER] += 1
             self._replies.nobody(packet, data, now)
-        elif packet.proto == TCP and packet.flags & SYN:
+            return drops.OUT_NO_PEER
+        if packet.proto == TCP and packet.flags & SYN:
             clamp(data, packet, self.mtu, begun=begun)
             if is_opening(packet):
                 self._replies.opening(packet, data, now)
         return peer
+
+    def _stays(self, reason: str, read: memoryview, *, vnet_hdr: bool) -> None:
+        """No peer gets it: perhaps it is for a service of ours."""
+        if (
+            reason == drops.OUT_SERVICE
+            and self.service is not None
+            and self.service.hand_over(read, vnet_hdr=vnet_hdr)
+        ):
+            reason = ""
+        if reason:
+            self._drops[reason] += 1
+        if self.tap is not None:
+            self.tap(Direction.OUT, reason, None, read[vnet.LEN if vnet_hdr else 0 :])
 
     def forget_flow(self) -> None:
         """Peers changed: judge the next packet anew."""
@@ -222,9 +255,12 @@ class Outbound:
         seal_into, outer, counter, mtu = keys.seal_into, keys.outer, keys.counter, self.mtu
         run, size = pos, 0  # where this run of equal datagrams starts, and their size
         total = packets = 0
+        tap = self.tap
         for start, end in spans:
             length = end - start
             data = view[start:end]
+            if tap is not None and length:
+                tap(Direction.OUT, "", keys.peer.id, data)
             total += length
             packets += 1
             if length & 15 and (full := padded(length, mtu)) != length:
