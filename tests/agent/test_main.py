@@ -1,5 +1,6 @@
 """Flags of the daemon that need no privilege to try."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -105,3 +106,11 @@ def test_auto_takes_the_native_datapath_if_it_is_there(
         assert (system.make_datapath() is made) is native
     assert "not here" in caplog.text
     assert "asked for" in caplog.text
+
+
+def test_a_daemon_imports_what_it_needs() -> None:
+    """Nothing that only a rare case needs: memory, time to start, and surface."""
+    code = "import sys, tailnet.agent.main; print(*sys.modules)"
+    loaded = set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
+    rare = {"aiohttp", "cryptography.x509", "http.client", "pyroute2.ndb", "sqlite3", "segno"}
+    assert not rare & loaded

@@ -7,11 +7,13 @@ import hashlib
 from collections.abc import Iterator
 from datetime import datetime
 from ipaddress import ip_address
-
-from cryptography import x509
+from typing import TYPE_CHECKING
 
 from tailnet.agent.crypto.kdf import equal
 from tailnet.agent.errors import BadPacket
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 
 def check_name_untrusted(der: bytes, name: str) -> None:
@@ -52,7 +54,9 @@ def check_pin_untrusted(der: bytes, sha256_hex: str, name: str, wall: datetime) 
         _check_name(certificate, name)
 
 
-def _load(der: bytes) -> x509.Certificate:
+def _load(der: bytes) -> "x509.Certificate":
+    from cryptography import x509  # noqa: PLC0415 - 2.5 MB that few networks need
+
     try:
         return x509.load_der_x509_certificate(der)
     except ValueError:
@@ -60,7 +64,9 @@ def _load(der: bytes) -> x509.Certificate:
         raise BadPacket(msg) from None
 
 
-def _check_name(certificate: x509.Certificate, name: str) -> None:
+def _check_name(certificate: "x509.Certificate", name: str) -> None:
+    from cryptography import x509  # noqa: PLC0415
+
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         accepted = any(_accepts(names, name))
@@ -76,7 +82,9 @@ def _check_name(certificate: x509.Certificate, name: str) -> None:
         raise BadPacket(msg)
 
 
-def _accepts(names: x509.SubjectAlternativeName, name: str) -> Iterator[bool]:
+def _accepts(names: "x509.SubjectAlternativeName", name: str) -> Iterator[bool]:
+    from cryptography import x509  # noqa: PLC0415
+
     try:
         ip = ip_address(name)
     except ValueError:

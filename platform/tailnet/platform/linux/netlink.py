@@ -14,12 +14,8 @@ from pathlib import Path
 from socket import AF_INET, AF_NETLINK, SOCK_RAW, socket
 from typing import Any, Protocol
 
-from pyroute2 import AsyncIPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.netlink.rtnl import RTM_GETROUTE
-from pyroute2.netlink.rtnl.rtmsg import rtmsg
-
 from tailnet.platform.interface import PlatformError
+from tailnet.platform.linux.rtnetlink import RTM_GETROUTE, AsyncIPRoute, NetlinkError, rtmsg
 from tailnet.platform.linux.rules import (
     TABLE_MAIN,
     Interface,
