@@ -192,6 +192,11 @@ class System:
         """The pure-Python one."""
         return ReferenceDatapath(now=clock.now)
 
+    def forwarding_problem(self, *, v4: bool, v6: bool) -> str:
+        """None."""
+        del v4, v6
+        return ""
+
 
 @dataclass(slots=True)
 class Result:

@@ -65,6 +65,16 @@ def cut(after: int) -> Fault:
     return step
 
 
+def garble(data: bytes) -> Fault:
+    """Serve, but put any bytes on the wire first, outside of the records."""
+
+    async def step(request: Request, serve: Honest) -> None:
+        request.writer.write(data)
+        await serve(request)
+
+    return step
+
+
 def drip(size: int, pause: float) -> Fault:
     """Serve, but a few bytes at a time with a pause [s] after each."""
 

@@ -39,6 +39,7 @@ class FakeSystem:
         self.bypass: Bypass = FakeBypass()
         self.router = FakeRouter()
         self.tun = FakeTun()
+        self.forwarding = ""
 
     def open_tun(self) -> FakeTun:
         """The device; ``tun.far`` is the kernel's side."""
@@ -52,6 +53,10 @@ class FakeSystem:
     def make_datapath(self) -> ReferenceDatapath:
         """The pure-Python one."""
         return ReferenceDatapath(now=clock.now)
+
+    def forwarding_problem(self, *, v4: bool, v6: bool) -> str:
+        """As the test says, for IPv4."""
+        return self.forwarding if v4 else ""
 
 
 class KeptTun(FakeTun):

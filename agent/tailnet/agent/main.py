@@ -31,7 +31,7 @@ from tailnet.agent.netstack.choice import parse_listen
 from tailnet.agent.netstack.proxy.aio import HTTP, SOCKS5
 from tailnet.platform.interface import Bypass, PlatformError, Router, TunDevice
 from tailnet.platform.linux.bypass import LinuxBypass
-from tailnet.platform.linux.hostinfo import describe
+from tailnet.platform.linux.hostinfo import describe, forwarding_problem
 from tailnet.platform.linux.notify import notify
 from tailnet.platform.linux.router import LinuxRouter, cleanup
 from tailnet.platform.linux.tun import open_tun
@@ -205,6 +205,10 @@ class LinuxSystem:
             distro_code_name=about.distro_code_name,
             machine=about.machine,
             container=about.container,
+            env=about.env,
+            device_model=about.device_model,
+            cloud=about.cloud,
+            desktop=about.desktop,
             userspace=userspace is not None,
         )
 
@@ -226,6 +230,12 @@ class LinuxSystem:
             return NativeDatapath()
         log.info("packets are moved by the pure Python datapath: %s", reason)
         return ReferenceDatapath(now=clock.now)
+
+    def forwarding_problem(self, *, v4: bool, v6: bool) -> str:
+        """From the kernel's settings; a userspace router does not need the kernel."""
+        if self._userspace is not None:
+            return ""
+        return forwarding_problem(Path("/"), v4=v4, v6=v6)
 
 
 class NoBypass:

@@ -135,6 +135,25 @@ async def test_a_router_that_refuses_is_a_health_problem(url: str, tmp_path: Pat
         )
 
 
+async def test_a_subnet_router_without_forwarding_is_told(url: str, tmp_path: Path) -> None:
+    """While it offers routes and the kernel does not forward; either ends the warning."""
+    one = Member("one", tmp_path)
+
+    def codes() -> set[str]:
+        return {w.what.code for w in one.node.warnings}
+
+    async with running(one):
+        one.system.forwarding = "sysctl -w x"
+        await one.node.account.login(prefs(url), AUTH_KEY)
+        await one.state(State.RUNNING)
+        assert "ip-forwarding-off" not in codes()
+        routes = {"AdvertiseRoutes": ["192.0.2.0/24"], "AdvertiseRoutesSet": True}
+        one.node.account.edit(routes)
+        await one.until(lambda: "ip-forwarding-off" in codes())
+        one.node.account.edit({"AdvertiseRoutes": None, "AdvertiseRoutesSet": True})
+        await one.until(lambda: "ip-forwarding-off" not in codes())
+
+
 async def test_states_follow_each_other_in_order(url: str, tmp_path: Path) -> None:
     """Login to Running, down to Stopped, up to Running."""
     one = Member("one", tmp_path)

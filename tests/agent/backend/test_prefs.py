@@ -40,6 +40,43 @@ SAMPLES: dict[str, object] = {
     "CorpDNS": False,
     "LoggedOut": False,
 }
+# What each pref does, in its sample's value: "acts", "kept: why nothing follows", "refused: text".
+MATRIX = {
+    "ControlURL": "acts",
+    "RouteAll": "acts",
+    "ExitNodeID": "refused: exit nodes are not supported yet",
+    "ExitNodeIP": "refused: exit nodes are not supported yet",
+    "AutoExitNode": "refused: exit nodes are not supported yet",
+    "InternalExitNodePrior": "kept: upstream's memory of an exit node, not settable",
+    "ExitNodeAllowLANAccess": "refused: exit nodes are not supported yet",
+    "CorpDNS": "acts",
+    "RunSSH": "refused: the SSH server is not supported yet",
+    "RunWebClient": "refused: the web client is not supported yet",
+    "WantRunning": "acts",
+    "LoggedOut": "acts",
+    "ShieldsUp": "acts",
+    "AdvertiseTags": "acts",
+    "Hostname": "acts",
+    "NotepadURLs": "kept: upstream's debugging aid on Windows",
+    "ForceDaemon": "refused: unattended mode exists on Windows only",
+    "Egg": "kept: upstream's joke",
+    "AdvertiseRoutes": "acts",
+    "AdvertiseServices": "refused: advertising services is not supported yet",
+    "Sync": "refused: turning off sync is not supported yet",
+    "NoSNAT": "refused: turning off SNAT of subnet routes is not supported yet",
+    "NoStatefulFiltering": "refused: stateful filtering is not supported yet",
+    "NetfilterMode": "refused: netfilter modes other than on are not supported yet",
+    "OperatorUser": "acts",
+    "ProfileName": "refused: nicknames are not supported yet",
+    "AutoUpdate": "refused: automatic updates are not supported",
+    "AppConnector": "refused: app connectors are not supported yet",
+    "PostureChecking": "refused: posture checking is not supported yet",
+    "NetfilterKind": "refused: choosing the kind of netfilter is not supported yet",
+    "RemoteConfig": "refused: remote configuration is not supported yet",
+    "DriveShares": "refused: Taildrive is not supported yet",
+    "RelayServerPort": "refused: relaying for peers is not supported yet",
+    "RelayServerStaticEndpoints": "refused: relaying for peers is not supported yet",
+}
 SETTABLE = sorted(FIELDS.keys() - NOT_SETTABLE)
 
 
@@ -172,3 +209,28 @@ def test_bad_prefs_are_refused_in_one_line(prefs: Prefs, says: str) -> None:
 def test_good_prefs_pass(prefs: Prefs) -> None:
     """What exists can be set."""
     validate(prefs)
+
+
+def test_the_matrix_has_every_pref() -> None:
+    """And no other."""
+    assert MATRIX.keys() == FIELDS.keys()
+
+
+@pytest.mark.parametrize("name", MATRIX)
+def test_each_pref_acts_is_kept_or_refused(name: str) -> None:
+    """As the matrix says; what is not refused comes back from the disk."""
+    prefs = from_json({name: sample(name)})
+    verdict, _, text = MATRIX[name].partition(": ")
+    if verdict == "refused":
+        with pytest.raises(UserError) as caught:
+            validate(prefs)
+        assert str(caught.value) == text
+    else:
+        validate(prefs)
+        assert from_json(to_json(prefs)) == prefs
+
+
+def test_an_unknown_setting_is_named() -> None:
+    """So that a typing error is found."""
+    with pytest.raises(UserError, match="unknown setting 'Hostnam'"):
+        apply_masked(Prefs(), {"Hostnam": "x", "HostnamSet": True})

@@ -185,3 +185,58 @@ def test_any_asking_is_understood_or_refused(url: str, types: str, ip: str, payl
         parse_ask_untrusted(PingRequest(url=url, types=types, ip=ip, payload=payload))
     except BadPacket:
         return
+
+
+NOT_ALLOWED = (405, "bad method")
+APPENDIX = {
+    "GET /echo": (200, ""),
+    "POST /echo": (200, ""),
+    "POST /logtail/flush": (204, ""),
+    "GET /logtail/flush": NOT_ALLOWED,
+    "POST /sockstats": (501, "this node counts no socket statistics"),
+    "GET /sockstats": NOT_ALLOWED,
+    "GET /debug/prefs": (200, "{"),
+    "GET /debug/metrics": (501, "this node gives its metrics to local users only"),
+    "GET /debug/goroutines": (501, "this node has no goroutines"),
+    "GET /debug/component-logging?component=x&secs=1": (200, '{"Error":'),
+    "GET /debug/logheap": (501, "this node does not hand out its memory"),
+    "GET /debug/pprof/heap": (501, "this node does not hand out its memory"),
+    "GET /debug/pprof/allocs": (501, "this node does not hand out its memory"),
+    "GET /debug/netmap": (501, "this node does not hand out its network map"),
+    "POST /debug/netmap": (501, "this node does not hand out its network map"),
+    "GET /debug/health": (200, '{"Warnings":'),
+    "GET /debug/tka/log?limit=5": (501, "this node has no tailnet lock"),
+    "POST /netfilter-kind?kind=nftables": (501, "this node chooses its kind"),
+    "GET /netfilter-kind": NOT_ALLOWED,
+    "GET /update": (200, '{"Err":"not supported"'),
+    "POST /update?force=true": (200, '{"Err":"not supported"'),
+    "GET /posture/identity?hwaddrs=true": (200, '{"PostureDisabled":true}'),
+    "GET /appconnector/routes": (200, '{"Domains":{}}'),
+    "GET /tls-cert-status?domain=a.b": (200, '{"Missing":true}'),
+    "GET /tls-cert-status": (400, "no 'domain'"),
+    "GET /vip-services": (200, '{"VIPServices":[]'),
+    "POST /wol?mac=00:11:22:33:44:55": (200, '{"SentTo":null'),
+    "GET /wol": NOT_ALLOWED,
+    "POST /ssh/usernames": (200, '{"Usernames":[]}'),
+    "GET /conn25/state": (501, "this node is no connector"),
+    "GET /remoteapi/localapi/v0/status": (403, "remote configuration is not allowed here"),
+    "PATCH /remoteapi/localapi/v0/prefs": (403, "remote configuration is not allowed here"),
+    "GET /dns/anything": (400, "unknown c2n path"),
+    "GET /": (400, "unknown c2n path"),
+}
+
+
+@pytest.mark.parametrize("line", APPENDIX)
+def test_every_path_that_a_server_may_ask_for(line: str) -> None:
+    """Answered as upstream does, or declined by a status and one sentence."""
+    status, begins = APPENDIX[line]
+    response = answer(parse_request_untrusted(f"{line} HTTP/1.1\r\n\r\n".encode()), Node())
+    assert response.status == status
+    assert response.body.decode().startswith(begins)
+
+
+def test_no_path_is_missing_from_the_table() -> None:
+    """Each that is served is asked for above."""
+    asked = {line.partition("?")[0] for line in APPENDIX}
+    for route in ROUTES:
+        assert route in asked or f"GET {route}" in asked or f"POST {route}" in asked

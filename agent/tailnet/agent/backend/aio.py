@@ -38,7 +38,7 @@ from tailnet.agent.tasks import Tasks
 log = logging.getLogger("tailnet.node")
 
 EXPIRY_SLACK = 10.0  # seconds after the key's end until the state follows
-MAP_AGE_STEP = 60.0  # seconds between two looks at the age of a kept map
+MAP_AGE_STEP = 60.0  # seconds between two looks at what changes by itself, as the age of a map
 NO_RELAYS = DERPMap()
 LONGEST_TIMER = 86_400.0  # seconds; a wall clock may be set meanwhile
 
@@ -317,7 +317,8 @@ class Node:
             self._health_timer.cancel()
         at = self._health.next_timeout()
         delays = [at - self._now()] if at is not None else []
-        delays += [MAP_AGE_STEP] if self._kept.since is not None else []
+        if self._kept.since is not None or self._forwarding_problem():
+            delays.append(MAP_AGE_STEP)
         self._health_timer = (
             asyncio.get_running_loop().call_later(max(0.0, min(delays)), self._set_health)
             if delays and not self._closed
@@ -342,6 +343,8 @@ class Node:
             home=home,
             live_relays=len(tunnel.live_relays),
             relay_problems=tunnel.relay_problems,
+            has_udp=tunnel.has_udp,
+            forwarding_problem=self._forwarding_problem(),
             filter_refused=plan is not None and plan.filter_refused,
             router_problem=tunnel.router_problem,
             key_left=self._key_left(),
@@ -349,6 +352,9 @@ class Node:
             messages=netmap.display_messages if netmap is not None else {},
             lines=netmap.health if netmap is not None else (),
         )
+
+    def _forwarding_problem(self) -> str:
+        return self.tunnel.forwarding_problem(self.account.prefs.advertise_routes or ())
 
     # --- without the control server
 

@@ -81,6 +81,20 @@ NO_RELAY = Warnable(
     connectivity=True,
 )
 RELAY_ERROR = Warnable("derp-region-error", Severity.LOW, "Relay reports a problem")
+NO_UDP = Warnable(
+    "no-udp4-bind",
+    Severity.MEDIUM,
+    "No UDP",
+    depends_on=("warming-up",),
+    connectivity=True,
+)
+FORWARDING = Warnable(
+    "ip-forwarding-off",
+    Severity.MEDIUM,
+    "Packets not forwarded",
+    depends_on=("warming-up",),
+    connectivity=True,
+)
 FILTER = Warnable("invalid-packet-filter", Severity.HIGH, "Packet filter refused")
 ROUTER = Warnable("router", Severity.HIGH, "Routes not installed", connectivity=True)
 KEY_ENDS = Warnable("key-expires-soon", Severity.LOW, "Login ends soon")
@@ -98,6 +112,8 @@ TABLE = (
     NO_HOME,
     NO_RELAY,
     RELAY_ERROR,
+    NO_UDP,
+    FORWARDING,
     FILTER,
     ROUTER,
     KEY_ENDS,
@@ -129,6 +145,8 @@ class HealthFacts:
         home: our home region, 0 if unknown.
         live_relays: how many are connected.
         relay_problems: what relays say of themselves, by region.
+        has_udp: a UDP socket of IPv4 is bound.
+        forwarding_problem: why this subnet router does not work.
         filter_refused: the packet filter cannot be understood.
         router_problem: why the kernel refused the routes.
         key_left: seconds until the login ends by itself; ``None``: never.
@@ -151,6 +169,8 @@ class HealthFacts:
     home: int = 1
     live_relays: int = 1
     relay_problems: Mapping[int, str]
+    has_udp: bool = True
+    forwarding_problem: str = ""
     filter_refused: bool = False
     router_problem: str = ""
     key_left: float | None = None
@@ -187,6 +207,10 @@ def conditions(facts: HealthFacts) -> dict[Warnable, str]:
         and not f.live_relays
         and f"the relay of region {f.home} cannot be reached",
         RELAY_ERROR: online and complaints,
+        NO_UDP: online
+        and not f.has_udp
+        and "no UDP port of IPv4 can be used, so peers are reached through relays only",
+        FORWARDING: online and f.forwarding_problem,
         FILTER: f.filter_refused
         and "the packet filter of the control server makes no sense; nothing is let in",
         ROUTER: f.router_problem,

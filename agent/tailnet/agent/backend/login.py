@@ -21,6 +21,10 @@ class Host:
     distro_code_name: str = ""
     machine: str = ""
     container: bool | None = None
+    env: str = ""
+    device_model: str = ""
+    cloud: str = ""
+    desktop: bool | None = None
     userspace: bool = False
 
 
@@ -43,6 +47,10 @@ def hostinfo(prefs: Prefs, host: Host, backend_log_id: str, net_info: NetInfo | 
         os="linux",
         os_version=host.os_version,
         container=host.container,
+        env=host.env,
+        device_model=host.device_model,
+        cloud=host.cloud,
+        desktop=host.desktop,
         distro=host.distro,
         distro_version=host.distro_version,
         distro_code_name=host.distro_code_name,
@@ -56,4 +64,8 @@ def hostinfo(prefs: Prefs, host: Host, backend_log_id: str, net_info: NetInfo | 
         services=(),
         net_info=net_info,
         userspace=host.userspace,
+        userspace_router=host.userspace,
+        app_connector=prefs.app_connector.advertise,
+        remote_config=prefs.remote_config,
+        exit_node_id=prefs.exit_node_id,
     )

@@ -125,6 +125,11 @@ class Magicsock:
         return self._hub.public
 
     @property
+    def has_ipv4(self) -> bool:
+        """A UDP socket of IPv4 is bound."""
+        return bool(self._sockets.ports.v4)
+
+    @property
     def local_port(self) -> int:
         """The bound port; 0 before :meth:`bind`."""
         return self._sockets.ports.v4 or self._sockets.ports.v6

@@ -60,6 +60,9 @@ class Hostinfo(Struct, frozen=True):
     os_version: str = field(default="", name="OSVersion")
     container: bool | None = None
     env: str = ""
+    device_model: str = ""
+    cloud: str = ""
+    desktop: bool | None = None
     distro: str = ""
     distro_version: str = ""
     distro_code_name: str = ""
@@ -77,6 +80,9 @@ class Hostinfo(Struct, frozen=True):
     net_info: NetInfo | None = None
     userspace: bool | None = None
     userspace_router: bool | None = None
+    app_connector: bool | None = None
+    remote_config: bool = False
+    exit_node_id: str = field(default="", name="ExitNodeID")
 
 
 class Node(Struct, frozen=True):

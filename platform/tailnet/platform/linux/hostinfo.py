@@ -1,30 +1,71 @@
 """What this host is: what a node tells the control server about itself.
 
-Source: tailscale hostinfo/hostinfo_linux.go; os-release(5).
+Source: tailscale hostinfo/hostinfo.go (GetEnvType), hostinfo_linux.go, util/cloudenv/cloudenv.go;
+os-release(5).
 """
 
 import os
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 _OS_RELEASE = ("etc/os-release", "usr/lib/os-release")
 _CONTAINER_MARKS = (".dockerenv", "run/.containerenv", "run/systemd/container")
 _CONTAINER_CGROUPS = ("/docker", "/lxc", "/kubepods", "/libpod", "/containerd")
+_MODELS = (
+    "proc/sys/kernel/syno_hw_version",
+    "sys/firmware/devicetree/base/model",
+    "sys/class/dmi/id/product_name",
+)
 _MAX_FILE = 1 << 16  # bytes of any of these files that are looked at
+_MAX_MODEL = 128  # characters
+_DESKTOP_SOCKETS = ("/.X11-unix/X", "/wayland-", "@/tmp/dbus-", "/dbus-session")
+
+# Variables that all have to be set, by the code of the environment they mean.
+_ENVIRONMENTS = (
+    ("kn", ("K_REVISION", "K_CONFIGURATION", "K_SERVICE", "PORT")),
+    (
+        "lm",
+        (
+            "AWS_LAMBDA_FUNCTION_NAME",
+            "AWS_LAMBDA_FUNCTION_VERSION",
+            "AWS_LAMBDA_INITIALIZATION_TYPE",
+            "AWS_LAMBDA_RUNTIME_API",
+        ),
+    ),
+    ("hr", ("PORT", "DYNO")),
+    ("az", ("APPSVC_RUN_ZIP", "WEBSITE_STACK", "WEBSITE_AUTH_AUTO_AAD")),
+    ("fly", ("FLY_APP_NAME", "FLY_REGION")),
+    ("k8s", ("KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT")),
+    ("repl", ("REPL_OWNER", "REPL_SLUG")),
+    ("haao", ("SUPERVISOR_TOKEN", "HASSIO_TOKEN")),
+)
+# File, what it contains, and the cloud that this means.
+_CLOUDS = (
+    ("sys/class/dmi/id/bios_vendor", "Amazon EC2", "aws"),
+    ("sys/class/dmi/id/sys_vendor", "Amazon EC2", "aws"),
+    ("sys/class/dmi/id/product_name", "Google Compute Engine", "gcp"),
+    ("sys/class/dmi/id/chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77", "azure"),
+    ("sys/class/dmi/id/sys_vendor", "DigitalOcean", "digitalocean"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class HostDescription:
-    """The host.
+    """The host.  Texts are empty where unknown.
 
     Attributes:
         os_version: release of the kernel.
-        distro: ``ID`` of os-release, such as ``debian``; empty where unknown, as are the next two.
+        distro: ``ID`` of os-release, such as ``debian``.
         distro_version: ``VERSION_ID``, such as ``12``.
         distro_code_name: ``VERSION_CODENAME``, such as ``bookworm``.
         machine: as of uname, such as ``x86_64``.
         container: this runs in a container.
+        env: kind of a hosted environment, such as ``k8s``.
+        device_model: what the hardware calls itself.
+        cloud: whose machine it is, such as ``aws``.
+        desktop: somebody sits before it.
     """
 
     os_version: str
@@ -33,9 +74,13 @@ class HostDescription:
     distro_code_name: str
     machine: str
     container: bool
+    env: str
+    device_model: str
+    cloud: str
+    desktop: bool
 
 
-def describe(root: Path = Path("/")) -> HostDescription:
+def describe(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> HostDescription:
     """Read it from the system; ``root`` is where its files are.  Never fails."""
     release = parse_os_release(next(filter(None, (_read(root / p) for p in _OS_RELEASE)), ""))
     kernel = os.uname()
@@ -46,7 +91,44 @@ def describe(root: Path = Path("/")) -> HostDescription:
         distro_code_name=release.get("VERSION_CODENAME", ""),
         machine=kernel.machine,
         container=in_container(root),
+        env=environment(environ),
+        device_model=device_model(root),
+        cloud=cloud(root),
+        desktop=has_desktop(_read(root / "proc/net/unix")),
     )
+
+
+def environment(environ: Mapping[str, str]) -> str:
+    """The hosted environment that these variables mean; empty for none."""
+    if environ.get("AWS_EXECUTION_ENV") == "AWS_ECS_FARGATE":
+        return "fg"
+    if environ.get("TS_HOST_ENV") == "dde":
+        return "dde"
+    return next(
+        (code for code, names in _ENVIRONMENTS if all(environ.get(name) for name in names)), ""
+    )
+
+
+def device_model(root: Path) -> str:
+    """What the hardware calls itself, on one line."""
+    for path in _MODELS:
+        text = "".join(c for c in _read(root / path) if c.isprintable()).strip()
+        if text:
+            return text[:_MAX_MODEL]
+    return ""
+
+
+def cloud(root: Path) -> str:
+    """Whose virtual machine this is; empty for nobody's that is known."""
+    for path, mark, name in _CLOUDS:
+        if mark in _read(root / path):
+            return name
+    return ""
+
+
+def has_desktop(sockets: str) -> bool:
+    """Whether ``/proc/net/unix`` shows a session with a screen."""
+    return any(mark in sockets for mark in _DESKTOP_SOCKETS)
 
 
 def parse_os_release(text: str) -> dict[str, str]:
@@ -73,6 +155,27 @@ def in_container(root: Path = Path("/")) -> bool:
         return True
     cgroups = _read(root / "proc/1/cgroup")
     return any(name in cgroups for name in _CONTAINER_CGROUPS)
+
+
+def forwarding_problem(root: Path, *, v4: bool, v6: bool) -> str:
+    """Why a subnet router of these families does not work; empty if it does.
+
+    A file that cannot be read says nothing: the kernel then lacks the family.
+    """
+    off = [
+        f"net.{name}=1"
+        for wanted, path, name in (
+            (v4, "proc/sys/net/ipv4/ip_forward", "ipv4.ip_forward"),
+            (v6, "proc/sys/net/ipv6/conf/all/forwarding", "ipv6.conf.all.forwarding"),
+        )
+        if wanted and _read(root / path).strip() == "0"
+    ]
+    if not off:
+        return ""
+    return (
+        "this machine does not forward packets, so its subnet routes do not work; "
+        f"turn it on with: sysctl -w {' '.join(off)}"
+    )
 
 
 def _read(path: Path) -> str:

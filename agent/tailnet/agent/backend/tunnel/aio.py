@@ -55,6 +55,9 @@ class System(Protocol):
     def make_datapath(self) -> Datapath:
         """A datapath that has not started."""
 
+    def forwarding_problem(self, *, v4: bool, v6: bool) -> str:
+        """Why a subnet router of these families does not work; empty if it does."""
+
 
 @dataclass(frozen=True, slots=True)
 class TunnelSettings:
@@ -280,6 +283,16 @@ class Tunnel:
             del self._pongs[peer, data]
 
     # --- what is
+
+    @property
+    def has_udp(self) -> bool:
+        """A UDP socket of IPv4 is bound; true before there is any."""
+        return self._sock.has_ipv4 or not self._sock.local_port
+
+    def forwarding_problem(self, routes: Iterable[str]) -> str:
+        """Why these subnet routes do not work; empty if they do."""
+        v6 = {":" in route for route in routes}
+        return self._system.forwarding_problem(v4=False in v6, v6=True in v6) if v6 else ""
 
     @property
     def routed(self) -> bool:
