@@ -1,0 +1,142 @@
+"""Which rules are wanted.
+
+Ours are in a table of our own, replaced whole by one transaction.  One thing cannot be done from
+there: to ``accept`` what an administrator's chain would drop.  So the accepts sit in two chains,
+``ts-input`` and ``ts-forward``, in the conventional tables where such chains live, and only where
+they already exist: where there is no chain, nothing drops.
+
+::
+
+    own table        prerouting -150  mark of an answer to the daemon's own packets, restored
+    inet tailnetd    output     -150  mark of the daemon's own packets, kept with the connection
+                     input        -5  addresses of tailnets that come from elsewhere: dropped
+                     forward      -5  from the tunnel: marked; what may not enter it: dropped
+                     postrouting 100  what the tunnel brought and the host forwards: masqueraded
+
+    ip, ip6 filter   ts-input         the tunnel, our UDP port, our own addresses: accepted
+                     ts-forward       to and from the tunnel: accepted
+
+Accepts match only by what iptables understands, or it could no longer list the table.
+
+Source: tailscale util/linuxfw, wgengine/router/osrouter/router_linux.go.
+"""
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from tailnet.platform.interface import BYPASS_MARK, MARK_MASK
+from tailnet.platform.linux.nft.syntax import (
+    Chain,
+    Counter,
+    Ct,
+    CtMark,
+    CtState,
+    Family,
+    ForThisHost,
+    Hook,
+    HookPoint,
+    Iif,
+    Kind,
+    Mark,
+    Masquerade,
+    Oif,
+    Rule,
+    SetCtMark,
+    SetMark,
+    Source,
+    Table,
+    UdpPort,
+    Verdict,
+    rule,
+)
+
+TABLE = "tailnetd"
+INPUT_CHAIN, FORWARD_CHAIN = "ts-input", "ts-forward"
+SUBNET_MARK = 0x40000  # on packets from the tunnel that the host forwards
+CGNAT = IPv4Network("100.64.0.0/10")
+CHROMEOS = IPv4Network("100.115.92.0/23")  # a hole in it
+
+DROP, ACCEPT, RETURN = Verdict.DROP, Verdict.ACCEPT, Verdict.RETURN
+ANSWERS = CtState(Ct.ESTABLISHED | Ct.RELATED)
+FROM_TUNNEL = Mark(SUBNET_MARK, MARK_MASK)
+
+
+@dataclass(frozen=True, slots=True)
+class Firewall:
+    """What the rules depend on.
+
+    Attributes:
+        tun: name of the tunnel's device.
+        addrs: our own addresses in the tailnet.
+        ports: UDP ports of the tunnel's sockets.
+        snat: hosts behind us see our address instead of the peer's.
+        stateful: what hosts behind us send into the tunnel must answer something.
+        cgnat_drop: nobody else uses 100.64.0.0/10, so what comes from there by another device lies.
+    """
+
+    tun: str
+    addrs: frozenset[IPv4Address | IPv6Address] = frozenset()
+    ports: frozenset[int] = frozenset()
+    snat: bool = True
+    stateful: bool = False
+    cgnat_drop: bool = True
+
+
+def own_table(wall: Firewall) -> Table:
+    """Everything but the accepts.
+
+    Our chains come before the conventional ones, so their drops repeat the exceptions that these
+    have by order.
+    """
+    tun_in, tun_out = Iif(wall.tun), Oif(wall.tun)
+    ours = Mark(BYPASS_MARK, MARK_MASK)
+    # Only for this host: on forwarded answers the mark could forbid the way back.
+    restore = rule(
+        ANSWERS,
+        CtMark(BYPASS_MARK, MARK_MASK),
+        ForThisHost(),
+        SetMark(BYPASS_MARK, MARK_MASK),
+    )
+    keep = rule(CtState(Ct.NEW), ours, SetCtMark(BYPASS_MARK, MARK_MASK))
+    entering = [
+        rule(tun_in, RETURN),
+        rule(Iif("lo"), RETURN),
+        *(rule(UdpPort(port), RETURN) for port in sorted(wall.ports)),
+        rule(ANSWERS, RETURN),
+        rule(Source(CHROMEOS), RETURN),
+        rule(Source(CGNAT), Counter(), DROP),
+    ]
+    forwarded = [
+        rule(tun_in, SetMark(SUBNET_MARK, MARK_MASK)),
+        rule(FROM_TUNNEL, RETURN),
+        rule(tun_out, Source(CGNAT), Counter(), DROP),
+    ]
+    if wall.stateful:
+        known = CtState(Ct.ESTABLISHED | Ct.RELATED | Ct.UNTRACKED, invert=True)
+        forwarded.append(rule(tun_out, known, Counter(), DROP))
+    leaving = [rule(FROM_TUNNEL, Masquerade())] if wall.snat else []
+    early, filtering = -150, -5
+    chains = [
+        Chain("pre", (restore,), Hook(HookPoint.PREROUTING, early)),
+        Chain("out", (keep,), Hook(HookPoint.OUTPUT, early, Kind.ROUTE)),
+        Chain("fwd", tuple(forwarded), Hook(HookPoint.FORWARD, filtering)),
+        Chain("post", tuple(leaving), Hook(HookPoint.POSTROUTING, 100, Kind.NAT)),
+    ]
+    if wall.cgnat_drop:
+        chains.insert(2, Chain("in", tuple(entering), Hook(HookPoint.INPUT, filtering)))
+    return Table(Family.INET, TABLE, tuple(chains))
+
+
+def accepts(wall: Firewall, family: Family) -> tuple[Chain, Chain]:
+    """For the conventional table of one family: ``ts-input`` and ``ts-forward``."""
+    version = 4 if family is Family.IPV4 else 6
+    own = sorted((ip for ip in wall.addrs if ip.version == version), key=int)
+    entering = [rule(Iif("lo"), Source(_host(ip)), ACCEPT) for ip in own]
+    entering.append(rule(Iif(wall.tun), ACCEPT))
+    entering += [rule(UdpPort(port), ACCEPT) for port in sorted(wall.ports)]
+    forwarded: list[Rule] = [rule(FROM_TUNNEL, ACCEPT), rule(Oif(wall.tun), ACCEPT)]
+    return Chain(INPUT_CHAIN, tuple(entering)), Chain(FORWARD_CHAIN, tuple(forwarded))
+
+
+def _host(ip: IPv4Address | IPv6Address) -> IPv4Network | IPv6Network:
+    return IPv4Network((int(ip), 32)) if ip.version == 4 else IPv6Network((int(ip), 128))
