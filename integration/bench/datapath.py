@@ -1,25 +1,25 @@
 """The datapaths alone, side by side with wireguard-go.
 
-    python integration/bench/datapath.py [--rounds 3] [--seconds 5] [--what tcp|udp|small|…]
+    python -m integration.bench.datapath [--rounds 3] [--seconds 5] [--what tcp|udp|stall]
 
 Two namespaces joined by a veth pair; in each a TUN device of MTU 1280, served by one process.
 Ours runs the datapath alone, with static sessions and no daemon.  Both are measured in turn, in
 rounds, so that a busy machine hurts both alike.  Needs root, iperf3, wireguard-go and wg.
 
-Prints Gbit/s, CPU seconds per GB of the two tunnel processes, packets of 64 bytes received per
-second (the best of several offered rates) or round-trip times, and the ratios to the last one.
+Prints Gbit/s and CPU seconds per GB of the two tunnel processes, or round-trip times with and
+without Python's lock held for 200 ms at a time, and the ratios.  Whole daemons:
+``integration.bench.throughput``.
 """
 
 import argparse
 import asyncio
 import contextlib
 import cProfile
-import json
+import ctypes
 import os
 import shutil
 import signal
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,7 +27,9 @@ import time
 from collections.abc import Callable, Iterator
 from ipaddress import ip_network
 from pathlib import Path as FilePath
-from typing import Any
+
+from integration.bench.measures import Ends, Sample, bulk, ended, ping
+from integration.bench.table import brief, report, say
 
 from tailnet.agent import clock
 from tailnet.agent.addr import AddrPort
@@ -53,12 +55,7 @@ KEYS = (bytes(range(32)), bytes(range(32, 64)))
 NETNS = [f"dpbench{os.getpid()}{side}" for side in "ab"]
 OUTER = ("10.99.0.1", "10.99.0.2")
 INNER = ("100.64.0.1", "100.64.0.2")
-SMALL_RATES = (150, 300, 450, 700)  # thousands of packets per second
-CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
-
-
-Sample = dict[str, float]
-"""One measurement: unit → figure."""
+HELD = 0.2  # seconds
 
 
 # --- one end, in a process of its own ----------------------------------------
@@ -75,6 +72,14 @@ def open_udp() -> UdpPort:
     sock.setsockopt(socket.IPPROTO_UDP, 104, 1)
     sock.bind(("0.0.0.0", PORT))
     return UdpPort(sock.detach(), socket.AF_INET, gso=True, gro=True)
+
+
+async def hold_the_lock() -> None:
+    """Hold Python's lock every other 200 ms, as a long callback in C would."""
+    keeping = ctypes.PyDLL(None)  # unlike CDLL, it does not let the lock go
+    while True:
+        keeping.usleep(int(HELD * 1e6))
+        await asyncio.sleep(HELD)
 
 
 def make_datapath(name: str) -> Datapath:
@@ -95,6 +100,10 @@ async def serve(side: int, name: str, *, offload: bool) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
+    holding: list[asyncio.Task[None]] = []
+    loop.add_signal_handler(
+        signal.SIGUSR1, lambda: holding.append(loop.create_task(hold_the_lock()))
+    )
     port = TunPort(tun.detach(), tun.mtu, vnet_hdr=tun.vnet_hdr, uso=tun.uso)
     datapath.start(port, [open_udp()])
     send, receive = KEYS[side], KEYS[1 - side]
@@ -104,6 +113,8 @@ async def serve(side: int, name: str, *, offload: bool) -> None:
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     await stop.wait()
+    for task in holding:
+        task.cancel()
     sys.stderr.write(f"{side} {datapath.activity(peer)}\n")
     dropped = {name: n for name, n in datapath.drops().items() if n}
     sys.stderr.write(f"{side} drops {dropped}\n")
@@ -156,33 +167,26 @@ def bring_up(side: int) -> None:
 
 
 @contextlib.contextmanager
-def ended(processes: list[subprocess.Popen[Any]]) -> Iterator[None]:
-    """Terminate these processes afterwards."""
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            try:
-                process.wait(5)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-@contextlib.contextmanager
 def ours(name: str, options: argparse.Namespace) -> Iterator[list[int]]:
     """One of our datapaths on both sides; yields the process ids."""
-    processes: list[subprocess.Popen[Any]] = []
-    with ended(processes):
+    processes: list[subprocess.Popen[bytes]] = []
+    with contextlib.ExitStack() as stack:
         for side, netns in enumerate(NETNS):
-            command = ["ip", "netns", "exec", netns, sys.executable, __file__]
+            command = [
+                "ip",
+                "netns",
+                "exec",
+                netns,
+                sys.executable,
+                "-m",
+                "integration.bench.datapath",
+            ]
             command += ["--serve", str(side), "--datapath", name]
             command += ["--profile", options.profile] if options.profile else []
             command += ["--no-offload"] if options.no_offload else []
             err = None if options.verbose else subprocess.DEVNULL
             processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=err))
+            stack.enter_context(ended(processes[-1]))
         for side, process in enumerate(processes):
             assert process.stdout is not None
             if process.stdout.readline() != b"ready\n":
@@ -195,7 +199,7 @@ def ours(name: str, options: argparse.Namespace) -> Iterator[list[int]]:
 @contextlib.contextmanager
 def wireguard_go() -> Iterator[list[int]]:
     """wireguard-go on both sides; yields the process ids."""
-    processes: list[subprocess.Popen[Any]] = []
+    processes: list[subprocess.Popen[bytes]] = []
     privates = [run("wg", "genkey").strip() for _ in NETNS]
     publics = [
         subprocess.run(
@@ -203,7 +207,7 @@ def wireguard_go() -> Iterator[list[int]]:
         ).stdout.strip()
         for key in privates
     ]
-    with tempfile.TemporaryDirectory() as folder, ended(processes):
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         for side, name in enumerate(NETNS):
             # wireguard-go names its socket after the device, so each needs a folder of its own.
             own = FilePath(folder) / str(side)
@@ -214,6 +218,7 @@ def wireguard_go() -> Iterator[list[int]]:
             FilePath("/var/run/wireguard").mkdir(exist_ok=True)
             command = ["ip", "netns", "exec", name, "unshare", "-m", "sh", "-c", inside]
             processes.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+            stack.enter_context(ended(processes[-1]))
             deadline = time.monotonic() + 10
             while not (own / f"{TUN}.sock").exists():
                 if time.monotonic() > deadline:
@@ -235,119 +240,26 @@ def wireguard_go() -> Iterator[list[int]]:
         yield [process.pid for process in processes]
 
 
-def cpu_seconds(pid: int) -> float:
-    """User and system time of a process."""
-    fields = FilePath(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
+def ends_of(pids: list[int]) -> Ends:
+    """The tunnel that these processes make."""
+    one, two = NETNS
+    return Ends(one, two, INNER[1], (OUTER[1], PORT), (pids[0], pids[1]), one)
 
 
-def iperf(seconds: float, *extra: str) -> dict[str, Any]:
-    """One stream from the first namespace to the second; the end of iperf3's report."""
-    server = subprocess.Popen(
-        ["ip", "netns", "exec", NETNS[1], "iperf3", "-s", "-1", "--forceflush"],
-        stdout=subprocess.PIPE,
-    )
-    with ended([server]):
-        assert server.stdout is not None
-        for line in server.stdout:
-            if b"listening" in line:
-                break
-        client = ["ip", "netns", "exec", NETNS[0], "iperf3", "-c", INNER[1], "-J"]
-        output = run(*client, "-t", str(seconds), *extra)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            server.wait(5)  # it ends by itself after one client
-        end: dict[str, Any] = json.loads(output)["end"]
-        return end
+def stall(ends: Ends, seconds: float) -> Sample:
+    """Round trips while Python's lock is held for 200 of each 400 ms; and without, before it."""
+    calm = ping(ends, seconds)
+    for pid in ends.pids:
+        os.kill(pid, signal.SIGUSR1)
+    under = ping(ends, seconds)
+    return calm | {f"{unit}, stalled": value for unit, value in under.items()}
 
 
-def bulk(pids: list[int], seconds: float, *extra: str) -> Sample:
-    """As many bytes as possible."""
-    before = sum(map(cpu_seconds, pids))
-    end = iperf(seconds, *extra)
-    spent = sum(map(cpu_seconds, pids)) - before
-    received = end["sum_received"] if "sum_received" in end else end["sum"]
-    gigabytes = received["bytes"] / 1e9
-    return {"Gbit/s": received["bits_per_second"] / 1e9, "CPU s/GB": spent / gigabytes}
-
-
-def small(pids: list[int], seconds: float) -> Sample:
-    """As many packets of 64 bytes as possible."""
-    best: Sample = {"kpkt/s": 0.0, "CPU us/pkt": 0.0}
-    for rate in SMALL_RATES:
-        before = sum(map(cpu_seconds, pids))
-        end = iperf(seconds, "-u", "-l", "64", "-b", f"{rate * 512}K")
-        spent = sum(map(cpu_seconds, pids)) - before
-        total = end["sum"]
-        received = total["packets"] - total["lost_packets"]
-        if received / total["seconds"] / 1e3 > best["kpkt/s"]:
-            per_second = received / total["seconds"] / 1e3
-            best = {"kpkt/s": per_second, "CPU us/pkt": spent / received * 1e6}
-    return best
-
-
-def ping(_: list[int], seconds: float) -> Sample:
-    """Round trips of an idle tunnel."""
-    count = int(seconds * 200)
-    command = ["ip", "netns", "exec", NETNS[0], "ping", "-n", "-i", "0.005", "-c", str(count)]
-    lines = run(*command, INNER[1]).splitlines()
-    times = sorted(float(line.split("time=")[1].split()[0]) for line in lines if "time=" in line)
-    middle, late = times[len(times) // 2], times[len(times) * 99 // 100]
-    return {"ping p50 us": middle * 1e3, "ping p99 us": late * 1e3}
-
-
-FLOOD = """
-import socket, struct, sys, time
-sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-cmsg = [(socket.IPPROTO_UDP, 103, struct.pack("=H", 100))]
-data, at = bytes([4, 0, 0, 0] + [9] * 96) * 50, time.monotonic()
-while True:
-    sock.sendmsg([data], cmsg, 0, (sys.argv[1], int(sys.argv[2])))
-    at += 50 / 200_000
-    time.sleep(max(0, at - time.monotonic()))
-"""
-
-
-def flood(pids: list[int], seconds: float) -> Sample:
-    """Round trips while 200,000 datagrams of nobody come each second; and without, before it."""
-    calm = ping(pids, seconds)
-    command = ["ip", "netns", "exec", NETNS[0], sys.executable, "-c", FLOOD, OUTER[1], str(PORT)]
-    with ended([subprocess.Popen(command)]):
-        under = ping(pids, seconds)
-    return {**calm, **{f"{unit}, flooded": value for unit, value in under.items()}}
-
-
-MEASURES: dict[str, Callable[[list[int], float], Sample]] = {
+MEASURES: dict[str, Callable[[Ends, float], Sample]] = {
     "tcp": bulk,
-    "udp": lambda pids, seconds: bulk(pids, seconds, "-u", "-b", "0", "-l", "1200"),
-    "small": small,
-    "ping": ping,
-    "flood": flood,
+    "udp": lambda ends, seconds: bulk(ends, seconds, "-u", "-b", "0", "-l", "1200"),
+    "stall": stall,
 }
-
-
-def spread(name: str, unit: str, values: list[float]) -> str:
-    """``min / median / max`` on one line."""
-    three = (min(values), statistics.median(values), max(values))
-    return f"{name:14}" + " / ".join(f"{v:8.3f}" for v in three) + f"  {unit}"
-
-
-def say(line: str) -> None:
-    """Print at once."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
-
-
-def report(samples: dict[str, list[Sample]]) -> None:
-    """All figures, and the ratios of the first implementation to the others."""
-    first, *others = samples
-    for name, measured in samples.items():
-        for unit in measured[0]:
-            say(spread(name, unit, [sample[unit] for sample in measured]))
-    for other in others:
-        pairs = list(zip(samples[first], samples[other], strict=True))
-        for unit in samples[first][0]:
-            ratios = [a[unit] / b[unit] for a, b in pairs]
-            say(spread("ratio", f"{unit}, {first} / {other}", ratios))
 
 
 def available() -> list[str]:
@@ -375,18 +287,19 @@ def main() -> None:
         serve_profiled(options.serve, options)
         return
     names: list[str] = options.datapath or available()
+    if options.what == "stall":
+        names = [name for name in names if name != "wireguard-go"]  # it has no such lock
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     measure = MEASURES[options.what]
     samples: dict[str, list[Sample]] = {name: [] for name in names}
     with course():
-        for number in range(options.rounds):
+        for number in range(1, options.rounds + 1):
             for name in names:
                 tunnel = wireguard_go() if name == "wireguard-go" else ours(name, options)
                 with tunnel as pids:
-                    sample = measure(pids, options.seconds)
+                    sample = measure(ends_of(pids), options.seconds)
                 samples[name].append(sample)
-                figures = "  ".join(f"{value:.3f} {unit}" for unit, value in sample.items())
-                say(f"{number + 1} {name:14} {figures}")
+                say(f"round {number}  {name:14}{brief(sample)}")
     report(samples)
 
 

@@ -1,24 +1,28 @@
-"""One TCP stream between two TUN hosts: our daemon and Debian's wireguard-go, alternately.
+"""The table of goals for throughput and delay: our daemon and others, alternately.
 
-``make bench`` or ``python -m integration.bench.throughput [--rounds N] [--seconds S] [--startup]``.
-Ours runs with each datapath that is built here.  All pairs of hosts stand in one lab on one
-machine; those that are not measured are idle.  Other load of the machine hurts all alike, so look
-at the ratios, not at the figures.
+``make bench``, or ``python -m integration.bench.throughput [--rounds N] [--seconds S] [--what …]``.
+Ours runs with each datapath that is built here, beside Debian's wireguard-go if it is installed and
+``tailscaled`` if you name one.  All pairs of hosts stand in one lab on one machine; those that are
+not measured are idle.  Other load of the machine hurts all alike, so look at the ratios, not at
+the figures.
 """
 
 import argparse
-import statistics
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Address
-from itertools import combinations
+from pathlib import Path
 
+from integration.bench.measures import MEASURES, Ends, Sample, bulk
+from integration.bench.table import HEAD, brief, report, say, spread
+from integration.bench.tailscaled import Tailscaled
+from integration.bench.wireguard_go import PORT as THEIR_PORT
 from integration.bench.wireguard_go import WireGuardGo, missing
-from integration.lab.host import Host
+from integration.lab.host import PORT, Host
 from integration.lab.lab import Lab
-from integration.lab.measure import tcp_stream
 from integration.lab.process import LabError, Process
 from integration.lab.topology import flat
 from integration.lab.waiting import until
@@ -27,58 +31,38 @@ from tailnet.agent.datapath.native import why_not
 
 NATIVE = "native"
 REFERENCE = "reference"
-THEIRS = "wireguard-go"
+WIREGUARD_GO = "wireguard-go"
+TAILSCALED = "tailscaled"
+STRANGER = "x"  # a host of its own for floods
 DIRECT_TIMEOUT = 20.0  # seconds until ours uses a direct path
+GB = 10**9
+
+Maker = Callable[[Lab], Ends]
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Two hosts with a tunnel between them.
-
-    Attributes:
-        name: of the implementation.
-        sender: where the stream comes from.
-        receiver: where it goes.
-        address: of the receiver inside the tunnel.
-        daemons: whose CPU time counts.
-    """
-
-    name: str
-    sender: Host
-    receiver: Host
-    address: IPv4Address
-    daemons: tuple[Process, Process]
+def ends_of(
+    lab: Lab, hosts: tuple[Host, Host], daemons: tuple[Process, Process], to: IPv4Address, port: int
+) -> Ends:
+    """A tunnel from the first host to the second."""
+    one, two = hosts
+    return Ends(
+        sender=one.namespace,
+        receiver=two.namespace,
+        address=str(to),
+        outer=(str(two.underlay), port),
+        pids=(daemons[0].pid, daemons[1].pid),
+        stranger=lab.hosts[STRANGER].namespace,
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One measurement.
-
-    Attributes:
-        gbit: 10⁹ bits per second, TCP payload.
-        cpu: seconds of both daemons per 10⁹ bytes.
-    """
-
-    gbit: float
-    cpu: float
-
-
-def measure(pair: Pair, seconds: float) -> Sample:
-    """One stream through a pair's tunnel."""
-    before = sum(daemon.cpu_seconds() for daemon in pair.daemons)
-    stream = tcp_stream(pair.sender, pair.receiver, pair.address, seconds=seconds)
-    used = sum(daemon.cpu_seconds() for daemon in pair.daemons) - before
-    return Sample(stream.gbit, used / (stream.received / 1e9))
-
-
-def our_pair(lab: Lab, datapath: str) -> Pair:
+def our_pair(lab: Lab, datapath: str) -> Ends:
     """Two hosts with one of our datapaths and a direct path."""
     one, two = lab.hosts[f"{datapath[0]}1"], lab.hosts[f"{datapath[0]}2"]
     lab.join(one.name, two.name, flags=[f"--datapath={datapath}"])
     lab.wait_complete()
     for here, there in ((one, two), (two, one)):
         wait_direct(here, there)
-    return Pair(datapath, one, two, two.ipv4, (one.running, two.running))
+    return ends_of(lab, (one, two), (one.running, two.running), two.ipv4, PORT)
 
 
 def wait_direct(here: Host, there: Host) -> None:
@@ -91,7 +75,7 @@ def wait_direct(here: Host, there: Host) -> None:
     until(f"a direct path from {here.name}", direct, DIRECT_TIMEOUT)
 
 
-def their_pair(lab: Lab) -> Pair:
+def wireguard_pair(lab: Lab) -> Ends:
     """w1 and w2."""
     tag = lab.network.tag
     one = WireGuardGo(lab.hosts["w1"], IPv4Address("192.0.2.1"), f"{tag}a")
@@ -99,58 +83,87 @@ def their_pair(lab: Lab) -> Pair:
     one.connect(two)
     two.connect(one)
     one.check(two)
-    return Pair(THEIRS, one.host, two.host, two.address, (one.process, two.process))
+    daemons = (one.process, two.process)
+    return ends_of(lab, (one.host, two.host), daemons, two.address, THEIR_PORT)
 
 
-def spread(values: Sequence[float]) -> str:
-    """Smallest, middle and largest."""
-    return f"{min(values):7.2f} {statistics.median(values):7.2f} {max(values):7.2f}"
+def tailscaled_pair(lab: Lab, program: Path) -> Ends:
+    """t1 and t2."""
+    one, two = (Tailscaled(lab.hosts[name], program) for name in ("t1", "t2"))
+    one.up()
+    two.up()
+    one.wait_direct(two)
+    two.wait_direct(one)
+    daemons = (one.process, two.process)
+    return ends_of(lab, (one.host, two.host), daemons, two.address, PORT)
 
 
-def say(text: str) -> None:
-    """A line of output."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
-
-
-def report(samples: dict[str, list[Sample]]) -> None:
-    """A table of all implementations, and the ratio of each pair of them, round by round."""
-    say(f"\n{'':34}{'min':>7} {'median':>7} {'max':>7}")
-    for name, taken in samples.items():
-        say(f"{name:14}{'Gbit/s':20}{spread([sample.gbit for sample in taken])}")
-        say(f"{name:14}{'CPU s per GB':20}{spread([sample.cpu for sample in taken])}")
-    for first, other in combinations(samples, 2):
-        rounds = list(zip(samples[first], samples[other], strict=True))
-        title = f"{first} / {other}"
-        say(f"{title:26}{'Gbit/s':>8}{spread([a.gbit / b.gbit for a, b in rounds])}")
-        say(f"{title:26}{'CPU':>8}{spread([a.cpu / b.cpu for a, b in rounds])}")
-
-
-def throughput(rounds: int, seconds: float, only: str | None) -> None:
-    """Measure all pairs in turn, and report."""
-    makers: dict[str, Callable[[Lab], Pair]] = {
-        NATIVE: lambda lab: our_pair(lab, NATIVE),
-        REFERENCE: lambda lab: our_pair(lab, REFERENCE),
-        THEIRS: their_pair,
-    }
+def makers(only: Sequence[str], tailscaled: Path | None) -> dict[str, Maker]:
+    """All implementations that are here, or those of them that are asked for."""
+    found: dict[str, Maker] = {}
     if reason := why_not():
         say(f"the native datapath is not measured: {reason}")
-        del makers[NATIVE]
+    else:
+        found[NATIVE] = lambda lab: our_pair(lab, NATIVE)
+    found[REFERENCE] = lambda lab: our_pair(lab, REFERENCE)
     if gone := missing():
         say(f"not compared with wireguard-go: {' and '.join(gone)} not installed")
-        del makers[THEIRS]
-    if only is not None:
-        makers = {only: makers[only]}
-    with Lab(flat("n1", "n2", "r1", "r2", "w1", "w2")) as lab:
-        pairs = [make(lab) for make in makers.values()]
-        samples: dict[str, list[Sample]] = {pair.name: [] for pair in pairs}
-        for number in range(1, rounds + 1):
-            for pair in pairs:
-                sample = measure(pair, seconds)
-                samples[pair.name].append(sample)
-                figures = f"{sample.gbit:6.2f} Gbit/s {sample.cpu:6.2f} CPU s per GB"
-                say(f"round {number}  {pair.name:14}{figures}")
-        report(samples)
+    else:
+        found[WIREGUARD_GO] = wireguard_pair
+    if tailscaled is not None:
+        found[TAILSCALED] = lambda lab: tailscaled_pair(lab, tailscaled)
+    return {name: make for name, make in found.items() if not only or name in only}
+
+
+def table(what: Sequence[str], rounds: int, seconds: float, pairs: dict[str, Maker]) -> None:
+    """Measure all pairs in turn, and report."""
+    hosts = [f"{name[0]}{side}" for name in pairs for side in (1, 2)]
+    with Lab(flat(*hosts, STRANGER)) as lab:
+        tunnels = {name: make(lab) for name, make in pairs.items()}
+        for title, measure in (MEASURES[name] for name in what):
+            say(f"\n{title}; load average {load()}")
+            samples: dict[str, list[Sample]] = {name: [] for name in tunnels}
+            for number in range(1, rounds + 1):
+                for name, ends in tunnels.items():
+                    samples[name].append(measure(ends, seconds))
+                    say(f"round {number}  {name:14}{brief(samples[name][-1])}")
+            report(samples)
+
+
+def load() -> str:
+    """The machine's load average of the last minute, and its processors."""
+    return f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} processors"
+
+
+def memory(amount: float) -> None:
+    """Resident memory of both daemons: fresh, connected, and after ``amount`` GB in one stream."""
+    with Lab(flat("n1", "n2", STRANGER)) as lab:
+        for name in ("n1", "n2"):
+            lab.hosts[name].start()
+        fresh = [resident(lab.hosts[name].running.pid) for name in ("n1", "n2")]
+        for name in ("n1", "n2"):
+            lab.hosts[name].stop()
+        ends = our_pair(lab, REFERENCE if why_not() else NATIVE)
+        idle = [resident(pid) for pid in ends.pids]
+        moved = 0.0
+        while moved < amount:
+            sample = bulk(ends, 0, "-n", f"{int(min(amount - moved, 5) * GB)}")
+            moved += min(amount - moved, 5)
+            say(f"{moved:.1f} GB moved, the last at {sample['Gbit/s']:.2f} Gbit/s")
+        after = [resident(pid) for pid in ends.pids]
+    say(f"\n{'MiB resident':42}{'sender':>9} {'receiver':>9}")
+    for title, figures in (
+        ("started, logged out", fresh),
+        ("connected, one peer", idle),
+        (f"after {amount:g} GB", after),
+    ):
+        say(f"{title:42}" + " ".join(f"{figure:9.1f}" for figure in figures))
+
+
+def resident(pid: int) -> float:
+    """Resident memory of a process [MiB]."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
 
 def startup(rounds: int) -> None:
@@ -174,27 +187,47 @@ def startup(rounds: int) -> None:
             began = time.monotonic()
             one.tnet("status")
             status.append(time.monotonic() - began)
-    say(f"{'seconds':34}{'min':>7} {'median':>7} {'max':>7}")
-    say(f"{'daemon start to Running':34}{spread(running)}")
-    say(f"{'daemon start to first ping':34}{spread(pinged)}")
-    say(f"{'tnet status':34}{spread(status)}")
+    say(f"seconds{HEAD[7:]}")
+    say(f"{'daemon start to Running':52}{spread(running)}")
+    say(f"{'daemon start to first ping':52}{spread(pinged)}")
+    say(f"{'tnet status':52}{spread(status)}")
 
 
 def main() -> int:
     """Parse arguments and measure; exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="how many (default 5)")
-    parser.add_argument("--seconds", type=float, default=5.0, help="per stream (default 5)")
+    parser.add_argument("--rounds", type=int, default=3, help="how many (default 3)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each (default 3)")
     parser.add_argument(
-        "--only", choices=(NATIVE, REFERENCE, THEIRS), help="measure one of them alone"
+        "--what", choices=list(MEASURES), action="append", help="may be repeated (default: all)"
     )
+    parser.add_argument(
+        "--only", choices=(NATIVE, REFERENCE, WIREGUARD_GO, TAILSCALED), action="append",
+        default=[], help="may be repeated (default: all that are here)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--tailscaled", type=Path, metavar="PATH",
+        help="compare with this tailscaled; tailscale must lie beside it",
+    )  # fmt: skip
+    parser.add_argument("--userspace", action="store_true", help="and userspace networking")
     parser.add_argument("--startup", action="store_true", help="measure starting instead")
+    parser.add_argument(
+        "--memory", type=float, nargs="?", const=10.0, metavar="GB",
+        help="measure resident memory instead, before and after so much traffic (default 10)",
+    )  # fmt: skip
     arguments = parser.parse_args()
     try:
         if arguments.startup:
             startup(arguments.rounds)
+        elif arguments.memory is not None:
+            memory(arguments.memory)
         else:
-            throughput(arguments.rounds, arguments.seconds, arguments.only)
+            pairs = makers(arguments.only, arguments.tailscaled)
+            table(arguments.what or list(MEASURES), arguments.rounds, arguments.seconds, pairs)
+            if arguments.userspace:
+                say(f"\nuserspace networking; load average {load()}")
+                module = [sys.executable, "-m", "integration.bench.userspace", "--open"]
+                subprocess.run([*module, "--seconds", str(arguments.seconds)], check=True)
     except LabError as error:
         say(f"bench: {error}")
         return 1
