@@ -4,7 +4,9 @@ Whole desired state, never deltas: applying the same configuration twice changes
 applying it over any residue of a crash ends in the same place.
 """
 
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -61,6 +63,65 @@ class DnsConfig:
 NO_DNS = DnsConfig()  # leave the host as it was before us
 
 
+@dataclass(frozen=True, slots=True)
+class NetworkInterface:
+    """A device of the host.
+
+    Attributes:
+        name: as the system calls it.
+        up: it carries packets.
+        addrs: with the prefix of the link.
+    """
+
+    name: str
+    up: bool
+    addrs: frozenset[IPv4Interface | IPv6Interface] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkState:
+    """The host's network without the tunnel.
+
+    Attributes:
+        interfaces: by name; the tunnel is none of them.
+        default_v4, default_v6: device that leads out, empty if none does.
+    """
+
+    interfaces: Mapping[str, NetworkInterface] = field(default_factory=dict)
+    default_v4: str = ""
+    default_v6: str = ""
+
+    @property
+    def default(self) -> str:
+        """The device of the default route, of IPv4 where there are two."""
+        return self.default_v4 or self.default_v6
+
+
+class NetworkChange(Enum):
+    """What became of the host's network."""
+
+    MINOR = "minor"  # measure again: some address or device is another
+    MAJOR = "major"  # sockets and paths of before are worth nothing
+    TUNNEL = "tunnel"  # somebody may have removed addresses, routes or rules of ours
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkEvent:
+    """A change, and why it counts.
+
+    Attributes:
+        change: what it means.
+        state: the network from now on.
+        reason: for people.
+        slept: seconds that the host was suspended.
+    """
+
+    change: NetworkChange
+    state: NetworkState
+    reason: str
+    slept: float = 0.0
+
+
 class TunDevice(Protocol):
     """An open TUN device; it goes with its descriptor."""
 
@@ -105,6 +166,16 @@ class Bypass(Protocol):
 
     def mark(self, sock: socket) -> None:
         """Before bind or connect.  Does nothing where the system refuses and says so once."""
+
+
+class NetworkMonitor(Protocol):
+    """Tells of changes of the host's network."""
+
+    async def state(self) -> NetworkState:
+        """As it is now."""
+
+    def events(self) -> AsyncIterator[NetworkEvent]:
+        """Changes from now on, the first state being none.  For ever; closes with its task."""
 
 
 class DnsConfigurator(Protocol):

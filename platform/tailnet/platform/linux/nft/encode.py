@@ -11,21 +11,25 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pyroute2.netlink import NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST
-from pyroute2.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES, nfgen_msg
-from pyroute2.netlink.nfnetlink.nftsocket import (
+from tailnet.platform.linux.nft.library import (
+    NFNL_SUBSYS_NFTABLES,
     NFT_MSG_DELCHAIN,
     NFT_MSG_DELRULE,
     NFT_MSG_DELTABLE,
     NFT_MSG_NEWCHAIN,
     NFT_MSG_NEWRULE,
     NFT_MSG_NEWTABLE,
+    NLM_F_ACK,
+    NLM_F_APPEND,
+    NLM_F_CREATE,
+    NLM_F_REQUEST,
+    genex,
+    masq,
+    nfgen_msg,
     nft_chain_msg,
     nft_rule_msg,
     nft_table_msg,
 )
-from pyroute2.nftables.expressions import genex, masq
-
 from tailnet.platform.linux.nft.syntax import (
     Chain,
     Counter,

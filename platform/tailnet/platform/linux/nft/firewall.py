@@ -10,16 +10,21 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pyroute2.netlink import NLM_F_DUMP, NLM_F_REQUEST
-from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES, nfgen_msg
-from pyroute2.netlink.nfnetlink.nftsocket import NFT_MSG_GETCHAIN, NFT_MSG_GETRULE, NFT_MSG_GETTABLE
-from pyroute2.nftables.main import AsyncNFTables
-
 from tailnet.platform.interface import PlatformError
 from tailnet.platform.linux.nft import encode
 from tailnet.platform.linux.nft.guard import TABLE as GUARD_TABLE
 from tailnet.platform.linux.nft.guard import Guard, guard_table
+from tailnet.platform.linux.nft.library import (
+    NFNL_SUBSYS_NFTABLES,
+    NFT_MSG_GETCHAIN,
+    NFT_MSG_GETRULE,
+    NFT_MSG_GETTABLE,
+    NLM_F_DUMP,
+    NLM_F_REQUEST,
+    AsyncNFTables,
+    NetlinkError,
+    nfgen_msg,
+)
 from tailnet.platform.linux.nft.ruleset import (
     FORWARD_CHAIN,
     INPUT_CHAIN,

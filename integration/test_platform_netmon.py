@@ -1,0 +1,120 @@
+"""The network monitor on a real kernel: devices, addresses and routes that come and go."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+from tests.support.platform_netns import ip, private_network
+
+from tailnet.platform.interface import NetworkChange, NetworkEvent
+from tailnet.platform.linux.netmon.monitor import Clocks, LinuxNetworkMonitor, read_clocks
+from tailnet.platform.linux.tun import open_tun
+
+pytestmark = pytest.mark.netns
+PATIENCE = 20.0  # seconds; a deadline, not a measurement
+
+
+@pytest.fixture(autouse=True)
+def host() -> Iterator[None]:
+    """Two uplinks, the first in use."""
+    with private_network():
+        ip("link", "set", "lo", "up")
+        for n, name in enumerate(("eth0", "wlan0"), 1):
+            ip("link", "add", name, "type", "veth", "peer", "name", f"far{n}")
+            for end in (name, f"far{n}"):
+                ip("link", "set", end, "up", "addrgenmode", "none")
+            ip("address", "add", f"192.0.{n}.2/24", "dev", name)
+        ip("route", "add", "default", "via", "192.0.1.1")
+        yield
+
+
+Next = Callable[[], Awaitable[NetworkEvent]]
+
+
+@asynccontextmanager
+async def watching(clocks: Clocks = read_clocks) -> AsyncIterator[Next]:
+    """Events, one by one, from when the watch has begun: then it reads the clocks."""
+    queue: asyncio.Queue[NetworkEvent] = asyncio.Queue()
+    begun = asyncio.Event()
+
+    def reading() -> tuple[float, float]:
+        begun.set()
+        return clocks()
+
+    async def watch() -> None:
+        async for event in LinuxNetworkMonitor("tailnet0", clocks=reading).events():
+            queue.put_nowait(event)
+
+    async def following() -> NetworkEvent:
+        return await asyncio.wait_for(queue.get(), PATIENCE)
+
+    task = asyncio.create_task(watch())
+    await asyncio.wait_for(begun.wait(), PATIENCE)
+    try:
+        yield following
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_the_state_is_what_the_kernel_has() -> None:
+    """Without the tunnel."""
+    state = await LinuxNetworkMonitor("tailnet0").state()
+    assert state.default_v4 == "eth0"
+    assert state.default_v6 == ""
+    assert {str(a) for a in state.interfaces["wlan0"].addrs} == {"192.0.2.2/24"}
+    assert state.interfaces["wlan0"].up
+
+
+async def test_a_new_way_out_is_a_major_change() -> None:
+    """As when a cable is pulled and the other network takes over."""
+    async with watching() as following:
+        ip("route", "replace", "default", "via", "192.0.2.1")
+        event = await following()
+        assert event.change is NetworkChange.MAJOR
+        assert event.reason == "the default route is by wlan0, was by eth0"
+        assert event.state.default == "wlan0"
+
+
+async def test_a_burst_of_changes_is_one_event() -> None:
+    """Another address, and the route that came with it."""
+    async with watching() as following:
+        ip("address", "add", "198.51.100.7/24", "dev", "eth0")
+        ip("address", "add", "198.51.101.7/24", "dev", "eth0")
+        event = await following()
+        assert len(event.state.interfaces["eth0"].addrs) == 3
+        ip("link", "set", "eth0", "down")
+        assert (await following()).state.default == ""
+
+
+async def test_what_happens_to_the_tunnel_is_told_as_such() -> None:
+    """Rules, routes of table 52, addresses: removed by somebody."""
+    tun = open_tun("tailnet0")
+    try:
+        async with watching() as following:
+            ip("link", "set", tun.name, "up")
+            ip("address", "add", "100.64.0.1/32", "dev", tun.name)
+            ip("route", "add", "100.64.0.2/32", "dev", tun.name, "table", "52")
+            ip("rule", "add", "pref", "5270", "lookup", "52")
+            for removal in (
+                ("rule", "del", "pref", "5270"),
+                ("route", "flush", "table", "52"),
+                ("address", "del", "100.64.0.1/32", "dev", tun.name),
+            ):
+                ip(*removal)
+                while (await following()).change is not NetworkChange.TUNNEL:
+                    pass
+    finally:
+        tun.close()
+
+
+async def test_sleep_is_noticed_by_the_clocks() -> None:
+    """One counts while the host is suspended, the other does not."""
+    clocks = [0.0]
+    async with watching(lambda: (clocks[0], 0.0)) as following:
+        clocks[0] = 3600.0
+        ip("link", "add", "x0", "type", "veth", "peer", "name", "x1")
+        event = await following()
+        assert event.change is NetworkChange.MAJOR
+        assert event.slept == 3600.0

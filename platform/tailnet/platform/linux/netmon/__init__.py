@@ -1,0 +1,1 @@
+"""What the host's network is, and when it became another."""

@@ -1,0 +1,94 @@
+"""Which rtnetlink notifications are worth a look, decided by a few bytes of each.
+
+A router with a full table sends thousands a second, so nothing is parsed that is not needed::
+
+    0          4      6      8          12         16
+    ┌──────────┬──────┬──────┬──────────┬──────────┬─ body ─────────────────────────┐
+    │ length   │ type │ flags│ sequence │ port     │ link: family _ type2 index4    │
+    └──────────┴──────┴──────┴──────────┴──────────┤ addr: family len flags scope index4
+                                                   │ route, rule: family dst_len src_len tos table …
+                                                   └────────────────────────────────┘
+
+Integers are in the host's byte order; messages begin at multiples of four.
+
+Source: Linux include/uapi/linux/rtnetlink.h; tailscale net/netmon/netmon_linux.go.
+"""
+
+from enum import Flag, auto
+from struct import Struct
+
+from tailnet.platform.interface import ROUTE_TABLE
+from tailnet.platform.linux.rules import RULE_WINDOW
+
+_HEADER = Struct("=IHHII")
+_INDEX = Struct("=i")
+_ATTRIBUTE = Struct("=HH")
+
+NEWLINK, DELLINK, NEWADDR, DELADDR, NEWROUTE, DELROUTE = 16, 17, 20, 21, 24, 25
+NEWRULE, DELRULE = 32, 33
+_TABLE_UNSPEC, _TABLE_LOCAL = 0, 255
+_FRA_PRIORITY = 6
+_BODY_ROUTE = 12  # bytes of struct rtmsg and struct fib_rule_hdr
+
+
+class Hint(Flag):
+    """What may have changed."""
+
+    NONE = 0
+    NETWORK = auto()
+    TUNNEL = auto()
+
+
+def hints(data: bytes, tun_index: int) -> Hint:
+    """All of one read; what is cut or unknown counts as a change of everything.
+
+    Args:
+        data: one or more whole notifications, from the kernel.
+        tun_index: of the tunnel's device; 0 where there is none.
+    """
+    found, at = Hint.NONE, 0
+    while at + _HEADER.size <= len(data):
+        length, kind, _, _, _ = _HEADER.unpack_from(data, at)
+        if length < _HEADER.size or at + length > len(data):
+            return Hint.NETWORK | Hint.TUNNEL
+        found |= _hint(kind, data[at + _HEADER.size : at + length], tun_index)
+        at += (length + 3) & ~3
+    return found
+
+
+def _hint(kind: int, body: bytes, tun_index: int) -> Hint:
+    if len(body) < 8:
+        return Hint.NETWORK | Hint.TUNNEL
+    if kind in (NEWLINK, DELLINK, NEWADDR, DELADDR):
+        return _device(kind, _INDEX.unpack_from(body, 4)[0] == tun_index)
+    if kind in (NEWROUTE, DELROUTE):
+        return _route(kind, body[4])
+    if kind == DELRULE:
+        return Hint.TUNNEL if _priority(body) in RULE_WINDOW else Hint.NONE
+    return Hint.NONE
+
+
+def _device(kind: int, of_tunnel: bool) -> Hint:
+    if not of_tunnel:
+        return Hint.NETWORK
+    return Hint.NONE if kind == NEWADDR else Hint.TUNNEL
+
+
+def _route(kind: int, table: int) -> Hint:
+    if table == ROUTE_TABLE:
+        return Hint.TUNNEL if kind == DELROUTE else Hint.NONE
+    # the local table follows addresses, which have messages of their own
+    return Hint.NONE if table == _TABLE_LOCAL else Hint.NETWORK
+
+
+def _priority(body: bytes) -> int:
+    """Of a rule; 0 if it says none."""
+    at = _BODY_ROUTE
+    while at + _ATTRIBUTE.size <= len(body):
+        length, kind = _ATTRIBUTE.unpack_from(body, at)
+        if kind == _FRA_PRIORITY and length == 8 and at + 8 <= len(body):
+            return int(_INDEX.unpack_from(body, at + 4)[0])
+        if length < _ATTRIBUTE.size:
+            break
+        at += (length + 3) & ~3
+    return 0

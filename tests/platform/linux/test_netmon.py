@@ -1,0 +1,167 @@
+"""What counts as a change, and which notifications are worth a look."""
+
+import struct
+from dataclasses import replace
+from ipaddress import ip_interface
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailnet.platform.interface import NetworkChange, NetworkInterface, NetworkState
+from tailnet.platform.linux.netmon.classify import compare
+from tailnet.platform.linux.netmon.messages import (
+    DELADDR,
+    DELLINK,
+    DELROUTE,
+    DELRULE,
+    NEWADDR,
+    NEWLINK,
+    NEWROUTE,
+    NEWRULE,
+    Hint,
+    hints,
+)
+
+TUN = 7
+NOTHING, NETWORK, TUNNEL = Hint.NONE, Hint.NETWORK, Hint.TUNNEL
+
+
+def device(name: str, *addrs: str, up: bool = True) -> NetworkInterface:
+    """With these addresses."""
+    return NetworkInterface(name, up, frozenset(map(ip_interface, addrs)))
+
+
+def state(*devices: NetworkInterface, v4: str = "eth0", v6: str = "") -> NetworkState:
+    """With the default route by these devices."""
+    return NetworkState({d.name: d for d in devices}, v4, v6)
+
+
+ETH = device("eth0", "192.0.2.2/24", "fe80::1/64")
+WLAN = device("wlan0", "198.51.100.2/24")
+HOME = state(ETH)
+
+
+@pytest.mark.parametrize(
+    ("new", "reason"),
+    [
+        (state(ETH, WLAN, v4="wlan0"), "the default route is by wlan0, was by eth0"),
+        (state(device("eth0", "192.0.2.3/24")), "eth0 has other addresses"),
+        (state(ETH, WLAN), "wlan0 has other addresses"),
+        (state(replace(ETH, addrs=ETH.addrs | {ip_interface("2001:db8::2/64")})), "eth0"),
+    ],
+)
+def test_what_makes_sockets_worthless_is_major(new: NetworkState, reason: str) -> None:
+    """Another way out, or other addresses to be reached at."""
+    event = compare(HOME, new)
+    assert event is not None
+    assert event.change is NetworkChange.MAJOR
+    assert reason in event.reason
+    assert event.state == new
+
+
+@pytest.mark.parametrize(
+    "new",
+    [
+        state(replace(ETH, addrs=ETH.addrs | {ip_interface("fe80::2/64")})),
+        state(ETH, device("docker0", "169.254.1.1/16")),
+        state(ETH, device("down0", "10.0.0.1/8", up=False)),
+        state(ETH, v6="eth0"),
+        state(device("eth0", "192.0.2.2/24", up=False)),
+        state(v4=""),
+    ],
+    ids=["link-local", "link-local device", "down", "IPv6 way out", "cable", "nothing left"],
+)
+def test_the_rest_is_minor(new: NetworkState) -> None:
+    """Worth a measurement; with no way out there is nothing to bind sockets for."""
+    event = compare(HOME, new)
+    assert event is not None
+    assert event.change is NetworkChange.MINOR
+    assert event.reason
+
+
+def test_the_same_network_is_no_event_unless_we_slept() -> None:
+    """Ten minutes, and the routers on the way have forgotten us."""
+    assert compare(HOME, HOME) is None
+    assert compare(HOME, HOME, 0.1) is None
+    short, long = compare(HOME, HOME, 30.0), compare(HOME, HOME, 700.0)
+    assert short is not None
+    assert short.change is NetworkChange.MINOR
+    assert long is not None
+    assert long.change is NetworkChange.MAJOR
+
+
+DEVICES = st.builds(
+    device,
+    st.sampled_from(["eth0", "wlan0", "docker0"]),
+    st.sampled_from(["192.0.2.2/24", "fe80::1/64", "2001:db8::1/64", "100.64.0.1/32"]),
+    up=st.booleans(),
+)
+STATES = st.builds(
+    lambda devices, v4, v6: state(*devices, v4=v4, v6=v6),
+    st.lists(DEVICES, max_size=3),
+    st.sampled_from(["", "eth0", "wlan0"]),
+    st.sampled_from(["", "eth0"]),
+)
+
+
+@given(STATES, STATES)
+def test_every_difference_is_told_and_nothing_else(old: NetworkState, new: NetworkState) -> None:
+    """With a reason in words."""
+    event = compare(old, new)
+    assert (event is None) == (old == new)
+    assert event is None or event.reason
+
+
+def message(kind: int, body: bytes) -> bytes:
+    """As the kernel sends it."""
+    data = struct.pack("=IHHII", 16 + len(body), kind, 0, 0, 0) + body
+    return data + bytes(-len(data) % 4)
+
+
+def link(kind: int, index: int) -> bytes:
+    """``struct ifinfomsg``, and near enough ``struct ifaddrmsg``."""
+    return message(kind, struct.pack("=BBHi", 0, 0, 0, index) + bytes(8))
+
+
+def route(kind: int, table: int) -> bytes:
+    """``struct rtmsg``."""
+    return message(kind, bytes((2, 0, 0, 0, table, 0, 0, 0)) + bytes(4))
+
+
+def priority(kind: int, number: int) -> bytes:
+    """``struct fib_rule_hdr`` with a table attribute in front."""
+    attributes = struct.pack("=HHI", 8, 15, 52) + struct.pack("=HHI", 8, 6, number)
+    return message(kind, bytes(12) + attributes)
+
+
+@pytest.mark.parametrize(
+    ("data", "hint"),
+    [
+        (link(NEWLINK, 2), NETWORK),
+        (link(DELADDR, 2), NETWORK),
+        (link(NEWADDR, TUN), NOTHING),
+        (link(DELADDR, TUN), TUNNEL),
+        (link(DELLINK, TUN), TUNNEL),
+        (route(NEWROUTE, 254), NETWORK),
+        (route(DELROUTE, 254), NETWORK),
+        (route(NEWROUTE, 255), NOTHING),
+        (route(NEWROUTE, 52), NOTHING),
+        (route(DELROUTE, 52), TUNNEL),
+        (priority(DELRULE, 5270), TUNNEL),
+        (priority(DELRULE, 32766), NOTHING),
+        (priority(NEWRULE, 5270), NOTHING),
+        (route(NEWROUTE, 52) + route(DELROUTE, 254) + priority(DELRULE, 5210), NETWORK | TUNNEL),
+        (b"", NOTHING),
+        (link(NEWLINK, 2)[:-4], NETWORK | TUNNEL),
+    ],
+)
+def test_a_notification_says_where_to_look(data: bytes, hint: Hint) -> None:
+    """Ours are no news when they appear, only when they go."""
+    assert hints(data, TUN) == hint
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_are_too_odd(data: bytes) -> None:
+    """The kernel does not send such; still we would only look once more."""
+    assert hints(data, TUN) in Hint.NETWORK | Hint.TUNNEL
