@@ -16,6 +16,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 MAX_KEY_FILE = 16 << 10  # bytes; identity tokens are a few kilobytes
 OAUTH_PREFIX = "tskey-client-"
+PARAMETER_STORE = "arn:aws:ssm:"
 
 
 def key_options(function: F) -> F:
@@ -47,6 +48,12 @@ def key_options(function: F) -> F:
                 metavar="JWT",
                 help="Identity token of this workload, for --client-id; file:PATH reads a file.",
             ),
+            click.option(
+                "--audience",
+                default="",
+                metavar="AUDIENCE",
+                help="Get the identity token from GitHub Actions or Google Cloud.",
+            ),
         )
     ):
         function = decorate(function)
@@ -61,6 +68,7 @@ class KeyInputs:
     client_id: str = ""
     client_secret: str = ""
     id_token: str = ""
+    audience: str = ""
 
 
 def read_value(text: str, what: str) -> str:
@@ -97,18 +105,28 @@ def resolve(inputs: KeyInputs, tags: Prefs) -> str:
     Raises:
         Failure: nothing usable was given, or no key could be made.
     """
+    if inputs.auth_key.startswith(PARAMETER_STORE):
+        msg = "auth keys in AWS's parameter store are not read; give the key, or file:PATH"
+        raise Failure(msg)
     key = read_value(inputs.auth_key, "auth key")
     secret = read_value(inputs.client_secret, "client secret")
     token = read_value(inputs.id_token, "identity token")
     if sum(map(bool, (key, secret, inputs.client_id))) > 1 and not (secret and inputs.client_id):
         msg = "give only one of --auth-key, --client-secret and --client-id"
         raise Failure(msg)
-    if inputs.client_id and not (token or secret):
-        msg = "--client-id needs --id-token or --client-secret"
+    if inputs.audience and (token or not inputs.client_id):
+        msg = "--audience needs --client-id, and takes the place of --id-token"
+        raise Failure(msg)
+    if inputs.client_id and not (token or secret or inputs.audience):
+        msg = "--client-id needs --id-token, --audience or --client-secret"
         raise Failure(msg)
     if token and not inputs.client_id:
         msg = "--id-token needs --client-id"
         raise Failure(msg)
+    if inputs.audience:
+        from tailnet.cli.workload import identity_token  # noqa: PLC0415 - seldom needed
+
+        token = identity_token(inputs.audience)
     wanted: Any = tags.get("AdvertiseTags")
     tag_list = [str(tag) for tag in wanted or ()]
     if token:

@@ -174,6 +174,50 @@ def new_dialer(url: ServerURL, environ: dict[str, str], ca: str | None = None) -
     )
 
 
+async def test_a_host_that_relays_the_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ACE: TLS to that host, CONNECT to port 80 of the server, and the upgrade in the clear."""
+    ca, leaf, key = make_certificate(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(leaf, key)
+    asked: list[str] = []
+    async with serving(settings()) as server:
+
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            asked.append((await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[0])
+            there = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(_copy(reader, there[1]))
+                    group.create_task(_copy(there[0], writer))
+            except* OSError:
+                pass
+            finally:
+                writer.transport.abort()
+                there[1].transport.abort()
+
+        relaying = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=context)
+        port = relaying.sockets[0].getsockname()[1]
+        monkeypatch.setattr("tailnet.agent.control.dialplan.ACE_PORT", port)
+        keys = MachinePrivate.from_random(os.urandom(32)), public_of(server.settings.server_key)
+        url = parse_server_url("https://control.invalid")
+        ace = Candidate(None, "127.0.0.1", 0.0, 5.0)
+        trusting = new_dialer(url, {}, str(ca))
+        trusting.plan = (ace,)
+        connection = await trusting.connect(*keys)
+        assert connection.usable
+        await connection.aclose()
+        assert asked == ["CONNECT control.invalid:80 HTTP/1.1"]
+        careful = new_dialer(url, {})
+        careful.plan = (ace,)
+        with pytest.raises(UserError):
+            await careful.connect(*keys)
+        assert len(asked) == 1  # its certificate is not trusted
+        relaying.close()
+
+
 @pytest.mark.parametrize("switch", ["", "0"])
 async def test_the_plan_is_tried_before_dns(switch: str) -> None:
     """A name that does not exist, an address that does, and one that does not answer."""

@@ -17,6 +17,7 @@ TLS_DELAY = 0.5  # seconds that the plaintext attempt is ahead
 SHORTEST_DIAL, SLACK, LONGEST_DIAL = 5.0, 5.0, 60.0  # seconds up to the end of the handshake
 DIAL_TIMEOUT = SHORTEST_DIAL + SLACK  # seconds, without a plan
 MAX_CANDIDATES = 32
+ACE_PORT = 443
 FORCE_TLS_WINDOW = 120.0  # seconds: a connection that died this young was killed by a middlebox
 
 
@@ -90,7 +91,7 @@ def candidate_attempts(url: ServerURL, candidate: Candidate, *, force_tls: bool)
 
 def ace_attempts(url: ServerURL, candidate: Candidate) -> tuple[Attempt, Attempt]:
     """TLS to the relaying host; and what it is to connect to, which speaks plain HTTP."""
-    relay = Attempt(candidate.ace_host, 443, tls=True, delay=0.0, ip=candidate.ip)
+    relay = Attempt(candidate.ace_host, ACE_PORT, tls=True, delay=0.0, ip=candidate.ip)
     return relay, Attempt(url.host, 80, tls=False, delay=0.0)
 
 

@@ -48,6 +48,7 @@ def command(  # noqa: PLR0913 - one a flag
     client_id: str,
     client_secret: str,
     id_token: str,
+    audience: str,
     timeout: float,
     qr: bool,
     qr_format: str,
@@ -61,7 +62,7 @@ def command(  # noqa: PLR0913 - one a flag
     current = client.prefs()
     wanted = wishes(SETTINGS, values, given)
     check_prefs(client, current, wanted)
-    inputs = KeyInputs(auth_key, client_id, client_secret, id_token)
+    inputs = KeyInputs(auth_key, client_id, client_secret, id_token, audience)
     plan = plan_login(current, wanted, resolve(inputs, {**current, **wanted}))
     connect(client, status, replace(plan, qr=qr_format if qr else ""), patience, json=False)
 

@@ -64,6 +64,7 @@ def command(  # noqa: PLR0913 - one a flag
     client_id: str,
     client_secret: str,
     id_token: str,
+    audience: str,
     timeout: float,
     reset: bool,
     force_reauth: bool,
@@ -83,7 +84,7 @@ def command(  # noqa: PLR0913 - one a flag
         auth_key = ""  # from the environment: for the first login only
     wanted = wishes(SETTINGS, values, given)
     check_prefs(client, current, wanted)  # what is wrong is said before what would be reset
-    inputs = KeyInputs(auth_key, client_id, client_secret, id_token)
+    inputs = KeyInputs(auth_key, client_id, client_secret, id_token, audience)
     plan = decide(
         Asked(
             wishes=wanted,

@@ -163,7 +163,7 @@ class Dialer:
             path, login = server.text + path, proxy.credentials
             reader, writer = await self._reach.open_proxy(proxy)
         else:
-            tls = self._verifying() if attempt.tls else None
+            tls = self.verifying() if attempt.tls else None
             reader, writer = await self._reach.open(attempt, tls)
         try:
             writer.write(request(method, path, server.authority, body, proxy_login=login))
@@ -190,7 +190,8 @@ class Dialer:
             writer.transport.abort()
             raise
 
-    def _verifying(self) -> ssl.SSLContext:
+    def verifying(self) -> ssl.SSLContext:
+        """A context that trusts the system's roots and our own."""
         context = ssl.create_default_context()
         if self._ca_file is not None:
             context.load_verify_locations(self._ca_file)
@@ -248,7 +249,7 @@ class _Noise:
 
     async def _by_ace(self, candidate: Candidate) -> Connection:
         relay, beyond = ace_attempts(self._url, candidate)
-        streams = await self._reach.open(relay, ssl.create_default_context())
+        streams = await self._reach.open(relay, self._dialer.verifying())
         streams = await self._reach.tunnel(streams, candidate.ace_host, beyond, None, "")
         return await self._dialer.upgrade(streams, self._new_upgrade())
 
