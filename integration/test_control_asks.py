@@ -22,7 +22,7 @@ def c2n(lab: Lab, request: str) -> tuple[str, str]:
 
 
 def test_pings_of_all_types(relayed: Lab) -> None:
-    """Disco and TSMP are answered, the rest in words; one report a type."""
+    """Disco, TSMP and ICMP are answered, the rest in words; one report a type."""
     two = relayed.hosts["h2"]
     for address in (two.ipv4, two.ipv6):
         disco, tsmp, icmp = relayed.admin(
@@ -34,7 +34,10 @@ def test_pings_of_all_types(relayed: Lab) -> None:
         assert 0 < disco["LatencySeconds"] < 5
         assert (tsmp["Type"], "Err" in tsmp) == ("TSMP", False)
         assert 0 < tsmp["LatencySeconds"] < 5
-        assert icmp["Err"] == "ICMP ping is not supported"
+        assert (icmp["Type"], "Err" in icmp) == ("ICMP", False)
+        assert 0 < icmp["LatencySeconds"] < 5
+    said = relayed.admin("ping", name="h1", types="peerapi", ip=str(two.ipv4))
+    assert said["Err"] == "peerapi ping is not supported"
 
 
 def test_pings_of_nobody_and_of_itself(relayed: Lab) -> None:

@@ -46,7 +46,9 @@ class NodeAnswers:
         self._prefs = prefs
         self._health = health
 
-    async def ping(self, ip: IPAddress, kind: str) -> PingResponse | None:
+    async def ping(  # noqa: PLR0911 - a decision list
+        self, ip: IPAddress, kind: str
+    ) -> PingResponse | None:
         """Ping a peer; what is impossible is said in ``err``, and silence is ``None``."""
         node = self._node
         if node.netmap is None or node.plan is None:
@@ -60,11 +62,15 @@ class NodeAnswers:
             return PingResponse(type=kind, ip=str(ip), err="no matching peer")
         target = node.plan.peers[peer].node
         about = PingResponse(type=kind, ip=str(ip), node_ip=str(ip), node_name=target.base_name)
-        if kind == "disco":
-            return await self._disco(peer, target, about, node.netmap)
-        if kind == "TSMP":
-            return await self._tsmp(peer, ip, about, node.netmap)
-        return msgspec.structs.replace(about, err=f"{kind} ping is not supported")
+        match kind:
+            case "disco":
+                return await self._disco(peer, target, about, node.netmap)
+            case "TSMP":
+                return await self._tsmp(peer, ip, about, node.netmap)
+            case "ICMP":
+                return await self._icmp(ip, about, node.netmap)
+            case _:
+                return msgspec.structs.replace(about, err=f"{kind} ping is not supported")
 
     def prefs(self) -> bytes:
         """As the LocalAPI shows them: without keys."""
@@ -84,6 +90,20 @@ class NodeAnswers:
             return msgspec.structs.replace(about, err="that peer does not speak disco")
         reply = await self._node.tunnel.ping(peer, PING_WAIT, 0)
         return None if reply is None else _by(about, reply, netmap)
+
+    async def _icmp(
+        self, ip: IPAddress, about: PingResponse, netmap: NetworkMap
+    ) -> PingResponse | None:
+        own = [a for a in netmap.self_node.ips() if a.version == ip.version]
+        if not own:
+            return msgspec.structs.replace(about, err=f"no IPv{ip.version} address here")
+        try:
+            latency = await self._node.tunnel.ping_icmp(own[0], ip, PING_WAIT)
+        except OSError as error:
+            return msgspec.structs.replace(about, err=f"ICMP ping: {error.strerror or error}")
+        if latency is None:
+            return None
+        return msgspec.structs.replace(about, latency_seconds=latency)
 
     async def _tsmp(
         self, peer: PeerId, ip: IPAddress, about: PingResponse, netmap: NetworkMap

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Protocol
 
 from tailnet.agent.addr import AddrPort, IPAddress, IPNetwork
+from tailnet.agent.backend.echo.aio import echo
 from tailnet.agent.backend.login import Host
 from tailnet.agent.backend.plan import PeerPlan, Plan
 from tailnet.agent.crypto.x25519 import public_of
@@ -281,6 +282,17 @@ class Tunnel:
             return None
         finally:
             del self._pongs[peer, data]
+
+    async def ping_icmp(self, src: IPAddress, dst: IPAddress, wait: float) -> float | None:
+        """Ask a peer's host by an echo request of our kernel; the round trip [s], or ``None``.
+
+        Raises:
+            OSError: this system cannot; the text says why.
+        """
+        if self._system.host.userspace:
+            msg = "ICMP ping needs a tunnel device, and this node has none"
+            raise OSError(msg)
+        return await echo(src, dst, wait, now=self._now, random_bytes=self._random_bytes)
 
     # --- what is
 

@@ -1,0 +1,1 @@
+"""ICMP echo through the tunnel, asked by this machine's own kernel."""
