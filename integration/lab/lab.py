@@ -41,7 +41,7 @@ class Lab:
     hosts: dict[str, Host] = field(default_factory=dict)
     _claim: Claim | None = None
     _network: Network | None = None
-    _servers: Process | None = None
+    _servers: list[Process] = field(default_factory=list)
 
     def start(self) -> None:
         """Build the network and start the servers.
@@ -69,19 +69,35 @@ class Lab:
             )
         self._start_servers(config)
 
+    def start_another_tailnet(self, domain: str) -> str:
+        """Start control, relay and STUN of one more tailnet beside the first; its login server."""
+        number = len(self._servers)
+        config = ServersConfig(
+            address=str(self.topology.internet.ipv4.ip),
+            directory=str(self.directory / f"servers{number}"),
+            relays=(Relay(900 + 10 * number),),
+            control_port=8080 + number,
+            stun_port=3478 + number,
+            domain=domain,
+        )
+        self._start_servers(config)
+        return config.login_server
+
     def _start_servers(self, config: ServersConfig) -> None:
-        Path(config.directory).mkdir()
-        path = self.directory / "servers.json"
+        directory = Path(config.directory)
+        directory.mkdir()
+        path = directory.with_suffix(".json")
         path.write_text(config.to_json())
-        self._servers = Process(
-            "the servers",
+        servers = Process(
+            f"the servers of {config.domain}",
             [sys.executable, "-m", "integration.lab.servers", path],
-            self.directory / "servers.log",
+            directory.with_suffix(".log"),
             namespace=self.network.internet,
             directory=ROOT,
             announces=True,
         )
-        if (said := self._servers.announcement(SERVERS_TIMEOUT)) != "ready":
+        self._servers.append(servers)
+        if (said := servers.announcement(SERVERS_TIMEOUT)) != "ready":
             msg = f"the servers said {said!r}"
             raise LabError(msg)
 
@@ -91,9 +107,9 @@ class Lab:
             host.forget()
         if self._claim is not None:
             self._claim.release()
-        if self._servers is not None:
-            self._servers.kill()  # collects what is already dead
-            self._servers = None
+        for servers in self._servers:
+            servers.kill()  # collects what is already dead
+        self._servers.clear()
 
     @property
     def network(self) -> Network:
