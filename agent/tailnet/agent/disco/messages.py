@@ -11,25 +11,39 @@
     address        IPv6 16 (IPv4 is mapped: ::ffff:a.b.c.d) ‖ port u16
 
 Parsers are lax on purpose, so that newer nodes may say more: trailing bytes are ignored, Ping and
-Pong ignore the version, and a CallMeMaybe that makes no sense lists no addresses.  The messages of
-peer relays (types 4–9) are not spoken; they parse as unknown.
+Pong ignore the version, and a CallMeMaybe that makes no sense lists no addresses.  Types 4 to 9 are
+about peer relays; see ``via``.
 
 Source: tailscale disco/disco.go.
 """
 
-from ipaddress import IPv6Address
 from typing import NamedTuple
 
-from tailnet.agent.addr import AddrPort, unmap
+from tailnet.agent.addr import AddrPort
+from tailnet.agent.disco.addresses import (
+    ADDRESS_LEN,
+    encode_address,
+    encode_addresses,
+    parse_address,
+    parse_addresses,
+)
+from tailnet.agent.disco.via import (
+    AllocateRequest,
+    AllocateResponse,
+    Bind,
+    CallMeMaybeVia,
+    Kind,
+    encode_via,
+    parse_via_untrusted,
+)
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.keys import KEY_LEN, NodePublic
 
 TXID_LEN = 12  # bytes
-ADDRESS_LEN = 18  # bytes
 PING_LEN = 2 + TXID_LEN + KEY_LEN  # bytes of a Ping with node key and without padding
 
 _PING, _PONG, _CALL_ME_MAYBE = 1, 2, 3
-_V4_MAPPED = bytes(10) + b"\xff\xff"
+_VIA = frozenset(Kind)
 
 
 class Ping(NamedTuple):
@@ -56,7 +70,7 @@ class CallMeMaybe(NamedTuple):
     endpoints: tuple[AddrPort, ...]
 
 
-Message = Ping | Pong | CallMeMaybe
+Message = Ping | Pong | CallMeMaybe | Bind | CallMeMaybeVia | AllocateRequest | AllocateResponse
 
 
 def encode(message: Message) -> bytes:
@@ -66,9 +80,12 @@ def encode(message: Message) -> bytes:
             key = b"" if node_key is None else node_key.raw
             return bytes((_PING, 0)) + txid + key + bytes(padding)
         case Pong(txid, src):
-            return bytes((_PONG, 0)) + txid + _encode_address(src)
+            return bytes((_PONG, 0)) + txid + encode_address(src)
         case CallMeMaybe(endpoints):
-            return bytes((_CALL_ME_MAYBE, 0)) + b"".join(map(_encode_address, endpoints))
+            return bytes((_CALL_ME_MAYBE, 0)) + encode_addresses(endpoints)
+        case Bind() | CallMeMaybeVia() | AllocateRequest() | AllocateResponse():
+            kind, body = encode_via(message)
+            return bytes((kind, 0)) + body
 
 
 def parse_untrusted(plaintext: bytes) -> Message | None:
@@ -87,13 +104,12 @@ def parse_untrusted(plaintext: bytes) -> Message | None:
         if len(body) < TXID_LEN + ADDRESS_LEN:
             msg = "disco pong is too short"
             raise BadPacket(msg)
-        return Pong(body[:TXID_LEN], _parse_address(body[TXID_LEN : TXID_LEN + ADDRESS_LEN]))
+        return Pong(body[:TXID_LEN], parse_address(body[TXID_LEN : TXID_LEN + ADDRESS_LEN]))
     if kind == _CALL_ME_MAYBE:
         if version != 0 or len(body) % ADDRESS_LEN:
             return CallMeMaybe(())
-        cuts = range(0, len(body), ADDRESS_LEN)
-        return CallMeMaybe(tuple(_parse_address(body[i : i + ADDRESS_LEN]) for i in cuts))
-    return None
+        return CallMeMaybe(parse_addresses(body))
+    return parse_via_untrusted(Kind(kind), body) if kind in _VIA else None
 
 
 def _parse_ping(body: bytes) -> Ping:
@@ -105,12 +121,3 @@ def _parse_ping(body: bytes) -> Ping:
         return Ping(txid, None, len(rest))
     key = NodePublic(rest[:KEY_LEN])
     return Ping(txid, None if key.is_zero else key, len(rest) - KEY_LEN)
-
-
-def _encode_address(address: AddrPort) -> bytes:
-    packed = address.ip.packed
-    return (packed if len(packed) == 16 else _V4_MAPPED + packed) + address.port.to_bytes(2, "big")
-
-
-def _parse_address(raw: bytes) -> AddrPort:
-    return AddrPort(unmap(IPv6Address(raw[:16])), int.from_bytes(raw[16:], "big"))

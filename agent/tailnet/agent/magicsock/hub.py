@@ -182,6 +182,8 @@ class Hub:
                 self._handle_pong(sender, message, src, now)
             case CallMeMaybe():
                 self._handle_call(sender, message, src, now)
+            case _:
+                self._mail.drops["about relays"] += 1
 
     def note_data_sent(self, peer: PeerId, now: float) -> None:
         """Data or a handshake left for a peer."""

@@ -1,0 +1,1 @@
+"""Being a relay for two peers that cannot reach each other."""
