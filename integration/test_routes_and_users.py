@@ -55,6 +55,26 @@ def test_an_accepted_subnet_is_reached(lab: Lab) -> None:
         assert here.ping_os(address, count=3).lost == 0
 
 
+def test_a_router_whose_kernel_does_not_forward_is_told(lab: Lab) -> None:
+    """``status`` says which settings; the warning goes when they are made."""
+    there = lab.hosts["h2"]
+    settings = ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding")
+
+    def forward(value: int) -> None:
+        for name in settings:
+            there.exec("sysctl", "-qw", f"{name}={value}")
+        there.tnet("set", f"--hostname=h2-{value}")  # else it looks again within a minute
+
+    try:
+        forward(0)
+        told = "turn it on with: sysctl -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1"
+        until("the warning", lambda: told in there.tnet("status").stdout, 10.0)
+        forward(1)
+        until("no warning", lambda: told not in there.tnet("status").stdout, 10.0)
+    finally:
+        there.tnet("set", "--hostname=h2")
+
+
 def test_refusing_routes_takes_them_away_at_once(lab: Lab) -> None:
     """``tnet set`` acts on a running daemon; peers' own addresses stay reachable."""
     here, there = lab.hosts["h1"], lab.hosts["h2"]

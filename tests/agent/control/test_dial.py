@@ -345,6 +345,30 @@ async def test_without_any_help_the_error_is_that_of_dns(tmp_path: Path) -> None
             assert message.startswith("cannot reach http://control.invalid:1: ")
 
 
+async def test_families_race(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address that does not answer costs 0.3 s, not the login."""
+    loop = asyncio.get_running_loop()
+    real = loop.sock_connect
+    tried: list[str] = []
+
+    async def names(host: str, port: object, **_: object) -> list[object]:
+        found = [(socket.AF_INET6, 1, 6, "", ("2001:db8::1", 0))] if host == "c.test" else []
+        return [*found, (socket.AF_INET, 1, 6, "", ("127.0.0.1", 0))]
+
+    async def connect(sock: socket.socket, address: tuple[str, int]) -> None:
+        tried.append(address[0])
+        if address[0] == "2001:db8::1":
+            await asyncio.Event().wait()  # a black hole
+        await real(sock, address)
+
+    async with serving(settings()) as server:
+        monkeypatch.setattr(loop, "getaddrinfo", names)
+        monkeypatch.setattr(loop, "sock_connect", connect)
+        async with member(config(f"http://c.test:{server.port}")) as one:
+            await one.until(Connected)
+    assert tried[:2] == ["2001:db8::1", "127.0.0.1"]
+
+
 async def test_last_good_addresses_outlive_dns(monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that was known once stays known."""
     now = 0.0
