@@ -28,13 +28,11 @@ def restart_without_control(lab: Lab) -> None:
 
 def keep_maps(lab: Lab) -> None:
     """Wait until every daemon has the others on disk."""
-    names = set(lab.hosts)
+    names, hosts = set(lab.hosts), lab.hosts.values()
 
     def kept() -> bool:
-        files = [host.statedir / "tailnetd.netmap" for host in lab.hosts.values()]
-        return all(
-            file.exists() and all(f'"{n}.' in file.read_text() for n in names) for file in files
-        )
+        maps = ["".join(p.read_text() for p in h.statedir.glob("*.netmap")) for h in hosts]
+        return all(f'"{name}.' in text for name in names for text in maps)
 
     until("maps on disk", kept, PATIENCE)
 

@@ -19,8 +19,10 @@ from click.testing import CliRunner, Result
 from tests.support.fake_backend import FakeBackend
 from tests.support.served import served
 
+from tailnet.agent.backend.loginprofile import LoginProfile, NetworkProfile
 from tailnet.agent.backend.prefs import Prefs
 from tailnet.agent.localapi.schema import STATES, VERSION, Notify, PeerStatus, PingResult, Status
+from tailnet.agent.tailcfg.node import UserID, UserProfile
 from tailnet.cli.commands import ping
 from tailnet.cli.main import COMMANDS, cli
 
@@ -397,17 +399,95 @@ def test_up_draws_a_qr_code(daemon: Daemon) -> None:
     assert daemon.run("up", "--qr", "--qr-format=huge").exit_code == 2
 
 
-def test_login_is_for_machines_without_one(daemon: Daemon) -> None:
-    """Then it is as ``up``; with one it says what to do."""
+def test_login_is_as_up_and_begins_an_account_if_there_is_one(daemon: Daemon) -> None:
+    """What was set before the first login stays; another account begins with defaults."""
     log_out(daemon, lambda: daemon.state("Running", have_node_key=True))
     daemon.backend.current = Prefs(route_all=True)
     result = daemon.run("login", "--auth-key=k", "--login-server=https://c.example")
     assert (result.exit_code, result.output) == (0, "")
     assert ("start", "k") in daemon.backend.calls
     assert daemon.backend.current.route_all
-    result = daemon.run("login", "--auth-key=k")
-    assert result.exit_code == 1
-    assert result.stderr.startswith("already logged in to a tailnet; to log in anew, run: tnet up")
+    assert ("new-profile",) not in daemon.backend.calls
+    daemon.backend.accounts = [LoginProfile(id="3f2a", name="home")]
+    taken = daemon.run("login", "--auth-key=k", "--nickname=home")
+    assert taken.stderr == "the nickname 'home' is in use; see: tnet switch --list\n"
+    assert ("new-profile",) not in daemon.backend.calls
+    result = daemon.run("login", "--auth-key=k", "--nickname=work")
+    assert (result.exit_code, result.output) == (0, "")
+    assert daemon.backend.calls.index(("new-profile",)) > daemon.backend.calls.index(("start", "k"))
+    assert daemon.backend.current.profile_name == "work"
+    assert not daemon.backend.current.route_all
+
+
+def two_accounts(daemon: Daemon) -> None:
+    """One with a nickname, in use, and one without."""
+    lab = NetworkProfile(domain_name="lab.ts.net", display_name="The lab")
+    alice, bob = (UserProfile(id=UserID(n), login_name=f"{n}@example.com") for n in (1, 2))
+    daemon.backend.accounts = [
+        LoginProfile(id="3f2a", name="work", user_profile=alice, node_id="a", network_profile=lab),
+        LoginProfile(id="00ff", name="2@example.com", user_profile=bob, node_id="b"),
+    ]
+    daemon.backend.chosen = "3f2a"
+    daemon.state("Running", have_node_key=True)
+
+
+def test_the_list_of_accounts(daemon: Daemon) -> None:
+    """A table for people, JSON for programs."""
+    two_accounts(daemon)
+    assert daemon.run("switch", "--list").output.splitlines() == [
+        "ID    Tailnet  Account",
+        "3f2a  The lab  work*",
+        "00ff  -        2@example.com",
+    ]
+    assert json.loads(daemon.run("switch", "--list", "--json").output)[0] == {
+        "id": "3f2a",
+        "nickname": "work",
+        "tailnet": "The lab",
+        "account": "1@example.com",
+        "selected": True,
+    }
+
+
+@pytest.mark.parametrize("name", ["3f2a", "lab.ts.net", "work", "1@example.com", "The lab"])
+def test_an_account_has_many_names(daemon: Daemon, name: str) -> None:
+    """Any of them chooses it; the one in use stays."""
+    two_accounts(daemon)
+    assert daemon.run("switch", name).output == "Already on account 'work'.\n"
+    daemon.backend.chosen = "00ff"
+    result = daemon.run("switch", name)
+    assert (result.exit_code, result.output) == (0, "Switching to account 'work'\nSuccess.\n")
+    assert daemon.backend.chosen == "3f2a"
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "said"),
+    [
+        ("NeedsLogin", 0, "To log in, run:\n  tnet up\n"),
+        ("Stopped", 1, "that account is disconnected; connect with: tnet up\n"),
+        ("NeedsMachineAuth", 1, "this machine is not approved yet in that tailnet\n"),
+    ],
+)
+def test_switching_says_how_it_went(daemon: Daemon, state: str, code: int, said: str) -> None:
+    """As soon as that is settled."""
+    two_accounts(daemon)
+    daemon.state(state)
+    result = daemon.run("switch", "00ff")
+    assert result.exit_code == code
+    assert (result.output + result.stderr).endswith(said)
+
+
+def test_removing_an_account(daemon: Daemon) -> None:
+    """By any of its names."""
+    two_accounts(daemon)
+    assert daemon.run("switch", "remove", "2@example.com").output == ""
+    assert ("delete", "00ff") in daemon.backend.calls
+    result = daemon.run("switch", "remove", "nobody")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "no account is called 'nobody'; see: tnet switch --list\n",
+    )
+    for words in ((), ("a", "b"), ("remove", "a", "b"), ("--list", "a")):
+        assert daemon.run("switch", *words).exit_code == 2
 
 
 def test_a_new_key_while_running_is_success(daemon: Daemon) -> None:

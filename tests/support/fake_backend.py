@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from tailnet.agent.addr import IPAddress
+from tailnet.agent.backend.loginprofile import LoginProfile
 from tailnet.agent.backend.prefs import Prefs, apply_masked, to_json, validate
 from tailnet.agent.errors import UserError
 from tailnet.agent.localapi import schema
@@ -21,6 +22,8 @@ class FakeBackend:
     bus: Bus = field(default_factory=Bus)
     pings: list[PingResult] = field(default_factory=list)
     calls: list[tuple[object, ...]] = field(default_factory=list)
+    accounts: list[LoginProfile] = field(default_factory=list)
+    chosen: str = ""
     on_start: Callable[[], None] = lambda: None
     on_dial: Callable[[str, int], Connection] | None = None
 
@@ -56,6 +59,32 @@ class FakeBackend:
     async def logout(self) -> None:
         """Only noted."""
         self.calls.append(("logout",))
+
+    def profiles(self) -> tuple[LoginProfile, ...]:
+        """What the test put there."""
+        return tuple(self.accounts)
+
+    def profile(self) -> LoginProfile:
+        """The chosen one."""
+        return next((p for p in self.accounts if p.id == self.chosen), LoginProfile())
+
+    async def new_profile(self) -> None:
+        """Empty prefs, and no account chosen."""
+        self.calls.append(("new-profile",))
+        self.chosen, self.current = "", Prefs()
+
+    async def switch_profile(self, profile_id: str) -> None:
+        """Only noted."""
+        self.calls.append(("switch", profile_id))
+        if all(p.id != profile_id for p in self.accounts):
+            msg = f"there is no profile {profile_id!r}"
+            raise UserError(msg)
+        self.chosen = profile_id
+
+    async def delete_profile(self, profile_id: str) -> None:
+        """Gone."""
+        self.calls.append(("delete", profile_id))
+        self.accounts = [p for p in self.accounts if p.id != profile_id]
 
     async def ping(self, ip: IPAddress, kind: str, size: int) -> PingResult:
         """The next prepared answer."""

@@ -21,7 +21,7 @@ from tailnet.agent import clock
 from tailnet.agent._version import __version__
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.backend.login import Host
-from tailnet.agent.daemon.aio import USERSPACE, Options, serve
+from tailnet.agent.daemon.aio import USERSPACE, Options, serve, to_plain_text
 from tailnet.agent.datapath.interface import Datapath
 from tailnet.agent.datapath.native import NativeDatapath, why_not
 from tailnet.agent.datapath.reference.aio import ReferenceDatapath
@@ -86,6 +86,18 @@ def _die(message: str) -> NoReturn:
     help="State file (default STATEDIR/tailnetd.state); mem: keeps nothing.",
 )
 @click.option(
+    "--state-key",
+    envvar="TAILNETD_STATE_KEY",
+    default="",
+    metavar="PATH|credential:NAME",
+    help="Encrypt the state with the key in this file, or in this systemd credential.",
+)
+@click.option(
+    "--decrypt-state",
+    is_flag=True,
+    help="Write the state in plain text again, then exit; needs its --state-key.",
+)
+@click.option(
     "--config",
     envvar="TAILNETD_CONFIG",
     default="",
@@ -147,6 +159,8 @@ def command(  # noqa: PLR0913 - one argument a flag
     tun: str,
     statedir: Path | None,
     state: Path | None,
+    state_key: str,
+    decrypt_state: bool,
     config: str,
     socket_path: Path | None,
     port: int,
@@ -164,11 +178,16 @@ def command(  # noqa: PLR0913 - one argument a flag
         return
     if datapath == NATIVE and (reason := why_not()):
         _die(f"--datapath=native: {reason}; build it with: make native (needs cargo)")
+    state = state or (statedir or default_state_dir()) / "tailnetd.state"
+    if state == Path("mem:") and (state_key or decrypt_state):
+        _die("--state=mem: keeps nothing that could be encrypted")
+    if decrypt_state:
+        _decrypt(state, state_key, path)
+        return
     options = Options(
         tun=tun,
-        state=None
-        if state == Path("mem:")
-        else state or (statedir or default_state_dir()) / "tailnetd.state",
+        state=None if state == Path("mem:") else state,
+        state_key=state_key,
         config=config,
         socket=path,
         port=port,
@@ -259,6 +278,17 @@ def _proxies(socks5: str, http: str) -> dict[AddrPort, frozenset[str]]:
                 _die(f"{flag}={text} is not [IP]:PORT, as in localhost:1055")
             found[address] = found.get(address, frozenset()) | {protocol}
     return found
+
+
+def _decrypt(state: Path, state_key: str, path: Path) -> None:
+    """``--decrypt-state``: refuse while a daemon lives, else rewrite the file."""
+    if _answers(path):
+        _die(f"a daemon is running (socket {path}); stop it first")
+    try:
+        to_plain_text(state, state_key)
+    except UserError as error:
+        _die(str(error))
+    click.echo(f"{state} is plain text now; start tailnetd without --state-key")
 
 
 def _cleanup(tun: str, path: Path) -> None:

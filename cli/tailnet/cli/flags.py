@@ -21,7 +21,7 @@ ALIASES = {"authkey": "auth-key", "control-url": "login-server"}
 LATER = frozenset(
     """
     advertise-connector advertise-exit-node audience auto-update exit-node
-    exit-node-allow-lan-access icmp netfilter-mode nickname peerapi posture-checking
+    exit-node-allow-lan-access icmp netfilter-mode peerapi posture-checking
     relay-server-port relay-server-static-endpoints report-posture snat-subnet-routes ssh
     stateful-filtering track tsmp unattended update-check upstream web webclient
     """.split()  # noqa: SIM905 - one name a word reads better

@@ -104,6 +104,14 @@ SETTINGS = (
     Setting("operator", "OperatorUser", "", "Unix user who may run tnet without sudo.", "USER"),
 )  # fmt: skip
 
+NICKNAME = Setting(
+    "nickname", "ProfileName", "", "Short name for this account, as in: tnet switch NAME.", "NAME"
+)  # fmt: skip
+"""The account's own: ``login`` and ``set`` have it, and ``up`` leaves it alone."""
+
+SETTABLE = (*(setting for setting in SETTINGS if setting.in_set), NICKNAME)
+"""What ``set`` changes."""
+
 
 def options(settings: tuple[Setting, ...]) -> Callable[[F], F]:
     """Add the flags of ``settings`` to a command."""

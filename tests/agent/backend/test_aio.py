@@ -30,6 +30,11 @@ def prefs(url: str, **more: object) -> dict[str, object]:
     return {**wanted, **{f"{name}Set": True for name in wanted}}
 
 
+def maps(directory: Path) -> list[Path]:
+    """The network maps of "one" on disk."""
+    return list(directory.glob("one.*.netmap"))
+
+
 async def test_a_packet_crosses_from_node_to_node(url: str, tmp_path: Path) -> None:
     """Nothing is shared but the servers: both nodes live in this process."""
     one, two = Member("one", tmp_path), Member("two", tmp_path)
@@ -206,12 +211,12 @@ async def test_logout_removes_the_kept_map(url: str, tmp_path: Path) -> None:
     async with running(one):
         await one.node.account.login(prefs(url), AUTH_KEY)
         await one.state(State.RUNNING)
-    assert "one.netmap" in os.listdir(tmp_path)
+    assert len(maps(tmp_path)) == 1
     again = Member("one", tmp_path)
     async with running(again):
         await again.state(State.RUNNING)
         await again.node.account.logout()
-    assert "one.netmap" not in os.listdir(tmp_path)
+    assert maps(tmp_path) == []
 
 
 async def test_keeping_can_be_turned_off(url: str, tmp_path: Path) -> None:
@@ -220,7 +225,7 @@ async def test_keeping_can_be_turned_off(url: str, tmp_path: Path) -> None:
     async with running(one):
         await one.node.account.login(prefs(url), AUTH_KEY)
         await one.state(State.RUNNING)
-    assert "one.netmap" not in os.listdir(tmp_path)
+    assert maps(tmp_path) == []
 
 
 # --- the configuration file, and no state

@@ -171,7 +171,7 @@ def test_the_server_may_forbid_keeping() -> None:
 
 def test_the_file_is_next_to_the_state() -> None:
     """With its name."""
-    assert map_path(Path("/x/tailnetd.state")) == Path("/x/tailnetd.netmap")
+    assert map_path(Path("/x/tailnetd.state"), "3f2a") == Path("/x/tailnetd.3f2a.netmap")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.fake_backend import FakeBackend
 
+from tailnet.agent.backend.loginprofile import LoginProfile
 from tailnet.agent.errors import UserError
 from tailnet.agent.localapi.routes import (
     ROUTES,
@@ -21,6 +22,7 @@ from tailnet.agent.localapi.routes import (
     refuse_headers,
 )
 from tailnet.agent.localapi.schema import BASE, PingResult
+from tailnet.agent.tailcfg.node import UserID, UserProfile
 
 
 async def ask(
@@ -72,11 +74,45 @@ def test_what_changes_something_needs_write() -> None:
     assert readable == {
         ("status", "GET"),
         ("prefs", "GET"),
+        ("profiles/", "GET"),
+        ("profiles/current", "GET"),
+        ("profiles/{id}", "GET"),
         ("watch-ipn-bus", "GET"),
         ("ping", "POST"),
         ("dial", "POST"),
         ("serve-config", "GET"),
     }
+
+
+async def test_accounts_are_shown_and_chosen() -> None:
+    """Under upstream's paths, with its status codes and in its form."""
+    alice = UserProfile(id=UserID(7), login_name="alice@example.com")
+    work = LoginProfile(id="3f2a", name="work", key="profile-3f2a", user_profile=alice, node_id="n")
+    backend = FakeBackend(accounts=[work])
+    listed = await ask(backend, "GET", "profiles/")
+    assert listed.status == 200
+    assert json.loads(listed.body) == [
+        {
+            "ID": "3f2a",
+            "Name": "work",
+            "NetworkProfile": {"MagicDNSName": "", "DomainName": "", "DisplayName": ""},
+            "Key": "profile-3f2a",
+            "UserProfile": {"ID": 7, "LoginName": "alice@example.com"},
+            "NodeID": "n",
+            "LocalUserID": "",
+            "ControlURL": "",
+        }
+    ]
+    assert json.loads((await ask(backend, "GET", "profiles/current")).body)["ID"] == ""
+    assert (await ask(backend, "POST", "profiles/3f2a")).status == 204
+    assert json.loads((await ask(backend, "GET", "profiles/current")).body)["ID"] == "3f2a"
+    assert json.loads((await ask(backend, "GET", "profiles/3f2a")).body)["Name"] == "work"
+    assert (await ask(backend, "GET", "profiles/ffff")).status == 404
+    with pytest.raises(UserError, match="no profile"):
+        await ask(backend, "POST", "profiles/ffff")
+    assert (await ask(backend, "PUT", "profiles/")).status == 201
+    assert (await ask(backend, "DELETE", "profiles/3f2a")).status == 204
+    assert (await ask(backend, "GET", "profiles/")).body == b"[]"
 
 
 async def test_nothing_is_served() -> None:
@@ -93,7 +129,9 @@ async def test_nothing_is_served() -> None:
         ("GET", "/elsewhere", 404),
         ("GET", f"{BASE}nonsense", 404),
         ("GET", f"{BASE}whois", 501),
-        ("GET", f"{BASE}profiles/", 501),
+        ("GET", f"{BASE}profiles", 404),
+        ("PUT", f"{BASE}profiles/current", 405),
+        ("PATCH", f"{BASE}profiles/3f2a", 405),
         ("GET", f"{BASE}files/a/b", 501),
         ("GET", f"{BASE}tka/status", 501),
         ("POST", f"{BASE}status", 405),

@@ -16,10 +16,16 @@ from tailnet.agent.addr import IPAddress
 from tailnet.agent.backend.account.aio import Account, World
 from tailnet.agent.backend.adverts import Adverts
 from tailnet.agent.backend.answers.aio import NodeAnswers
-from tailnet.agent.backend.events import HealthChanged, NetworkMapChanged, NodeEvent, StateChanged
+from tailnet.agent.backend.events import (
+    HealthChanged,
+    NetworkMapChanged,
+    NodeEvent,
+    ProfileChanged,
+    StateChanged,
+)
 from tailnet.agent.backend.files.aio import ConfigFile, StateStore
 from tailnet.agent.backend.health import Health, HealthFacts, HealthWarning
-from tailnet.agent.backend.kept.aio import MapFile, MapKeeper
+from tailnet.agent.backend.kept.aio import MapFile, MapKeeper, remove_map, tidy
 from tailnet.agent.backend.keptmap import in_words, map_path
 from tailnet.agent.backend.login import key_left
 from tailnet.agent.backend.peers import PeerIds
@@ -109,13 +115,8 @@ class Node:
         )
         self._ruling = Ruling(settings.config, self.account)
         self._key_in_use = self.account.node_key
-        self._kept = MapKeeper(
-            MapFile(map_path(store.path), wall=wall)
-            if settings.keep_map and store.path is not None
-            else None,
-            wall=wall,
-            on_expired=self._kept_expired,
-        )
+        self._profile_id = self.account.profile_id
+        self._kept = self._make_keeper()
         self._had_map = False
         self._tasks = Tasks()
         self._adverts = Adverts()
@@ -152,17 +153,65 @@ class Node:
 
         Raises:
             PlatformError: no device, no privilege.
+            UserError: the state cannot be brought into its form of today.
         """
-        account = self.account
-        kept, _ = await asyncio.gather(
-            self._kept.load(account.prefs.server_url, public_of(account.node_key)),
-            self.tunnel.open(),
-        )
-        if kept is not None and account.registered:
+        self.account.settle()
+        if (path := self._store.path) is not None:
+            known = {profile.id for profile in self.account.profiles}
+            tidy(path, self._profile_id, known, sealed=self._store.seal is not None)
+        await asyncio.gather(self._use_kept_map(), self.tunnel.open())
+        self.account.resume(self._ruling.auth_key(self._settings.auth_key))
+        self._reconsider()
+
+    async def switch_profile(self, profile_id: str) -> None:
+        """Use another account, in place of the one in use.
+
+        Raises:
+            UserError: there is none of that id, or it cannot be used; nothing changed.
+        """
+        if profile_id != self.account.profile_id:
+            await self.account.switch(profile_id)
+            await self._use_kept_map()
+            self.account.resume("")
+            self._reconsider()
+
+    async def _use_kept_map(self) -> None:
+        """What was known of this profile's tailnet, until its server answers."""
+        account, keeper = self.account, self._kept
+        kept = await keeper.load(account.prefs.server_url, public_of(account.node_key))
+        if kept is not None and account.registered and keeper is self._kept:
             account.netmap = kept
             self._arm_expiry()
-        account.resume(self._ruling.auth_key(self._settings.auth_key))
-        self._reconsider()
+
+    def _make_keeper(self) -> MapKeeper:
+        path = self._store.path if self._settings.keep_map else None
+        return MapKeeper(
+            MapFile(map_path(path, self._profile_id), wall=self._wall, seal=self._store.seal)
+            if path
+            else None,
+            wall=self._wall,
+            on_expired=self._kept_expired,
+        )
+
+    def _profile_changed(self, event: ProfileChanged) -> None:
+        """Nothing of the account before is left: map, plan, routes, state."""
+        if event.profile_id != self._profile_id:
+            before, self._profile_id = self._kept, event.profile_id
+            self._kept = self._make_keeper()
+            if event.removed:
+                before.forget()
+            _ = self._tasks.start("kept map", before.close())
+            self._had_map = False
+            self._planned, self._plan_cache = (None, None), PlanCache()
+            self._changed = None
+            self._adverts.forget()
+            self._arm_expiry()
+            self.plan = None
+            self.tunnel.apply(None)
+            self.state = State.NO_STATE
+        if self._store.path is not None:
+            for gone in event.removed:
+                remove_map(self._store.path, gone)
 
     async def close(self) -> None:
         """Leave the host as it was found; keys and prefs stay."""
@@ -398,5 +447,7 @@ class Node:
             self._kept.note(event.netmap, self.account.prefs.server_url)
             self._adverts.forget()
             self._arm_expiry()
+        elif isinstance(event, ProfileChanged):
+            self._profile_changed(event)
         for watcher in tuple(self._watchers):
             watcher(event)

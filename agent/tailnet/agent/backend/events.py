@@ -35,6 +35,17 @@ class NetworkMapChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class ProfileChanged:
+    """Another account is in use; nothing of the one before holds any more.
+
+    ``removed``: ids of profiles that are gone for good.
+    """
+
+    profile_id: str
+    removed: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class LoginFinished:
     """The server accepted this node."""
 
@@ -64,6 +75,7 @@ NodeEvent = (
     StateChanged
     | PrefsChanged
     | NetworkMapChanged
+    | ProfileChanged
     | LoginFinished
     | BrowseToURL
     | LoginRefused

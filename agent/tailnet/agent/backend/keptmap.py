@@ -135,9 +135,9 @@ def decode_lines_untrusted(data: bytes) -> KeptMap:
     return KeptMap(at=head.at, server=head.server, skew=head.skew, message=message)
 
 
-def map_path(state: Path) -> Path:
-    """Where the map is kept: next to the state file."""
-    return state.with_name(f"{state.stem}.netmap")
+def map_path(state: Path, profile_id: str) -> Path:
+    """Where a profile's map is kept: next to the state file."""
+    return state.with_name(f"{state.stem}.{profile_id}.netmap")
 
 
 def in_words(seconds: float) -> str:

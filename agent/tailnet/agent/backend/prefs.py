@@ -195,6 +195,7 @@ def validate(prefs: Prefs) -> None:
         check_tag(tag)
     parse_routes(_bounded(prefs.advertise_routes, "routes"))
     _check_operator(prefs.operator_user)
+    _check_nickname(prefs.profile_name)
     for refused, reason in _unsupported(prefs):
         if refused:
             raise UserError(reason)
@@ -221,7 +222,6 @@ def _unsupported(prefs: Prefs) -> tuple[tuple[bool, str], ...]:
         ),
         (bool(prefs.netfilter_kind), "choosing the kind of netfilter is not supported yet"),
         (prefs.force_daemon, "unattended mode exists on Windows only"),
-        (bool(prefs.profile_name), "nicknames are not supported yet"),
         (prefs.auto_update.apply is True, "automatic updates are not supported"),
         (prefs.app_connector.advertise, "app connectors are not supported yet"),
         (prefs.posture_checking, "posture checking is not supported yet"),
@@ -316,4 +316,10 @@ def parse_routes(texts: tuple[str, ...]) -> tuple[IPNetwork, ...]:
 def _check_operator(user: str) -> None:
     if user and (len(user) > MAX_TEXT or not re.fullmatch(r"[^\s:/\x00-\x1f\x7f]+", user)):
         msg = f"bad operator {user[:MAX_TEXT]!r}: it is the name of a local user"
+        raise UserError(msg)
+
+
+def _check_nickname(name: str) -> None:
+    if len(name) > MAX_TEXT or not name.isprintable() or name != name.strip():
+        msg = f"bad nickname {name[:MAX_TEXT]!r}: it is one line of text"
         raise UserError(msg)

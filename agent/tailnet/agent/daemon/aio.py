@@ -13,7 +13,8 @@ from tailnet.agent import clock
 from tailnet.agent._version import __version__
 from tailnet.agent.addr import AddrPort, IPAddress
 from tailnet.agent.backend.aio import Node, NodeSettings
-from tailnet.agent.backend.files.aio import ConfigFile, StateFile, StateMemory
+from tailnet.agent.backend.files.aio import ConfigFile, StateFile, StateMemory, read_state_key
+from tailnet.agent.backend.seal import Seal
 from tailnet.agent.backend.tunnel.aio import System, TunnelSettings
 from tailnet.agent.errors import UserError
 from tailnet.agent.localapi.aio import LocalServer
@@ -34,6 +35,7 @@ class Options:
 
     tun: str
     state: Path | None  # None: keep nothing
+    state_key: str  # empty: the state is not encrypted
     config: str
     socket: Path
     port: int
@@ -85,7 +87,9 @@ async def serve(
             keep_map=_flag("TS_USE_CACHED_NETMAP", default=True),
             config=ConfigFile(options.config) if options.config else None,
         ),
-        StateFile(options.state) if options.state is not None else StateMemory(),
+        StateFile(options.state, _seal(options.state_key))
+        if options.state is not None
+        else StateMemory(),
         now=clock.now,
         wall=clock.wall,
         random_bytes=os.urandom,
@@ -113,6 +117,24 @@ async def serve(
         ready=lambda: notify("READY=1"),
         stopping=lambda: notify("STOPPING=1"),
     )
+
+
+def to_plain_text(path: Path, state_key: str) -> None:
+    """Write an encrypted state file in plain text again; the daemon must not run.
+
+    Raises:
+        UserError: it cannot be read or written; it is as it was.
+    """
+    if not path.exists():
+        msg = f"there is no state file {path}"
+        raise UserError(msg)
+    StateFile(path).save(StateFile(path, _seal(state_key)).load(os.urandom))
+
+
+def _seal(state_key: str) -> Seal | None:
+    if not state_key:
+        return None
+    return read_state_key(state_key, os.environ.get("CREDENTIALS_DIRECTORY", ""), os.urandom)
 
 
 def _native_stack() -> MakeStack:

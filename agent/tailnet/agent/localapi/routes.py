@@ -13,6 +13,7 @@ from typing import Protocol
 import msgspec
 
 from tailnet.agent.addr import IPAddress
+from tailnet.agent.backend.loginprofile import LoginProfile
 from tailnet.agent.backend.prefs import FIELDS, NOT_SETTABLE, Prefs, from_json, to_json, validate
 from tailnet.agent.errors import UserError
 from tailnet.agent.localapi.bus import Subscription
@@ -40,6 +41,9 @@ DEBUG_ACTIONS = ("plan", "drops", "clear-netmap-cache")
 DIAL = "dial"
 BASE_DIAL = BASE + DIAL
 DIAL_PROTOCOL = "ts-dial"
+
+PROFILES = "profiles/"
+ONE = "{id}"  # in the table of routes: any name
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
@@ -75,6 +79,33 @@ class Backend(Protocol):
 
     async def logout(self) -> None:
         """Expire the node key and forget the login."""
+
+    def profiles(self) -> tuple[LoginProfile, ...]:
+        """All accounts, newest first."""
+
+    def profile(self) -> LoginProfile:
+        """The one in use; without id before its login is complete."""
+
+    async def new_profile(self) -> None:
+        """Use a new, empty account.
+
+        Raises:
+            UserError: refused; nothing changed.
+        """
+
+    async def switch_profile(self, profile_id: str) -> None:
+        """Use another account.
+
+        Raises:
+            UserError: there is none of that id, or it cannot be used; nothing changed.
+        """
+
+    async def delete_profile(self, profile_id: str) -> None:
+        """Forget an account and its keys; if it is in use, a new, empty one is.
+
+        Raises:
+            UserError: there is none of that id; nothing changed.
+        """
 
     async def ping(self, ip: IPAddress, kind: str, size: int) -> PingResult:
         """One ping; waits for the answer as long as makes sense, then says so in ``err``.
@@ -179,6 +210,8 @@ def find(method: str, path: str, access: Access) -> Route | Response:  # noqa: P
     name = path.removeprefix(BASE)
     if name == path:
         return text(404, "not found")
+    if name.startswith(PROFILES) and name not in ROUTES:
+        name = PROFILES + ONE
     methods = ROUTES.get(name)
     if methods is None:
         family = name.partition("/")[0]
@@ -303,6 +336,41 @@ async def _logout(backend: Backend, _: Request) -> Response:
     return Response(204)
 
 
+async def _list_profiles(backend: Backend, _: Request) -> Response:
+    return Response(200, msgspec.json.encode(backend.profiles()), JSON)
+
+
+async def _new_profile(backend: Backend, _: Request) -> Response:
+    await backend.new_profile()
+    return Response(201)
+
+
+async def _current_profile(backend: Backend, _: Request) -> Response:
+    return Response(200, msgspec.json.encode(backend.profile()), JSON)
+
+
+def _profile_id(request: Request) -> str:
+    return request.path.removeprefix(BASE + PROFILES)
+
+
+async def _get_profile(backend: Backend, request: Request) -> Response:
+    wanted = _profile_id(request)
+    for profile in backend.profiles():
+        if profile.id == wanted:
+            return Response(200, msgspec.json.encode(profile), JSON)
+    return text(404, "Profile not found")
+
+
+async def _switch_profile(backend: Backend, request: Request) -> Response:
+    await backend.switch_profile(_profile_id(request))
+    return Response(204)
+
+
+async def _delete_profile(backend: Backend, request: Request) -> Response:
+    await backend.delete_profile(_profile_id(request))
+    return Response(204)
+
+
 async def _reload_config(backend: Backend, _: Request) -> Response:
     tree: dict[str, object] = {"Reloaded": False, "Err": ""}
     try:
@@ -359,6 +427,16 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
     "start": {"POST": Route(Access.WRITE, _start)},
     "login-interactive": {"POST": Route(Access.WRITE, _login_interactive)},
     "logout": {"POST": Route(Access.WRITE, _logout)},
+    PROFILES: {
+        "GET": Route(Access.READ, _list_profiles),
+        "PUT": Route(Access.WRITE, _new_profile),
+    },
+    PROFILES + "current": {"GET": Route(Access.READ, _current_profile)},
+    PROFILES + ONE: {
+        "GET": Route(Access.READ, _get_profile),
+        "POST": Route(Access.WRITE, _switch_profile),
+        "DELETE": Route(Access.WRITE, _delete_profile),
+    },
     "reload-config": {"POST": Route(Access.WRITE, _reload_config)},
     "set-dns": {"POST": Route(Access.WRITE, _set_dns)},
     "debug": {"POST": Route(Access.WRITE, _debug)},
@@ -384,6 +462,6 @@ LATER = frozenset(
     """.split()  # noqa: SIM905 - one name a word reads better
 )
 LATER_FAMILIES = frozenset(
-    ("profiles", "prefs", "conn25", "update", "policy", "cert", "file-put", "files", "drive", "tka")
+    ("prefs", "conn25", "update", "policy", "cert", "file-put", "files", "drive", "tka")
 )
 """Upstream's endpoints that a later version will have."""

@@ -57,6 +57,24 @@ class UserProfile(Struct, frozen=True, kw_only=True, rename="pascal"):
     profile_pic_url: str = field(default="", name="ProfilePicURL")
 
 
+class NetworkProfile(Struct, frozen=True, kw_only=True, rename="pascal"):
+    """Names of an account's tailnet."""
+
+    magic_dns_name: str = field(default="", name="MagicDNSName")
+    domain_name: str = ""
+    display_name: str = ""
+
+
+class LoginProfile(Struct, frozen=True, kw_only=True, rename="pascal"):
+    """An account; ``name`` is its nickname, or else the login name."""
+
+    id: str = field(default="", name="ID")
+    name: str = ""
+    network_profile: NetworkProfile = NetworkProfile()
+    user_profile: UserProfile = UserProfile()
+    control_url: str = field(default="", name="ControlURL")
+
+
 class TailnetStatus(Struct, frozen=True, kw_only=True, rename="pascal"):
     """The tailnet this node is in."""
 

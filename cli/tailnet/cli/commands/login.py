@@ -8,21 +8,22 @@ from dataclasses import replace
 
 import click
 
-from tailnet.agent.localapi.schema import Status
 from tailnet.cli.authkey import KeyInputs, key_options, resolve
 from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
 from tailnet.cli.flags import DURATION, GoCommand, flag
 from tailnet.cli.login import Patience, UpPlan, check_prefs, connect
+from tailnet.cli.profiles import list_profiles
 from tailnet.cli.qr import FORMATS
-from tailnet.cli.settings import SETTINGS, Prefs, options, wishes
-from tailnet.cli.text import clean
+from tailnet.cli.settings import NICKNAME, SETTINGS, Prefs, options, wishes
 
 
-@click.command(cls=GoCommand, help="Log in to a tailnet.")
+@click.command(
+    cls=GoCommand, help="Log in to a tailnet; an account that is there stays, see: tnet switch."
+)
 @key_options
-@options(SETTINGS)
+@options((*SETTINGS, NICKNAME))
 @click.option(
     "--timeout",
     type=DURATION,
@@ -54,31 +55,31 @@ def command(  # noqa: PLR0913 - one a flag
     qr_format: str,
     **values: object,
 ) -> None:
-    """As ``up``, for a machine that has no login."""
+    """Begin a new account, unless there is none yet; then as ``up``."""
     given: Mapping[str, str] = ctx.meta["given"]
     patience = Patience(timeout)
     status = client.status(peers=False)
-    refuse_second_login(status)
     current = client.prefs()
-    wanted = wishes(SETTINGS, values, given)
+    wanted = wishes((*SETTINGS, NICKNAME), values, given)
+    refuse_taken(client, str(wanted.get("ProfileName", "")))
     check_prefs(client, current, wanted)
     inputs = KeyInputs(auth_key, client_id, client_secret, id_token, audience)
-    plan = plan_login(current, wanted, resolve(inputs, {**current, **wanted}))
+    key = resolve(inputs, {**current, **wanted})
+    if status.have_node_key is True and status.backend_state != "NeedsLogin":
+        client.request("PUT", "profiles/")
+        current = client.prefs()
+    plan = plan_login(current, wanted, key)
     connect(client, status, replace(plan, qr=qr_format if qr else ""), patience, json=False)
 
 
-def refuse_second_login(status: Status) -> None:
-    """One account at a time, for now.
+def refuse_taken(client: LocalClient, nickname: str) -> None:
+    """Two accounts of one name could not be told apart.
 
     Raises:
-        Failure: there is a login, which would be lost.
+        Failure: another account has it.
     """
-    if status.have_node_key is True and status.backend_state != "NeedsLogin":
-        tailnet = clean(status.current_tailnet.name) if status.current_tailnet else "a tailnet"
-        msg = (
-            f"already logged in to {tailnet}; to log in anew, run: tnet up --force-reauth "
-            "(to another account: tnet logout first)"
-        )
+    if nickname and nickname in {profile.name for profile in list_profiles(client)}:
+        msg = f"the nickname {nickname!r} is in use; see: tnet switch --list"
         raise Failure(msg)
 
 

@@ -5,9 +5,7 @@ import click
 from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
 from tailnet.cli.flags import GoCommand
-from tailnet.cli.settings import SETTINGS, options, wishes
-
-SETTABLE = tuple(setting for setting in SETTINGS if setting.in_set)
+from tailnet.cli.settings import SETTABLE, options, wishes
 
 
 @click.command(cls=GoCommand, help="Change some settings; the others stay as they are.")

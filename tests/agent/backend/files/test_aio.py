@@ -1,19 +1,18 @@
 """The state file on a real disk, with the ways a disk can fail."""
 
 import os
-import resource
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.support.disk import file_size_limit
 
-from tailnet.agent.backend.files.aio import ConfigFile, StateFile, StateMemory
+from tailnet.agent.backend.files.aio import ConfigFile, StateFile, StateMemory, read_state_key
 from tailnet.agent.backend.prefs import Prefs
+from tailnet.agent.backend.seal import Seal, is_sealed
 from tailnet.agent.errors import UserError
 
 
@@ -60,17 +59,6 @@ def test_unreadable_is_not_missing(path: Path) -> None:
     path.mkdir(parents=True)
     with pytest.raises(UserError, match="cannot read the state file"):
         StateFile(path).load(os.urandom)
-
-
-@contextmanager
-def file_size_limit(size: int) -> Iterator[None]:
-    """Writes beyond ``size`` bytes fail, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_failed_write_keeps_the_old_state(path: Path) -> None:
@@ -138,6 +126,88 @@ def test_full_and_read_only_file_systems_are_named(tmp_path: Path) -> None:
         "No space left on device; free some space",
         "Read-only file system",
     ], out.stderr
+
+
+# --- encryption
+
+SECRET = b"0123456789abcdef0123456789abcdef"
+
+
+def seal(secret: bytes = SECRET) -> Seal:
+    """Of a key."""
+    return Seal(secret, os.urandom)
+
+
+def test_a_plain_file_is_encrypted_when_it_is_saved(path: Path) -> None:
+    """Loading says that this is due; nothing of it can be read then, and the way back is open."""
+    plain = StateFile(path)
+    stored = replace(plain.load(os.urandom), prefs=Prefs(hostname="box"))
+    plain.save(stored)
+    sealed = StateFile(path, seal())
+    assert sealed.load(os.urandom) == plain.load(os.urandom)
+    assert sealed.stale
+    assert b"_machinekey" in path.read_bytes()
+    sealed.save(stored)
+    assert is_sealed(path.read_bytes())
+    assert b"_machinekey" not in path.read_bytes()
+    again = StateFile(path, seal())
+    assert again.load(os.urandom) == sealed.load(os.urandom)
+    assert not again.stale
+    plain.save(sealed.load(os.urandom))
+    assert plain.load(os.urandom) == sealed.load(os.urandom)
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        (None, "is encrypted: say where its key is, with --state-key; nothing was touched"),
+        (seal(b"x" * 32), "is encrypted with another key; nothing was touched"),
+    ],
+)
+def test_without_the_key_nothing_is_touched(path: Path, key: Seal | None, message: str) -> None:
+    """One line says what is missing."""
+    file = StateFile(path, seal())
+    file.save(file.load(os.urandom))
+    before = path.read_bytes()
+    with pytest.raises(UserError) as caught:
+        StateFile(path, key).load(os.urandom)
+    assert str(caught.value) == f"the state file {path} {message}"
+    assert path.read_bytes() == before
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_a_damaged_encrypted_file_is_left_alone(path: Path) -> None:
+    """Cut short, it is damaged as a plain one would be."""
+    file = StateFile(path, seal())
+    file.save(file.load(os.urandom))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UserError, match=r"is damaged .*left untouched"):
+        file.load(os.urandom)
+
+
+def test_keys_come_from_files_and_credentials(tmp_path: Path) -> None:
+    """The end of a line does not count."""
+    key = tmp_path / "key"
+    key.write_bytes(SECRET + b"\n")
+    assert read_state_key(str(key), "", os.urandom).secret == SECRET
+    assert read_state_key("credential:key", str(tmp_path), os.urandom).secret == SECRET
+
+
+@pytest.mark.parametrize(
+    ("spec", "directory", "message"),
+    [
+        ("/nowhere/key", "", "cannot read the state key /nowhere/key: No such file"),
+        ("credential:key", "", "the service manager gave no credentials"),
+        ("credential:../key", "/", "the name of a credential has no slash"),
+        ("credential:", "/", "the name of a credential has no slash"),
+        ("/dev/null", "", "has 0 bytes, not 32 to 4096; make one with: openssl rand -hex 32"),
+        ("/dev/zero", "", "has 4098 bytes, not 32 to 4096"),
+    ],
+)
+def test_a_key_that_is_no_good_is_refused(spec: str, directory: str, message: str) -> None:
+    """Before anything is done with it."""
+    with pytest.raises(UserError, match=message):
+        read_state_key(spec, directory, os.urandom)
 
 
 # --- memory, and the configuration file

@@ -1,5 +1,6 @@
 """``Account``: the login.  Keys and prefs on disk, and the control session that uses them."""
 
+import asyncio
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -9,6 +10,7 @@ from datetime import datetime
 import msgspec
 
 from tailnet.agent.addr import AddrPort
+from tailnet.agent.backend import profiles
 from tailnet.agent.backend.contact.aio import Contact, Hear
 from tailnet.agent.backend.events import (
     BrowseToURL,
@@ -17,9 +19,11 @@ from tailnet.agent.backend.events import (
     NetworkMapChanged,
     NodeEvent,
     PrefsChanged,
+    ProfileChanged,
 )
 from tailnet.agent.backend.files.aio import StateStore
 from tailnet.agent.backend.login import Host, hostinfo, key_left
+from tailnet.agent.backend.loginprofile import LoginProfile, NetworkProfile
 from tailnet.agent.backend.prefs import Prefs, apply_masked, validate
 from tailnet.agent.backend.store import Stored
 from tailnet.agent.control.aio import ControlClient, ControlConfig
@@ -38,12 +42,11 @@ from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.errors import UserError
 from tailnet.agent.keys import DiscoPrivate, NodePrivate
-from tailnet.agent.tailcfg.node import NetInfo, StableNodeID, UserProfile
+from tailnet.agent.tailcfg.node import NetInfo, Node, UserProfile
 from tailnet.platform.interface import Bypass
 
 log = logging.getLogger("tailnet.account")
 
-NO_NODE = StableNodeID("")
 LOCKED = "the settings are locked: a configuration file rules; change it, and reload it"
 
 
@@ -86,6 +89,7 @@ class Account:
         self._stored: Stored = store.load(world.random_bytes)
         # Until a server accepts it this key is only a proposal, and is not on disk.
         self.node_key = self._stored.node_key or self._new_key()
+        self._turn = asyncio.Lock()  # one change of account at a time
         self._contact = Contact(self._make_control, self._heard)
         self._auth_key = ""
         self._endpoints: tuple[tuple[AddrPort, int], ...] = ()
@@ -108,6 +112,21 @@ class Account:
     def registered(self) -> bool:
         """A server has accepted this node's key before."""
         return self._stored.node_key is not None
+
+    @property
+    def profile(self) -> LoginProfile:
+        """The account in use; without id before its login is complete."""
+        return profiles.current(self._stored)
+
+    @property
+    def profile_id(self) -> str:
+        """Of the profile in use, logged in or not."""
+        return self._stored.profile_id
+
+    @property
+    def profiles(self) -> tuple[LoginProfile, ...]:
+        """All accounts, newest first."""
+        return profiles.listed(self._stored)
 
     @property
     def can_continue(self) -> bool:
@@ -133,13 +152,29 @@ class Account:
             UserError: refused, or not storable.
         """
         prefs = apply_masked(self.prefs, masked)
-        validate(prefs)
-        if prefs.server_url != self.prefs.server_url and self.registered:
-            self._forget()
-        self._save(prefs=prefs)
+        self._check(prefs)
+        elsewhere = prefs.server_url != self.prefs.server_url and self.registered
+        stored = replace(self._blank() if elsewhere else self._stored, prefs=prefs)
+        if stored != self._stored:
+            self._store.save(stored)
+            self._stored = stored
+        if elsewhere:
+            self.node_key = self._new_key()
+
+    def settle(self) -> None:
+        """Bring the state on disk into its form of today.
+
+        Raises:
+            UserError: it cannot be written; it is as it was.
+        """
+        if self._store.stale:
+            self._store.save(self._stored)
+            log.info("the state is encrypted now")
 
     def resume(self, auth_key: str) -> None:
-        """At the daemon's start: connect if the user wanted that, or if ``auth_key`` is given."""
+        """At a start, or in use again: connect if that is wanted, or if ``auth_key`` is given."""
+        if self._contact.open:
+            return
         if self.prefs.want_running and self.registered:
             self._connect()
         elif auth_key and not self.registered:
@@ -156,7 +191,7 @@ class Account:
         if self.locked and not by_file:
             raise UserError(LOCKED)
         prefs = apply_masked(self.prefs, masked)
-        validate(prefs)
+        self._check(prefs)
         self._save(prefs=prefs)
         if prefs.want_running and not self._contact.open and self.registered:
             self._connect()
@@ -172,21 +207,26 @@ class Account:
     ) -> None:
         """Merge prefs and connect, with ``auth_key`` if the server asks for one.
 
+        A login to another server begins a new profile; the one in use stays as it was.
+
         Raises:
             UserError: the prefs are refused; nothing changed.
         """
         if self.locked and masked and not by_file:
             raise UserError(LOCKED)
-        prefs = apply_masked(self.prefs, masked)
-        validate(prefs)
-        await self.close()
-        self._auth_key = auth_key
-        if prefs.server_url != self.prefs.server_url and self.registered:
-            self._forget()
-        self._save(prefs=_connected(prefs))
-        self._connect()
-        self._on_event(PrefsChanged(self.prefs))
-        self._on_change()
+        async with self._turn:
+            prefs = apply_masked(self.prefs, masked)
+            self._check(prefs)
+            if prefs.server_url != self.prefs.server_url and self.registered:
+                self._replace(replace(self._blank(), prefs=_connected(prefs)))
+            else:
+                self._save(prefs=_connected(prefs))
+                self._hang_up()
+            await self._contact.close()
+            self._auth_key = auth_key
+            self._connect()
+            self._on_event(PrefsChanged(self.prefs))
+            self._on_change()
 
     def login_interactive(self) -> None:
         """Log in anew in a browser (or with the auth key at hand); the URL comes as an event.
@@ -207,15 +247,97 @@ class Account:
             self._contact.renew()
 
     async def logout(self) -> None:
-        """Expire the key at the server if it can be reached, and forget it in any case."""
-        if self.registered:
-            await self._contact.logout()
-        await self.close()
-        self._auth_key = ""
-        self._forget()
-        self._save(prefs=msgspec.structs.replace(self.prefs, want_running=False, logged_out=True))
+        """Expire the key at the server if it can be reached; the profile goes in any case.
+
+        Raises:
+            UserError: the state cannot be written.
+        """
+        async with self._turn:
+            if self.registered:
+                await self._contact.logout()
+            await self._use(profiles.dropped(self._stored, self._world.random_bytes))
+
+    # --- several accounts
+
+    async def switch(self, profile_id: str) -> None:
+        """Use another account, and :meth:`resume` it; the one in use stays as it is.
+
+        Raises:
+            UserError: there is none of that id, or it cannot be used; nothing changed.
+        """
+        async with self._turn:
+            self._check_unlocked()
+            chosen = profiles.switched(self._stored, profile_id, self._world.random_bytes)
+            if chosen is not self._stored:
+                await self._use(chosen)
+
+    async def new_profile(self) -> None:
+        """Use a new, empty account; one that has no login yet is emptied.
+
+        Raises:
+            UserError: refused, or not storable; nothing changed.
+        """
+        async with self._turn:
+            self._check_unlocked()
+            await self._use(self._blank())
+
+    async def delete(self, profile_id: str) -> None:
+        """Forget an account and its keys; the server is not told.
+
+        Raises:
+            UserError: there is none of that id, or it cannot be written; nothing changed.
+        """
+        async with self._turn:
+            self._check_unlocked()
+            left = profiles.removed(self._stored, profile_id, self._world.random_bytes)
+            if left.profile_id != self.profile_id:
+                await self._use(left)
+            else:
+                self._write(left)
+
+    async def _use(self, stored: Stored) -> None:
+        self._replace(stored)
+        await self._contact.close()
         self._on_event(PrefsChanged(self.prefs))
         self._on_change()
+
+    def _replace(self, stored: Stored) -> None:
+        """Be another profile: on disk first, then here.  All at once, so that nobody sees half.
+
+        Raises:
+            UserError: it cannot be written; nothing changed.
+        """
+        removed = self._removed(stored)
+        self._store.save(stored)
+        self._hang_up()
+        self._stored = stored
+        self.node_key = stored.node_key or self._new_key()
+        self.netmap = None
+        self._auth_key = ""
+        self._on_event(ProfileChanged(stored.profile_id, removed))
+
+    def _write(self, stored: Stored) -> None:
+        """Save, and tell if other profiles are gone."""
+        removed = self._removed(stored)
+        self._store.save(stored)
+        self._stored = stored
+        if removed:
+            self._on_event(ProfileChanged(stored.profile_id, removed))
+
+    def _removed(self, stored: Stored) -> frozenset[str]:
+        left = {profile.id for profile in profiles.listed(stored)}
+        return frozenset({profile.id for profile in self.profiles} - left)
+
+    def _blank(self) -> Stored:
+        return profiles.blank(self._stored, self._world.random_bytes)
+
+    def _check(self, prefs: Prefs) -> None:
+        validate(prefs)
+        profiles.check_nickname(self._stored, prefs.profile_name)
+
+    def _check_unlocked(self) -> None:
+        if self.locked:
+            raise UserError(LOCKED)
 
     def describe(
         self, endpoints: tuple[tuple[AddrPort, int], ...], net_info: NetInfo | None
@@ -300,9 +422,31 @@ class Account:
                 self._control_problem = f"not in contact with the control server: {reason}"
             case NetmapChanged(netmap, full, changed, removed):
                 self.netmap = netmap
-                self._try_save(node_id=netmap.self_node.stable_id)
+                self._note_account(netmap)
                 self._on_event(NetworkMapChanged(netmap, None if full else changed | removed))
         self._on_change()
+
+    def _note_account(self, netmap: NetworkMap) -> None:
+        """The server said who this is; an older profile of the same account is replaced."""
+        me, stored = netmap.self_node, self._stored
+        network = NetworkProfile(
+            magic_dns_name=me.name.partition(".")[2].rstrip("."),
+            domain_name=netmap.domain,
+            display_name=_display_name(me),
+        )
+        if (stored.node_id, stored.network) == (me.stable_id, network):
+            return
+        known = replace(
+            stored,
+            node_id=me.stable_id,
+            network=network,
+            created=stored.created or self._world.wall(),
+        )
+        try:
+            self._write(profiles.absorbed(known))
+        except UserError as error:
+            log.warning("%s", error)
+            self._stored = known
 
     def _must_visit(self, url: str) -> None:
         if not self._contact.fresh and self.registered:
@@ -330,12 +474,6 @@ class Account:
 
     # --- memory
 
-    def _forget(self) -> None:
-        self.node_key = self._new_key()
-        self.netmap = None
-        self.auth_url = ""
-        self._save(node_key=None, old_node_key=None, user_profile=None, node_id=NO_NODE)
-
     def _new_key(self) -> NodePrivate:
         return NodePrivate.from_random(self._world.random_bytes(32))
 
@@ -357,6 +495,18 @@ class Account:
         except UserError as error:
             log.warning("%s", error)  # the store remembers it for the health list
             self._stored = replace(self._stored, **changes)  # type: ignore[arg-type]
+
+
+def _display_name(me: Node) -> str:
+    """What people call the tailnet; empty if the server does not say.
+
+    Source: tailscale tailcfg/tailcfg.go, NodeAttrTailnetDisplayName.
+    """
+    values = (me.cap_map or {}).get("tailnet-display-name") or ()
+    try:
+        return msgspec.json.decode(values[0], type=str) if values else ""
+    except msgspec.DecodeError:
+        return ""
 
 
 def _connected(prefs: Prefs) -> Prefs:

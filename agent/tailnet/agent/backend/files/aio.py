@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tailnet.agent.backend.config import MAX_CONFIG, Config, parse_config
+from tailnet.agent.backend.seal import MAX_SECRET, MIN_SECRET, Seal, WrongKey, is_sealed
 from tailnet.agent.backend.store import (
     MAX_STATE,
     RandomBytes,
@@ -18,6 +19,9 @@ from tailnet.agent.backend.store import (
 )
 from tailnet.agent.errors import BadPacket, UserError
 
+PURPOSE = "tailnetd state"  # separates its key from those of other files
+CREDENTIAL = "credential:"
+MAX_FILE = MAX_STATE + (1 << 20)  # bytes; sealed it is a little longer
 FILE_MODE = 0o600
 DIR_MODE = 0o700
 
@@ -31,6 +35,10 @@ class StateStore(Protocol):
     """
 
     problem: str
+    seal: Seal | None
+    """What its files are encrypted with."""
+    stale: bool
+    """What was loaded is not in the form that ``save`` gives it: save it soon."""
 
     @property
     def path(self) -> Path | None:
@@ -48,6 +56,8 @@ class StateMemory:
 
     path = None
     problem = ""
+    seal: Seal | None = None
+    stale = False
 
     def load(self, random_bytes: RandomBytes) -> Stored:
         """A new installation."""
@@ -60,8 +70,11 @@ class StateMemory:
 class StateFile:
     """Loads and saves :class:`Stored`; one process at a time (the LocalAPI socket sees to that)."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, seal: Seal | None = None) -> None:
+        """``seal``: what the file is encrypted with whenever it is saved."""
         self._path = path
+        self.seal = seal
+        self.stale = False
         self.problem = ""
         """Why the last attempt to save failed; empty when it did not."""
 
@@ -78,20 +91,36 @@ class StateFile:
         """
         try:
             with self._path.open("rb") as file:
-                data = file.read(MAX_STATE + 1)
+                data = file.read(MAX_FILE + 1)
         except FileNotFoundError:
             return fresh(random_bytes)
         except OSError as error:
             msg = f"cannot read the state file {self._path}: {_reason(error)}"
             raise UserError(msg) from None
         try:
-            return decode_untrusted(data, random_bytes)
+            stored = decode_untrusted(self._opened(data), random_bytes)
+        except WrongKey:
+            msg = f"the state file {self._path} is encrypted with another key; nothing was touched"
+            raise UserError(msg) from None
         except BadPacket as error:
             msg = (
                 f"the state file {self._path} is damaged ({error}); it was left untouched: "
                 "restore it from a backup, or move it away and log in again"
             )
             raise UserError(msg) from None
+        self.stale = self.seal is not None and not is_sealed(data)
+        return stored
+
+    def _opened(self, data: bytes) -> bytes:
+        if not is_sealed(data):
+            return data
+        if self.seal is None:
+            msg = (
+                f"the state file {self._path} is encrypted: "
+                "say where its key is, with --state-key; nothing was touched"
+            )
+            raise UserError(msg)
+        return self.seal.open_untrusted(data, PURPOSE)
 
     def save(self, stored: Stored) -> None:
         """Replace the file; when this returns it is on disk.
@@ -102,6 +131,8 @@ class StateFile:
             UserError: it cannot be written; the old file is intact.
         """
         data = encode(stored)
+        if self.seal is not None:
+            data = b"".join(self.seal.seal((data,), PURPOSE))
         temporary = self._path.with_name(f".{self._path.name}.tmp")
         try:
             self._path.parent.mkdir(mode=DIR_MODE, parents=True, exist_ok=True)
@@ -116,7 +147,43 @@ class StateFile:
         except OSError as error:
             self.problem = f"cannot write the state file {self._path}: {_reason(error)}"
             raise UserError(self.problem) from None
-        self.problem = ""
+        self.problem, self.stale = "", False
+
+
+def read_state_key(spec: str, directory: str, random_bytes: RandomBytes) -> Seal:
+    """The key that ``--state-key`` names.
+
+    Args:
+        spec: path of a file, or ``credential:NAME`` for one in ``directory``.
+        directory: where the service manager puts credentials; empty if there is none.
+        random_bytes: for salts.
+
+    Raises:
+        UserError: it is not there, or is no good.
+    """
+    path = Path(spec)
+    if spec.startswith(CREDENTIAL):
+        name = spec.removeprefix(CREDENTIAL)
+        if not directory:
+            msg = f"--state-key={spec}: the service manager gave no credentials"
+            raise UserError(msg)
+        if not name or "/" in name or name in (".", ".."):
+            msg = f"--state-key={spec}: the name of a credential has no slash"
+            raise UserError(msg)
+        path = Path(directory) / name
+    try:
+        with path.open("rb") as file:
+            secret = file.read(MAX_SECRET + 2).rstrip(b"\r\n")
+    except OSError as error:
+        msg = f"cannot read the state key {path}: {_reason(error)}"
+        raise UserError(msg) from None
+    if not MIN_SECRET <= len(secret) <= MAX_SECRET:
+        msg = (
+            f"the state key {path} has {len(secret)} bytes, not {MIN_SECRET} to {MAX_SECRET}; "
+            f"make one with: openssl rand -hex 32"
+        )
+        raise UserError(msg)
+    return Seal(secret, random_bytes)
 
 
 class ConfigFile:

@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import glob
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from tailnet.agent.backend.keptmap import (
     KeptMap,
     decode_lines_untrusted,
     encode_lines,
+    map_path,
     may_keep,
 )
+from tailnet.agent.backend.seal import Seal, is_sealed
 from tailnet.agent.control.fold import Folder
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.errors import BadPacket
@@ -23,17 +26,48 @@ from tailnet.agent.tasks import Tasks
 
 log = logging.getLogger("tailnet.kept")
 
+PURPOSE = "tailnetd network map"
 FILE_MODE = 0o600
 SETTLE = 2.0  # seconds from news to writing; a login brings several maps
 LONGEST_TIMER = 86_400.0  # seconds; a wall clock may be set meanwhile
 RATE = 128 << 10  # bytes/s that writing may come to, on the average
 
 
+def tidy(state: Path, current: str, known: Collection[str], *, sealed: bool) -> None:
+    """Maps of profiles that are no more go; the one that early releases kept gets its new name.
+
+    So do maps that are not ``sealed`` when the state is, or are when it is not.
+    """
+    early = state.with_name(f"{state.stem}.netmap")
+    with contextlib.suppress(OSError):
+        if early.exists():
+            early.replace(map_path(state, current))
+        left = {map_path(state, profile_id) for profile_id in (current, *known)}
+        for path in state.parent.glob(f"{glob.escape(state.stem)}.[0-9a-f]*.netmap"):
+            if path not in left or _is_sealed(path) is not sealed:
+                path.unlink()
+
+
+def _is_sealed(path: Path) -> bool:
+    with path.open("rb") as file:
+        return is_sealed(file.read(64))
+
+
+def remove_map(state: Path, profile_id: str) -> None:
+    """The map of a profile that is no more."""
+    with contextlib.suppress(OSError):
+        map_path(state, profile_id).unlink()
+
+
 class MapFile:
     """Keeps the latest network map in ``path``."""
 
-    def __init__(self, path: Path, *, wall: Callable[[], datetime]) -> None:
+    def __init__(
+        self, path: Path, *, wall: Callable[[], datetime], seal: Seal | None = None
+    ) -> None:
+        """``seal``: what the file is encrypted with."""
         self._path = path
+        self._seal = seal
         self._wall = wall
         self._news: tuple[NetworkMap, str] | None = None
         self._tasks = Tasks()
@@ -99,7 +133,9 @@ class MapFile:
     def _load(self) -> KeptMap | None:
         try:
             with self._path.open("rb") as file:
-                data = file.read(MAX_BYTES + 1)
+                data = file.read(MAX_BYTES + MAX_BYTES // 1024)
+            if self._seal is not None:
+                data = self._seal.open_untrusted(data, PURPOSE)
             return decode_lines_untrusted(data)
         except FileNotFoundError:
             return None
@@ -116,8 +152,11 @@ class MapFile:
                 temporary.unlink()
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
             with os.fdopen(fd, "wb", buffering=1 << 18) as file:
-                for line in encode_lines(netmap, server, self._wall()):
-                    size += file.write(line)
+                pieces = encode_lines(netmap, server, self._wall())
+                if self._seal is not None:
+                    pieces = self._seal.seal(pieces, PURPOSE)
+                for piece in pieces:
+                    size += file.write(piece)
                 file.flush()
                 os.fsync(fd)
             if size > MAX_BYTES:

@@ -16,9 +16,11 @@ from tailnet.agent.backend.events import (
     NetworkMapChanged,
     NodeEvent,
     PrefsChanged,
+    ProfileChanged,
     StateChanged,
 )
 from tailnet.agent.backend.health import HealthWarning
+from tailnet.agent.backend.loginprofile import LoginProfile
 from tailnet.agent.backend.planview import describe
 from tailnet.agent.backend.prefs import Prefs, to_json
 from tailnet.agent.control.netmap import NetworkMap
@@ -153,6 +155,26 @@ class NodeView:
         """Let control publish a TXT record of this node's name."""
         await self._node.account.set_dns(name, value)
 
+    def profiles(self) -> tuple[LoginProfile, ...]:
+        """``GET profiles/``."""
+        return self._node.account.profiles
+
+    def profile(self) -> LoginProfile:
+        """``GET profiles/current``."""
+        return self._node.account.profile
+
+    async def new_profile(self) -> None:
+        """``PUT profiles/``."""
+        await self._node.account.new_profile()
+
+    async def switch_profile(self, profile_id: str) -> None:
+        """``POST profiles/ID``."""
+        await self._node.switch_profile(profile_id)
+
+    async def delete_profile(self, profile_id: str) -> None:
+        """``DELETE profiles/ID``."""
+        await self._node.account.delete(profile_id)
+
     async def reload_config(self) -> bool:
         """``POST reload-config``."""
         return await self._node.reload_config()
@@ -218,6 +240,9 @@ class NodeView:
                 notify = msgspec.structs.replace(notify, err_message=message)
             case HealthChanged(warnings):
                 notify = msgspec.structs.replace(notify, health=_health(warnings))
+            case ProfileChanged():
+                # As at a start: no state yet; the prefs come next.
+                notify = msgspec.structs.replace(notify, state=int(self._node.state))
             case NetworkMapChanged():
                 return
         self._bus.publish(notify)
