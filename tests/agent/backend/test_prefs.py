@@ -67,7 +67,7 @@ MATRIX = {
     "NoStatefulFiltering": "refused: stateful filtering is not supported yet",
     "NetfilterMode": "refused: netfilter modes other than on are not supported yet",
     "OperatorUser": "acts",
-    "ProfileName": "refused: nicknames are not supported yet",
+    "ProfileName": "acts",
     "AutoUpdate": "refused: automatic updates are not supported",
     "AppConnector": "refused: app connectors are not supported yet",
     "PostureChecking": "refused: posture checking is not supported yet",
