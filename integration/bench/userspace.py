@@ -1,5 +1,7 @@
 """A host in userspace mode and a host with a TUN device: one stream each way, and with many open.
 
+The same proxy on a host with a TUN device shows the kernel's TCP in the stack's place.
+
 ``python -m integration.bench.userspace [--seconds S] [--datapath native|reference] [--open N …]``.
 Both hosts and the load share one machine.
 """
@@ -31,6 +33,11 @@ def memory(host: Host) -> int:
     return int(status.partition("VmRSS:")[2].split()[0]) >> 10
 
 
+def descriptors(host: Host) -> int:
+    """How many its daemon has open."""
+    return len(list(Path(f"/proc/{host.running.pid}/fd").iterdir()))
+
+
 def stream(
     sender: Host, receiver: Host, to: str, listen: str, *, seconds: float, proxy: str
 ) -> str:
@@ -48,35 +55,47 @@ def stream(
 def run(lab: Lab, arguments: argparse.Namespace) -> None:
     """Measure and print."""
     lab.start()
-    one, two = lab.hosts["h1"], lab.hosts["h2"]
+    one, two, three = (lab.hosts[name] for name in ("h1", "h2", "h3"))
     datapath = f"--datapath={arguments.datapath}"
-    one.start("--tun=userspace-networking", f"--socks5-server={PROXY}", datapath)
+    proxy = f"--socks5-server={PROXY}"
+    one.start("--tun=userspace-networking", proxy, datapath)
     two.start(datapath)
-    for host in (one, two):
+    three.start(proxy, datapath)
+    for host in (one, two, three):
         host.up(AUTH_KEY)
     lab.wait_complete()
-    two.ping_os(one.ipv4, count=2)
-    until("a direct path", lambda: two.path_to("h1"), DIRECT_TIMEOUT)
+    for name in ("h1", "h3"):
+        two.ping_os(lab.hosts[name].ipv4, count=2)
+        until("a direct path", lambda name=name: two.path_to(name), DIRECT_TIMEOUT)  # type: ignore[misc]
     seconds = arguments.seconds
     for address in (two.ipv4, two.ipv6):
-        said = stream(one, two, str(address), str(address), seconds=seconds, proxy=PROXY)
-        show(f"userspace → SOCKS5 → {address}", said)
+        for host, tcp in ((one, "userspace"), (three, "kernel's")):
+            said = stream(host, two, str(address), str(address), seconds=seconds, proxy=PROXY)
+            show(f"SOCKS5 → {tcp} TCP → {address}", said)
     for address in (one.ipv4, one.ipv6):
         said = stream(two, one, str(address), "127.0.0.1", seconds=seconds, proxy="")
         show(f"TUN → {address} → 127.0.0.1", said)
     wait_until_logged(two.spawn("echo", *PROXIED, "serve", str(ECHO)), "listening")
     for number, count in enumerate(arguments.open):
-        before = memory(one)
-        words = [*PROXIED, "hold", PROXY, str(two.ipv4), str(ECHO), str(count)]
-        holder = one.spawn(f"hold{number}", *words)
-        until(
-            f"{count} connections",
-            lambda log=holder.log: b"opened" in log.read_bytes(),  # type: ignore[misc]
-            OPEN_TIMEOUT,
-        )
-        show(f"{count} more, each used once", f"{memory(one) - before:+} MiB of memory")
-        said = stream(one, two, str(two.ipv4), str(two.ipv4), seconds=seconds, proxy=PROXY)
-        show("  one stream beside them", said)
+        for host, tcp in ((one, "userspace"), (three, "kernel's")):
+            hold(host, two, number, count, tcp)
+            to = str(two.ipv4)
+            said = stream(host, two, to, to, seconds=seconds, proxy=PROXY)
+            show("  one stream beside them", said)
+
+
+def hold(host: Host, server: Host, number: int, count: int, tcp: str) -> None:
+    """Open connections that stay."""
+    before = memory(host), descriptors(host)
+    words = [*PROXIED, "hold", PROXY, str(server.ipv4), str(ECHO), str(count)]
+    holder = host.spawn(f"hold{number}", *words)
+    until(
+        f"{count} connections",
+        lambda: b"opened" in holder.log.read_bytes(),
+        OPEN_TIMEOUT,
+    )
+    grown, more = memory(host) - before[0], descriptors(host) - before[1]
+    show(f"{count} more, {tcp} TCP, each used once", f"{grown:+} MiB, {more:+} descriptors")
 
 
 def show(label: str, text: str) -> None:
@@ -94,7 +113,7 @@ def main() -> int:
     arguments = parser.parse_args()
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-    lab = Lab(flat("h1", "h2"))
+    lab = Lab(flat("h1", "h2", "h3"))
     try:
         run(lab, arguments)
     except LabError as error:

@@ -1,5 +1,6 @@
 //! One TCP connection: smoltcp on the packets' side, a stream socket on the other.
 
+mod haste;
 mod patience;
 mod pump;
 
@@ -9,13 +10,14 @@ use std::time::Duration as StdDuration;
 
 use rustix::net::sockopt;
 use smoltcp::iface::{Interface, PollResult, SocketHandle, SocketSet};
-use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
+use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
 use smoltcp::time::{Duration, Instant};
 
 use super::device::{Port, interface};
 use super::outbox::Outbox;
 use patience::CONNECT_PATIENCE;
 
+const ACK_DELAY: Duration = Duration::from_millis(10);
 const BURST: usize = 256; // packets of one connection until others get their turn
 
 /// What a connection wants after it was driven.
@@ -79,10 +81,12 @@ pub struct Conn {
 
 impl Conn {
     fn new(p: &Parameters, dialled: bool, now: Instant) -> Self {
-        let iface = interface(&[p.local.ip()], p.mtu, p.seed, now);
+        let iface = interface(&[p.local.ip()], p.mtu, p.seed, haste::inner(now));
         let buffer = |size| SocketBuffer::new(vec![0; size]);
         let mut socket = Socket::new(buffer(p.receive), buffer(p.send));
         socket.set_nagle_enabled(false);
+        socket.set_ack_delay(Some(haste::span(ACK_DELAY)));
+        socket.set_congestion_control(CongestionControl::Cubic);
         let mut sockets = SocketSet::new(Vec::with_capacity(1));
         let handle = sockets.add(socket);
         Self {
@@ -141,7 +145,7 @@ impl Conn {
             mtu: self.mtu,
         };
         self.iface
-            .poll_ingress_single(now, &mut port, &mut self.sockets);
+            .poll_ingress_single(haste::inner(now), &mut port, &mut self.sockets);
         self.heard = now;
         self.waiting_since = None;
         if self.keepalive {
@@ -194,7 +198,9 @@ impl Conn {
                     outbox,
                     mtu: self.mtu,
                 };
-                let result = self.iface.poll_egress(now, &mut port, &mut self.sockets);
+                let result =
+                    self.iface
+                        .poll_egress(haste::inner(now), &mut port, &mut self.sockets);
                 if result == PollResult::None {
                     break;
                 }
@@ -234,8 +240,12 @@ impl Conn {
             return Next::Again;
         }
         let patience = self.patience();
-        match self.iface.poll_at(now, &self.sockets) {
-            Some(at) => Next::Wait(at.min(patience).max(now + Duration::from_millis(1))),
+        match self.iface.poll_at(haste::inner(now), &self.sockets) {
+            Some(at) => Next::Wait(
+                haste::outer(at)
+                    .min(patience)
+                    .max(now + Duration::from_millis(1)),
+            ),
             None => Next::Wait(patience),
         }
     }

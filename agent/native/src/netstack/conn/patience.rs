@@ -3,7 +3,7 @@
 use smoltcp::socket::tcp::State;
 use smoltcp::time::{Duration, Instant};
 
-use super::Conn;
+use super::{Conn, haste};
 
 pub(super) const CONNECT_PATIENCE: Duration = Duration::from_secs(20);
 const ACCEPT_PATIENCE: Duration = Duration::from_secs(30);
@@ -49,7 +49,7 @@ impl Conn {
         let idle = self.waiting_since.is_none() && !self.keepalive && self.established;
         if idle {
             self.keepalive = true;
-            self.socket().set_keep_alive(Some(KEEPALIVE));
+            self.socket().set_keep_alive(Some(haste::span(KEEPALIVE)));
         } else {
             self.socket().abort();
         }

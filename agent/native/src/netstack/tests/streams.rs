@@ -120,3 +120,26 @@ fn three_hundred_connections_at_once() {
         expect(&two, EventKind::Closed);
     }
 }
+
+#[test]
+fn what_is_not_acknowledged_is_repeated_after_a_fifth_of_a_second() {
+    use std::os::fd::AsFd;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicU64;
+    let (far, near) = pair();
+    let events = Arc::new(events::Events::new().unwrap());
+    let at = smoltcp::time::Instant::from_millis;
+    let ids = Arc::new(AtomicU64::new(0));
+    let mut stack = stack::Stack::new(LIMITS, ids, events, Arc::default(), at(0)).unwrap();
+    let dial = stack::Command::Dial(1, V4[0].parse().unwrap(), V4[2].parse().unwrap());
+    stack.command(dial, at(0));
+    let mut sent = Vec::new();
+    for millis in 0..1000 {
+        stack.run(at(millis), near.as_fd()).unwrap();
+        let mut packet = [0; 100];
+        while recv(&far, &mut packet, rustix::net::RecvFlags::DONTWAIT).is_ok() {
+            sent.push(millis);
+        }
+    }
+    assert_eq!(sent, [0, 200, 600]);
+}
