@@ -14,7 +14,7 @@ from tailnet.agent.tasks import Tasks
 
 PATIENCE = 20.0  # seconds for a connection, all addresses together
 STAGGER = 0.3  # seconds until the next address is tried beside the one before (RFC 8305)
-BUFFER = 256 << 10  # bytes of each direction
+BUFFER = 256 << 10  # bytes of one read
 
 _REFUSED = frozenset((errno.ECONNREFUSED, errno.ECONNRESET))
 _UNREACHABLE = frozenset((errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL))
@@ -109,8 +109,7 @@ async def splice(one: socket.socket, two: socket.socket, early: bytes) -> None:
 
 async def _copy(source: socket.socket, sink: socket.socket) -> None:
     loop = asyncio.get_running_loop()
-    buffer = memoryview(bytearray(BUFFER))
-    while count := await loop.sock_recv_into(source, buffer):
-        await loop.sock_sendall(sink, buffer[:count])
+    while data := await loop.sock_recv(source, BUFFER):  # no buffer while nothing comes
+        await loop.sock_sendall(sink, data)
     with contextlib.suppress(OSError):
         sink.shutdown(socket.SHUT_WR)
