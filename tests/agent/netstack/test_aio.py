@@ -170,11 +170,13 @@ async def test_nobodys_address_and_name_fail_at_once(pair: Pair) -> None:
 
 
 @contextlib.asynccontextmanager
-async def proxy(pair: Pair, *protocols: str) -> AsyncIterator[tuple[str, int]]:
+async def proxy(
+    pair: Pair, *protocols: str, host: str = "127.0.0.1"
+) -> AsyncIterator[tuple[str, int]]:
     """A proxy on a free port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = AddrPort.of(*probe.getsockname())
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
+        address = AddrPort.of(*probe.getsockname()[:2])
     server = ProxyServer({address: frozenset(protocols)}, pair.dialer)
     await server.start()
     try:
@@ -290,16 +292,94 @@ async def test_the_end_of_the_datapath_is_a_failure() -> None:
     await stack.close()
 
 
+SOCKS_GARBAGE = {
+    b"\x05\x01\x02": b"\x05\xff",  # only a method we do not have
+    b"\x05\x00": b"\x05\xff",
+    b"\x05\x01\x00\x05\x02\x00\x01" + bytes(6): b"\x05\x00\x05\x07\x00\x01" + bytes(6),
+    b"\x05\x01\x00\x05\x01\x00\x09": b"\x05\x00\x05\x08\x00\x01" + bytes(6),
+    b"\x05\x01\x00\x05\x01\x00\x03\x02\xff\xfe\0\x50": b"\x05\x00\x05\x01\x00\x01" + bytes(6),
+    b"\x05\x01\x00\x04": b"\x05\x00",  # another version in the second message
+}
+HTTP_GARBAGE = {
+    b"\x16\x03\x01\x02\0 TLS\r\n\r\n": b"400 Bad Request",
+    b"\x04\x01\0\x50\x7f\0\0\x01user\0\r\n\r\n": b"400 Bad Request",  # SOCKS4
+    b"GET / HTTP/1.1\r\nHost: x\r\n\r\n": b"400 Bad Request",
+    b"CONNECT two HTTP/1.1\r\n\r\n": b"400 Bad Request",
+    b"GET http://two/ HTTP/1.1\r\nbroken field\r\n\r\n": b"400 Bad Request",
+    b"GET http://two/ HTTP/1.1\r\nX: " + b"y" * 70_000: b"431 Request Header Fields Too Large",
+}
+
+
+async def answer_to(address: tuple[str, int], sent: bytes) -> bytes:
+    """Everything until the proxy hangs up."""
+    reader, writer = await asyncio.open_connection(*address)
+    writer.write(sent)
+    got = b""
+    with contextlib.suppress(ConnectionResetError):  # it did not read all of it
+        while data := await reader.read(65536):
+            got += data
+    writer.close()
+    return got
+
+
+@pytest.mark.parametrize(("sent", "answer"), SOCKS_GARBAGE.items())
+async def test_socks5_garbage_gets_its_error_and_the_end(
+    pair: Pair, sent: bytes, answer: bytes
+) -> None:
+    """From the listener that speaks both."""
+    async with proxy(pair, SOCKS5, HTTP) as address:
+        assert await answer_to(address, sent) == answer
+
+
+@pytest.mark.parametrize(("sent", "status"), HTTP_GARBAGE.items())
+async def test_http_garbage_gets_its_error_and_the_end(
+    pair: Pair, sent: bytes, status: bytes
+) -> None:
+    """From the listener that speaks both."""
+    async with proxy(pair, SOCKS5, HTTP) as address:
+        got = await answer_to(address, sent)
+        assert got.startswith(b"HTTP/1.1 " + status + b"\r\n")
+        assert b"\r\nConnection: close\r\n" in got
+
+
+async def test_socks5_datagrams_over_ipv6(pair: Pair) -> None:
+    """The proxy's client, its association and the peer all have IPv6 addresses."""
+    loop = asyncio.get_running_loop()
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server,
+        socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as client,
+    ):
+        server.setblocking(False)
+        server.bind(("127.0.0.1", 0))
+        client.setblocking(False)
+        async with proxy(pair, SOCKS5, host="::1") as address:
+            reader, writer = await asyncio.open_connection(*address)
+            writer.write(b"\x05\x01\x00\x05\x03\x00\x04" + bytes(18))
+            reply = await reader.readexactly(24)
+            assert reply[5] == 4
+            client.connect(("::1", int.from_bytes(reply[-2:])))
+            target = AddrPort.of(TWO[1], server.getsockname()[1])
+            await loop.sock_sendall(client, encode_datagram(target, b"question" * 500))
+            data, source = await loop.sock_recvfrom(server, 9000)
+            await loop.sock_sendto(server, data[::-1], source)
+            answer = await loop.sock_recv(client, 9000)
+            assert answer == encode_datagram(target, (b"question" * 500)[::-1])
+            writer.close()
+
+
 async def test_a_client_that_says_nothing_is_hung_up_on(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a while; half a greeting is nothing too."""
+    """After a while; half a greeting, request or head is nothing too."""
     monkeypatch.setattr("tailnet.agent.netstack.proxy.aio.PATIENCE", 0.05)
-    async with proxy(pair, SOCKS5) as address:
-        reader, writer = await asyncio.open_connection(*address)
-        writer.write(b"\x05")
-        assert await reader.read() == b""
-        writer.close()
+    async with proxy(pair, SOCKS5, HTTP) as address:
+        for sent, answer in (
+            (b"", b""),
+            (b"\x05", b""),
+            (b"\x05\x01\x00\x05\x01", b"\x05\x00"),
+            (b"CONNECT two:80 HTTP/1.1\r\n", b""),
+        ):
+            assert await answer_to(address, sent) == answer
 
 
 async def test_a_server_that_resets_is_a_reset_for_the_client(pair: Pair) -> None:
