@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from integration.bench.measures import MEASURES, Ends, Sample, bulk
+from integration.bench.measures import MEASURES, Ends, Sample, iperf
 from integration.bench.table import HEAD, brief, report, say, spread
 from integration.bench.tailscaled import Tailscaled
 from integration.bench.wireguard_go import PORT as THEIR_PORT
@@ -35,7 +35,7 @@ WIREGUARD_GO = "wireguard-go"
 TAILSCALED = "tailscaled"
 STRANGER = "x"  # a host of its own for floods
 DIRECT_TIMEOUT = 20.0  # seconds until ours uses a direct path
-GB = 10**9
+STREAM = 5.0  # seconds of one stream of those that move so many GB
 
 Maker = Callable[[Lab], Ends]
 
@@ -136,7 +136,7 @@ def load() -> str:
 
 
 def memory(amount: float) -> None:
-    """Resident memory of both daemons: fresh, connected, and after ``amount`` GB in one stream."""
+    """Resident memory of both daemons: fresh, connected, and after ``amount`` GB."""
     with Lab(flat("n1", "n2", STRANGER)) as lab:
         for name in ("n1", "n2"):
             lab.hosts[name].start()
@@ -147,15 +147,15 @@ def memory(amount: float) -> None:
         idle = [resident(pid) for pid in ends.pids]
         moved = 0.0
         while moved < amount:
-            sample = bulk(ends, 0, "-n", f"{int(min(amount - moved, 5) * GB)}")
-            moved += min(amount - moved, 5)
-            say(f"{moved:.1f} GB moved, the last at {sample['Gbit/s']:.2f} Gbit/s")
+            received = iperf(ends, STREAM)["sum_received"]
+            moved += received["bytes"] / 1e9
+            say(f"{moved:.1f} GB moved, the last at {received['bits_per_second'] / 1e9:.2f} Gbit/s")
         after = [resident(pid) for pid in ends.pids]
     say(f"\n{'MiB resident':42}{'sender':>9} {'receiver':>9}")
     for title, figures in (
         ("started, logged out", fresh),
         ("connected, one peer", idle),
-        (f"after {amount:g} GB", after),
+        (f"after {moved:.1f} GB", after),
     ):
         say(f"{title:42}" + " ".join(f"{figure:9.1f}" for figure in figures))
 
