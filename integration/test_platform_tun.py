@@ -1,11 +1,13 @@
 """The TUN device on a real kernel."""
 
 import ctypes
+import errno
 import os
 import select
 import socket
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.support.platform_contract import NODE, TunContract
@@ -135,3 +137,46 @@ def test_without_privilege_the_remedy_is_told() -> None:
     assert said.startswith("not allowed to open TUN device tailnet0; ")
     assert "NET_ADMIN" in said
     assert "\n" not in said
+
+
+@pytest.mark.parametrize("error", [errno.EINVAL, errno.EIO])
+async def test_the_probe_tells_a_kernel_that_refuses_joined_packets(
+    monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    """This one takes them; of others only EINVAL counts."""
+    tun = open_tun(TUN)
+    try:
+        await LinuxRouter(TUN).up()
+        assert tun.probe()
+
+        def refuse(_: int, __: bytes) -> int:
+            raise OSError(error, os.strerror(error))
+
+        monkeypatch.setattr("tailnet.platform.linux.tun.os.write", refuse)
+        assert tun.probe() is (error != errno.EINVAL)
+    finally:
+        tun.close()
+    assert not tun.probe()
+
+
+async def test_the_probe_goes_nowhere_and_is_well_formed() -> None:
+    """The kernel received one super-packet, and answers nothing."""
+    tun = open_tun(TUN)
+    try:
+        await LinuxRouter(TUN).up()
+        before = statistics(TUN)
+        assert tun.probe()
+        after = statistics(TUN)
+        assert after["rx_packets"] == before["rx_packets"] + 1
+        assert after["rx_frame"] == before["rx_frame"]
+        assert after["tx_packets"] == before["tx_packets"]
+    finally:
+        tun.close()
+
+
+def statistics(name: str) -> dict[str, int]:
+    """Counters of an interface."""
+    lines = Path("/proc/thread-self/net/dev").read_text().splitlines()
+    (fields,) = (line.split(":")[1].split() for line in lines if line.strip().startswith(name))
+    names = "rx_bytes rx_packets rx_errs rx_drop rx_fifo rx_frame rx_c rx_m tx_bytes tx_packets"
+    return dict(zip(names.split(), map(int, fields), strict=False))

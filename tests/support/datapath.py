@@ -105,7 +105,13 @@ class Rig:
     """
 
     def __init__(
-        self, make: MakeDatapath, *, vnet_hdr: bool = False, service: bool = False
+        self,
+        make: MakeDatapath,
+        *,
+        vnet_hdr: bool = False,
+        tso: bool = True,
+        sentinel: bool = False,
+        service: bool = False,
     ) -> None:
         self.clock = Clock()
         self.vnet = vnet_hdr
@@ -127,8 +133,8 @@ class Rig:
             self.service.setblocking(False)
             dp.set_service(end.detach())
         dp.start(
-            TunPort(theirs.detach(), MTU, vnet_hdr=vnet_hdr, uso=vnet_hdr),
-            [UdpPort(udp.detach(), socket.AF_INET, gso=True, gro=False)],
+            TunPort(theirs.detach(), MTU, vnet_hdr=vnet_hdr, uso=vnet_hdr and tso, tso=tso),
+            [UdpPort(udp.detach(), socket.AF_INET, gso=True, gro=False, sentinel=sentinel)],
         )
         self._sent = 0
 

@@ -15,8 +15,8 @@ use crate::datapath::peer::{Activity, Path};
 use crate::datapath::prefixes::{Prefix, Prefixes};
 use crate::datapath::rules::Filter;
 use crate::datapath::session::Session;
-use crate::datapath::tun::Tun;
-use crate::datapath::udp::Sockets;
+use crate::datapath::tun::{Joined, Tun};
+use crate::datapath::udp::{Sockets, UdpSocket};
 use crate::datapath::upcalls::Upcall;
 use crate::datapath::{self};
 use crate::sys;
@@ -43,8 +43,8 @@ mod tailnet_native {
 
 const PREFIX: usize = 18; // bytes: version, bits, address
 
-/// Fds, IPv6 or not, UDP_SEGMENT works or not.
-type Ports = Vec<(RawFd, bool, bool)>;
+/// Fds, IPv6 or not, UDP_SEGMENT works or not, equal groups need a sentinel or not.
+type Ports = Vec<(RawFd, bool, bool, bool)>;
 
 fn bad(what: &str) -> PyErr {
     PyValueError::new_err(what.to_owned())
@@ -85,10 +85,10 @@ fn key(data: &[u8]) -> PyResult<[u8; 32]> {
 fn take_ports(ports: Ports) -> PyResult<Sockets> {
     let taken: Vec<_> = ports
         .into_iter()
-        .map(|(fd, v6, gso)| sys::fd::take(fd).map(|fd| (fd, v6, gso)))
+        .map(|(fd, v6, gso, sentinel)| Ok(UdpSocket::new(sys::fd::take(fd)?, v6, gso, sentinel)?))
         .collect();
-    let taken = taken.into_iter().collect::<Result<_, _>>()?;
-    Ok(datapath::sockets(taken)?)
+    let taken = taken.into_iter().collect::<PyResult<Vec<_>>>()?;
+    Ok(Sockets::of(taken))
 }
 
 /// The packet path; ``tailnet.agent.datapath.native`` makes it a ``Datapath``.
@@ -117,10 +117,16 @@ impl Datapath {
         self.inner.tables.clock.set(now);
     }
 
-    fn start(&self, py: Python<'_>, tun: (RawFd, usize, bool, bool), udp: Ports) -> PyResult<()> {
-        let (fd, mtu, vnet_hdr, uso) = tun;
+    fn start(
+        &self,
+        py: Python<'_>,
+        tun: (RawFd, usize, bool, bool, bool),
+        udp: Ports,
+    ) -> PyResult<()> {
+        let (fd, mtu, vnet_hdr, uso, tso) = tun;
         let sockets = take_ports(udp);
-        let tun = Tun::new(sys::fd::take(fd)?, mtu, vnet_hdr, uso)?;
+        let joined = Joined { tcp: tso, udp: uso };
+        let tun = Tun::new(sys::fd::take(fd)?, mtu, vnet_hdr, joined)?;
         let sockets = sockets?;
         py.detach(|| self.inner.start(tun, sockets))
             .map_err(|error| PyOSError::new_err(error.to_string()))

@@ -33,6 +33,10 @@ class FakeTun:
         fd, self._fd = self._fd, None
         return fd
 
+    def probe(self) -> bool:
+        """Nothing is refused."""
+        return True
+
     def close(self) -> None:
         """Close both sides, this one if it was not given away.  Idempotent."""
         self.far.close()

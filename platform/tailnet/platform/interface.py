@@ -144,6 +144,9 @@ class TunDevice(Protocol):
     def detach(self) -> int:
         """Give the non-blocking descriptor away; the caller closes it."""
 
+    def probe(self) -> bool:
+        """Whether joined packets can be written; to be asked once the link is up."""
+
     def close(self) -> None:
         """Close the descriptor if it was not given away.  Idempotent."""
 

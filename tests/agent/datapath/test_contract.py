@@ -5,6 +5,7 @@ import os
 import socket
 from ipaddress import ip_address, ip_network
 
+import pytest
 from tests.support.datapath import (
     ME,
     PEER,
@@ -82,6 +83,45 @@ async def test_a_super_packet_leaves_in_segments_and_joins_again(vnet_rig: Rig) 
     packet = tcp(THEM, ME, b"x" * 1000)
     rig.send(packet)
     assert await rig.delivered() == bytes(10) + packet
+
+
+async def test_a_device_that_takes_nothing_joined_gets_each_packet_alone(
+    make: MakeDatapath,
+) -> None:
+    """Where the kernel refuses super-packets, or the user does."""
+    rig = Rig(make, vnet_hdr=True, tso=False)
+    try:
+        await rig.connect()
+        first, second = tcp(THEM, ME, bytes(100), seq=1), tcp(THEM, ME, bytes(100), seq=101)
+        rig.datapath.relay_in([rig.seal(first, 0), rig.seal(second, 1)])
+        assert [await rig.delivered(), await rig.delivered()] == [
+            bytes(10) + first,
+            bytes(10) + second,
+        ]
+    finally:
+        rig.close()
+
+
+@pytest.mark.parametrize(("count", "sentinels"), [(3, 0), (8, 1), (70, 2)])
+async def test_groups_of_equal_datagrams_end_in_a_sentinel_where_they_must(
+    make: MakeDatapath, count: int, sentinels: int
+) -> None:
+    """A datagram of one byte; few datagrams go one by one."""
+    rig = Rig(make, vnet_hdr=True, sentinel=True)
+    try:
+        await rig.connect()
+        packet = tcp(ME, THEM, bytes(100 * count))
+        rig.host.send(b"\x01\x01\0\0\x64\0\x14\0\x10\0" + packet)
+        got = [await rig.receive() for _ in range(count + sentinels)]
+        assert [d for d in got if len(d) == 1] == [b"\x07"] * sentinels
+        opened = [rig.open(d) for d in got if len(d) > 1]
+        assert len(opened) == count
+        rig.remote.sendto(b"\x07", rig.udp_addr)
+        rig.send(IN)
+        assert (await rig.delivered())[10:] == IN
+        assert rig.dropped() == {"in_unknown": 1}
+    finally:
+        rig.close()
 
 
 async def test_garbage_from_the_host_is_counted(vnet_rig: Rig) -> None:

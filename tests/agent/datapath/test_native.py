@@ -236,7 +236,7 @@ def test_malformed_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         raw.set_session(1, 1, 1, b"", b"", 0.0, True)
     with pytest.raises(OSError, match="Bad file descriptor"):
-        raw.start((-1, 1280, False, False), [])
+        raw.start((-1, 1280, False, False, False), [])
 
 
 def test_another_interface_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

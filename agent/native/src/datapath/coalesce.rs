@@ -9,6 +9,7 @@ use super::checksum::{holds, pseudo_sum, word_sum};
 use super::flows::Flow;
 use super::group::{Group, Item, MAX_ITEMS, Writer};
 use super::packet::{ACK, PSH, Parsed, TCP, UDP, u16_at};
+use super::tun::Joined;
 use crate::hash::Seeded;
 
 const MAX_IP: usize = 0xFFFF; // bytes of one super-packet
@@ -40,12 +41,12 @@ pub struct Coalescer {
 }
 
 impl Coalescer {
-    /// For a device with or without headers and UDP super-packets.
-    pub fn new(vnet_hdr: bool, uso: bool) -> Self {
+    /// For a device with or without headers and super-packets.
+    pub fn new(vnet_hdr: bool, joined: Joined) -> Self {
         Self {
             vnet: vnet_hdr,
-            tcp: vnet_hdr,
-            udp: vnet_hdr && uso,
+            tcp: vnet_hdr && joined.tcp,
+            udp: vnet_hdr && joined.udp,
             groups: Vec::new(),
             items: Vec::new(),
             open: vec![None; OPEN],

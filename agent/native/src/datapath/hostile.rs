@@ -14,6 +14,7 @@ use super::prefixes::{Allowed, Prefix, Prefixes};
 use super::session::{HEADER, Keys, Session, TAG};
 use super::split::split;
 use super::tables::Tables;
+use super::tun::Joined;
 use super::vnet;
 use crate::clock::Clock;
 use crate::sys::socket::Incoming;
@@ -130,7 +131,11 @@ fn tables() -> Arc<Tables> {
 fn what_a_peer_seals_comes_out_as_packets_or_not_at_all() {
     let mut dice = Dice(1);
     let tables = tables();
-    let mut inbound = Inbound::new(Arc::clone(&tables), true, true);
+    let joined = Joined {
+        tcp: true,
+        udp: true,
+    };
+    let mut inbound = Inbound::new(Arc::clone(&tables), true, joined);
     let far = Keys::new(Arc::new(Peer::new(2, Allowed::new(&[]))), &session(2, 1));
     let mut check = Check::default();
     let (mut counter, mut seq) = (0, 0);

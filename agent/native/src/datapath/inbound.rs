@@ -16,6 +16,7 @@ use super::service::is_service;
 use super::session::{HEADER, Keys, REJECT_AFTER_MESSAGES, TAG};
 use super::tables::Tables;
 use super::tap::Direction;
+use super::tun::Joined;
 use super::upcalls::Upcall;
 use crate::sys::socket::Incoming;
 
@@ -46,11 +47,11 @@ pub struct Inbound {
 
 impl Inbound {
     /// For a TUN device with or without offload.
-    pub fn new(tables: Arc<Tables>, vnet_hdr: bool, uso: bool) -> Self {
+    pub fn new(tables: Arc<Tables>, vnet_hdr: bool, joined: Joined) -> Self {
         Self {
             matcher: Matcher::new(tables.policy.load_full()),
             tables,
-            coalescer: Coalescer::new(vnet_hdr, uso),
+            coalescer: Coalescer::new(vnet_hdr, joined),
             limiter: Limiter::default(),
             replies: Replies::default(),
             mtu: 0,

@@ -51,8 +51,8 @@ use reject::{Replies, give_up};
 use session::Session;
 use tables::Tables;
 use threads::Control;
-use tun::{Tun, TunWriter};
-use udp::{Sockets, UdpSocket};
+use tun::{Joined, Tun, TunWriter};
+use udp::Sockets;
 
 const STACK: usize = 256 << 10;
 const RELAYED: usize = 256 << 10; // bytes of datagrams collected before they are written
@@ -95,7 +95,7 @@ impl Datapath {
             control: Arc::new(Control::new()?),
             tun: ArcSwapOption::empty(),
             own: Mutex::new(Own {
-                inbound: Inbound::new(Arc::clone(&tables), false, false),
+                inbound: Inbound::new(Arc::clone(&tables), false, Joined::default()),
                 outbound: Outbound::new(Arc::clone(&tables), None),
                 data: Vec::new(),
                 threads: Vec::new(),
@@ -117,7 +117,7 @@ impl Datapath {
         }
         own.started = true;
         own.outbound.mtu = tun.mtu;
-        own.inbound = Inbound::new(Arc::clone(&self.tables), tun.vnet_hdr, tun.uso);
+        own.inbound = Inbound::new(Arc::clone(&self.tables), tun.vnet_hdr, tun.joined);
         own.inbound.mtu = tun.mtu;
         let tun = Arc::new(tun);
         self.tun.store(Some(Arc::clone(&tun)));
@@ -240,6 +240,7 @@ impl Datapath {
                 .iter()
                 .map(|data| Outgoing {
                     data: data.as_ref(),
+                    tail: &[],
                     to,
                     segment: 0,
                 })
@@ -305,21 +306,4 @@ impl Drop for Datapath {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-/// Sockets from those that Python hands over.
-///
-/// # Errors
-/// One cannot be made non-blocking.
-pub fn sockets(taken: Vec<(std::os::fd::OwnedFd, bool, bool)>) -> io::Result<Sockets> {
-    let mut out = Sockets::default();
-    for (fd, v6, gso) in taken {
-        let socket = Some(Arc::new(UdpSocket::new(fd, v6, gso)?));
-        if v6 {
-            out.v6 = socket;
-        } else {
-            out.v4 = socket;
-        }
-    }
-    Ok(out)
 }

@@ -75,9 +75,8 @@ impl Runs {
                     batch.send(tables, &sockets, stop);
                     batch.v4 = dst.is_ipv4();
                 }
-                let chunk = sockets
-                    .towards(dst)
-                    .map_or(bytes.len(), |s| s.chunk(run.size));
+                let socket = sockets.towards(dst);
+                let chunk = socket.map_or(bytes.len(), |s| s.chunk(run.size, bytes.len()));
                 for part in bytes.chunks(chunk) {
                     if batch.messages.len() == SEND_MAX {
                         batch.send(tables, &sockets, stop);
@@ -85,6 +84,7 @@ impl Runs {
                     let segment = if part.len() > run.size { run.size } else { 0 };
                     batch.messages.push(Outgoing {
                         data: part,
+                        tail: socket.map_or(&[], |s| s.tail(part.len(), run.size)),
                         to,
                         segment: segment as u16,
                     });

@@ -129,7 +129,7 @@ pub fn run_outbound(tables: &Arc<Tables>, control: &Control, tun: &Tun) -> Resul
 /// # Errors
 /// Why a socket died.
 pub fn run_inbound(tables: &Arc<Tables>, control: &Control, tun: &Tun) -> Result<(), String> {
-    let mut inbound = Inbound::new(Arc::clone(tables), tun.vnet_hdr, tun.uso);
+    let mut inbound = Inbound::new(Arc::clone(tables), tun.vnet_hdr, tun.joined);
     inbound.mtu = tun.mtu;
     let mut outbound = Outbound::new(Arc::clone(tables), Some(Arc::clone(&control.stop)));
     outbound.mtu = tun.mtu;

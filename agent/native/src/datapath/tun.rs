@@ -12,6 +12,15 @@ use crate::sys;
 /// Bytes of the longest read.
 pub const READ: usize = vnet::LEN + 0xFFFF;
 
+/// Which super-packets the device takes; without a virtio-net header none.
+#[derive(Clone, Copy, Default)]
+pub struct Joined {
+    /// TCP.
+    pub tcp: bool,
+    /// UDP.
+    pub udp: bool,
+}
+
 /// The device; its descriptor is closed with it.
 pub struct Tun {
     file: File,
@@ -19,8 +28,8 @@ pub struct Tun {
     pub mtu: usize,
     /// Packets have a virtio-net header.
     pub vnet_hdr: bool,
-    /// UDP super-packets may be written.
-    pub uso: bool,
+    /// What super-packets may be written.
+    pub joined: Joined,
 }
 
 impl Tun {
@@ -28,13 +37,13 @@ impl Tun {
     ///
     /// # Errors
     /// It cannot be made non-blocking.
-    pub fn new(fd: OwnedFd, mtu: usize, vnet_hdr: bool, uso: bool) -> io::Result<Self> {
+    pub fn new(fd: OwnedFd, mtu: usize, vnet_hdr: bool, joined: Joined) -> io::Result<Self> {
         sys::fd::set_nonblocking(fd.as_fd())?;
         Ok(Self {
             file: File::from(fd),
             mtu,
             vnet_hdr,
-            uso,
+            joined,
         })
     }
 

@@ -13,6 +13,8 @@ use crate::sys::event::{self, EventFd};
 use crate::sys::socket::{Outgoing, send_many};
 
 const MAX_SEGMENTS: usize = 64;
+const WORTH_A_SENTINEL: usize = 8; // datagrams
+const SENTINEL: &[u8] = &[7];
 const PATIENCE: i32 = 200; // milliseconds that a full socket holds the TUN device back
 
 /// One bound socket; its descriptor is closed with it.
@@ -21,26 +23,46 @@ pub struct UdpSocket {
     pub fd: OwnedFd,
     v6: bool,
     gso: AtomicBool,
+    sentinel: bool,
 }
 
 impl UdpSocket {
-    /// Take a socket over.
+    /// Take a socket over.  `sentinel`: see [`UdpSocket::tail`].
     ///
     /// # Errors
     /// It cannot be made non-blocking.
-    pub fn new(fd: OwnedFd, v6: bool, gso: bool) -> io::Result<Self> {
+    pub fn new(fd: OwnedFd, v6: bool, gso: bool, sentinel: bool) -> io::Result<Self> {
         sys::fd::set_nonblocking(fd.as_fd())?;
         let gso = AtomicBool::new(gso);
-        Ok(Self { fd, v6, gso })
+        Ok(Self {
+            fd,
+            v6,
+            gso,
+            sentinel,
+        })
     }
 
-    /// Bytes that one message with datagrams of `size` bytes may have.
-    pub fn chunk(&self, size: usize) -> usize {
-        if !self.gso.load(Ordering::Relaxed) {
+    /// Bytes that one message with datagrams of `size` bytes may have, of `total` to be sent.
+    pub fn chunk(&self, size: usize, total: usize) -> usize {
+        let few = self.sentinel && total < size * WORTH_A_SENTINEL;
+        if few || !self.gso.load(Ordering::Relaxed) {
             return size;
         }
-        let most = if self.v6 { 65_527 } else { 65_507 };
-        size * MAX_SEGMENTS.min(most / size).max(1)
+        let room = if self.v6 { 65_527 } else { 65_507 };
+        let extra = usize::from(self.sentinel);
+        size * (MAX_SEGMENTS - extra).min((room - extra) / size).max(1)
+    }
+
+    /// What to send behind a group of `len` bytes.
+    ///
+    /// Some kernels damage groups of equal datagrams: one more, that nobody reads, makes them
+    /// unequal.  Source: tailscale net/batching/conn_linux.go, neverGSOEqualTail.
+    pub fn tail(&self, len: usize, size: usize) -> &'static [u8] {
+        if self.sentinel && len > size && len.is_multiple_of(size) {
+            SENTINEL
+        } else {
+            &[]
+        }
     }
 
     /// Send in order.  `failed` hears which message was refused, and why.  With `stop`, a full
@@ -96,6 +118,7 @@ impl UdpSocket {
             let one = Outgoing {
                 data,
                 to: message.to,
+                tail: &[],
                 segment: 0,
             };
             match send_many(self.fd.as_fd(), &[one]) {
@@ -118,6 +141,19 @@ pub struct Sockets {
 }
 
 impl Sockets {
+    /// One of each family at most; the last one counts.
+    pub fn of(sockets: Vec<UdpSocket>) -> Self {
+        let mut out = Self::default();
+        for socket in sockets {
+            if socket.v6 {
+                out.v6 = Some(Arc::new(socket));
+            } else {
+                out.v4 = Some(Arc::new(socket));
+            }
+        }
+        out
+    }
+
     /// The one that reaches an address.
     pub fn towards(&self, dst: SocketAddr) -> Option<&UdpSocket> {
         if dst.is_ipv4() {

@@ -64,6 +64,8 @@ impl SockAddr {
 pub struct Outgoing<'a> {
     /// One or more datagrams.
     pub data: &'a [u8],
+    /// One more datagram behind them, of less than `segment` bytes.
+    pub tail: &'a [u8],
     /// Where they go.
     pub to: SockAddr,
     /// Bytes of each.
@@ -84,16 +86,18 @@ pub fn send_many(fd: BorrowedFd<'_>, messages: &[Outgoing<'_>]) -> Result<usize,
     // SAFETY: all-zero is valid for these C structs: null pointers and zero lengths.
     let mut headers: [libc::mmsghdr; SEND_MAX] = unsafe { mem::zeroed() };
     // SAFETY: as above.
-    let mut vectors: [libc::iovec; SEND_MAX] = unsafe { mem::zeroed() };
+    let mut vectors: [[libc::iovec; 2]; SEND_MAX] = unsafe { mem::zeroed() };
     let mut controls = [Control([0; 64]); SEND_MAX];
     for (i, message) in messages[..count].iter().enumerate() {
-        vectors[i].iov_base = message.data.as_ptr().cast_mut().cast();
-        vectors[i].iov_len = message.data.len();
+        for (vector, part) in vectors[i].iter_mut().zip([message.data, message.tail]) {
+            vector.iov_base = part.as_ptr().cast_mut().cast();
+            vector.iov_len = part.len();
+        }
         let header = &mut headers[i].msg_hdr;
         header.msg_name = message.to.bytes.as_ptr().cast_mut().cast();
         header.msg_namelen = message.to.len;
-        header.msg_iov = &raw mut vectors[i];
-        header.msg_iovlen = 1;
+        header.msg_iov = vectors[i].as_mut_ptr();
+        header.msg_iovlen = if message.tail.is_empty() { 1 } else { 2 };
         if message.segment > 0 {
             header.msg_control = controls[i].0.as_mut_ptr().cast();
             // SAFETY: the buffer is aligned and larger than one header with two bytes.

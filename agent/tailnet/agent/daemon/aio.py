@@ -19,6 +19,7 @@ from tailnet.agent.backend.tunnel.aio import System, TunnelSettings
 from tailnet.agent.errors import UserError
 from tailnet.agent.localapi.aio import LocalServer
 from tailnet.agent.localapi.view.aio import NodeView
+from tailnet.agent.magicsock.sockets import offload
 from tailnet.agent.netstack.aio import MakeStack, Userspace
 from tailnet.agent.netstack.choice import peer_names
 from tailnet.agent.netstack.dialer.aio import Dialer
@@ -80,6 +81,9 @@ async def serve(
                 ca_file=ca_file,
                 always_derp=_flag("TS_DEBUG_ALWAYS_USE_DERP"),
                 never_direct=_flag("TS_DEBUG_NEVER_DIRECT_UDP"),
+                offload=offload.choose(os.uname().release, os.environ),
+                tun_tcp_gro=not _flag("TS_TUN_DISABLE_TCP_GRO"),
+                tun_udp_gro=not _flag("TS_TUN_DISABLE_UDP_GRO"),
                 derp_over_http=_flag("TS_DEBUG_USE_DERP_HTTP"),
             ),
             auth_key=options.auth_key,

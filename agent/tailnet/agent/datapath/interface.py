@@ -56,14 +56,15 @@ UPCALL_LIMIT = 4096  # upcalls that wait for the slow path
 class TunPort(NamedTuple):
     """The TUN device.  ``fd`` is non-blocking and belongs to the datapath from now on.
 
-    ``vnet_hdr``: packets carry a 10-byte virtio-net header and TCP super-packets both ways;
-    ``uso``: UDP super-packets too.
+    ``vnet_hdr``: packets carry a 10-byte virtio-net header and may be super-packets when read;
+    ``tso``, ``uso``: TCP and UDP super-packets may be written.
     """
 
     fd: int
     mtu: int
     vnet_hdr: bool
     uso: bool
+    tso: bool = True
 
 
 class UdpPort(NamedTuple):
@@ -73,6 +74,7 @@ class UdpPort(NamedTuple):
     family: int  # socket.AF_INET or AF_INET6
     gso: bool  # UDP_SEGMENT works
     gro: bool  # UDP_GRO is set on it
+    sentinel: bool = False  # groups end in a datagram of one byte, lest all of them are equal
 
 
 class Path(NamedTuple):

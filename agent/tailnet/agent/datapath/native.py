@@ -39,7 +39,7 @@ from tailnet.agent.wireguard.session import IDLE
 if TYPE_CHECKING:
     import tailnet_native
 
-INTERFACE = 3  # of the extension that this module can use
+INTERFACE = 4  # of the extension that this module can use
 
 _AF_INET6 = 10  # Linux
 _SIZES = {4: 4, 6: 16}  # bytes of an address
@@ -208,8 +208,8 @@ class NativeDatapath:
         return dict(self._native.drops())
 
 
-def _ports(udp: Sequence[UdpPort]) -> list[tuple[int, bool, bool]]:
-    return [(port.fd, port.family == _AF_INET6, port.gso) for port in udp]
+def _ports(udp: Sequence[UdpPort]) -> list[tuple[int, bool, bool, bool]]:
+    return [(port.fd, port.family == _AF_INET6, port.gso, port.sentinel) for port in udp]
 
 
 def _prefixes(prefixes: Iterable[IPNetwork]) -> bytes:

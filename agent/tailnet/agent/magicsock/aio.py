@@ -25,6 +25,7 @@ from tailnet.agent.magicsock.hub import (
 )
 from tailnet.agent.magicsock.measure.aio import Measuring
 from tailnet.agent.magicsock.sockets.aio import Sockets
+from tailnet.agent.magicsock.sockets.offload import PLAIN, Offload
 from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.tailcfg.node import NetInfo
 from tailnet.agent.wireguard.session import Source
@@ -57,10 +58,11 @@ class Magicsock:
         on_netinfo: Callable[[NetInfo], None],
         always_derp: bool = False,
         never_direct: bool = False,
+        offload: Offload = PLAIN,
     ) -> None:
         self._derp = derp
         self._now = now
-        self._sockets = Sockets(mark)
+        self._sockets = Sockets(mark, offload)
         self._hub = Hub(disco, random_bytes=random_bytes, direct=not (always_derp or never_direct))
         self._measuring = Measuring(
             self._hub,

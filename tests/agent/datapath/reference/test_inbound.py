@@ -31,7 +31,7 @@ class Bench:
         matcher = Matcher(self.tables.is_local)
         matcher.set_filter(allow_all())
         self.inbound = Inbound(self.tables, matcher, self.upcalls, self.counts, Replies())
-        self.inbound.set_offload(vnet_hdr=True, uso=True)
+        self.inbound.set_offload(vnet_hdr=True, uso=True, tso=True)
         self.tables.set_peers({PEER: PeerEntry((ip_network(THEM),))})
         self.tables.set_local([ip_network(ME)])
         self.peer = self.tables.peers[PEER]

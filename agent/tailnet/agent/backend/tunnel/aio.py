@@ -20,6 +20,7 @@ from tailnet.agent.derp.aio import DerpFleet
 from tailnet.agent.filter.rules import Filter
 from tailnet.agent.keys import DiscoPrivate, DiscoPublic, NodePrivate, NodePublic, PeerId
 from tailnet.agent.magicsock.aio import Magicsock, PingReply
+from tailnet.agent.magicsock.sockets.offload import PLAIN, Offload
 from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.tailcfg.node import NetInfo
 from tailnet.agent.tasks import Tasks
@@ -68,6 +69,9 @@ class TunnelSettings:
     ca_file: str | None = None
     always_derp: bool = False
     never_direct: bool = False
+    offload: Offload = PLAIN
+    tun_tcp_gro: bool = True
+    tun_udp_gro: bool = True
     derp_over_http: bool = False
 
 
@@ -138,6 +142,7 @@ class Tunnel:
             on_netinfo=self._own_net_info,
             always_derp=settings.always_derp,
             never_direct=settings.never_direct,
+            offload=settings.offload,
         )
         self._sock.set_node_key(node_key)
         self._dataplane = Dataplane(
@@ -166,7 +171,7 @@ class Tunnel:
             await router.up()
             self._sock.skip_interface(device.name)
             ports = self._sock.bind(self._settings.port)
-            tun = TunPort(device.detach(), device.mtu, device.vnet_hdr, device.uso)
+            tun = self._tun_port(device)
         finally:
             device.close()
         self._sock.attach(self._datapath, self._dataplane.handle_relayed)
@@ -174,6 +179,15 @@ class Tunnel:
         self._derp.start()
         self._sock.start()
         _ = self._tasks.start("router", self._keep_routed())
+
+    def _tun_port(self, device: TunDevice) -> TunPort:
+        """Take the device over, with the offloads that work and are wanted."""
+        joined = device.vnet_hdr and device.probe()
+        if joined < device.vnet_hdr:
+            log.warning("%s: this kernel refuses joined packets; writing them singly", device.name)
+        tso = joined and self._settings.tun_tcp_gro
+        uso = joined and device.uso and self._settings.tun_udp_gro
+        return TunPort(device.detach(), device.mtu, device.vnet_hdr, uso, tso)
 
     async def close(self) -> None:
         """Routes and rules first, so that nothing is sent into a dead device."""

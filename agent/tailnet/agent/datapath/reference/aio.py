@@ -86,7 +86,7 @@ class ReferenceDatapath(Control):
         os.set_blocking(tun.fd, False)
         self._outbound.mtu = tun.mtu
         self._inbound.mtu = tun.mtu
-        self._inbound.set_offload(vnet_hdr=tun.vnet_hdr, uso=tun.uso)
+        self._inbound.set_offload(vnet_hdr=tun.vnet_hdr, uso=tun.uso, tso=tun.tso)
         self._loop.add_reader(tun.fd, self._on_tun)
         if self._service is not None:
             self._service.start(tun)

@@ -97,11 +97,11 @@ class Inbound:
         self.mac1_key = b""
         self.mtu = 0
         self.tap: Tap | None = None
-        self.set_offload(vnet_hdr=False, uso=False)
+        self.set_offload(vnet_hdr=False, uso=False, tso=False)
 
-    def set_offload(self, *, vnet_hdr: bool, uso: bool) -> None:
+    def set_offload(self, *, vnet_hdr: bool, uso: bool, tso: bool) -> None:
         """What the TUN device takes."""
-        self._coalescer = Coalescer(vnet_hdr=vnet_hdr, tcp=vnet_hdr, udp=uso)
+        self._coalescer = Coalescer(vnet_hdr=vnet_hdr, tcp=vnet_hdr and tso, udp=vnet_hdr and uso)
 
     @property
     def full(self) -> bool:

@@ -13,6 +13,7 @@ from tailnet.agent.datapath.interface import UdpPort
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.magicsock.endpoints import InterfaceAddr, Ports, local_addresses
 from tailnet.agent.magicsock.netcheck import Target, stun_node
+from tailnet.agent.magicsock.sockets.offload import PLAIN, Offload
 from tailnet.agent.tailcfg.derpmap import DEFAULT_STUN_PORT, DERPMap, DERPNode
 
 log = logging.getLogger("tailnet.magicsock")
@@ -34,8 +35,9 @@ class Sockets:
         skip: interfaces whose addresses are not ours to tell.
     """
 
-    def __init__(self, mark: Callable[[socket.socket], None]) -> None:
+    def __init__(self, mark: Callable[[socket.socket], None], offload: Offload = PLAIN) -> None:
         self._mark = mark
+        self._offload = offload
         self.ports = Ports(0, 0)
         self.skip: set[str] = set()
 
@@ -74,8 +76,10 @@ class Sockets:
                 continue
             ports[family] = sock.getsockname()[1]
             wanted = wanted or ports[family]
-            gso, gro = _has_gso(sock), _option(sock, _UDP_GRO, 1)
-            opened.append(UdpPort(sock.detach(), family, gso=gso, gro=gro))
+            gso = self._offload.gso and _has_gso(sock)
+            gro = self._offload.gro and _option(sock, _UDP_GRO, 1)
+            sentinel = self._offload.sentinel
+            opened.append(UdpPort(sock.detach(), family, gso=gso, gro=gro, sentinel=sentinel))
         self.ports = Ports(ports[socket.AF_INET], ports[socket.AF_INET6])
         return opened
 

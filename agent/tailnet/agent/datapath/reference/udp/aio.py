@@ -16,6 +16,9 @@ log = logging.getLogger("tailnet.datapath")
 
 _SEGMENT, _GRO = 103, 104  # cmsg types of SOL_UDP
 _MAX_SEGMENTS = 64
+# Some kernels damage groups of equal datagrams; one more that nobody reads makes them unequal.
+_SENTINEL = b"\x07"
+_WORTH_A_SENTINEL = 8  # datagrams
 _MAX_PAYLOAD = {socket.AF_INET: 65_507, socket.AF_INET6: 65_527}
 _ANCILLARY = socket.CMSG_SPACE(4)
 _BACKLOG = 4 << 20  # bytes that wait for a full socket
@@ -35,12 +38,21 @@ class Received(NamedTuple):
 class UdpSocket:
     """Owns its descriptor.  What a full socket refuses waits in ``backlog``."""
 
-    __slots__ = ("_backlog_size", "_gso", "_max", "_sock", "backlog", "family")
+    __slots__ = (
+        "_backlog_size",
+        "_gso",
+        "_max",
+        "_sentinel",
+        "_sock",
+        "backlog",
+        "family",
+    )
 
     def __init__(self, port: UdpPort) -> None:
         self._sock = socket.socket(port.family, socket.SOCK_DGRAM, fileno=port.fd)
         self._sock.setblocking(False)
         self._gso = port.gso
+        self._sentinel = port.sentinel
         self._max = _MAX_PAYLOAD[self._sock.family]
         self.family = 4 if port.family == socket.AF_INET else 6
         self.backlog: deque[tuple[bytes, int, tuple[str, int]]] = deque()
@@ -78,13 +90,14 @@ class UdpSocket:
         if self.backlog:
             return self._keep(data, size, dst)
         pos, end = 0, len(data)
-        chunk = size * max(1, min(_MAX_SEGMENTS, self._max // size)) if self._gso else size
+        chunk = self._chunk(size, end)
         while pos < end:
             part = data[pos : pos + chunk]
             try:
                 if len(part) > size:
                     cmsg = (socket.IPPROTO_UDP, _SEGMENT, _segment_size(size))
-                    self._sock.sendmsg([part], [cmsg], 0, dst)
+                    equal = self._sentinel and len(part) % size == 0
+                    self._sock.sendmsg([part, _SENTINEL] if equal else [part], [cmsg], 0, dst)
                 else:
                     self._sock.sendto(part, dst)
             except BlockingIOError:
@@ -101,6 +114,13 @@ class UdpSocket:
                 continue
             pos += len(part)
         return 0
+
+    def _chunk(self, size: int, total: int) -> int:
+        """Bytes that one call may send of ``total``."""
+        sentinel = self._sentinel
+        if not self._gso or (sentinel and total < size * _WORTH_A_SENTINEL):
+            return size
+        return size * max(1, min(_MAX_SEGMENTS - sentinel, (self._max - sentinel) // size))
 
     def _keep(self, data: memoryview, size: int, dst: tuple[str, int]) -> int:
         if self._backlog_size + len(data) > _BACKLOG:
