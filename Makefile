@@ -8,7 +8,9 @@ NO_CARGO := native: no usable cargo, the daemon will use the pure Python datapat
 export CARGO_BUILD_JOBS ?= 2
 export MATURIN_NO_INSTALL_RUST := 1
 
-.PHONY: venv native lint lint-native test test-native unit integration lab bench bench-control wheels clean
+FUZZ_SECONDS ?= 60
+
+.PHONY: venv native lint lint-native test test-native unit integration fuzz fuzz-python fuzz-native fuzz-differential lab bench bench-control wheels clean
 .NOTPARALLEL:
 
 lab bench: NEEDS := lab
@@ -59,6 +61,20 @@ unit: venv
 
 integration: venv
 	$(BIN)/pytest integration
+
+# Long random runs; FUZZ_SECONDS is for each target. Findings stay in .fuzz/.
+fuzz: fuzz-python fuzz-native fuzz-differential
+
+fuzz-python: venv
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(ARGS)
+
+fuzz-native:
+ifneq ($(CARGO),)
+	cd $(CRATE) && FUZZ_SECONDS=$(FUZZ_SECONDS) cargo test -q --test fuzz -- --nocapture
+endif
+
+fuzz-differential: venv
+	FUZZ_EXAMPLES=$$(($(FUZZ_SECONDS) * 20)) $(BIN)/pytest -q --timeout=0 tests/agent/datapath/test_differential.py
 
 lab: venv
 	@$(BIN)/python -m integration.lab $(ARGS)

@@ -1,5 +1,6 @@
 """The native datapath does what the reference does, packet for packet and counter for counter."""
 
+import os
 from collections import Counter
 from ipaddress import ip_network
 from typing import Any
@@ -284,7 +285,7 @@ def apart(packet: bytes, *, vnet: bool) -> list[tuple[bytes, bytes]]:
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("vnet_hdr", [False, True], ids=["plain", "offload"])
 @given(plan=st.lists(steps, min_size=1, max_size=25))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=int(os.environ.get("FUZZ_EXAMPLES", "150")), deadline=None)
 async def test_both_do_the_same(plan: list[Step], *, vnet_hdr: bool) -> None:
     """Datagrams, packets in order within a flow, upcalls, activity and drop counters."""
     logs = []
