@@ -3,7 +3,11 @@
 import asyncio
 import logging
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
+
+from tailnet.agent.slices import Steps
+
+T = TypeVar("T")
 
 log = logging.getLogger("tailnet.tasks")
 
@@ -32,3 +36,19 @@ class Tasks:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+
+
+async def in_slices(steps: Steps[T]) -> T:
+    """Do long work, and let the event loop run at every stop.
+
+    Cancelled at a stop, nothing more of the work is done.
+    """
+    try:
+        while True:
+            next(steps)
+            await asyncio.sleep(0)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    finally:
+        steps.close()

@@ -165,7 +165,7 @@ def test_empty_peers_change_nothing() -> None:
 
 def test_new_stream_says_who_is_gone() -> None:
     """Peers of the stream before that the first message lacks are removed."""
-    folder = Folder(before=[NodeID(2), NodeID(3)])
+    folder = Folder(before={NodeID(n): peer(n) for n in (2, 3)})
     change = folder.fold(MapResponse(node=SELF, peers=(peer(3), peer(4))), NOW)
     assert change.full
     assert change.removed == {2}

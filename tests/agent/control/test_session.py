@@ -13,6 +13,7 @@ from tailnet.agent.control.events import Connected, NetmapChanged
 from tailnet.agent.control.mapstream import decompress_untrusted, split_untrusted
 from tailnet.agent.control.session import MAX_EXPIRY_SLEEP, WATCHDOG, MapSession, SessionEvent
 from tailnet.agent.errors import BadPacket, RemoteProtocolError
+from tailnet.agent.slices import SLICE
 from tailnet.agent.tailcfg.codec import encode
 from tailnet.agent.tailcfg.mapping import MapResponse, PingRequest
 from tailnet.agent.tailcfg.node import Node, NodeID
@@ -40,6 +41,30 @@ def drain(session: MapSession) -> list[SessionEvent]:
 def session() -> MapSession:
     """A session that began at 0 s."""
     return MapSession(0.0, compressed=True)
+
+
+def test_large_map_is_handled_in_slices() -> None:
+    """Nothing is told before the last slice; what came meanwhile follows in order."""
+    crowd = tuple(Node(id=NodeID(n), name="x" * 200) for n in range(2, 2502))
+    one = session()
+    one.receive_untrusted(frame(MapResponse(node=FIRST.node, peers=crowd)), 1.0, NOW)
+    slices = 0
+    while one.busy:
+        assert one.poll_event() is None
+        if slices == 3:
+            one.receive_untrusted(frame(MapResponse(online_change={NodeID(2): True})), 1.0, NOW)
+        one.go_on_untrusted()
+        slices += 1
+    assert slices > 2 * len(crowd) // SLICE
+    connected, whole, delta = drain(one)
+    assert isinstance(connected, Connected)
+    assert isinstance(whole, NetmapChanged)
+    assert isinstance(delta, NetmapChanged)
+    assert len(whole.netmap.peers) == len(crowd)
+    assert whole.netmap.peers[NodeID(2)].online is None
+    assert delta.netmap.peers[NodeID(2)].online
+    assert not delta.full
+    assert delta.changed == {NodeID(2)}
 
 
 @given(st.lists(st.integers(0, 400), max_size=6), st.booleans())

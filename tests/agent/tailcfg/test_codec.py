@@ -3,6 +3,7 @@
 import contextlib
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Network
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -11,17 +12,19 @@ from hypothesis import strategies as st
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.keys import DiscoPublic, NodePublic
+from tailnet.agent.tailcfg import mapping
 from tailnet.agent.tailcfg.codec import (
     ZERO_TIME,
     decode_untrusted,
     encode,
     instant,
     ip_or_none,
-    parse_tree_untrusted,
     prefixes,
+    split_list_untrusted,
+    split_object_untrusted,
 )
 from tailnet.agent.tailcfg.derpmap import DERPMap
-from tailnet.agent.tailcfg.mapping import MapResponse, decode_map_untrusted
+from tailnet.agent.tailcfg.mapping import AT_ONCE, MapResponse, decode_map_untrusted
 from tailnet.agent.tailcfg.node import Hostinfo, NetInfo, Node, NodeID, PeerChange
 from tailnet.agent.tailcfg.register import RegisterResponse, ServerKeys
 
@@ -164,8 +167,12 @@ def test_decode_inverts_encode(change: PeerChange) -> None:
     assert decode_untrusted(encode(change), PeerChange) == change
 
 
-def test_bad_entries_are_left_out_and_counted() -> None:
-    """Peers, patches, users, rules; anything else malformed is fatal."""
+@pytest.mark.parametrize("at_once", [0, AT_ONCE])
+def test_bad_entries_are_left_out_and_counted(
+    monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    """Peers, patches, users, rules; anything else malformed is fatal; in slices or not."""
+    monkeypatch.setattr(mapping, "AT_ONCE", at_once)
     raw = (
         '{"Peers":[{"ID":1,"Key":"KEY"},{"Key":"KEY"},null,{"ID":3,"Key":"bad"}],'
         '"PeersChangedPatch":[{"NodeID":1},{}],"UserProfiles":[{"ID":"x"}],'
@@ -175,7 +182,7 @@ def test_bad_entries_are_left_out_and_counted() -> None:
     assert [p.id for p in message.peers or ()] == [1]
     assert len(message.peers_changed_patch or ()) == 1
     assert len(message.packet_filter or ()) == 1
-    assert dropped == 6
+    assert dropped == 5  # null is no entry
     with pytest.raises(BadPacket):
         decode_map_untrusted(b'{"Node":{"ID":"x"}}')
 
@@ -203,5 +210,9 @@ def test_noise_is_refused(data: bytes, tree: object) -> None:
                 decode_untrusted(raw, kind)
         with contextlib.suppress(BadPacket):
             decode_map_untrusted(raw)
+        with contextlib.suppress(BadPacket), mock.patch.object(mapping, "AT_ONCE", 0):
+            decode_map_untrusted(raw)
         with contextlib.suppress(BadPacket):
-            parse_tree_untrusted(raw)
+            split_object_untrusted(raw)
+        with contextlib.suppress(BadPacket):
+            split_list_untrusted(raw)

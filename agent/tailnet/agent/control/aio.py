@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -50,7 +50,7 @@ from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.errors import BadPacket, TailnetError, UserError
 from tailnet.agent.tailcfg.codec import ZERO_TIME, encode
 from tailnet.agent.tailcfg.mapping import ControlDialPlan, PingRequest
-from tailnet.agent.tailcfg.node import Hostinfo, NodeID
+from tailnet.agent.tailcfg.node import Hostinfo, Node, NodeID
 from tailnet.agent.tailcfg.register import RegisterResponse
 
 __all__ = ["ControlClient", "ControlConfig"]
@@ -125,7 +125,7 @@ class ControlClient:
         self._endpoints: tuple[tuple[AddrPort, int], ...] = ()
         self._poked = asyncio.Event()
         self._logged_out = False
-        self._peers: Iterable[NodeID] = ()
+        self._peers: Mapping[NodeID, Node] = {}
         self._last_ping = ""
         self._resume: Resume | None = None
         self._following: tuple[MapSession, Stream] | None = None
@@ -289,6 +289,9 @@ class ControlClient:
             if not chunk or chunk is True:
                 return False
             session.receive_untrusted(chunk, self._now(), self._wall())
+        while session.busy:
+            await asyncio.sleep(0)
+            session.go_on_untrusted()
         self._pump(session)
         return True
 
@@ -302,7 +305,7 @@ class ControlClient:
                 self._dialer.plan = parse_candidates(event.candidates or ())
                 continue
             if isinstance(event, NetmapChanged):
-                self._peers = event.netmap.peers.keys()
+                self._peers = event.netmap.peers
                 self._dialer.know_relays(event.netmap.derp_map)
             if isinstance(event, PopBrowser) and not is_valid_auth_url(
                 event.url, self._config.server_url

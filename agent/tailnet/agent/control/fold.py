@@ -6,7 +6,7 @@ last one stays in use until the new one has its first message.
 Source: tailscale control/controlclient/map.go, tailcfg/derpmap.go, ipn/ipnlocal/expiry.go.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.control.patch import apply_patch, keep_newer_disco
 from tailnet.agent.errors import BadPacket
+from tailnet.agent.slices import SLICE, Steps, finish, sliced
 from tailnet.agent.tailcfg.codec import instant
 from tailnet.agent.tailcfg.derpmap import DERPMap, HomeParams
 from tailnet.agent.tailcfg.dns import DNSConfig
@@ -45,11 +46,12 @@ class Folder:
     """State of one map stream.
 
     Args:
-        before: peers of the map in use, so that the first message can say who is gone.
+        before: peers of the map in use, so that the first message can say who is gone; those that
+            did not change stay the same objects.
     """
 
-    def __init__(self, before: Iterable[NodeID] = ()) -> None:
-        self._before = frozenset(before)
+    def __init__(self, before: Mapping[NodeID, Node] = MappingProxyType({})) -> None:
+        self._before = before
         self._self: Node | None = None
         self._peers: dict[NodeID, Node] = {}  # as control describes them
         self._shown: dict[NodeID, Node] = {}  # with expiry applied, sorted
@@ -77,6 +79,10 @@ class Folder:
         Raises:
             BadPacket: the first message of a stream lacks our own node.
         """
+        return finish(self.fold_slices(message, wall))
+
+    def fold_slices(self, message: MapResponse, wall: datetime) -> Steps[Change]:
+        """:meth:`fold` in slices.  Until it is finished :meth:`netmap` must not be asked."""
         first = self._self is None
         if first and message.node is None:
             msg = "the first map message lacks our own node"
@@ -87,12 +93,13 @@ class Folder:
             self._note_expiry(self._self, wall + self._skew)
         self._fold_parts(message)
         if message.peers:
-            changed, removed = self._replace_peers(message.peers)
+            changed, removed = yield from self._replace_peers(message.peers)
         else:
             changed, removed = self._change_peers(message, wall)
         if first:
-            removed = set(self._before - self._peers.keys())
-        self._show(changed, removed, wall)
+            removed = set(self._before.keys() - self._peers.keys())
+        yield from self._show(changed, removed, wall)
+        self._before = {}
         return Change(first or bool(message.peers), frozenset(changed), frozenset(removed))
 
     def expire(self, wall: datetime) -> Change | None:
@@ -103,7 +110,7 @@ class Folder:
             for peer_id, peer in self._shown.items()
             if not peer.expired and _has_expired(peer, now)
         }
-        self._show(due, frozenset(), wall)
+        finish(self._show(due, frozenset(), wall))
         was, self._own_expired = self._own_expired, self._has_own_expired(now)
         self._next_expiry = None
         for node in (*self._shown.values(), *([self._self] if self._self else [])):
@@ -171,14 +178,18 @@ class Folder:
             ordered = sorted(chunks.items(), key=lambda chunk: chunk[0].encode())
             self._filter = tuple(rule for _, rules in ordered for rule in rules)
 
-    def _replace_peers(self, peers: tuple[Node, ...]) -> tuple[set[NodeID], set[NodeID]]:
-        old = self._peers
-        self._peers = {
-            peer.id: keep_newer_disco(old.get(peer.id), peer)
-            for peer in peers
-            if self._is_peer(peer.id)
-        }
-        return set(self._peers), set(old.keys() - self._peers.keys())
+    def _replace_peers(self, peers: tuple[Node, ...]) -> Steps[tuple[set[NodeID], set[NodeID]]]:
+        old, new = self._peers, dict[NodeID, Node]()
+        for part in sliced(peers):
+            for peer in part:
+                if self._is_peer(peer.id):
+                    current = keep_newer_disco(old.get(peer.id), peer)
+                    known = old.get(peer.id) or self._before.get(peer.id)
+                    new[peer.id] = known if known is not None and known == current else current
+            if len(part) == SLICE:
+                yield
+        self._peers = new
+        return set(new), set(old.keys() - new.keys())
 
     def _change_peers(
         self, message: MapResponse, wall: datetime
@@ -213,19 +224,24 @@ class Folder:
     def _is_peer(self, peer_id: NodeID) -> bool:
         return 0 < peer_id <= MAX_ID and (self._self is None or peer_id != self._self.id)
 
-    def _show(self, changed: Iterable[NodeID], removed: Iterable[NodeID], wall: datetime) -> None:
+    def _show(
+        self, changed: Collection[NodeID], removed: Collection[NodeID], wall: datetime
+    ) -> Steps[None]:
         now = wall + self._skew
         shown = dict(self._shown)
         for peer_id in removed:
             shown.pop(peer_id, None)
         last = next(reversed(shown), 0)
         in_order = True
-        for peer_id in changed:
-            in_order &= peer_id in shown or peer_id > last
-            last = max(last, peer_id)
-            peer = self._peers[peer_id]
-            shown[peer_id] = _expired_view(peer, now, keep_paths=False)
-            self._note_expiry(peer, now)
+        for part in sliced(tuple(changed)):
+            for peer_id in part:
+                in_order &= peer_id in shown or peer_id > last
+                last = max(last, peer_id)
+                peer = self._peers[peer_id]
+                shown[peer_id] = _expired_view(peer, now, keep_paths=False)
+                self._note_expiry(peer, now)
+            if len(part) == SLICE:
+                yield
         self._shown = shown if in_order else dict(sorted(shown.items()))
 
 

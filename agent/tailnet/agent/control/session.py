@@ -8,7 +8,8 @@ Source: tailscale control/controlclient/direct.go sendMapRequest, map.go mapSess
 
 import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Mapping
+from contextlib import nullcontext
 from datetime import datetime
 from enum import Enum, auto
 
@@ -17,14 +18,16 @@ from tailnet.agent.control.fold import Change, Folder
 from tailnet.agent.control.mapstream import decompress_untrusted, split_untrusted
 from tailnet.agent.control.resume import Resume
 from tailnet.agent.errors import RemoteProtocolError
+from tailnet.agent.slices import Steps, much_to_keep
 from tailnet.agent.tailcfg.mapping import (
+    AT_ONCE,
     ControlDialPlan,
     Debug,
     MapResponse,
     PingRequest,
-    decode_map_untrusted,
+    decode_map_slices_untrusted,
 )
-from tailnet.agent.tailcfg.node import NodeID
+from tailnet.agent.tailcfg.node import Node, NodeID
 from tailnet.agent.timers import TimerTable
 
 log = logging.getLogger("tailnet.control")
@@ -63,13 +66,14 @@ class MapSession:
         now: float,
         *,
         compressed: bool,
-        before: Iterable[NodeID] = (),
+        before: Mapping[NodeID, Node] | None = None,
         last_ping: str = "",
         resume: Resume | None = None,
     ) -> None:
         self._compressed = compressed
-        self._folder = Folder(before)
+        self._folder = Folder(before or {})
         self._buffer = bytearray()
+        self._reading: Steps[None] | None = None
         self._events: deque[SessionEvent] = deque()
         self._popped = ""
         self._offered = resume
@@ -84,32 +88,60 @@ class MapSession:
 
     @property
     def resume(self) -> Resume | None:
-        """How to go on after this stream; ``None`` if the server does not offer that."""
-        if not self._handle_name or not self.established:
+        """How to go on after this stream; ``None`` if the server does not offer that.
+
+        Nor can it be done from the middle of a message.
+        """
+        if not self._handle_name or not self.established or self.busy:
             return None
         return Resume(self._handle_name, self._seq, self._folder)
 
     def receive_untrusted(self, data: bytes, now: float, wall: datetime) -> None:
         """Bytes of the response body, in any chunks.
 
+        A large message is handled in slices: call :meth:`go_on_untrusted` while :attr:`busy`.
+
         Raises:
             BadPacket: the stream is damaged or out of order; the poll is over.
         """
         self._buffer += data
-        self._read_untrusted(now, wall)
+        self._begin_untrusted(now, wall)
 
-    def _read_untrusted(self, now: float, wall: datetime) -> None:
+    @property
+    def busy(self) -> bool:
+        """There is more to do with what was received."""
+        return self._reading is not None
+
+    def go_on_untrusted(self) -> None:
+        """Do the next slice.
+
+        Raises:
+            BadPacket: see :meth:`receive_untrusted`.
+        """
+        if self._reading is not None:
+            try:
+                next(self._reading)
+            except StopIteration:
+                self._reading = None
+
+    def _begin_untrusted(self, now: float, wall: datetime) -> None:
+        if self._reading is None:
+            self._reading = self._read_untrusted(now, wall)
+            self.go_on_untrusted()
+
+    def _read_untrusted(self, now: float, wall: datetime) -> Steps[None]:
         """Messages that are complete, until one asks for a pause."""
         for message in split_untrusted(self._buffer):
             json = decompress_untrusted(message) if self._compressed else message
-            response, dropped = decode_map_untrusted(json)
-            if dropped:
-                log.warning("left out %d malformed entries of a map message", dropped)
-            self._handle(response, now, wall)
+            with much_to_keep() if len(json) > AT_ONCE else nullcontext():
+                response, dropped = yield from decode_map_slices_untrusted(json)
+                if dropped:
+                    log.warning("left out %d malformed entries of a map message", dropped)
+                yield from self._handle(response, now, wall)
             if now < self._paused_until:
                 return
 
-    def _handle(self, message: MapResponse, now: float, wall: datetime) -> None:
+    def _handle(self, message: MapResponse, now: float, wall: datetime) -> Steps[None]:
         self._timers.arm(Timer.WATCHDOG, now + WATCHDOG)
         ping = message.ping_request
         if ping is not None and ping.url != self.last_ping:
@@ -125,7 +157,7 @@ class MapSession:
             self._events.append(message.control_dial_plan)
         if message.keep_alive:
             return
-        change = self._folder.fold(message, wall)
+        change = yield from self._folder.fold_slices(message, wall)
         self._seq = message.seq or self._seq
         if not self.established:
             self.established = True
@@ -179,7 +211,7 @@ class MapSession:
                 raise RemoteProtocolError(msg)
             if timer is Timer.PAUSE:
                 self._timers.arm(Timer.WATCHDOG, now + WATCHDOG)
-                self._read_untrusted(now, wall)
+                self._begin_untrusted(now, wall)
                 continue
             if (change := self._folder.expire(wall)) is not None:
                 self._emit(change, wall)

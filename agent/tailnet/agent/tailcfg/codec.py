@@ -16,6 +16,7 @@ from tailnet.agent.keys import PublicKey
 
 T = TypeVar("T")
 
+NULL = msgspec.Raw(b"null")
 ZERO_TIME = datetime(1, 1, 1, tzinfo=UTC)  # Go's zero time: "unset"
 
 
@@ -48,7 +49,7 @@ def encode(message: object) -> bytes:
     return msgspec.json.encode(message, enc_hook=enc_hook)
 
 
-def decode_untrusted(data: bytes, kind: type[T]) -> T:
+def decode_untrusted(data: bytes | msgspec.Raw, kind: type[T]) -> T:
     """Parse JSON into ``kind``.
 
     A scalar that is ``null`` counts as absent (Go writes that for nil pointers); such messages
@@ -68,14 +69,29 @@ def decode_untrusted(data: bytes, kind: type[T]) -> T:
         raise BadPacket(msg) from None
 
 
-def parse_tree_untrusted(data: bytes) -> dict[str, Any]:
-    """A JSON object as plain values, for a second look at a message that did not fit its type.
+def split_object_untrusted(data: bytes) -> dict[str, msgspec.Raw]:
+    """The members of a JSON object, each still JSON.  Of members with one name the last counts.
 
     Raises:
         BadPacket: not JSON, or not an object.
     """
     try:
-        return msgspec.json.decode(data, type=dict[str, Any])
+        return msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+        msg = f"bad JSON: {error}"
+        raise BadPacket(msg) from None
+
+
+def split_list_untrusted(data: bytes | msgspec.Raw) -> list[msgspec.Raw] | None:
+    """The entries of a JSON array, each still JSON, without nulls; ``None`` if it is no array.
+
+    Raises:
+        BadPacket: not JSON.
+    """
+    try:
+        return [one for one in msgspec.json.decode(data, type=list[msgspec.Raw]) if one != NULL]
+    except msgspec.ValidationError:
+        return None
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
         msg = f"bad JSON: {error}"
         raise BadPacket(msg) from None

@@ -7,10 +7,18 @@ from datetime import datetime
 from typing import Any
 
 from msgspec import field
+from msgspec.structs import replace
 
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.keys import DiscoPublic, NodePublic
-from tailnet.agent.tailcfg.codec import Struct, decode_untrusted, encode, parse_tree_untrusted
+from tailnet.agent.slices import SLICE, Steps, finish, sliced
+from tailnet.agent.tailcfg.codec import (
+    Struct,
+    decode_untrusted,
+    encode,
+    split_list_untrusted,
+    split_object_untrusted,
+)
 from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.tailcfg.dns import DNSConfig
 from tailnet.agent.tailcfg.filter import FilterRule
@@ -121,12 +129,13 @@ class MapResponse(Struct, frozen=True):
     control_dial_plan: ControlDialPlan | None = None
 
 
-LIST_ITEMS: dict[str, type[Struct]] = {
-    "Peers": Node,
-    "PeersChanged": Node,
-    "PeersChangedPatch": PeerChange,
-    "UserProfiles": UserProfile,
-    "PacketFilter": FilterRule,
+AT_ONCE = 256 << 10  # bytes of JSON that are parsed in one piece, in 10 ms
+LISTS: dict[str, tuple[str, type[Struct]]] = {
+    "Peers": ("peers", Node),
+    "PeersChanged": ("peers_changed", Node),
+    "PeersChangedPatch": ("peers_changed_patch", PeerChange),
+    "UserProfiles": ("user_profiles", UserProfile),
+    "PacketFilter": ("packet_filter", FilterRule),
 }
 
 
@@ -139,24 +148,34 @@ def decode_map_untrusted(data: bytes) -> tuple[MapResponse, int]:
     Raises:
         BadPacket: not JSON, or malformed outside of those lists.
     """
-    try:
-        return decode_untrusted(data, MapResponse), 0
-    except BadPacket:
-        tree = parse_tree_untrusted(data)
+    return finish(decode_map_slices_untrusted(data))
+
+
+def decode_map_slices_untrusted(data: bytes) -> Steps[tuple[MapResponse, int]]:
+    """:func:`decode_map_untrusted` in slices: the lists of a large message entry by entry."""
+    if len(data) <= AT_ONCE:
+        try:
+            return decode_untrusted(data, MapResponse), 0
+        except BadPacket:
+            pass  # perhaps only one of its entries is bad
+    rest = split_object_untrusted(data)
+    if len(data) > AT_ONCE:
+        yield
+    lists: dict[str, Any] = {}
     dropped = 0
-    for name, kind in LIST_ITEMS.items():
-        items = tree.get(name)
-        if not isinstance(items, list):
+    for name, (attribute, kind) in LISTS.items():
+        items = split_list_untrusted(rest[name]) if name in rest else None
+        if items is None:
             continue
-        good = [item for item in items if _fits_untrusted(item, kind)]
-        dropped += len(items) - len(good)
-        tree[name] = good
-    return decode_untrusted(encode(tree), MapResponse), dropped
-
-
-def _fits_untrusted(item: object, kind: type[Struct]) -> bool:
-    try:
-        decode_untrusted(encode(item), kind)
-    except BadPacket:
-        return False
-    return True
+        del rest[name]
+        good = []
+        for part in sliced(items):
+            for item in part:
+                try:
+                    good.append(decode_untrusted(item, kind))
+                except BadPacket:
+                    dropped += 1
+            if len(part) == SLICE:
+                yield
+        lists[attribute] = tuple(good)
+    return replace(decode_untrusted(encode(rest), MapResponse), **lists), dropped
