@@ -5,10 +5,8 @@ either, ``_reconsider`` derives the plan, the state and the health again; nothin
 """
 
 import asyncio
-import gc
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -24,13 +22,12 @@ from tailnet.agent.backend.events import (
     StateChanged,
 )
 from tailnet.agent.backend.files.aio import ConfigFile, StateStore
+from tailnet.agent.backend.follow.aio import Follower
 from tailnet.agent.backend.health import Health, HealthFacts, HealthWarning
 from tailnet.agent.backend.kept.aio import MapFile, MapKeeper, remove_map, tidy
 from tailnet.agent.backend.keptmap import in_words, map_path
 from tailnet.agent.backend.login import key_left
-from tailnet.agent.backend.peers import PeerIds
-from tailnet.agent.backend.plan import Plan, PlanCache, make_plan
-from tailnet.agent.backend.prefs import Prefs
+from tailnet.agent.backend.plan import Plan
 from tailnet.agent.backend.ruling.aio import Ruling
 from tailnet.agent.backend.state import Facts, State, next_state
 from tailnet.agent.backend.tunnel.aio import System, Tunnel, TunnelSettings
@@ -38,7 +35,6 @@ from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.keys import DiscoPrivate, DiscoPublic, PeerId
 from tailnet.agent.tailcfg.derpmap import DERPMap
-from tailnet.agent.tailcfg.node import NodeID
 from tailnet.agent.tasks import Tasks
 
 log = logging.getLogger("tailnet.node")
@@ -63,17 +59,6 @@ class NodeSettings:
     ca_file: str | None = None
     keep_map: bool = True
     config: ConfigFile | None = None
-
-
-@contextmanager
-def _much_to_keep() -> Iterator[None]:
-    """What is made here lives long: the collector need not look at it, now or later."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-        gc.freeze()
 
 
 class Node:
@@ -134,12 +119,8 @@ class Node:
             on_disco_key=self._told_us_disco,
         )
         self._expiry_timer: asyncio.TimerHandle | None = None
-        self._ids = PeerIds()
-        self._plan_cache = PlanCache()
-        self._planned: tuple[Prefs | None, NetworkMap | None] = (None, None)
-        self._changed: set[NodeID] | None = None  # since then; None: any
+        self._follower = Follower(self.tunnel.apply, on_done=self._reconsider)
         self._watchers: list[Callable[[NodeEvent], None]] = []
-        self.plan: Plan | None = None
         self.state = State.NO_STATE
         self._health: Health = Health()
         self._health_timer: asyncio.TimerHandle | None = None
@@ -220,6 +201,7 @@ class Node:
             if timer is not None:
                 timer.cancel()
         await self._tasks.close()
+        await self._follower.close()
         if self._store.path is None and self.account.registered:
             await self.account.logout()  # nobody will ever be this node again
         await self.account.close()
@@ -261,6 +243,11 @@ class Node:
         return self.account.netmap
 
     @property
+    def plan(self) -> Plan | None:
+        """What is in force for packets; it follows network map and prefs."""
+        return self._follower.plan
+
+    @property
     def warnings(self) -> tuple[HealthWarning, ...]:
         """What is wrong, worth showing."""
         return self._health.shown
@@ -287,12 +274,6 @@ class Node:
 
     # --- consequences
 
-    def _note_changed(self, changed: frozenset[NodeID] | None) -> None:
-        if changed is None:
-            self._changed = None
-        elif self._changed is not None:
-            self._changed |= changed
-
     def _reconsider(self, alive: PeerId | None = None) -> None:
         """Derive everything from what is; ``alive``: see ``Tunnel.apply``."""
         if self.account.node_key != self._key_in_use:
@@ -300,16 +281,7 @@ class Node:
             self.tunnel.set_node_key(self._key_in_use)
         prefs, netmap = self.account.prefs, self.netmap if self._usable() else None
         self.tunnel.set_derp_map(netmap.derp_map if netmap is not None else NO_RELAYS)
-        if self._planned[0] is not prefs or self._planned[1] is not netmap:
-            changed = self._changed if self._planned[1] is not None else None
-            self._planned, self._changed = (prefs, netmap), set()
-            with _much_to_keep() if changed is None else nullcontext():
-                self.plan = (
-                    make_plan(prefs, netmap, self._ids, self._plan_cache, changed)
-                    if netmap is not None
-                    else None
-                )
-                self.tunnel.apply(self.plan, alive)
+        self._follower.follow(prefs, netmap, alive)
         if self.netmap is None and self._had_map:  # logged out, or deleted at the server
             self._kept.forget()
         self._had_map = self.netmap is not None
@@ -337,8 +309,8 @@ class Node:
             auth_cannot_continue=not account.can_continue,
             key_expired=(left is not None and left <= 0) or (me is not None and me.expired),
             machine_authorized=me is None or me.machine_authorized,
-            # Running means that a ping would be answered: routes count as much as relays.
-            live_derps=len(self.tunnel.live_relays) if self.tunnel.routed else 0,
+            # Running means that a ping would be answered: tables and routes count, too.
+            live_derps=len(self.tunnel.live_relays) if self.plan and self.tunnel.routed else 0,
         )
 
     def _key_left(self) -> float | None:
@@ -413,7 +385,7 @@ class Node:
 
     def _kept_expired(self, netmap: NetworkMap) -> None:
         self.account.netmap = netmap
-        self._changed = None
+        self._follower.note(None)
         self._reconsider()
 
     def _session_made(self, peer: PeerId) -> None:
@@ -434,16 +406,15 @@ class Node:
         entry = self.plan.peers.get(peer) if self.plan is not None else None
         if entry is None:
             return
-        if self._plan_cache.announce(entry.node, key):
+        if self._follower.announce(entry.node, key):
             log.debug("peer %d has a new disco key", peer)
-            self._planned = (None, None)
             self._reconsider(alive=peer)
         if self._adverts.due(peer, self._now()):
             self._tell_disco(peer)
 
     def _tell(self, event: NodeEvent) -> None:
         if isinstance(event, NetworkMapChanged):
-            self._note_changed(event.changed)
+            self._follower.note(event.changed)
             self._kept.note(event.netmap, self.account.prefs.server_url)
             self._adverts.forget()
             self._arm_expiry()

@@ -8,7 +8,7 @@ wgengine/wgcfg/nmcfg/nmcfg.go, WGCfg.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_interface
 
 from tailnet.agent.addr import CGNAT, ULA, IPAddress, IPNetwork
@@ -20,6 +20,7 @@ from tailnet.agent.datapath.interface import PeerEntry
 from tailnet.agent.filter.rules import Filter, compile_filter, is_refused
 from tailnet.agent.keys import DiscoPublic, NodePublic, PeerId
 from tailnet.agent.magicsock.peers import PeerInfo
+from tailnet.agent.slices import SLICE, Steps, finish, sliced
 from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.tailcfg.filter import FilterRule
 from tailnet.agent.tailcfg.node import Node, NodeID
@@ -134,6 +135,20 @@ class PlanCache:
         self.offering = 0
         self.router = None
 
+    def replace(self, node_id: NodeID, new: _Made | None) -> None:
+        """Remember what was made of a node; ``None`` forgets it."""
+        known = self.made.get(node_id)
+        if _shares(known) != _shares(new):
+            self.router = None
+        if known is not None:
+            self.note(known, -1)
+        if new is not None:
+            self.note(new, +1)
+            self.made[node_id] = new
+        elif known is not None:
+            del self.made[node_id]
+            self.announced.pop(node_id, None)
+
     def note(self, made: _Made, sign: int) -> None:
         """Add (+1) or take away (−1) a node's share of the routes."""
         self.offering += sign * made.offers_routes
@@ -162,23 +177,33 @@ def make_plan(
         cache: what earlier calls with the same ``ids`` made; makes this one cheap.
         changed: only these nodes differ from those of the last call with ``cache``.
     """
-    cache = cache if cache is not None else PlanCache()
+    return finish(plan_slices(prefs, netmap, ids, cache or PlanCache(), changed))
+
+
+def plan_slices(
+    prefs: Prefs,
+    netmap: NetworkMap,
+    ids: PeerIds,
+    cache: PlanCache,
+    changed: Collection[NodeID] | None = None,
+) -> Steps[Plan]:
+    """:func:`make_plan` in slices.  If it is given up, the next call must look at all nodes."""
     if cache.route_all != prefs.route_all:
         cache.reset(route_all=prefs.route_all)
         changed = None
-    touched, routes_changed = None, False
+    touched = None
     if changed is not None and cache.planned == len(cache.peers):
-        routes_changed, touched = _change_peers(prefs, netmap, ids, cache, changed)
+        touched = _change_peers(prefs, netmap, ids, cache, changed)
     if touched is None or cache.planned != len(cache.peers):
         touched = None
-        routes_changed |= _set_peers(prefs, netmap, ids, cache)
+        yield from _set_peers(prefs, netmap, ids, cache)
     _tidy(ids, cache.peers)
     routable = parse_routes(prefs.advertise_routes or ())
     return Plan(
         peers=cache.peers,
         local=tuple(dict.fromkeys((*netmap.self_node.address_prefixes(), *routable))),
         filter=_filter(prefs, netmap, cache),
-        router=_router(netmap.self_node, cache, changed=routes_changed),
+        router=_router(netmap.self_node, cache),
         derp_map=netmap.derp_map,
         routes_ignored=bool(cache.offering) and not prefs.route_all,
         filter_refused=cache.refused,
@@ -186,40 +211,38 @@ def make_plan(
     )
 
 
-def _set_peers(prefs: Prefs, netmap: NetworkMap, ids: PeerIds, cache: PlanCache) -> bool:
-    """Look at every node; whether routes changed."""
+def _set_peers(prefs: Prefs, netmap: NetworkMap, ids: PeerIds, cache: PlanCache) -> Steps[None]:
+    """Look at every node."""
     peers: dict[PeerId, PeerPlan] = {}
     made, self_key = cache.made, netmap.self_node.key
-    before = len(made)
-    changed = False
-    for node_id, node in netmap.peers.items():
-        known = made.get(node_id)
-        if known is None or known.node is not node:
-            new = _make(node, ids, self_key, cache, accept_routes=prefs.route_all)
-            changed |= known is None or (known.own, known.others) != (new.own, new.others)
-            if known is not None:
-                cache.note(known, -1)
-            cache.note(new, +1)
-            made[node_id] = known = new
-        if known.plan is not None and known.peer is not None:
-            peers[known.peer] = known.plan
+    for part in sliced(tuple(netmap.peers.items())):
+        for node_id, node in part:
+            known = made.get(node_id)
+            if known is None or known.node is not node:
+                new = _make(node, ids, self_key, cache, accept_routes=prefs.route_all)
+                cache.replace(node_id, new)
+                known = new
+            if known.plan is not None and known.peer is not None:
+                peers[known.peer] = known.plan
+        if len(part) == SLICE:
+            yield
     if len(made) > len(netmap.peers):
-        for node_id in [n for n in made if n not in netmap.peers]:
-            cache.note(made.pop(node_id), -1)
-            cache.announced.pop(node_id, None)
-        changed = True
+        for gone in sliced([node_id for node_id in made if node_id not in netmap.peers]):
+            for node_id in gone:
+                cache.replace(node_id, None)
+            if len(gone) == SLICE:
+                yield
     cache.peers = peers
-    return changed or before == 0
 
 
 def _change_peers(
     prefs: Prefs, netmap: NetworkMap, ids: PeerIds, cache: PlanCache, changed: Collection[NodeID]
-) -> tuple[bool, frozenset[PeerId]]:
-    """Look at these nodes (and copy the table); whether routes changed, and for whom.
+) -> frozenset[PeerId]:
+    """Look at these nodes (and copy the table); whose plan changed.
 
     A new peer is the last one: it wins where two claim one prefix, until the next whole map.
     """
-    peers, touched, routes_changed = cache.peers.copy(), set(), False
+    peers, touched = cache.peers.copy(), set()
     for node_id in sorted(changed):
         known, node = cache.made.get(node_id), netmap.peers.get(node_id)
         if known is not None and node is known.node:
@@ -227,24 +250,35 @@ def _change_peers(
         new = None
         if node is not None:
             new = _make(node, ids, netmap.self_node.key, cache, accept_routes=prefs.route_all)
-        routes_changed |= _shares(known) != _shares(new)
-        if known is not None:
-            cache.note(known, -1)
-            if known.peer is not None:
-                touched.add(known.peer)
-                if new is None or new.peer != known.peer:
-                    peers.pop(known.peer, None)
-        if new is None:
-            if cache.made.pop(node_id, None) is not None:
-                cache.announced.pop(node_id, None)
-            continue
-        cache.note(new, +1)
-        cache.made[node_id] = new
-        if new.peer is not None and new.plan is not None:
+        cache.replace(node_id, new)
+        if known is not None and known.peer is not None:
+            touched.add(known.peer)
+            if new is None or new.peer != known.peer:
+                peers.pop(known.peer, None)
+        if new is not None and new.peer is not None and new.plan is not None:
             peers[new.peer] = new.plan
             touched.add(new.peer)
     cache.peers = peers
-    return routes_changed, frozenset(touched)
+    return frozenset(touched)
+
+
+def less(
+    have: Mapping[PeerId, PeerPlan], news: Mapping[PeerId, PeerPlan | None], *, everything: bool
+) -> dict[PeerId, PeerPlan | None]:
+    """What peers lose on the way from ``have`` to ``news``: ``None``, or fewer prefixes.
+
+    ``everything``: who is not in ``news`` is gone.
+    """
+    out: dict[PeerId, PeerPlan | None] = {}
+    for peer, old in have.items() if everything else [(p, have[p]) for p in news if p in have]:
+        new = news.get(peer)
+        if new is None:
+            out[peer] = None
+        elif new is not old and new.entry.allowed != old.entry.allowed:
+            left = tuple(net for net in old.entry.allowed if net in new.entry.allowed)
+            if len(left) < len(old.entry.allowed):
+                out[peer] = replace(old, entry=PeerEntry(left))
+    return out
 
 
 def _shares(made: _Made | None) -> tuple[tuple[IPNetwork, ...], tuple[IPNetwork, ...]]:
@@ -298,10 +332,10 @@ def _make(
     )
 
 
-def _router(self_node: Node, cache: PlanCache, *, changed: bool) -> RouterConfig:
+def _router(self_node: Node, cache: PlanCache) -> RouterConfig:
     local = frozenset(ip_interface(p) for p in self_node.address_prefixes() if _is_single(p))
     last = cache.router
-    if last is None or changed or last.local_addrs != local:
+    if last is None or last.local_addrs != local:
         elsewhere = frozenset(cache.own_elsewhere)
         many = len(cache.own) + len(elsewhere) > MAX_PEER_ROUTES
         own = elsewhere | (frozenset((CGNAT,)) if many else frozenset(cache.own))

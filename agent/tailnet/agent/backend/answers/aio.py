@@ -22,7 +22,10 @@ class Facts(Protocol):
     """What answers are made from."""
 
     tunnel: Tunnel
-    plan: Plan | None
+
+    @property
+    def plan(self) -> Plan | None:
+        """What is in force for packets."""
 
     @property
     def netmap(self) -> NetworkMap | None:

@@ -11,7 +11,7 @@ from typing import Protocol
 from tailnet.agent.addr import AddrPort, IPAddress, IPNetwork
 from tailnet.agent.backend.echo.aio import echo
 from tailnet.agent.backend.login import Host
-from tailnet.agent.backend.plan import PeerPlan, Plan
+from tailnet.agent.backend.plan import PeerPlan, Plan, less
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.datapath import tsmp
 from tailnet.agent.datapath.aio import Dataplane
@@ -21,6 +21,7 @@ from tailnet.agent.filter.rules import Filter
 from tailnet.agent.keys import DiscoPrivate, DiscoPublic, NodePrivate, NodePublic, PeerId
 from tailnet.agent.magicsock.aio import Magicsock, PingReply
 from tailnet.agent.magicsock.sockets.offload import PLAIN, Offload
+from tailnet.agent.slices import SLICE, Steps, sliced
 from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.tailcfg.node import NetInfo
 from tailnet.agent.tasks import Tasks
@@ -112,7 +113,7 @@ class Tunnel:
         self._wanted = RouterConfig()
         self._applied: RouterConfig | None = None
         self._router_wanted = asyncio.Event()
-        self._peers: Mapping[PeerId, PeerPlan] = {}
+        self._peers: dict[PeerId, PeerPlan] = {}  # what the tables have
         self._left: set[PeerId] = set()  # whose sessions we ended by going down
         self._derp_map: DERPMap | None = None
         self.endpoints: tuple[tuple[AddrPort, int], ...] = ()
@@ -216,44 +217,76 @@ class Tunnel:
             self._derp.set_map(derp_map)
             self._sock.set_derp_map(derp_map)
 
-    def apply(self, plan: Plan | None, alive: PeerId | None = None) -> None:
-        """Make the packets' tables and the kernel's follow ``plan``; each as a diff.
+    def apply(self, plan: Plan | None, alive: PeerId | None = None) -> Steps[None]:
+        """Make the packets' tables and the kernel's follow ``plan``, in slices; each as a diff.
 
-        ``None`` is "no network": nothing is routed and nothing gets in.  ``alive``: a peer whose
-        new disco key came through its session, which therefore is good.
+        First take away, then change the rules, then give: at no stop can a peer do what neither
+        plan lets it do.  If it is given up, the next call must be for a plan with all peers.
+
+        ``None`` is "no network": nothing is routed and nothing gets in, from the first slice on.
+        ``alive``: a peer whose new disco key came through its session, which therefore is good.
         """
+        down = plan is None
         if plan is None:
             plan = EMPTY
-            self._left |= self._with_session(self._peers)
+            self._set_rules(plan)
+            self._set_routes(plan)
         changed = plan.changed
         news = plan.peers if changed is None else {p: plan.peers.get(p) for p in changed}
-        restarted = self._restarted(news) - {alive}
-        left, self._left = self._left & plan.peers.keys(), self._left - plan.peers.keys()
-        self._peers = plan.peers
+        for part in sliced(list(less(self._peers, news, everything=changed is None).items())):
+            if down:
+                self._left |= self._with_session(peer for peer, _ in part)
+            self._change_peers(dict(part))
+            if len(part) == SLICE:
+                yield
+        self._set_rules(plan)
+        restarted = self._left & plan.peers.keys()
+        self._left -= plan.peers.keys()
+        for part in sliced([(p, n) for p, n in news.items() if n is not None]):
+            restarted |= self._restarted(part) - {alive}
+            self._change_peers(dict(part))
+            if len(part) == SLICE:
+                yield
+        if changed is None:
+            # All of it was said, in parts; but of two peers that claim one prefix the last of all
+            # has it, and only the whole says which that is.
+            self._dataplane.set_peers({p: (peer.key, peer.entry) for p, peer in plan.peers.items()})
+        for peer in self._with_session(restarted):
+            self._dataplane.want_session(peer)
+        self._set_routes(plan)
+
+    def _set_rules(self, plan: Plan) -> None:
         if plan.local != self._local:
             self._local = plan.local
             self._datapath.set_local(plan.local)
         if plan.filter is not self._filter:
             self._filter = plan.filter
             self._datapath.set_filter(plan.filter)
-        if changed is None:
-            self._dataplane.set_peers({p: (peer.key, peer.entry) for p, peer in plan.peers.items()})
-            self._sock.set_peers({p: peer.info for p, peer in plan.peers.items()})
-        elif changed:
-            self._dataplane.change_peers(
-                {p: None if n is None else (n.key, n.entry) for p, n in news.items()}
-            )
-            self._sock.change_peers({p: None if n is None else n.info for p, n in news.items()})
-        for peer in self._with_session(restarted) | left:
-            self._dataplane.want_session(peer)
+
+    def _set_routes(self, plan: Plan) -> None:
         if plan.router != self._wanted or self._applied is None:
             self._wanted = plan.router
             self._router_wanted.set()
 
+    def _change_peers(self, changed: Mapping[PeerId, PeerPlan | None]) -> None:
+        """Tell all tables, the datapath first: a path needs its peer there."""
+        differ = {p: new for p, new in changed.items() if self._peers.get(p) is not new}
+        if not differ:
+            return
+        for peer, new in differ.items():
+            if new is None:
+                self._peers.pop(peer, None)
+            else:
+                self._peers[peer] = new
+        self._dataplane.change_peers(
+            {p: None if n is None else (n.key, n.entry) for p, n in differ.items()}
+        )
+        self._sock.change_peers({p: None if n is None else n.info for p, n in differ.items()})
+
     def _with_session(self, peers: Iterable[PeerId]) -> set[PeerId]:
         return {p for p in peers if self._dataplane.status(p).state is not PeerState.NONE}
 
-    def _restarted(self, peers: Mapping[PeerId, PeerPlan | None]) -> set[PeerId]:
+    def _restarted(self, peers: Iterable[tuple[PeerId, PeerPlan]]) -> set[PeerId]:
         """Peers with a new disco key: their daemon started anew and has lost our session.
 
         Without a handshake of ours they would hear nothing for WireGuard's 15 s of patience, and
@@ -262,9 +295,8 @@ class Tunnel:
         """
         return {
             peer
-            for peer, plan in peers.items()
-            if plan is not None
-            and (known := self._peers.get(peer)) is not None
+            for peer, plan in peers
+            if (known := self._peers.get(peer)) is not None
             and known is not plan
             and known.info.disco_key != plan.info.disco_key
         }

@@ -1,0 +1,258 @@
+"""Plans in slices and plans at once: the same in the end, and nothing half-way in between."""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import ModuleType
+from unittest import mock
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.support.nodes import FakeSystem
+
+from tailnet.agent import slices
+from tailnet.agent.addr import IPNetwork
+from tailnet.agent.backend import plan as plan_module
+from tailnet.agent.backend.follow import aio as follow_module
+from tailnet.agent.backend.follow.aio import Follower
+from tailnet.agent.backend.plan import Plan
+from tailnet.agent.backend.planview import describe
+from tailnet.agent.backend.prefs import Prefs
+from tailnet.agent.backend.tunnel import aio as tunnel_module
+from tailnet.agent.backend.tunnel.aio import EMPTY, Tunnel, TunnelSettings
+from tailnet.agent.control import fold as fold_module
+from tailnet.agent.control.events import NetmapChanged
+from tailnet.agent.control.netmap import NetworkMap
+from tailnet.agent.control.session import MapSession
+from tailnet.agent.datapath.reference.aio import ReferenceDatapath
+from tailnet.agent.keys import DiscoPrivate, DiscoPublic, NodePrivate, NodePublic, PeerId
+from tailnet.agent.slices import Steps
+from tailnet.agent.tailcfg import mapping
+from tailnet.agent.tailcfg.codec import encode
+from tailnet.agent.tailcfg.filter import FilterRule, NetPortRange, PortRange
+from tailnet.agent.tailcfg.mapping import MapResponse
+from tailnet.agent.tailcfg.node import Node, NodeID
+
+WALL = datetime(2026, 1, 1, tzinfo=UTC)
+ME = Node(id=NodeID(1), key=NodePublic(bytes(31) + b"\x01"), addresses=("100.64.9.1/32",))
+SLICED: tuple[ModuleType, ...] = (
+    slices,
+    plan_module,
+    follow_module,
+    tunnel_module,
+    fold_module,
+    mapping,
+)
+
+Granted = set[tuple[NodePublic, IPNetwork]]
+
+
+def peer(number: int, form: int) -> Node:
+    """One of several forms: other key, other addresses, a subnet, in jail."""
+    return Node(
+        id=NodeID(number),
+        key=NodePublic(bytes([number, form & 1]) + bytes(30)),
+        disco_key=DiscoPublic(bytes([number, form]) + bytes(30)),
+        addresses=(f"100.64.{form & 3}.{number}/32",),
+        allowed_ips=(f"100.64.{form & 3}.{number}/32", f"10.{form}.{number}.0/24"),
+        home_derp=1,
+        is_jailed=form == 7,
+    )
+
+
+PEERS = st.builds(peer, st.integers(2, 9), st.integers(0, 7))
+CROWDS = st.lists(PEERS, max_size=8, unique_by=lambda one: one.id).map(tuple)
+RULES = st.integers(0, 3).map(
+    lambda n: (
+        FilterRule(
+            src_ips=(f"100.64.{n}.0/24",),
+            dst_ports=(NetPortRange(ip="*", ports=PortRange(first=0, last=65535)),),
+        ),
+    )
+)
+MESSAGES = st.one_of(
+    st.builds(MapResponse, peers=CROWDS, packet_filter=st.none() | RULES),
+    st.builds(
+        MapResponse,
+        peers_changed=CROWDS,
+        peers_removed=st.lists(st.integers(2, 9).map(NodeID), max_size=3).map(tuple),
+        packet_filter=st.none() | RULES,
+    ),
+)
+WISHES = st.sampled_from(["down", "up", "shields", "routes"])
+HISTORY = st.lists(st.tuples(MESSAGES | WISHES, st.integers(0, 6)), min_size=1, max_size=8)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is in force at the end."""
+
+    plan: object
+    granted: Granted
+    filter: object
+    wanted: object
+    paths: object
+
+
+class Host:
+    """A follower over a real tunnel that is never opened, and the control session before it."""
+
+    def __init__(self) -> None:
+        system = FakeSystem("one")
+        system.tun.close()
+        self.tunnel = Tunnel(
+            system,
+            TunnelSettings(),
+            DiscoPrivate(bytes(31) + b"\x02"),
+            NodePrivate(bytes(31) + b"\x03"),
+            now=lambda: 1.0,
+            wall=lambda: WALL,
+            random_bytes=os.urandom,
+            on_change=lambda: None,
+            on_failed=lambda _: None,
+            on_session=lambda _: None,
+            on_disco_key=lambda _, __: None,
+        )
+        self.plans: list[Plan] = []
+        self.follower = Follower(self._apply, self._look)
+        self.session = MapSession(0.0, compressed=False)
+        self.prefs, self.up = Prefs(), True
+        self.netmap: NetworkMap | None = None
+
+    def _apply(self, plan: Plan | None, alive: PeerId | None) -> Steps[None]:
+        self.plans.append(plan or EMPTY)
+        return self.tunnel.apply(plan, alive)
+
+    def _look(self) -> None:
+        self.follower.follow(self.prefs, self.netmap if self.up else None)
+
+    def hear(self, message: MapResponse) -> None:
+        """Bytes of the map stream."""
+        data = encode(message)
+        self.session.receive_untrusted(len(data).to_bytes(4, "little") + data, 0.0, WALL)
+        self.take()
+
+    def take(self) -> None:
+        """Events of the map stream, when its slices are done."""
+        while (event := self.session.poll_event()) is not None:
+            if isinstance(event, NetmapChanged):
+                self.netmap = event.netmap
+                self.follower.note(None if event.full else event.changed | event.removed)
+                self._look()
+
+    def wish(self, what: str) -> None:
+        """Of the user."""
+        change = {
+            "shields": {"shields_up": not self.prefs.shields_up},
+            "routes": {"route_all": not self.prefs.route_all},
+        }.get(what, {})
+        self.up = {"down": False, "up": True}.get(what, self.up)
+        self.prefs = msgspec.structs.replace(self.prefs, **change)
+        self._look()
+
+    @property
+    def granted(self) -> Granted:
+        """Whom the datapath takes which sources from."""
+        datapath, known = self.tunnel._datapath, self.tunnel._peers
+        assert isinstance(datapath, ReferenceDatapath)
+        return {
+            (known[p].key, net) for p, one in datapath._tables.peers.items() for net in one.allowed
+        }
+
+    def check(self) -> None:
+        """All that is granted is granted by one plan, the one whose filter is in force."""
+        granted, rules = self.granted, self.tunnel._filter
+        for plan in self.plans:
+            if plan.filter is rules and granted <= _granted(plan):
+                return
+        assert not granted or rules == EMPTY.filter  # which lets nothing in
+
+    async def finish(self) -> None:
+        """Let all slices have their turn."""
+        while steps := self.follower._steps:
+            for _ in steps:
+                self.check()
+            await asyncio.sleep(0)
+        await self.follower.close()
+
+    def outcome(self) -> Outcome:
+        """Of everything."""
+        hub, plan = self.tunnel.magicsock._hub, self.follower.plan
+        return Outcome(
+            describe(plan),
+            self.granted,
+            self.tunnel._filter,
+            self.tunnel._wanted,
+            {record.info for record in hub._peers.values()},
+        )
+
+
+def _granted(plan: Plan) -> Granted:
+    return {(one.key, net) for one in plan.peers.values() for net in one.entry.allowed}
+
+
+@contextmanager
+def slices_of(size: int, at_once: int) -> Iterator[None]:
+    """Stops after so many peers; ``at_once``: bytes of JSON that are parsed without a stop."""
+    with ExitStack() as stack:
+        for module in SLICED:
+            stack.enter_context(mock.patch.object(module, "SLICE", size))
+        stack.enter_context(mock.patch.object(mapping, "AT_ONCE", at_once))
+        yield
+
+
+async def replay(history: list[tuple[MapResponse | str, int]], *, patient: bool) -> Outcome:
+    """``patient`` lets everything come to its end before the next thing happens."""
+    host = Host()
+    host.hear(MapResponse(node=ME, peers=(peer(2, 0), peer(3, 1))))
+    for what, turns in [*history, ("end", 0)]:
+        left = turns
+        while host.session.busy or ((patient or what == "end") and host.follower._steps):
+            host.session.go_on_untrusted()
+            host.take()
+            host.check()
+            await asyncio.sleep(0)
+        for _ in range(left):
+            host.check()
+            await asyncio.sleep(0)
+        if isinstance(what, MapResponse):
+            host.hear(what)
+        elif what != "end":
+            host.wish(what)
+        host.check()
+    await host.finish()
+    return host.outcome()
+
+
+@given(HISTORY)
+@settings(max_examples=150, deadline=None)
+def test_slices_end_where_one_piece_ends(history: list[tuple[MapResponse | str, int]]) -> None:
+    """Whatever arrives while a map is being worked on; and no stop shows more than one plan."""
+    with slices_of(1, 0):
+        hasty = asyncio.run(replay(history, patient=False))
+    with slices_of(1000, 1 << 20):
+        patient = asyncio.run(replay(history, patient=True))
+    assert hasty == patient
+
+
+async def test_no_network_closes_the_doors_at_once() -> None:
+    """The first slice lets nothing in any more, however many peers are to be forgotten."""
+    with slices_of(1, 0):
+        host = Host()
+        host.hear(MapResponse(node=ME, peers=tuple(peer(n, 0) for n in range(2, 9))))
+        while host.session.busy or host.follower._steps:
+            host.session.go_on_untrusted()
+            host.take()
+            await asyncio.sleep(0)
+        assert len(host.granted) == 7
+        host.wish("down")
+        assert host.tunnel._filter == EMPTY.filter
+        assert host.tunnel._wanted == EMPTY.router
+        assert host.follower.plan is None
+        assert host.follower._steps
+        await host.finish()
+        assert not host.granted
