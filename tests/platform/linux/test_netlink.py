@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tailnet.platform.linux.netlink import _routes, _rule, ipv6_usable
+from tailnet.platform.linux.netlink import _rule, ipv6_usable
 
 RULE: dict[str, Any] = {
     "family": 2,
@@ -21,14 +21,6 @@ RULE: dict[str, Any] = {
         ("FRA_PROTOCOL", 2),
         ("FRA_PRIORITY", 5270),
     ],
-}
-ROUTE: dict[str, Any] = {
-    "family": 2,
-    "dst_len": 0,
-    "table": 52,
-    "proto": 186,
-    "type": 1,
-    "attrs": [("RTA_TABLE", 52), ("RTA_OIF", 7)],
 }
 
 
@@ -54,14 +46,6 @@ def test_rule_that_selects_by_nothing_else_is_plain() -> None:
 def test_rule_that_does_is_not(more: dict[str, Any]) -> None:
     """So it is somebody else's."""
     assert not _rule(RULE | more).plain
-
-
-@pytest.mark.parametrize("more", [{"type": 7}, {"attrs": [("RTA_TABLE", 52)]}, {"table": 99}])
-def test_routes_of_other_kinds_are_passed_over(more: dict[str, Any]) -> None:
-    """Unreachable, through nexthop objects, of another table."""
-    assert list(_routes(ROUTE, 52))
-    attrs = {"attrs": [("RTA_OIF", 7)]} if "table" in more else {}
-    assert not list(_routes(ROUTE | attrs | more, 52))
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from ipaddress import ip_network
 from socket import AF_INET, AF_INET6
@@ -15,7 +15,7 @@ from tests.support.platform_contract import EXIT_NODE, EXIT_NODE_WITH_LAN, NODE
 
 from tailnet.platform.interface import PlatformError, RouterConfig
 from tailnet.platform.linux import router as router_module
-from tailnet.platform.linux.netlink import Kernel, Link
+from tailnet.platform.linux.netlink import Kernel, Link, Refusal
 from tailnet.platform.linux.router import ALWAYS_READ, LinuxRouter, cleanup
 from tailnet.platform.linux.rules import Interface, Prefix, Request, Route, Rule, Verb, family_of
 
@@ -92,6 +92,16 @@ class PaperKernel:
             place = request.item.place
             self.items = {r for r in self.items if not (isinstance(r, Route) and r.place == place)}
         self.items.add(request.item)
+
+    async def change_routes(self, requests: Sequence[Request]) -> list[Refusal]:
+        """One by one."""
+        refused = []
+        for request in requests:
+            try:
+                await self.carry_out(request, None)
+            except PlatformError as error:
+                refused.append(Refusal(request, error))
+        return refused
 
     def ipv6_usable(self, device: str | None) -> bool:
         """As set."""

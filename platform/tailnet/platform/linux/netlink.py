@@ -6,16 +6,17 @@ calling thread.
 
 import errno
 import logging
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from ipaddress import ip_interface, ip_network
+from ipaddress import ip_interface
 from pathlib import Path
-from socket import AF_INET, AF_NETLINK, SOCK_RAW, socket
-from typing import Any, Protocol
+from socket import AF_NETLINK, SOCK_RAW, socket
+from typing import Any, NamedTuple, Protocol
 
 from tailnet.platform.interface import PlatformError
-from tailnet.platform.linux.rtnetlink import RTM_GETROUTE, AsyncIPRoute, NetlinkError, rtmsg
+from tailnet.platform.linux.routesock import NETLINK_GET_STRICT_CHK, SOL_NETLINK, RouteSocket
+from tailnet.platform.linux.rtnetlink import AsyncIPRoute, NetlinkError
 from tailnet.platform.linux.rules import (
     TABLE_MAIN,
     Interface,
@@ -30,11 +31,7 @@ log = logging.getLogger("tailnet.platform")
 
 _FR_ACT_TO_TABLE = 1
 _FR_ACT_UNREACHABLE = 7
-_RTN_UNICAST = 1
-_RTN_THROW = 9
 _IFF_UP = 1
-_SOL_NETLINK = 270
-_NETLINK_GET_STRICT_CHK = 12
 _NO_LIMIT = 0xFFFFFFFF
 # Attributes of a rule that select nothing and do nothing, with the value at which this is so.
 _IDLE_ATTRIBUTES = {"FRA_SUPPRESS_PREFIXLEN": _NO_LIMIT, "FRA_SUPPRESS_IFGROUP": _NO_LIMIT}
@@ -53,6 +50,13 @@ class Link:
     index: int
     mtu: int
     up: bool
+
+
+class Refusal(NamedTuple):
+    """What the kernel would not do, and why."""
+
+    request: Request
+    error: PlatformError
 
 
 class Kernel(Protocol):
@@ -74,17 +78,27 @@ class Kernel(Protocol):
         """The addresses of a device."""
 
     async def carry_out(self, request: Request, index: int | None) -> None:
-        """Change one thing; no error where it is so already.  ``index``: for addresses."""
+        """Change one rule or address; no error where it is so already.
+
+        ``index``: for addresses.
+        """
+
+    async def change_routes(self, requests: Sequence[Request]) -> list[Refusal]:
+        """Change these routes, in order; what fails does not stop the others."""
 
     def ipv6_usable(self, device: str | None) -> bool:
         """Whether the host, and the device if named, take IPv6 addresses and routes."""
 
 
 class Netlink:
-    """``Kernel`` over ``AsyncIPRoute``; one dump at a time, as the kernel wants it."""
+    """``Kernel`` over ``AsyncIPRoute``, and a socket for routes, of which there may be many.
 
-    def __init__(self, ip: AsyncIPRoute) -> None:
+    One dump at a time, as the kernel wants it.
+    """
+
+    def __init__(self, ip: AsyncIPRoute, routes: RouteSocket) -> None:
         self._ip = ip
+        self._routes = routes
 
     async def link(self, name: str) -> Link | None:
         """See ``Kernel``."""
@@ -120,18 +134,13 @@ class Netlink:
 
     async def routes(self, family: int, table: int) -> frozenset[Route]:
         """See ``Kernel``."""
-        wish = rtmsg()
-        wish["family"] = family
-        wish["attrs"] = [["RTA_TABLE", table]]
         try:
             with _explained(f"list the routes of table {table}"):
-                dump = await self._ip.nlm_request(wish, RTM_GETROUTE)
-                found = [r async for m in dump if m["family"] == family for r in _routes(m, table)]
+                return await self._routes.routes(family, table)
         except PlatformError as error:
             if _code(error) in {errno.ENOENT, errno.EOPNOTSUPP, errno.EAFNOSUPPORT}:
                 return frozenset()  # no such table yet, or no such family
             raise
-        return frozenset(found)
 
     async def addrs(self, index: int) -> frozenset[Interface]:
         """See ``Kernel``."""
@@ -140,26 +149,32 @@ class Netlink:
 
     async def carry_out(self, request: Request, index: int | None) -> None:
         """See ``Kernel``."""
-        # in the main table others have routes too: never take a place that is occupied
-        shared = isinstance(request.item, Route) and request.item.table == TABLE_MAIN
         try:
             with _explained(str(request)):
                 await self._carry_out(request, index)
         except PlatformError as error:
-            code = _code(error)
-            if code not in _DONE_ALREADY[request.verb] or (shared and code == errno.EEXIST):
+            if _code(error) not in _DONE_ALREADY[request.verb]:
                 raise
             log.debug("%s: already so", request)
+
+    async def change_routes(self, requests: Sequence[Request]) -> list[Refusal]:
+        """See ``Kernel``."""
+        with _explained("change routes"):
+            failed = await self._routes.change(requests)
+        return [
+            Refusal(request, PlatformError(f"cannot {request}: {_reason(code)}"))
+            for request, code in failed
+            if code not in _DONE_ALREADY[request.verb] or _is_occupied(request, code)
+        ]
 
     async def _carry_out(self, request: Request, index: int | None) -> None:
         verb = "add" if request.verb is Verb.ADD else "del"
         match request.item:
             case Rule() as rule:
                 await self._ip.rule(verb, **_rule_request(rule))
-            case Route() as route:
-                if verb == "add" and route.table != TABLE_MAIN:
-                    verb = "replace"
-                await self._ip.route(verb, **_route_request(route))
+            case Route():
+                msg = "routes are changed by change_routes"
+                raise TypeError(msg)
             case addr:
                 await self._ip.addr(
                     verb,
@@ -179,9 +194,10 @@ async def open_netlink() -> AsyncIterator[Kernel]:
     """A connection to the kernel, for the length of one operation."""
     async with AsyncExitStack() as stack:
         with _explained("talk to the kernel about routes"):
-            ip = AsyncIPRoute(strict_check=_filters_dumps())
-            await stack.enter_async_context(ip)
-        yield Netlink(ip)
+            strict = _filters_dumps()
+            ip = await stack.enter_async_context(AsyncIPRoute(strict_check=strict))
+            routes = stack.enter_context(RouteSocket(strict=strict))
+        yield Netlink(ip, routes)
 
 
 def _filters_dumps() -> bool:
@@ -191,7 +207,7 @@ def _filters_dumps() -> bool:
     """
     with socket(AF_NETLINK, SOCK_RAW, 0) as probe:
         try:
-            probe.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
+            probe.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
         except OSError:
             return False
     return True
@@ -243,30 +259,10 @@ def _rule_request(rule: Rule) -> dict[str, Any]:
     return request | {"protocol": rule.protocol}
 
 
-def _routes(message: Mapping[str, Any], table: int) -> Iterator[Route]:
-    """One route, or none: others have routes through gateways and of other types here."""
-    attrs = dict(message["attrs"])
-    throw = message["type"] == _RTN_THROW
-    oif = None if throw else attrs.get("RTA_OIF")
-    if attrs.get("RTA_TABLE", message["table"]) != table or not (throw or oif is not None):
-        return
-    if not throw and message["type"] != _RTN_UNICAST:
-        return
-    nothing = "0.0.0.0" if message["family"] == AF_INET else "::"  # noqa: S104 – a prefix
-    dst = ip_network(f"{attrs.get('RTA_DST', nothing)}/{message['dst_len']}")
-    yield Route(dst, table, oif, attrs.get("RTA_PRIORITY", 0), message["proto"])
-
-
-def _route_request(route: Route) -> dict[str, Any]:
-    where = {"type": "throw"} if route.oif is None else {"oif": route.oif}
-    return {
-        "family": family_of(route),
-        "dst": str(route.dst),
-        "table": route.table,
-        "priority": route.metric,
-        "proto": route.protocol,
-        **where,
-    }
+def _is_occupied(request: Request, code: int) -> bool:
+    """In the main table others have routes too, and never lose their places to us."""
+    shared = isinstance(request.item, Route) and request.item.table == TABLE_MAIN
+    return shared and code == errno.EEXIST
 
 
 def _addr(message: Mapping[str, Any]) -> Interface:

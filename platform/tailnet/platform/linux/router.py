@@ -9,13 +9,14 @@ Source: tailscale wgengine/router/osrouter/router_linux.go.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from socket import AF_INET, AF_INET6
+from typing import ParamSpec, TypeVar
 
 from tailnet.platform.interface import MTU, ROUTE_TABLE, PlatformError, RouterConfig
-from tailnet.platform.linux.netlink import Kernel, Link, open_netlink
+from tailnet.platform.linux.netlink import Kernel, Link, Refusal, open_netlink
 from tailnet.platform.linux.rules import (
     TABLE_MAIN,
     Abilities,
@@ -34,11 +35,15 @@ from tailnet.platform.linux.rules import (
 
 log = logging.getLogger("tailnet.platform")
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 FAMILIES = (AF_INET, AF_INET6)
-# Routes; up to here the table is read before every change (4 ms per 100), beyond it only at the
+# Routes; up to here the table is read before every change (1 ms per 100), beyond it only at the
 # start, after errors, and when the same configuration is applied again.
 ALWAYS_READ = 256
 
+Policy = dict[int, frozenset[Rule] | None]  # rules by family; None: no policy routing in it
 Connect = Callable[[], AbstractAsyncContextManager[Kernel]]
 
 
@@ -78,8 +83,9 @@ class LinuxRouter:
         async with self._session() as kernel:
             link = await self._link(kernel)
             await kernel.set_link(link.index, mtu=self._mtu)
-            able = await self._abilities(kernel)
-            have = await _read(kernel, link.index, self._added)
+            policy = await _policy(kernel)
+            able = self._abilities(kernel, policy)
+            have = await _read(kernel, policy, link.index, self._added)
             rules = desired(RouterConfig(), link.index, able).rules
             self._last = None
             if errors := await self._do_all(kernel, plan(State(rules=rules), have), link.index):
@@ -96,14 +102,15 @@ class LinuxRouter:
             if not link.up:
                 log.info("%s was down", self._name)
                 await kernel.set_link(link.index)  # its routes went, too
-            now = _Applied(config, link.index, await self._abilities(kernel))
+            policy = await _policy(kernel)
+            now = _Applied(config, link.index, self._abilities(kernel, policy))
             last, self._last = self._last, None  # until everything is done
-            want, have = await self._compare(kernel, now, last if link.up else None)
-            steps = plan(want, have)
+            want, have = await self._compare(kernel, policy, now, last if link.up else None)
+            steps = await _computed(len(want.routes) + len(have.routes), plan, want, have)
             errors = await self._do_all(kernel, steps, link.index)
             if any(_is_removed_address(s) for s in steps):
                 # the last address of a family takes the routes of the device with it
-                want, have = await self._compare(kernel, now, None)
+                want, have = await self._compare(kernel, await _policy(kernel), now, None)
                 errors += await self._do_all(kernel, plan(want, have), link.index)
             if errors:
                 _raise_first(errors)
@@ -127,7 +134,7 @@ class LinuxRouter:
                     await kernel.set_link(index, up=False)
                 except PlatformError as error:
                     errors.append(error)
-            have = await _read(kernel, index, self._added)
+            have = await _read(kernel, await _policy(kernel), index, self._added)
             errors += await self._do_all(kernel, plan(State(), have), index)
             if errors:
                 _raise_first(errors)
@@ -145,14 +152,14 @@ class LinuxRouter:
             raise PlatformError(line)
         return link
 
-    async def _abilities(self, kernel: Kernel) -> Abilities:
+    def _abilities(self, kernel: Kernel, policy: Policy) -> Abilities:
         """What works here; what does not is told once."""
         families = {AF_INET}
         if kernel.ipv6_usable(self._name):
             families.add(AF_INET6)
         else:
             self._tell_once("IPv6 is off on this host; the tunnel carries IPv4 only")
-        routable = {f for f in families if await kernel.rules(f) is not None}
+        routable = {f for f in families if policy[f] is not None}
         if AF_INET not in routable:
             self._tell_once("this kernel has no policy routing; routes go to the main table")
             return Abilities(frozenset(families), tables=False)
@@ -164,7 +171,7 @@ class LinuxRouter:
             log.warning("%s", line)
 
     async def _compare(
-        self, kernel: Kernel, now: _Applied, last: _Applied | None
+        self, kernel: Kernel, policy: Policy, now: _Applied, last: _Applied | None
     ) -> tuple[State, State]:
         """What is wanted and what is there; of a large table only what changed since ``last``."""
         rely_on_last = (
@@ -173,15 +180,17 @@ class LinuxRouter:
             and (last.index, last.able) == (now.index, now.able)
             and last.config != now.config
         )
-        have = await _read(kernel, now.index, self._added, routes=not rely_on_last)
+        have = await _read(kernel, policy, now.index, self._added, routes=not rely_on_last)
         if last is None or not rely_on_last:
-            return desired(now.config, now.index, now.able), have
+            size = len(now.config.routes)
+            return await _computed(size, desired, now.config, now.index, now.able), have
         changed = (last.config.routes ^ now.config.routes) | (
             last.config.local_routes ^ now.config.local_routes
         )
-        want, had = (
-            desired(_only(c, changed), now.index, now.able) for c in (now.config, last.config)
-        )
+        want, had = [
+            await _computed(len(changed), desired, _only(c, changed), now.index, now.able)
+            for c in (now.config, last.config)
+        ]
         return want, replace(have, routes=had.routes)
 
     async def _do_all(
@@ -193,18 +202,16 @@ class LinuxRouter:
         """
         errors: list[PlatformError] = []
         held: set[int] = set()
-        for step in steps:
-            if step.verb is Verb.DELETE and family_of(step.item) in held:
-                continue
-            try:
-                await kernel.carry_out(step, index)
-            except PlatformError as error:
+        for run in _runs(steps):
+            wanted = [s for s in run if s.verb is Verb.ADD or family_of(s.item) not in held]
+            refused = await _carry_out(kernel, wanted, index)
+            for request, error in refused:
                 log.debug("%s", error)
                 errors.append(error)
-                if step.verb is Verb.ADD:
-                    held.add(family_of(step.item))
-            else:
-                self._remember(step)
+                if request.verb is Verb.ADD:
+                    held.add(family_of(request.item))
+            if wanted and not refused:
+                self._remember(wanted[0])  # of routes nothing is remembered
         return errors
 
     def _remember(self, step: Request) -> None:
@@ -232,22 +239,63 @@ async def cleanup(tun_name: str, *, connect: Connect = open_netlink) -> list[str
     async with connect() as kernel:
         link = await kernel.link(tun_name)
         index = link.index if link else None
-        have = await _read(kernel, index)
+        have = await _read(kernel, await _policy(kernel), index)
         table = frozenset[Route]().union(*[await kernel.routes(f, ROUTE_TABLE) for f in FAMILIES])
-        for step in plan(State(), replace(have, routes=have.routes | table)):
-            try:
-                await kernel.carry_out(step, index)
-            except PlatformError as error:
-                errors.append(error)
-            else:
-                removed.append(_past(step))
+        for run in _runs(plan(State(), replace(have, routes=have.routes | table))):
+            refused = dict(await _carry_out(kernel, run, index))
+            errors += refused.values()
+            removed += [_past(step) for step in run if step not in refused]
     if errors:
         _raise_first(errors)
     return removed
 
 
+async def _computed(size: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """A pure function of ``size`` routes; of 10,000, in a thread, or others wait for 100 ms."""
+    if size <= ALWAYS_READ:
+        return function(*args, **kwargs)
+    return await asyncio.to_thread(function, *args, **kwargs)
+
+
+def _runs(steps: Iterable[Request]) -> Iterator[list[Request]]:
+    """The same in parts: routes of one verb together, everything else one by one."""
+    run: list[Request] = []
+    for step in steps:
+        if run and not (run[-1].verb is step.verb and _is_route(run[-1]) and _is_route(step)):
+            yield run
+            run = []
+        run.append(step)
+    if run:
+        yield run
+
+
+def _is_route(step: Request) -> bool:
+    return isinstance(step.item, Route)
+
+
+async def _carry_out(kernel: Kernel, run: list[Request], index: int | None) -> list[Refusal]:
+    if run and _is_route(run[0]):
+        return await kernel.change_routes(run)
+    refused = []
+    for step in run:
+        try:
+            await kernel.carry_out(step, index)
+        except PlatformError as error:
+            refused.append(Refusal(step, error))
+    return refused
+
+
+async def _policy(kernel: Kernel) -> Policy:
+    return {family: await kernel.rules(family) for family in FAMILIES}
+
+
 async def _read(
-    kernel: Kernel, index: int | None, added: Iterable[Interface] = (), *, routes: bool = True
+    kernel: Kernel,
+    policy: Policy,
+    index: int | None,
+    added: Iterable[Interface] = (),
+    *,
+    routes: bool = True,
 ) -> State:
     """What of ours is there.  ``routes``: false leaves them out, which is quick.
 
@@ -255,14 +303,14 @@ async def _read(
     """
     found: set[Rule] = set()
     there: set[Route] = set()
-    policy = {family: await kernel.rules(family) for family in FAMILIES}
     table = TABLE_MAIN if policy[AF_INET] is None else ROUTE_TABLE
     for family, rules in policy.items():
         found |= rules or frozenset()
         if routes:
             there |= await kernel.routes(family, table)
     addrs = frozenset[Interface]() if index is None else await kernel.addrs(index)
-    return ours(State(frozenset(found), frozenset(there), addrs), index, added)
+    state = State(frozenset(found), frozenset(there), addrs)
+    return await _computed(len(there), ours, state, index, frozenset(added))
 
 
 def _only(config: RouterConfig, prefixes: frozenset[Prefix]) -> RouterConfig:

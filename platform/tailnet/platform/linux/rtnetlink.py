@@ -18,7 +18,5 @@ _enter("pyroute2")
 
 from pyroute2.iproute.linux import AsyncIPRoute  # noqa: E402
 from pyroute2.netlink.exceptions import NetlinkError  # noqa: E402
-from pyroute2.netlink.rtnl import RTM_GETROUTE  # noqa: E402
-from pyroute2.netlink.rtnl.rtmsg import rtmsg  # noqa: E402
 
-__all__ = ["RTM_GETROUTE", "AsyncIPRoute", "NetlinkError", "rtmsg"]
+__all__ = ["AsyncIPRoute", "NetlinkError"]
