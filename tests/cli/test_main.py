@@ -346,8 +346,8 @@ def test_up_shows_the_url_and_succeeds_loudly(daemon: Daemon) -> None:
     )
     ask = daemon.backend.status
 
-    def approve_once_seen(peers: bool) -> Status:
-        answer = ask(peers)
+    async def approve_once_seen(peers: bool) -> Status:
+        answer = await ask(peers)
         if answer.backend_state == "NeedsMachineAuth":
             asyncio.get_running_loop().call_soon(daemon.state, "Running")
         return answer
@@ -372,8 +372,8 @@ def open_soon(daemon: Daemon, url: str) -> None:
     )
     ask = FakeBackend.status
 
-    def status(peers: bool) -> Status:
-        answer = ask(daemon.backend, peers)
+    async def status(peers: bool) -> Status:
+        answer = await ask(daemon.backend, peers)
         if answer.backend_state == "Starting":
             asyncio.get_running_loop().call_soon(daemon.state, "Running")
         return answer

@@ -27,7 +27,7 @@ class FakeBackend:
     on_start: Callable[[], None] = lambda: None
     on_dial: Callable[[str, int], Connection] | None = None
 
-    def status(self, peers: bool) -> Status:
+    async def status(self, peers: bool) -> Status:
         """What the test put there."""
         self.calls.append(("status", peers))
         return self.about
@@ -115,7 +115,7 @@ class FakeBackend:
             raise UserError(msg)
         return self.on_dial(host, port)
 
-    def watch(self, mask: int, session_id: str) -> Subscription:
+    async def watch(self, mask: int, session_id: str) -> Subscription:
         """With state and prefs first, if asked."""
         state = schema.STATES.index(self.about.backend_state)
         first = Notify(

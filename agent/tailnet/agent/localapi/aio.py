@@ -190,7 +190,7 @@ class LocalServer:
 
     async def _watch(self, client: Client, head: Head) -> None:
         """One JSON object a line until either side has enough."""
-        watcher = self._backend.watch(parse_mask(head.query), os.urandom(8).hex())
+        watcher = await self._backend.watch(parse_mask(head.query), os.urandom(8).hex())
         self._watchers.add(watcher)
         try:
             ready = asyncio.Event()

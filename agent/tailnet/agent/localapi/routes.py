@@ -52,7 +52,7 @@ TEXT = "text/plain; charset=utf-8"
 class Backend(Protocol):
     """What the LocalAPI needs of the node."""
 
-    def status(self, peers: bool) -> Status:
+    async def status(self, peers: bool) -> Status:
         """A snapshot; ``peers`` false leaves ``Peer`` and ``User`` out."""
 
     def prefs(self) -> Prefs:
@@ -138,7 +138,7 @@ class Backend(Protocol):
             UserError: no name, no way, no answer.
         """
 
-    def watch(self, mask: int, session_id: str) -> Subscription:
+    async def watch(self, mask: int, session_id: str) -> Subscription:
         """Begin a watch; the first message has what the mask's Initial bits ask for.
 
         ``session_id``: 16 hex digits, random.
@@ -292,7 +292,7 @@ def parse_dial(headers: Mapping[str, str]) -> tuple[str, int] | Response:
 
 async def _get_status(backend: Backend, request: Request) -> Response:
     peers = request.query.get("peers", "").lower() not in ("false", "0", "f")
-    return Response(200, encode(backend.status(peers)), JSON)
+    return Response(200, encode(await backend.status(peers)), JSON)
 
 
 async def _get_prefs(backend: Backend, _: Request) -> Response:

@@ -38,7 +38,9 @@ from tailnet.agent.localapi.schema import (
 )
 from tailnet.agent.magicsock.aio import PingReply
 from tailnet.agent.netstack.interface import Connection, DialError
+from tailnet.agent.slices import SLICE, Steps, sliced
 from tailnet.agent.tailcfg import node as tailcfg
+from tailnet.agent.tasks import in_slices
 
 ACTIVE_FOR = 120.0  # seconds since the last traffic; ipnlocal peerStatus
 PING_WAIT = 10.0  # seconds; the client has a shorter patience of its own
@@ -65,9 +67,14 @@ class NodeView:
 
     # --- reading
 
-    def status(self, peers: bool) -> Status:
+    async def status(self, peers: bool) -> Status:
         """``GET status``; without ``peers`` much cheaper in large networks."""
-        node, netmap = self._node, self._node.netmap
+        netmap = self._node.netmap
+        crowd = await in_slices(self._peers(netmap)) if peers else None
+        return msgspec.structs.replace(self._status(netmap), peer=crowd)
+
+    def _status(self, netmap: NetworkMap | None) -> Status:
+        node = self._node
         me = netmap.self_node if netmap else None
         return Status(
             version=self._version,
@@ -76,7 +83,7 @@ class NodeView:
             have_node_key=True if node.account.registered else UNSET,
             auth_url=node.account.auth_url,
             tailscale_ips=tuple(str(ip) for ip in me.ips()) if me else None,
-            self_=self._self_status(),
+            self_=self._self_status(netmap),
             health=tuple(warning.text for warning in node.warnings),
             magic_dns_suffix=_suffix(me.name) if me else "",
             current_tailnet=TailnetStatus(
@@ -86,7 +93,6 @@ class NodeView:
             )
             if netmap
             else None,
-            peer=self._peers() if peers else None,
             user=_users(netmap) if netmap else None,
         )
 
@@ -194,9 +200,10 @@ class NodeView:
 
     # --- watching
 
-    def watch(self, mask: int, session_id: str) -> Subscription:
+    async def watch(self, mask: int, session_id: str) -> Subscription:
         """A watch that begins with what the mask's ``Initial…`` bits ask for."""
         node = self._node
+        status = await self.status(peers=True) if mask & schema.INITIAL_STATUS else None
         first = Notify(version=self._version, session_id=session_id)
         if mask & schema.INITIAL_STATE:
             first = msgspec.structs.replace(
@@ -204,8 +211,8 @@ class NodeView:
             )
         if mask & schema.INITIAL_PREFS:
             first = msgspec.structs.replace(first, prefs=to_json(node.account.prefs))
-        if mask & schema.INITIAL_STATUS:
-            first = msgspec.structs.replace(first, initial_status=self.status(peers=True))
+        if status is not None:
+            first = msgspec.structs.replace(first, initial_status=status)
         if mask & schema.INITIAL_HEALTH:
             first = msgspec.structs.replace(first, health=_health(node.warnings))
         return self._bus.watch(mask, [first])
@@ -249,8 +256,8 @@ class NodeView:
 
     # --- one node
 
-    def _self_status(self) -> PeerStatus:
-        node, netmap = self._node, self._node.netmap
+    def _self_status(self, netmap: NetworkMap | None) -> PeerStatus:
+        node = self._node
         if netmap is None:
             return PeerStatus(public_key=node.public_key, host_name=node.host_name, os="linux")
         me = netmap.self_node
@@ -266,15 +273,19 @@ class NodeView:
             key_expiry=_expiry(me),
         )
 
-    def _peers(self) -> dict[str, PeerStatus]:
-        node, netmap = self._node, self._node.netmap
+    def _peers(self, netmap: NetworkMap | None) -> Steps[dict[str, PeerStatus]]:
+        """One map's peers, in slices; how each stands is of the moment of its slice."""
+        crowd: dict[str, PeerStatus] = {}
         if netmap is None:
-            return {}
-        live = {e.node.id: p for p, e in node.plan.peers.items()} if node.plan else {}
-        return {
-            str(peer.key): self._peer_status(peer, live.get(peer.id), netmap)
-            for peer in netmap.peers.values()
-        }
+            return crowd
+        plan = self._node.plan
+        live = {e.node.id: p for p, e in plan.peers.items()} if plan else {}
+        for part in sliced(tuple(netmap.peers.values())):
+            for peer in part:
+                crowd[str(peer.key)] = self._peer_status(peer, live.get(peer.id), netmap)
+            if len(part) == SLICE:
+                yield
+        return crowd
 
     def _peer_status(
         self, peer: tailcfg.Node, handle: PeerId | None, netmap: NetworkMap
@@ -303,6 +314,7 @@ class NodeView:
 
     def _described(self, node: tailcfg.Node) -> PeerStatus:
         info = node.hostinfo or tailcfg.Hostinfo()
+        allowed = node.allowed_prefixes()
         return PeerStatus(
             id=node.stable_id,
             node_id=str(node.id),
@@ -312,13 +324,13 @@ class NodeView:
             os=info.os,
             user_id=node.user,
             tailscale_ips=tuple(str(ip) for ip in node.ips()),
-            allowed_ips=tuple(str(p) for p in node.allowed_prefixes()),
+            allowed_ips=tuple(str(p) for p in allowed),
             tags=node.tags or UNSET,
             primary_routes=node.primary_routes or UNSET,
             created=node.created or schema.ZERO_TIME,
             last_seen=node.last_seen or schema.ZERO_TIME,
             online=bool(node.online),
-            exit_node_option=any(p.prefixlen == 0 for p in node.allowed_prefixes()),
+            exit_node_option=any(p.prefixlen == 0 for p in allowed),
             capabilities=node.capabilities or UNSET,
             cap_map=node.cap_map or UNSET,
             in_network_map=True,
