@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from ipaddress import ip_network
 
 from tailnet.agent.addr import IPAddress
 from tailnet.agent.backend.account.aio import Account, World
@@ -259,8 +260,9 @@ class Node:
 
     def peer_at(self, ip: IPAddress) -> PeerId | None:
         """The peer whose own address ``ip`` is."""
+        own = ip_network(ip)  # among the destinations, which are parsed already
         for peer, entry in (self.plan.peers if self.plan else {}).items():
-            if ip in entry.node.ips():
+            if own in entry.entry.allowed and ip in entry.node.ips():
                 return peer
         return None
 

@@ -199,7 +199,7 @@ class MapKeeper:
             self.forget()
             return None
         log.info("using the network map of %s until the control server answers", kept.at)
-        self._folder = kept.fold(self._wall())
+        self._folder = await asyncio.to_thread(kept.fold, self._wall())
         self.since = kept.at
         self._arm()
         return self._folder.netmap(self._wall())
