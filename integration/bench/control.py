@@ -1,14 +1,19 @@
 """A node in a large tailnet: how long until it runs, what a change costs, how much memory it takes.
 
     python -m integration.bench.control [--peers 100,1000,10000] [--seconds 6]
+                                        [--native] [--router] [--svg FILE]
 
 For each size: a control server and a relay in one process, and a whole node (control session,
 plan, magicsock, WireGuard engine, datapath; only TUN device and routes are doubles) in another.
-Peers have the fields that a real server sends, about 1 KB of JSON each.  No privilege is needed.
+Peers have the fields that a real server sends, about 1 KB of JSON each.  No privilege is needed but
+for ``--router``, which takes the kernel's routes and TUN device, in a network namespace of its own.
+``--native`` takes the datapath in Rust.
 
 ``map → Running``: from the first byte of the map to the state Running with all peers in the tables;
 on a busy machine look at its CPU.
-``block``: the longest single callback of the event loop.  ``memory``: growth of the resident set
+``block``: the longest single callback of the event loop in each phase, and what it was: the map
+until Running, the 3 s after it (routes, the kept map), a status for the LocalAPI, the same map
+again after a lost connection, single deltas, churn.  ``memory``: growth of the resident set
 over that of a node without peers.  CPU is that of the node's process, all threads.
 """
 
@@ -27,6 +32,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from integration.bench.plot import plot
 from msgspec.structs import replace
 
 from tailnet.agent import clock
@@ -36,8 +42,13 @@ from tailnet.agent.backend.files.aio import StateFile
 from tailnet.agent.backend.login import Host
 from tailnet.agent.backend.state import State
 from tailnet.agent.control.session import MapSession
+from tailnet.agent.datapath.interface import Datapath
+from tailnet.agent.datapath.native import NativeDatapath
 from tailnet.agent.datapath.reference.aio import ReferenceDatapath
 from tailnet.agent.keys import DiscoPublic, MachinePublic, NodePublic
+from tailnet.agent.localapi.schema import encode
+from tailnet.agent.localapi.view.aio import NodeView
+from tailnet.agent.netstack.interface import Connection
 from tailnet.agent.tailcfg.mapping import MapResponse
 from tailnet.agent.tailcfg.node import (
     Hostinfo,
@@ -50,7 +61,9 @@ from tailnet.agent.tailcfg.node import (
 )
 from tailnet.agent.tailcfg.node import Node as Peer
 from tailnet.platform.fake import FakeBypass, FakeRouter, FakeTun
-from tailnet.platform.interface import Bypass
+from tailnet.platform.interface import Bypass, Router, TunDevice
+from tailnet.platform.linux.router import LinuxRouter
+from tailnet.platform.linux.tun import open_tun
 
 AUTH_KEY = "tskey-auth-bench"
 REGION = 900
@@ -173,24 +186,24 @@ class Tun(FakeTun):
 class System:
     """A machine without a kernel."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, native: bool, router: bool) -> None:
         self.host = Host(hostname="bench")
         self.bypass: Bypass = FakeBypass()
-        self.router = FakeRouter()
-        self.tun = Tun()
+        self._native = native
+        self._router = router
+        self._tun = Tun()
 
-    def open_tun(self) -> FakeTun:
-        """The device."""
-        return self.tun
+    def open_tun(self) -> TunDevice:
+        """The device; the kernel's with its router."""
+        return open_tun("tailnet0") if self._router else self._tun
 
-    def make_router(self, tun_name: str) -> FakeRouter:
-        """It remembers, and that is all."""
-        del tun_name
-        return self.router
+    def make_router(self, tun_name: str) -> Router:
+        """The kernel's, or one that remembers, and that is all."""
+        return LinuxRouter(tun_name) if self._router else FakeRouter()
 
-    def make_datapath(self) -> ReferenceDatapath:
-        """The pure-Python one."""
-        return ReferenceDatapath(now=clock.now)
+    def make_datapath(self) -> Datapath:
+        """In Rust or in Python."""
+        return NativeDatapath() if self._native else ReferenceDatapath(now=clock.now)
 
     def forwarding_problem(self, *, v4: bool, v6: bool) -> str:
         """None."""
@@ -205,41 +218,59 @@ class Result:
     peers: int
     map_to_running: float = 0.0
     map_cpu: float = 0.0
-    block: float = 0.0
-    block_churn: float = 0.0
+    blocks: dict[str, tuple[float, str]] = field(default_factory=dict)  # by phase
+    reconnect_cpu: float = 0.0
+    status: float = 0.0
     resident: int = 0
     per_delta: dict[str, float] = field(default_factory=dict)
     churn_cpu: float = 0.0
 
 
 class Blocks:
-    """Times every callback of the event loop."""
+    """Times every callback of the event loop; keeps the longest of each phase."""
 
     def __init__(self) -> None:
-        self.longest = 0.0
+        self._longest = (0.0, "nothing")
+        self._collected = False
+        gc.callbacks.append(self._note_collection)
         inner = asyncio.events.Handle._run
 
         def run(handle: asyncio.Handle) -> None:
-            began = time.perf_counter()
+            self._collected = False
+            began, busy = time.perf_counter(), time.thread_time()
+            callback = handle._callback  # type: ignore[attr-defined]
             inner(handle)
-            self.longest = max(self.longest, time.perf_counter() - began)
+            took, busy = time.perf_counter() - began, time.thread_time() - busy
+            if took > self._longest[0]:
+                what = f"{busy * 1e3:.0f} of CPU; {_name(callback)}"
+                self._longest = (took, what + " + gc" * self._collected)
 
         asyncio.events.Handle._run = run  # type: ignore[assignment]
 
-    def take(self) -> float:
-        """The longest since the last call."""
-        longest, self.longest = self.longest, 0.0
+    def _note_collection(self, phase: str, info: dict[str, int]) -> None:
+        self._collected |= phase == "stop" and info["generation"] == 2
+
+    def take(self) -> tuple[float, str]:
+        """The longest since the last call [s], and what ran."""
+        longest, self._longest = self._longest, (0.0, "nothing")
         return longest
+
+
+def _name(callback: object) -> str:
+    owner = getattr(callback, "__self__", None)
+    if isinstance(owner, asyncio.Task):
+        return f"task {owner.get_name()}"
+    return getattr(callback, "__qualname__", type(callback).__name__)
 
 
 class Client:
     """A node, and when it did what."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, system: System, directory: Path) -> None:
         self.maps = 0
         self._news = asyncio.Event()
         self.node = Node(
-            System(),
+            system,
             NodeSettings(),
             StateFile(directory / "bench.state"),
             now=clock.now,
@@ -268,7 +299,7 @@ class Client:
                 await self._news.wait()
 
 
-async def measure(peers: int, seconds: float, directory: Path) -> Result:
+async def measure(peers: int, seconds: float, directory: Path, system: System) -> Result:
     """One size, in a process of its own."""
     result, blocks = Result(peers), Blocks()
     arrivals: list[tuple[float, float]] = []
@@ -286,16 +317,17 @@ async def measure(peers: int, seconds: float, directory: Path) -> Result:
     assert server.stdin is not None
     assert server.stdout is not None
     url = (await server.stdout.readline()).decode().strip()
-    client = Client(directory)
+    client = Client(system, directory)
     await client.node.start()
-    blocks.take()
+    _ = blocks.take()
     wanted = {"ControlURL": url, "ControlURLSet": True}
     await client.node.account.login(wanted, AUTH_KEY)
     await client.running(peers)
     result.map_to_running = time.perf_counter() - arrivals[0][0]
     result.map_cpu = time.process_time() - arrivals[0][1]
-    await asyncio.sleep(3.0)  # endpoints, the kept map, garbage
-    result.block = blocks.take()
+    result.blocks["map"] = blocks.take()
+    await asyncio.sleep(3.0)  # endpoints, routes, the kept map, garbage
+    result.blocks["after"] = blocks.take()
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     result.resident = resident()
@@ -310,17 +342,34 @@ async def measure(peers: int, seconds: float, directory: Path) -> Result:
         return time.process_time() - began
 
     if peers:
+        view = NodeView(client.node, version="bench", dial=_no_dial)
+        began = time.perf_counter()
+        _ = encode(await view.status(peers=True))
+        result.status = time.perf_counter() - began
+        result.blocks["status"] = blocks.take()
+        spent, maps = time.process_time(), client.maps
+        session = client.node.account._contact._session
+        assert session is not None
+        session.client.poke()
+        await client.heard(maps + 1)
+        await asyncio.sleep(1.0)
+        result.reconnect_cpu = time.process_time() - spent
+        result.blocks["reconnect"] = blocks.take()
         for kind in KINDS:
             result.per_delta[kind] = await deltas(kind, ROUNDS, RATE) / ROUNDS
-        blocks.take()
+        result.blocks["deltas"] = blocks.take()
         began = time.perf_counter()
         spent = await deltas("mixed", int(seconds * RATE), RATE)
         result.churn_cpu = spent / (time.perf_counter() - began)
-        result.block_churn = blocks.take()
+        result.blocks["churn"] = blocks.take()
     await client.node.close()
     server.stdin.close()
     await server.wait()
     return result
+
+
+async def _no_dial(host: str, port: int) -> Connection:
+    raise NotImplementedError((host, port))
 
 
 def resident() -> int:
@@ -332,16 +381,22 @@ def resident() -> int:
 def table(results: list[Result]) -> str:
     """For people, in the form of docs/performance.md."""
     empty, *rest = results
-    head = "peers|map → Running, s|its CPU, s|block, ms|block in churn, ms|memory per peer, KB"
+    head = "peers|map → Running, s|its CPU, s|the same again, CPU s|status, s|memory per peer, KB"
     head += "|dearest delta, CPU ms|churn of 50/s, CPU"
     rows = [f"|{head}|", "|---" * 8 + "|"]
     for one in rest:
         memory = (one.resident - empty.resident) / one.peers / 1000
         rows.append(
             f"| {one.peers:,} | {one.map_to_running:.2f} | {one.map_cpu:.2f} "
-            f"| {one.block * 1e3:.0f} | {one.block_churn * 1e3:.0f} | {memory:.1f} "
+            f"| {one.reconnect_cpu:.2f} | {one.status:.2f} | {memory:.1f} "
             f"| {max(one.per_delta.values()) * 1e3:.1f} | {one.churn_cpu:.0%} |"
         )
+    phases = list(rest[0].blocks) if rest else []
+    rows += ["", "Longest block, ms:", "| peers | " + " | ".join(phases) + " |"]
+    rows.append("|---" * (len(phases) + 1) + "|")
+    for one in rest:
+        cells = (f"{one.blocks[p][0] * 1e3:.0f} ({one.blocks[p][1]})" for p in phases)
+        rows.append(f"| {one.peers:,} | " + " | ".join(cells) + " |")
     rows += ["", "CPU ms per delta:", "| peers | " + " | ".join(KINDS) + " |"]
     rows.append("|---" * (len(KINDS) + 1) + "|")
     for one in rest:
@@ -350,27 +405,48 @@ def table(results: list[Result]) -> str:
     return "\n".join(rows)
 
 
+def growth(results: list[Result]) -> dict[str, list[tuple[int, float]]]:
+    """Lines of the plot: what is measured, by number of peers."""
+    empty, *rest = results
+    return {
+        "CPU until Running, ms": [(one.peers, one.map_cpu * 1e3) for one in rest],
+        "memory, MB": [(one.peers, (one.resident - empty.resident) / 1e6) for one in rest],
+        "dearest delta, CPU ms": [(one.peers, max(one.per_delta.values()) * 1e3) for one in rest],
+        "longest block until Running, ms": [
+            (one.peers, one.blocks["map"][0] * 1e3) for one in rest
+        ],
+    }
+
+
 def main() -> None:
     """Measure every size in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--peers", default="100,1000,10000")
     parser.add_argument("--seconds", type=float, default=6.0, help="of churn")
+    parser.add_argument("--native", action="store_true", help="the datapath in Rust")
+    parser.add_argument("--router", action="store_true", help="the kernel's routes; needs root")
+    parser.add_argument("--svg", type=Path, help="plot the growth into this file")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one is not None:
         with tempfile.TemporaryDirectory() as directory:
-            made = asyncio.run(measure(options.one, options.seconds, Path(directory)))
+            system = System(native=options.native, router=options.router)
+            made = asyncio.run(measure(options.one, options.seconds, Path(directory), system))
         sys.stdout.write(json.dumps(asdict(made)))
         return
+    switches = [f"--{name}" for name in ("native", "router") if getattr(options, name)]
+    namespace = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+    namespace = namespace if options.router else []
     results = []
     for size in (0, *map(int, options.peers.split(","))):
-        command = [sys.executable, "-m", "integration.bench.control", f"--one={size}"]
-        out = subprocess.run(
-            [*command, f"--seconds={options.seconds}"], check=True, stdout=subprocess.PIPE
-        ).stdout
+        command = [*namespace, sys.executable, "-m", "integration.bench.control", f"--one={size}"]
+        command += [f"--seconds={options.seconds}", *switches]
+        out = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
         results.append(Result(**json.loads(out)))
         sys.stderr.write(f"{size} peers done\n")
     sys.stdout.write(table(results) + "\n")
+    if options.svg is not None:
+        options.svg.write_text(plot(growth(results)), encoding="utf-8")
 
 
 if __name__ == "__main__":
