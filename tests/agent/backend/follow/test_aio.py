@@ -256,3 +256,24 @@ async def test_no_network_closes_the_doors_at_once() -> None:
         assert host.follower._steps
         await host.finish()
         assert not host.granted
+
+
+async def test_a_whole_map_says_who_has_a_disputed_prefix() -> None:
+    """The last of the map, although another peer came to the tables later."""
+    disputed = "10.9.9.0/24"
+
+    def claiming(number: int) -> Node:
+        one = peer(number, 0)
+        return msgspec.structs.replace(one, allowed_ips=(*(one.addresses or ()), disputed))
+
+    host = Host()
+    host.prefs = msgspec.structs.replace(host.prefs, route_all=True)
+    host.hear(MapResponse(node=ME, peers=(peer(3, 0), peer(4, 0))))
+    host.hear(MapResponse(peers_changed=(peer(2, 0),)))
+    host.hear(MapResponse(peers=(claiming(2), peer(3, 0), claiming(4))))
+    await host.finish()
+    datapath = host.tunnel._datapath
+    assert isinstance(datapath, ReferenceDatapath)
+    owner = datapath._tables.routes.lookup(bytes([10, 9, 9, 1]))
+    assert owner is not None
+    assert host.tunnel._peers[owner.id].node.id == 4

@@ -247,9 +247,10 @@ class Tunnel:
             self._change_peers(dict(part))
             if len(part) == SLICE:
                 yield
-        if changed is None:
+        if changed is None and list(self._peers) != list(plan.peers):
             # All of it was said, in parts; but of two peers that claim one prefix the last of all
-            # has it, and only the whole says which that is.
+            # has it, and in the tables another may be the last.
+            self._peers = dict(plan.peers)
             self._dataplane.set_peers({p: (peer.key, peer.entry) for p, peer in plan.peers.items()})
         for peer in self._with_session(restarted):
             self._dataplane.want_session(peer)
