@@ -184,12 +184,9 @@ class Node:
                 before.forget()
             _ = self._tasks.start("kept map", before.close())
             self._had_map = False
-            self._planned, self._plan_cache = (None, None), PlanCache()
-            self._changed = None
             self._adverts.forget()
             self._arm_expiry()
-            self.plan = None
-            self.tunnel.apply(None)
+            self._follower.start_over()
             self.state = State.NO_STATE
         if self._store.path is not None:
             for gone in event.removed:

@@ -18,7 +18,7 @@ from tailnet.agent.backend.plan import Plan, PlanCache, plan_slices
 from tailnet.agent.backend.prefs import Prefs
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.keys import DiscoPublic, PeerId
-from tailnet.agent.slices import SLICE, Steps, much_to_keep
+from tailnet.agent.slices import SLICE, Steps, finish, much_to_keep
 from tailnet.agent.tailcfg.node import Node, NodeID
 from tailnet.agent.tasks import Tasks
 
@@ -83,6 +83,15 @@ class Follower:
             return
         self._steps = steps
         _ = self._tasks.start("plan", self._go_on(steps))
+
+    def start_over(self) -> None:
+        """Another account: nothing of the one before is left when this returns."""
+        if self._steps is not None:
+            self._steps.close()
+            self._steps = None
+        self._cache = PlanCache()
+        self._wish, self._changed, self.plan = (None, None), None, None
+        finish(self._apply(None, None))
 
     async def _go_on(self, steps: Steps[None]) -> None:
         """The other slices; closed steps have none."""
