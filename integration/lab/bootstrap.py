@@ -26,6 +26,8 @@ PACKAGES = {
     "nft": ("nftables", "nftables", "nftables", "nftables"),
     "ping": ("iputils-ping", "iputils", "iputils", "iputils"),
     "curl": ("curl", "curl", "curl", "curl"),
+    "dig": ("bind9-dnsutils", "bind-utils", "bind-tools", "bind"),
+    "tcpdump": ("tcpdump", "tcpdump", "tcpdump", "tcpdump"),
     "iperf3": ("iperf3", "iperf3", "iperf3", "iperf3"),
     "wg": ("wireguard-tools", "wireguard-tools", "wireguard-tools-wg", "wireguard-tools"),
     "wireguard-go": ("wireguard-go", "", "wireguard-go", "wireguard-go"),

@@ -4,7 +4,8 @@
 ``… many PROXY HOST PORT COUNT`` opens so many connections through a SOCKS5 proxy (``IP:PORT``),
 uses all of them, then closes them; ``… hold`` keeps them open; ``… half PROXY HOST PORT BYTES``
 sends, ends its side, reads on;
-``… udp PROXY HOST PORT [BYTES]`` sends one datagram and waits for it to come back.
+``… udp PROXY HOST PORT [BYTES]`` sends one datagram and waits for it to come back;
+``… dns PROXY SERVER NAME`` asks for an address by UDP and by TCP.
 """
 
 import asyncio
@@ -14,6 +15,8 @@ import socket
 import sys
 from ipaddress import ip_address
 from typing import cast
+
+from dnslib import DNSRecord
 
 BLOCK = 64 << 10
 
@@ -148,6 +151,29 @@ async def _udp(proxy: str, host: str, port: int, size: int) -> dict[str, bool]:
     return {"same": answer[-size:] == data and len(answer) in {size + 10, size + 22}}
 
 
+async def _dns(proxy: str, server: str, name: str) -> dict[str, list[str]]:
+    query = DNSRecord.question(name).pack()
+
+    def said(answer: bytes) -> list[str]:
+        return [str(record.rdata) for record in DNSRecord.parse(answer).rr]
+
+    async with asyncio.timeout(5):
+        reader, writer, _ = await _socks(proxy, 1, _target(server, 53))
+        writer.write(len(query).to_bytes(2) + query)
+        by_tcp = said(await reader.readexactly(int.from_bytes(await reader.readexactly(2))))
+        writer.close()
+        _, writer, bound = await _socks(proxy, 3, bytes((1, 0, 0, 0, 0, 0, 0)))
+        loop = asyncio.get_running_loop()
+        header = bytes(3) + _target(server, 53)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.setblocking(False)
+            sock.connect((".".join(map(str, bound[:4])), int.from_bytes(bound[4:])))
+            await loop.sock_sendall(sock, header + query)
+            by_udp = said((await loop.sock_recv(sock, 70_000))[len(header) :])
+        writer.close()
+    return {"tcp": by_tcp, "udp": by_udp}
+
+
 def main() -> None:
     """As the arguments say."""
     match sys.argv[1:]:
@@ -162,6 +188,8 @@ def main() -> None:
         case ["udp", proxy, host, port, *size]:
             said = asyncio.run(_udp(proxy, host, int(port), int(*(size or ["14"]))))
             print(json.dumps(said))  # noqa: T201
+        case ["dns", proxy, host, name]:
+            print(json.dumps(asyncio.run(_dns(proxy, host, name))))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -91,8 +92,10 @@ def test_auto_takes_the_native_datapath_if_it_is_there(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """And says which one, and why."""
-    made = object()
+    taken: list[int] = []
+    made = SimpleNamespace(set_service=taken.append)
     monkeypatch.setattr(main, "NativeDatapath", lambda: made)
+    monkeypatch.setattr(main.ReferenceDatapath, "set_service", lambda _, fd: taken.append(fd))
     caplog.set_level("INFO", "tailnet.main")
     for flag, reason, native in (
         (main.AUTO, "", True),
@@ -102,8 +105,9 @@ def test_auto_takes_the_native_datapath_if_it_is_there(
     ):
         monkeypatch.setattr(main, "why_not", lambda reason=reason: reason)
         system = object.__new__(main.LinuxSystem)
-        system._datapath = flag
+        system._datapath, system._service_fd = flag, 9
         assert (system.make_datapath() is made) is native
+    assert taken == [9] * 4
     assert "not here" in caplog.text
     assert "asked for" in caplog.text
 

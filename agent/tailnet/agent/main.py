@@ -198,7 +198,7 @@ def command(  # noqa: PLR0913 - one argument a flag
     )
     try:
         failure = asyncio.run(
-            serve(options, lambda stack: LinuxSystem(tun, datapath, stack), notify)
+            serve(options, lambda stack, fd: LinuxSystem(tun, datapath, stack, fd), notify)
         )
     except (UserError, PlatformError) as error:
         _die(str(error))
@@ -209,10 +209,13 @@ def command(  # noqa: PLR0913 - one argument a flag
 class LinuxSystem:
     """This operating system, as ``backend.tunnel`` wants to see one."""
 
-    def __init__(self, tun_name: str, datapath: str, userspace: Userspace | None) -> None:
+    def __init__(
+        self, tun_name: str, datapath: str, userspace: Userspace | None, service_fd: int
+    ) -> None:
         about = describe()
         self._tun_name = tun_name
         self._datapath = datapath
+        self._service_fd = service_fd
         self._userspace = userspace
         # Without routes of ours nothing can come back into the tunnel.
         self.bypass: Bypass = LinuxBypass(tun_name) if userspace is None else NoBypass()
@@ -244,11 +247,15 @@ class LinuxSystem:
     def make_datapath(self) -> Datapath:
         """The native one if it is there, unless ``--datapath`` says otherwise."""
         reason = "asked for" if self._datapath == REFERENCE else why_not()
+        made: Datapath
         if not reason:
             log.info("packets are moved by the native datapath")
-            return NativeDatapath()
-        log.info("packets are moved by the pure Python datapath: %s", reason)
-        return ReferenceDatapath(now=clock.now)
+            made = NativeDatapath()
+        else:
+            log.info("packets are moved by the pure Python datapath: %s", reason)
+            made = ReferenceDatapath(now=clock.now)
+        made.set_service(self._service_fd)
+        return made
 
     def forwarding_problem(self, *, v4: bool, v6: bool) -> str:
         """From the kernel's settings; a userspace router does not need the kernel."""

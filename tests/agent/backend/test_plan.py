@@ -66,7 +66,8 @@ def plan(*peers: Node, prefs: Prefs | None = None, **changes: Any) -> Plan:  # n
 
 def routes(made: Plan) -> set[str]:
     """The tunnel's routes as text."""
-    return {str(route) for route in made.router.routes}
+    services = {"100.100.100.100/32", "fd7a:115c:a1e0::53/128"}
+    return {str(route) for route in made.router.routes} - services
 
 
 def allowed(made: Plan) -> list[list[str]]:
@@ -85,6 +86,15 @@ def test_a_peer_is_routed_by_its_own_addresses() -> None:
     (peer,) = made.peers.values()
     assert peer.info.endpoints == (AddrPort(ip_address("192.0.2.1"), 41641),)
     assert (peer.info.home_region, peer.info.wireguard_only) == (1, False)
+
+
+def test_our_services_are_routed_for_the_families_we_have() -> None:
+    """Wherever our addresses come from."""
+    both = {"100.100.100.100/32", "fd7a:115c:a1e0::53/128"}
+    assert {str(route) for route in plan().router.routes} == both
+    old = netmap(self_node=node(1, addresses=("100.64.0.1/32",)))
+    made = make_plan(Prefs(), old, PeerIds())
+    assert {str(route) for route in made.router.routes} == {"100.100.100.100/32"}
 
 
 def test_the_device_has_our_addresses() -> None:

@@ -58,7 +58,7 @@ def test_the_plan_says_who_what_and_where() -> None:
             "WireGuardOnly": False,
         }
     ]
-    assert tree["Router"]["Routes"] == ["100.64.0.2/32"]
+    assert tree["Router"]["Routes"] == ["100.100.100.100/32", "100.64.0.2/32"]
     assert tree["Local"] == ["100.64.0.1/32"]
     (match,) = tree["Filter"]["IPv4"]
     assert match["Sources"] == ["100.64.0.2-100.64.0.9"]

@@ -9,9 +9,9 @@ wgengine/wgcfg/nmcfg/nmcfg.go, WGCfg.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_interface
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface, ip_network
 
-from tailnet.agent.addr import CGNAT, ULA, IPAddress, IPNetwork
+from tailnet.agent.addr import CGNAT, SERVICE_V4, SERVICE_V6, ULA, IPAddress, IPNetwork
 from tailnet.agent.backend.jail import without_sources
 from tailnet.agent.backend.peers import PeerIds
 from tailnet.agent.backend.prefs import Prefs, parse_routes
@@ -340,9 +340,17 @@ def _router(self_node: Node, cache: PlanCache) -> RouterConfig:
         many = len(cache.own) + len(elsewhere) > MAX_PEER_ROUTES
         own = elsewhere | (frozenset((CGNAT,)) if many else frozenset(cache.own))
         cache.router = last = RouterConfig(
-            local_addrs=local, routes=own | frozenset(cache.others), local_routes=frozenset()
+            local_addrs=local,
+            routes=own | frozenset(cache.others) | _services(local),
+            local_routes=frozenset(),
         )
     return last
+
+
+def _services(local: frozenset[IPv4Interface | IPv6Interface]) -> frozenset[IPNetwork]:
+    """Routes to the daemon's own services, for the families we have."""
+    families = {address.version for address in local}
+    return frozenset(ip_network(ip) for ip in (SERVICE_V4, SERVICE_V6) if ip.version in families)
 
 
 _CGNAT_SHIFT = CGNAT.max_prefixlen - CGNAT.prefixlen

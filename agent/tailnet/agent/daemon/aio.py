@@ -13,9 +13,11 @@ from tailnet.agent import clock
 from tailnet.agent._version import __version__
 from tailnet.agent.addr import AddrPort, IPAddress
 from tailnet.agent.backend.aio import Node, NodeSettings
+from tailnet.agent.backend.events import NetworkMapChanged, NodeEvent, PrefsChanged
 from tailnet.agent.backend.files.aio import ConfigFile, StateFile, StateMemory, read_state_key
 from tailnet.agent.backend.seal import Seal
 from tailnet.agent.backend.tunnel.aio import System, TunnelSettings
+from tailnet.agent.dns.handler import LocalHandler
 from tailnet.agent.errors import UserError
 from tailnet.agent.localapi.aio import LocalServer
 from tailnet.agent.localapi.view.aio import NodeView
@@ -25,6 +27,10 @@ from tailnet.agent.netstack.choice import peer_names
 from tailnet.agent.netstack.dialer.aio import Dialer
 from tailnet.agent.netstack.interface import MAX_HALF_OPEN, MAX_STREAMS
 from tailnet.agent.netstack.proxy.aio import ProxyServer
+from tailnet.agent.netstack.service.interface import DNS_PORT, MAX_CONNECTIONS
+from tailnet.agent.netstack.service.plain.aio import PlainStack
+from tailnet.agent.netstack.service.ports.aio import ServicePorts
+from tailnet.agent.netstack.service.stack.aio import Services, ServiceStack
 from tailnet.agent.supervisor import Service, supervise
 
 USERSPACE = "userspace-networking"
@@ -48,14 +54,15 @@ class Options:
 
 async def serve(
     options: Options,
-    make_system: Callable[[Userspace | None], System],
+    make_system: Callable[[Userspace | None, int], System],
     notify: Callable[[str], object],
 ) -> str | None:
     """Run until a signal or a failure; returns the failure's text.
 
     Args:
         options: what the user wants.
-        make_system: this operating system, or our own stack in the kernel's place.
+        make_system: this operating system, or our own stack in the kernel's place; with the packet
+            socket of our services.
         notify: the service manager's ear.
 
     Raises:
@@ -73,8 +80,10 @@ async def serve(
         userspace = Userspace(_native_stack(), now=clock.now, on_failed=fail)
     if userspace is not None or options.proxies:
         _allow_many_files()
+    names = LocalHandler(lambda: clock.wall().timestamp())
+    services = Services(ServicePorts({DNS_PORT: names}), _service_stack())
     node = Node(
-        make_system(userspace),
+        make_system(userspace, services.detach()),
         NodeSettings(
             tunnel=TunnelSettings(
                 port=options.port,
@@ -100,15 +109,18 @@ async def serve(
         on_failed=fail,
     )
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, node.hang_up)
+    node.watch(lambda event: _learn_names(names, node, event))
     dialer = Dialer(_names(node), userspace)
     view = NodeView(
         node,
         version=__version__,
         dial=dialer.connect,
         userspace_drops=userspace.drops if userspace is not None else None,
+        service_drops=services.drops,
     )
     # The socket comes first: it is also the lock that keeps a second daemon from touching routes.
-    services: list[tuple[str, Service]] = [
+    parts: list[tuple[str, Service]] = [
+        ("services", services),
         ("localapi", LocalServer(view, options.socket, version=__version__)),
         *([("netstack", userspace)] if userspace is not None else []),
         ("node", node),
@@ -116,7 +128,7 @@ async def serve(
         ("proxies", ProxyServer(options.proxies, dialer)),
     ]
     return await supervise(
-        services,
+        parts,
         failed=failed,
         ready=lambda: notify("READY=1"),
         stopping=lambda: notify("STOPPING=1"),
@@ -156,6 +168,25 @@ def _native_stack() -> MakeStack:
         )
         raise UserError(msg) from None
     return lambda fd: Netstack(fd, max_streams=MAX_STREAMS, max_half_open=MAX_HALF_OPEN)
+
+
+def _service_stack() -> Callable[[int], ServiceStack]:
+    """What makes a stack for our services: the native one if it is there."""
+    try:
+        from tailnet_native import Netstack  # noqa: PLC0415 - optional
+    except ImportError:
+        return PlainStack
+    return lambda fd: Netstack(fd, max_streams=MAX_CONNECTIONS, max_half_open=MAX_CONNECTIONS)
+
+
+def _learn_names(names: LocalHandler, node: Node, event: NodeEvent) -> None:
+    """Keep what we answer as the network map is."""
+    netmap = node.netmap
+    if netmap is None or not isinstance(event, NetworkMapChanged | PrefsChanged):
+        return
+    changed = event.changed if isinstance(event, NetworkMapChanged) else ()
+    accept = node.account.prefs.corp_dns
+    names.learn(netmap.self_node, netmap.peers, netmap.dns, changed, accept=accept)
 
 
 def _names(node: Node) -> Callable[[], Mapping[str, tuple[IPAddress, ...]]]:

@@ -56,11 +56,16 @@ class NodeView:
         version: str,
         dial: Callable[[str, int], Awaitable[Connection]],
         userspace_drops: Callable[[], dict[str, int]] | None = None,
+        service_drops: Callable[[], dict[str, int]] = dict,
     ) -> None:
-        """``userspace_drops``: of the stack in the kernel's place; ``dial`` works in any case."""
+        """``userspace_drops``: of the stack in the kernel's place; ``dial`` works in any case.
+
+        ``service_drops``: of what we serve ourselves.
+        """
         self._node = node
         self._dial = dial
         self._userspace_drops = userspace_drops
+        self._service_drops = service_drops
         self._version = version
         self._bus = Bus()
         node.watch(self._publish)
@@ -194,6 +199,7 @@ class NodeView:
             if self._userspace_drops is not None:
                 counted = self._userspace_drops()
                 drops["userspace"] = {reason: n for reason, n in counted.items() if n}
+            drops["services"] = {reason: n for reason, n in self._service_drops().items() if n}
             return drops
         self._node.forget_kept_map()
         return None

@@ -1,0 +1,1 @@
+"""A stack without TCP, for machines without the extension."""

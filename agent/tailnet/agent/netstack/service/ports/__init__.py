@@ -1,0 +1,1 @@
+"""The ports: whose handler, and how much of it at once."""

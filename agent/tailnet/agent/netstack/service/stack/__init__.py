@@ -1,0 +1,1 @@
+"""The ports at a datapath."""
