@@ -285,14 +285,14 @@ def test_tnet_nc_connects_in_both_modes(lab: Lab) -> None:
     assert "connection refused" in failed.stderr
 
 
-def test_it_ends_in_an_orderly_way(lab: Lab) -> None:
-    """Exit code 0 after SIGTERM, with connections open."""
-    assert lab.hosts["h1"].stop() == 0
-
-
 def test_names_by_the_service_addresses(lab: Lab) -> None:
     """The same service as with a TUN device, through the proxy; TCP and UDP, both families."""
     one, two = lab.hosts["h1"], lab.hosts["h2"]
     for server in ("100.100.100.100", "fd7a:115c:a1e0::53"):
         said = proxied(one, "dns", PROXY, server, f"{two.name}.lab.ts.net")
         assert said == {"tcp": [str(two.ipv4)], "udp": [str(two.ipv4)]}
+
+
+def test_it_ends_in_an_orderly_way(lab: Lab) -> None:
+    """Exit code 0 after SIGTERM, with connections open."""
+    assert lab.hosts["h1"].stop() == 0

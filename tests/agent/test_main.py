@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from tailnet.agent import main
 from tailnet.agent._version import __version__
+from tailnet.agent.datapath.reference.aio import ReferenceDatapath
 
 
 def test_one_dash_is_as_good_as_two() -> None:
@@ -95,7 +96,7 @@ def test_auto_takes_the_native_datapath_if_it_is_there(
     taken: list[int] = []
     made = SimpleNamespace(set_service=taken.append)
     monkeypatch.setattr(main, "NativeDatapath", lambda: made)
-    monkeypatch.setattr(main.ReferenceDatapath, "set_service", lambda _, fd: taken.append(fd))
+    monkeypatch.setattr(ReferenceDatapath, "set_service", lambda _, fd: taken.append(fd))
     caplog.set_level("INFO", "tailnet.main")
     for flag, reason, native in (
         (main.AUTO, "", True),

@@ -1,5 +1,6 @@
 """A backend for the LocalAPI without any network behind it."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -13,6 +14,26 @@ from tailnet.agent.localapi.schema import Notify, PingResult, Status
 from tailnet.agent.netstack.interface import Connection
 
 
+class Streamed:
+    """A stream that stays open."""
+
+    def __init__(self) -> None:
+        self.closed = asyncio.Event()
+        self._said = False
+
+    async def read(self) -> bytes:
+        """Something, then nothing for a long time."""
+        if self._said:
+            await self.closed.wait()
+            return b""
+        self._said = True
+        return b"packets"
+
+    def close(self) -> None:
+        """Tell the test."""
+        self.closed.set()
+
+
 @dataclass
 class FakeBackend:
     """Keeps what it is told; ``on_start`` plays the control server."""
@@ -24,6 +45,7 @@ class FakeBackend:
     calls: list[tuple[object, ...]] = field(default_factory=list)
     accounts: list[LoginProfile] = field(default_factory=list)
     chosen: str = ""
+    streams: "list[Streamed]" = field(default_factory=list)
     on_start: Callable[[], None] = lambda: None
     on_dial: Callable[[str, int], Connection] | None = None
 
@@ -51,6 +73,15 @@ class FakeBackend:
         self.calls.append(("start", auth_key))
         self.bus.publish(Notify(prefs=to_json(self.current)))
         self.on_start()
+
+    def capture(self) -> "Streamed":
+        """One piece, then nothing until it is closed."""
+        self.calls.append(("capture",))
+        if self.streams and not self.streams[-1].closed.is_set():
+            msg = "a capture is running already; only one can"
+            raise UserError(msg)
+        self.streams.append(Streamed())
+        return self.streams[-1]
 
     async def login_interactive(self) -> None:
         """Only noted."""

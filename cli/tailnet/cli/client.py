@@ -97,6 +97,18 @@ class LocalClient:
         with self._connect(timeout) as sock, _in_words():
             return b"".join(self._exchange(sock, method, name, body))
 
+    def stream(self, method: str, name: str) -> Iterator[bytes]:
+        """The pieces of an answer that has no end, as they come.
+
+        Raises:
+            NotRunning: nobody answers, or not any more.
+            Refused: any status but 2xx.
+        """
+        with self._connect(TIMEOUT) as sock, _in_words():
+            pieces = self._exchange(sock, method, name, None)
+            sock.settimeout(None)
+            yield from pieces
+
     def dial(self, host: str, port: int) -> tuple[socket.socket, bytes]:
         """A TCP connection made by the daemon, and what has come through it already.
 

@@ -21,12 +21,12 @@ def node(number: int, label: str) -> Node:
     )
 
 
-async def ask(handler: LocalHandler, name: str, *, tcp: bool = False) -> tuple[str, list[str]]:
+async def ask(handler: LocalHandler, name: str, *, tcp: bool = False) -> tuple[int, list[str]]:
     """Status and addresses."""
     said = await handler(DNSRecord.question(name).pack(), SRC, tcp=tcp)
     assert said is not None
     reply = DNSRecord.parse(said)
-    return reply.header.get_rcode(), [str(record.rdata) for record in reply.rr]
+    return int(reply.header.get_rcode()), [str(record.rdata) for record in reply.rr]
 
 
 @pytest.mark.parametrize("tcp", [False, True])

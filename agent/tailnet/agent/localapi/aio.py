@@ -10,12 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tailnet.agent.control.register import CAPABILITY_VERSION
+from tailnet.agent.datapath.pcapng import CONTENT_TYPE as PCAPNG
 from tailnet.agent.errors import UserError
 from tailnet.agent.httpd.aio import Client, ClientGone, Server
 from tailnet.agent.httpd.conversation import Request as Head
 from tailnet.agent.localapi.bus import Subscription
 from tailnet.agent.localapi.listen.aio import SocketFile
 from tailnet.agent.localapi.routes import (
+    BASE_CAPTURE,
     BASE_DIAL,
     DIAL_PROTOCOL,
     JSON,
@@ -128,8 +130,8 @@ class LocalServer:
         try:
             if found.handler is not None:
                 return await self._answer(client, head, found)
-            stream = self._dial if head.path == BASE_DIAL else self._watch
-            return await stream(client, head)
+            streams = {BASE_DIAL: self._dial, BASE_CAPTURE: self._capture}
+            return await streams.get(head.path, self._watch)(client, head)
         except UserError as error:
             return text(400, str(error))
         except TimeoutError:
@@ -187,6 +189,18 @@ class LocalServer:
             raise
         connection.join(own, early)
         return None
+
+    async def _capture(self, client: Client, _: Head) -> None:
+        """Packets until the client goes away."""
+        await client.read(0)
+        stream = self._backend.capture()
+        try:
+            await client.begin(PCAPNG)
+            while data := await stream.read():
+                await client.write(data)
+            await client.end()
+        finally:
+            stream.close()
 
     async def _watch(self, client: Client, head: Head) -> None:
         """One JSON object a line until either side has enough."""

@@ -40,6 +40,8 @@ MAX_MASK = (1 << 31) - 1
 DEBUG_ACTIONS = ("plan", "drops", "clear-netmap-cache")
 DIAL = "dial"
 BASE_DIAL = BASE + DIAL
+CAPTURE = "debug-capture"
+BASE_CAPTURE = BASE + CAPTURE
 DIAL_PROTOCOL = "ts-dial"
 
 PROFILES = "profiles/"
@@ -47,6 +49,16 @@ ONE = "{id}"  # in the table of routes: any name
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
+
+
+class Stream(Protocol):
+    """Bytes for as long as somebody reads them."""
+
+    async def read(self) -> bytes:
+        """More; empty at the end."""
+
+    def close(self) -> None:
+        """No more is wanted.  Idempotent."""
 
 
 class Backend(Protocol):
@@ -136,6 +148,13 @@ class Backend(Protocol):
 
         Raises:
             UserError: no name, no way, no answer.
+        """
+
+    def capture(self) -> Stream:
+        """Begin to copy packets, as pcapng.
+
+        Raises:
+            UserError: there is a capture already.
         """
 
     async def watch(self, mask: int, session_id: str) -> Subscription:
@@ -443,6 +462,7 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
     "watch-ipn-bus": {"GET": Route(Access.READ, None)},
     "ping": {"POST": Route(Access.READ, _ping)},
     DIAL: {"POST": Route(Access.READ, None)},
+    CAPTURE: {"POST": Route(Access.WRITE, None)},
     "serve-config": {"GET": Route(Access.READ, _get_serve_config)},
 }
 
@@ -455,7 +475,7 @@ LATER = frozenset(
     check-so-mark-in-use appc-route-info routecheck bugreport goroutines pprof metrics usermetrics
     upload-client-metrics component-debug-logging logtap debug-log
     debug-packet-filter-rules debug-packet-filter-matches debug-peer-endpoint-changes
-    debug-derp-region debug-portmap debug-capture debug-dial-types debug-optional-features
+    debug-derp-region debug-portmap debug-dial-types debug-optional-features
     debug-bus-events debug-bus-graph debug-bus-queues debug-peer-relay-sessions
     dev-set-state-store debug-rotate-disco-key set-gui-visible set-push-device-token
     handle-push-message file-targets

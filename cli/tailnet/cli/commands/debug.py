@@ -3,6 +3,12 @@
 Source: tailscale cmd/tailscale/cli/debug.go.
 """
 
+import os
+import sys
+from contextlib import nullcontext
+from itertools import chain
+from typing import BinaryIO
+
 import click
 from msgspec import json
 
@@ -68,3 +74,40 @@ def reload_config(client: LocalClient) -> None:
         msg = "tailnetd runs without a configuration file"
         raise Failure(msg)
     click.echo("configuration reloaded")
+
+
+@command.command(
+    "capture",
+    cls=GoCommand,
+    help="Write the tailnet's packets to a file, in the clear, until Ctrl-C.",
+)
+@click.option("-o", "output", metavar="FILE", help="Where to; - is standard output.")
+@with_client
+def capture(client: LocalClient, output: str | None) -> None:
+    """pcapng; Wireshark and tcpdump read it."""
+    if output is None:
+        msg = "say where to: -o FILE, or a pipe, as in: tnet debug capture -o - | tcpdump -r -"
+        raise Failure(msg)
+    pieces = client.stream("POST", "debug-capture")
+    first = next(pieces, b"")  # a refusal comes before the file is touched
+    try:
+        with _open(output) as file:
+            if output != "-":
+                click.echo(f"writing packets to {output}; end with Ctrl-C", err=True)
+            for piece in chain((first,), pieces):
+                file.write(piece)
+                file.flush()
+    except KeyboardInterrupt:
+        return
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the last flush
+    except OSError as error:
+        msg = f"cannot write {output}: {error.strerror or error}"
+        raise Failure(msg) from None
+
+
+def _open(output: str) -> "nullcontext[BinaryIO] | BinaryIO":
+    """The file, for its owner alone: what is in it was said in the clear."""
+    if output == "-":
+        return nullcontext(sys.stdout.buffer)
+    return open(output, "wb", opener=lambda path, flags: os.open(path, flags, 0o600))

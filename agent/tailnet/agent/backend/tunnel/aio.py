@@ -13,10 +13,12 @@ from tailnet.agent.backend.echo.aio import echo
 from tailnet.agent.backend.login import Host
 from tailnet.agent.backend.plan import PeerPlan, Plan, less
 from tailnet.agent.crypto.x25519 import public_of
-from tailnet.agent.datapath import tsmp
+from tailnet.agent.datapath import pcapng, tsmp
 from tailnet.agent.datapath.aio import Dataplane
+from tailnet.agent.datapath.capture.aio import Capture
 from tailnet.agent.datapath.interface import Activity, Datapath, TunPort
 from tailnet.agent.derp.aio import DerpFleet
+from tailnet.agent.errors import UserError
 from tailnet.agent.filter.rules import Filter
 from tailnet.agent.keys import DiscoPrivate, DiscoPublic, NodePrivate, NodePublic, PeerId
 from tailnet.agent.magicsock.aio import Magicsock, PingReply
@@ -108,6 +110,8 @@ class Tunnel:
         self._pongs: dict[tuple[PeerId, bytes], asyncio.Future[float]] = {}
         self._tasks = Tasks()
         self._router: Router | None = None
+        self._capture: Capture | None = None
+        self._device = ""
         self._local: tuple[IPNetwork, ...] | None = None
         self._filter: Filter | None = None
         self._wanted = RouterConfig()
@@ -170,6 +174,7 @@ class Tunnel:
             router = self._system.make_router(device.name)
             self._router = router
             await router.up()
+            self._device = device.name
             self._sock.skip_interface(device.name)
             ports = self._sock.bind(self._settings.port)
             tun = self._tun_port(device)
@@ -375,6 +380,26 @@ class Tunnel:
     def session(self, peer: PeerId) -> PeerStatus:
         """State of a peer's WireGuard session."""
         return self._dataplane.status(peer)
+
+    def capture(self, application: str) -> Capture:
+        """Begin to copy all packets; whoever asked closes it.
+
+        Args:
+            application: who says so in the file.
+
+        Raises:
+            UserError: there is a capture already.
+        """
+        if self._capture is not None and not self._capture.closed:
+            msg = "a capture is running already; only one can"
+            raise UserError(msg)
+        head = pcapng.head(application, self._device)
+        self._capture = Capture(self._datapath, head, self._name)
+        return self._capture
+
+    def _name(self, peer: PeerId) -> str:
+        plan = self._peers.get(peer)
+        return "" if plan is None else plan.node.base_name
 
     def drops(self) -> dict[str, dict[str, int]]:
         """What was not carried or not believed, by layer and reason; only what happened."""

@@ -28,6 +28,7 @@ from tailnet.agent.errors import UserError
 from tailnet.agent.keys import PeerId
 from tailnet.agent.localapi import schema
 from tailnet.agent.localapi.bus import Bus, Subscription
+from tailnet.agent.localapi.routes import Stream
 from tailnet.agent.localapi.schema import (
     Engine,
     Notify,
@@ -203,6 +204,10 @@ class NodeView:
             return drops
         self._node.forget_kept_map()
         return None
+
+    def capture(self) -> Stream:
+        """``POST debug-capture``."""
+        return self._node.tunnel.capture(f"tailnetd {self._version}")
 
     # --- watching
 

@@ -1,0 +1,1 @@
+"""A capture that runs: from the tap of a datapath to a stream of pcapng."""
