@@ -67,6 +67,17 @@ def run(it: PeerPath, until: float, last: Callable[[float], float] = lambda now:
         it.handle_timeout(at, last(at))
 
 
+def calls(it: PeerPath, until: float) -> list[float]:
+    """Let timers fire; when the peer was called."""
+    it.actions.clear()
+    times = []
+    while (at := it.deadline()) is not None and at <= until:
+        it.handle_timeout(at, at)
+        times += [at for a in it.actions if isinstance(a, SendCallMeMaybe)]
+        it.actions.clear()
+    return times
+
+
 def test_first_data_pings_everything_and_calls() -> None:
     """Both sides must open their NATs."""
     it = machine(A, B)
@@ -75,16 +86,35 @@ def test_first_data_pings_everything_and_calls() -> None:
     assert set(pings(it)) == {A, B}
 
 
-def test_discovery_pings_keep_five_seconds_apart() -> None:
-    """However much is sent."""
+def test_search_slows_down_to_a_round_each_five_seconds() -> None:
+    """However much is sent; every round calls the peer too, since the first call may be lost."""
+    it = machine(A)
+    it.note_sent(0.0)
+    it.actions.clear()
+    for i in range(50):
+        it.note_sent(i / 100)
+    assert not it.actions
+    assert calls(it, 30.0) == [1.0, 2.0, 4.0, 7.0, 12.0, 17.0, 22.0, 27.0]
+
+
+def test_search_begins_anew_after_each_trusted_path() -> None:
+    """Quickly, because the path was good a moment ago."""
+    it = established()
+    assert [round(at, 2) for at in calls(it, 12.0)] == [6.51, 7.51, 8.51, 10.51]
+
+
+def test_peer_that_pings_is_pinged_back_at_once() -> None:
+    """It opened its NAT after our last ping had been refused; no round is waited for."""
     it = machine(A)
     it.note_sent(0.0)
     pings(it)
-    for i in range(50):
-        it.note_sent(i / 10)
-    assert not pings(it)
-    it.note_sent(5.0)
+    it.note_heard(A, 0.1, b"x" * 12)
+    assert not pings(it), "ours is still under way"
+    it.note_heard(A, 0.6, b"y" * 12)
     assert set(pings(it)) == {A}
+    it = established()
+    it.note_heard(A, 1.0, b"x" * 12)
+    assert not pings(it), "nothing is looked for"
 
 
 def test_pong_credits_the_pinged_address_and_answers_only_once() -> None:

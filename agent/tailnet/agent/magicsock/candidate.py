@@ -5,7 +5,7 @@ from tailnet.agent.addr import AddrPort
 MAX_CANDIDATES = 100  # per peer, from all sources
 MAX_LISTED = 64  # addresses taken from one netmap entry or CallMeMaybe
 HEARD_LIFETIME = 45.0  # seconds that an address learned from a ping is kept without another
-PING_INTERVAL = 5.0  # seconds at least between discovery pings to one address
+PING_FLOOR = 0.5  # seconds at least between discovery pings to one address
 
 
 def usable(addr: AddrPort) -> bool:
@@ -62,7 +62,7 @@ class Candidate:
 
     def may_ping(self, now: float) -> bool:
         """True when the last discovery ping is long enough ago."""
-        return self.pinged_at is None or now - self.pinged_at >= PING_INTERVAL
+        return self.pinged_at is None or now - self.pinged_at >= PING_FLOOR
 
     def forget_probes(self) -> None:
         """What was measured on another network says nothing now."""

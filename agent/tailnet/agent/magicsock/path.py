@@ -6,9 +6,10 @@ two lost pongs in a row end it, and traffic takes the relay as well until a pong
 
              first data                     pong for a candidate
       idle ────────────► active, relay ────────────────────────────► active, direct
-       ▲                  rounds every ◄────────────────────────────  heartbeat every 3 s
-       │                  3 s             trust lapsed (6.5 s), send
-       └── 45 s no data ──┘               refused, best removed
+       ▲                  rounds after  ◄────────────────────────────  heartbeat every 3 s
+       │                  0, 1, 2, 4, 7,  trust lapsed (6.5 s), send
+       └── 45 s no data ──┤ 12, 17 … s    refused, best removed
+                          ◄─────────────  a peer that pings us is pinged back at once
 
 Idle costs nothing: no timer is armed once the trust has lapsed.
 
@@ -21,7 +22,12 @@ from typing import NamedTuple
 
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.disco.messages import TXID_LEN
-from tailnet.agent.magicsock.candidate import MAX_CANDIDATES, MAX_LISTED, Candidate, usable
+from tailnet.agent.magicsock.candidate import (
+    MAX_CANDIDATES,
+    MAX_LISTED,
+    Candidate,
+    usable,
+)
 from tailnet.agent.magicsock.choice import Quality, better
 
 ACTIVE_TIMEOUT = 45.0  # seconds without data until the heartbeat stops
@@ -30,8 +36,8 @@ TRUST_DURATION = 6.5  # seconds after a pong
 UPGRADE_INTERVAL = 60.0  # seconds between rounds while a direct path works
 GOOD_ENOUGH = 0.005  # seconds of latency below which nothing better is looked for
 PING_TIMEOUT = 5.0  # seconds
-CALL_INTERVAL = 5.0  # seconds at least between our CallMeMaybes
-CALLED_FLOOR = 1.0  # seconds between CallMeMaybes of a peer that we follow at once
+SEARCH = (1.0, 1.0, 2.0, 3.0, 5.0)  # seconds between rounds while nothing is trusted
+CALLED_FLOOR = 0.5  # seconds between CallMeMaybes of a peer that we follow at once
 MAX_SENT = 512  # pings without answer; the oldest is forgotten
 
 _UNREACHABLE = frozenset({EHOSTUNREACH, ENETUNREACH, ENETDOWN})
@@ -79,13 +85,14 @@ class PeerPath:
     """
 
     __slots__ = (
-        "_call_at",
         "_called_at",
         "_heartbeat_at",
         "_last_sent",
         "_random_bytes",
         "_round_at",
+        "_search_at",
         "_sent",
+        "_tries",
         "_trusted_until",
         "actions",
         "best",
@@ -102,7 +109,8 @@ class PeerPath:
         self._last_sent = 0.0
         self._heartbeat_at: float | None = None
         self._round_at: float | None = None
-        self._call_at: float | None = None  # our last CallMeMaybe
+        self._search_at: float | None = None  # the next round, while nothing is trusted
+        self._tries = 0  # rounds since something was trusted
         self._called_at: float | None = None  # the peer's last CallMeMaybe
 
     @property
@@ -129,7 +137,7 @@ class PeerPath:
             if (known := self._add(addr, now)) is not None:
                 known.netmap = True
         if self.active and not self.trusted:
-            self._round(now, call=False)
+            self._round(now)
 
     def note_sent(self, now: float) -> None:
         """Something left for the peer that must arrive: data or a handshake."""
@@ -137,11 +145,14 @@ class PeerPath:
         self._last_sent = now
         if self._heartbeat_at is None:
             self._heartbeat_at = now + HEARTBEAT_INTERVAL
-        if not self.trusted:
-            self._round(now, call=True)
+        if not self.trusted and self._search_at is None:
+            self._search(now)
 
     def note_heard(self, src: AddrPort, now: float, txid: bytes = b"") -> bool:
         """The peer sent from ``src``: a ping, or (without ``txid``) WireGuard.
+
+        While nothing is trusted the address is pinged back: the peer has just opened its NAT for
+        us there, and our last ping may have come before that.
 
         Returns:
             True if this very ping was seen before.
@@ -182,6 +193,7 @@ class PeerPath:
         if self.best is not None and self.best.addr == sent.to:
             self.best = quality
             self._trusted_until = now + TRUST_DURATION
+            self._search_at, self._tries = None, 0
         return True
 
     def handle_call_me_maybe(self, endpoints: Sequence[AddrPort], now: float) -> None:
@@ -202,7 +214,7 @@ class PeerPath:
             self._called_at = now
             for candidate in self.candidates.values():
                 candidate.pinged_at = None
-        self._round(now, call=False)
+        self._round(now)
 
     def path_failed(self, dst: AddrPort, errno: int, now: float) -> None:
         """The kernel refused to send to ``dst``: use the relay too, at once."""
@@ -215,7 +227,7 @@ class PeerPath:
             if (candidate := self.candidates.get(dst)) is not None:
                 candidate.latency = None
         if self.active:
-            self._round(now, call=True)
+            self._search(now)
 
     def ping(self, ticket: int, now: float, size: int) -> None:
         """A user asks: over the trusted path, or else over everything there is."""
@@ -226,7 +238,7 @@ class PeerPath:
         if self.best is not None and self.trusted:
             self._ping(self.best.addr, now, ticket, size)
         else:
-            self._round(now, call=True, ticket=ticket, size=size)
+            self._search(now, ticket, size)
             self._ping(None, now, ticket, size)
 
     def ping_relay(self, ticket: int, now: float, size: int) -> None:
@@ -236,12 +248,13 @@ class PeerPath:
     def reset(self, now: float) -> None:
         """We are on another network: what was measured is void, candidates stay."""
         self.best = None
-        self._trusted_until = self._round_at = self._call_at = None
+        self._trusted_until = self._round_at = None
+        self._tries = 0
         self._sent.clear()
         for candidate in self.candidates.values():
             candidate.forget_probes()
         if self.active:
-            self._round(now, call=True)
+            self._search(now)
 
     def handle_timeout(self, now: float, last_data_sent: float) -> None:
         """Expire what is due; ``last_data_sent`` is the datapath's time of the last data [s]."""
@@ -254,12 +267,14 @@ class PeerPath:
                 self.best = None
         if self._heartbeat_at is not None and now >= self._heartbeat_at:
             self._beat(now, last_data_sent)
-        elif lapsed and self.active:
-            self._round(now, call=True)
+        due = self._search_at is not None and now >= self._search_at
+        if self.active and not self.trusted and (lapsed or due):
+            self._search(now)
 
     def deadline(self) -> float | None:
         """When :meth:`handle_timeout` is wanted [s]; ``None`` at rest."""
-        wanted = [t for t in (self._heartbeat_at, self._trusted_until) if t is not None]
+        times = self._heartbeat_at, self._trusted_until, self._search_at
+        wanted = [t for t in times if t is not None]
         for sent in self._sent.values():
             wanted.append(sent.at + PING_TIMEOUT)
             break
@@ -276,21 +291,26 @@ class PeerPath:
     def _beat(self, now: float, last_data_sent: float) -> None:
         self._last_sent = max(self._last_sent, last_data_sent)
         if now - self._last_sent > ACTIVE_TIMEOUT:
-            self._heartbeat_at = None
+            self._heartbeat_at = self._search_at = None
+            self._tries = 0
             self.actions.append(Idle())
             return
         self._heartbeat_at = now + HEARTBEAT_INTERVAL
         if self.best is not None:
             self._ping(self.best.addr, now)
-        if self._wants_round(now):
-            self._round(now, call=True)
+            upgrade = self._round_at is None or now - self._round_at >= UPGRADE_INTERVAL
+            if self.trusted and self.best.latency > GOOD_ENOUGH and upgrade:
+                self._round(now)
+                self.actions.append(SendCallMeMaybe())
 
-    def _wants_round(self, now: float) -> bool:
-        if self.best is None or not self.trusted or self._round_at is None:
-            return True
-        return self.best.latency > GOOD_ENOUGH and now - self._round_at >= UPGRADE_INTERVAL
+    def _search(self, now: float, ticket: int | None = None, size: int = 0) -> None:
+        """Ping every candidate and call the peer, and set the time of the next try."""
+        self._search_at = now + SEARCH[min(self._tries, len(SEARCH) - 1)]
+        self._tries += 1
+        self._round(now, ticket, size)
+        self.actions.append(SendCallMeMaybe())
 
-    def _round(self, now: float, *, call: bool, ticket: int | None = None, size: int = 0) -> None:
+    def _round(self, now: float, ticket: int | None = None, size: int = 0) -> None:
         """Ping every candidate that is due; a ``ticket`` makes all of them due."""
         self._round_at = now
         for addr, candidate in list(self.candidates.items()):
@@ -298,9 +318,6 @@ class PeerPath:
                 self._remove(addr)
             elif ticket is not None or candidate.may_ping(now):
                 self._ping(addr, now, ticket, size)
-        if call and (self._call_at is None or now - self._call_at >= CALL_INTERVAL):
-            self._call_at = now
-            self.actions.append(SendCallMeMaybe())
 
     def _ping(
         self, to: AddrPort | None, now: float, ticket: int | None = None, size: int = 0
