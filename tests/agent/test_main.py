@@ -94,7 +94,7 @@ def test_auto_takes_the_native_datapath_if_it_is_there(
 ) -> None:
     """And says which one, and why."""
     taken: list[int] = []
-    made = SimpleNamespace(set_service=taken.append)
+    made = SimpleNamespace(set_service=taken.append, about=("native", "1.2", "ring"))
     monkeypatch.setattr(main, "NativeDatapath", lambda: made)
     monkeypatch.setattr(ReferenceDatapath, "set_service", lambda _, fd: taken.append(fd))
     caplog.set_level("INFO", "tailnet.main")
@@ -109,6 +109,7 @@ def test_auto_takes_the_native_datapath_if_it_is_there(
         system._datapath, system._service_fd = flag, 9
         assert (system.make_datapath() is made) is native
     assert taken == [9] * 4
+    assert "native datapath 1.2, ciphered by ring" in caplog.text
     assert "not here" in caplog.text
     assert "asked for" in caplog.text
 

@@ -21,7 +21,15 @@ from tests.support.served import served
 
 from tailnet.agent.backend.loginprofile import LoginProfile, NetworkProfile
 from tailnet.agent.backend.prefs import Prefs
-from tailnet.agent.localapi.schema import STATES, VERSION, Notify, PeerStatus, PingResult, Status
+from tailnet.agent.localapi.schema import (
+    STATES,
+    VERSION,
+    DatapathStatus,
+    Notify,
+    PeerStatus,
+    PingResult,
+    Status,
+)
 from tailnet.agent.tailcfg.node import UserID, UserProfile
 from tailnet.cli.commands import ping
 from tailnet.cli.main import COMMANDS, cli
@@ -217,6 +225,11 @@ def test_version(daemon: Daemon) -> None:
     assert daemon.run("version").stdout == f"{VERSION}\n"
     assert daemon.run("version", "--daemon").stdout == f"Client: {VERSION}\nDaemon: {VERSION}\n"
     assert json.loads(daemon.run("version", "--json").stdout)["short"] == VERSION
+    about = DatapathStatus(name="native", version="1.2", aead="ring")
+    daemon.backend.about = msgspec.structs.replace(daemon.backend.about, datapath=about)
+    told = daemon.run("version", "--daemon").stdout
+    assert told == f"Client: {VERSION}\nDaemon: {VERSION} (native datapath 1.2, ring)\n"
+    assert json.loads(daemon.run("version", "--daemon", "--json").stdout)["daemonDatapath"]
     assert CliRunner().invoke(cli, ["--version"]).stdout == f"{VERSION}\n"
 
 

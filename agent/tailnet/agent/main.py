@@ -247,13 +247,9 @@ class LinuxSystem:
     def make_datapath(self) -> Datapath:
         """The native one if it is there, unless ``--datapath`` says otherwise."""
         reason = "asked for" if self._datapath == REFERENCE else why_not()
-        made: Datapath
-        if not reason:
-            log.info("packets are moved by the native datapath")
-            made = NativeDatapath()
-        else:
-            log.info("packets are moved by the pure Python datapath: %s", reason)
-            made = ReferenceDatapath(now=clock.now)
+        made: Datapath = ReferenceDatapath(now=clock.now) if reason else NativeDatapath()
+        line = "packets are moved by the %s datapath %s, ciphered by %s%s"
+        log.info(line, *made.about, f" ({reason})" if reason else "")
         made.set_service(self._service_fd)
         return made
 

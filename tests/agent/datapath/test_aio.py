@@ -20,6 +20,7 @@ from tailnet.agent.datapath import tsmp
 from tailnet.agent.datapath.aio import UPCALL_BATCH, Dataplane
 from tailnet.agent.datapath.interface import (
     NO_PATH,
+    About,
     Activity,
     Confirmed,
     Datapath,
@@ -59,6 +60,8 @@ WALL = datetime(2026, 1, 1, tzinfo=UTC)
 
 class NotedDatapath:
     """Remembers calls; upcalls are put in by the test."""
+
+    about = About("noted", "0", "none")
 
     def __init__(self) -> None:
         self.calls: list[tuple[object, ...]] = []

@@ -27,6 +27,7 @@ __all__ = [
     "NO_PATH",
     "QUEUE_PACKETS",
     "UPCALL_LIMIT",
+    "About",
     "Activity",
     "Confirmed",
     "Datapath",
@@ -51,6 +52,14 @@ __all__ = [
 
 QUEUE_PACKETS = 128  # packets that wait for a session, per peer; the oldest is dropped
 UPCALL_LIMIT = 4096  # upcalls that wait for the slow path
+
+
+class About(NamedTuple):
+    """Which implementation this is: ``native`` or ``reference``, its version, and who ciphers."""
+
+    name: str
+    version: str
+    aead: str
 
 
 class TunPort(NamedTuple):
@@ -192,6 +201,10 @@ Upcall = (
 
 class Datapath(Protocol):
     """What reference and native implement; one contract suite runs on both."""
+
+    @property
+    def about(self) -> About:
+        """For people."""
 
     def start(self, tun: TunPort, udp: Sequence[UdpPort]) -> None:
         """Take the descriptors and begin.  Once per object."""

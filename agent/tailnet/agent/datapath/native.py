@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tailnet.agent.addr import AddrPort, IPNetwork
 from tailnet.agent.datapath.interface import (
     UPCALL_LIMIT,
+    About,
     Activity,
     Confirmed,
     Disco,
@@ -92,7 +93,9 @@ class NativeDatapath:
     """
 
     def __init__(self, *, upcall_limit: int = UPCALL_LIMIT, manual_clock: bool = False) -> None:
-        self._native: tailnet_native.Datapath = _load().Datapath(upcall_limit, manual_clock)
+        module = _load()
+        self.about = About("native", module.VERSION, module.AEAD)
+        self._native: tailnet_native.Datapath = module.Datapath(upcall_limit, manual_clock)
 
     def set_clock(self, now: float) -> None:
         """Move a manual clock."""

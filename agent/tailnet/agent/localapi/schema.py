@@ -140,6 +140,14 @@ class ExitNodeStatus(Struct, frozen=True, kw_only=True, rename="pascal"):
     tailscale_ips: tuple[str, ...] | None = field(default=None, name="TailscaleIPs")
 
 
+class DatapathStatus(Struct, frozen=True, kw_only=True, rename="pascal"):
+    """What moves the packets; ours alone, Go's daemon says nothing of the kind."""
+
+    name: str = ""
+    version: str = ""
+    aead: str = field(default="", name="AEAD")
+
+
 class Status(Struct, frozen=True, kw_only=True, rename="pascal"):
     """``GET status``.  ``peer`` is by ``nodekey:…`` and ``None`` with ``peers=false``."""
 
@@ -159,6 +167,7 @@ class Status(Struct, frozen=True, kw_only=True, rename="pascal"):
     peer: dict[str, PeerStatus] | None = None
     user: dict[int, UserProfile] | None = None
     client_version: dict[str, Any] | None = None
+    datapath: DatapathStatus | UnsetType = field(default=UNSET, name="TailnetdDatapath")
 
 
 class PingResult(Struct, frozen=True, kw_only=True, rename="pascal"):

@@ -1,8 +1,9 @@
 """``tnet version``."""
 
 import click
+from msgspec import UnsetType
 
-from tailnet.agent.localapi.schema import VERSION
+from tailnet.agent.localapi.schema import VERSION, Status
 from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
 from tailnet.cli.flags import GoCommand, flag
@@ -16,10 +17,21 @@ from tailnet.cli.text import clean
 @with_client
 def command(client: LocalClient, *, daemon: bool, json: bool) -> None:
     """The daemon is asked only if wanted."""
-    theirs = clean(client.status(peers=False).version) if daemon else ""
+    status = client.status(peers=False) if daemon else None
+    theirs = clean(status.version) if status else ""
+    moved_by = _datapath(status) if status else ""
     if json:
-        say(majorMinorPatch=VERSION, short=VERSION, long=VERSION, daemonLong=theirs)
+        more = {"daemonDatapath": moved_by} if moved_by else {}
+        say(majorMinorPatch=VERSION, short=VERSION, long=VERSION, daemonLong=theirs, **more)
     elif daemon:
-        click.echo(f"Client: {VERSION}\nDaemon: {theirs}")
+        click.echo(f"Client: {VERSION}\nDaemon: {theirs}{f' ({moved_by})' if moved_by else ''}")
     else:
         click.echo(VERSION)
+
+
+def _datapath(status: Status) -> str:
+    """What moves the packets, in a few words; older daemons do not say."""
+    about = status.datapath
+    if isinstance(about, UnsetType):
+        return ""
+    return clean(f"{about.name} datapath {about.version}, {about.aead}")

@@ -16,7 +16,7 @@ from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.datapath import pcapng, tsmp
 from tailnet.agent.datapath.aio import Dataplane
 from tailnet.agent.datapath.capture.aio import Capture
-from tailnet.agent.datapath.interface import Activity, Datapath, TunPort
+from tailnet.agent.datapath.interface import About, Activity, Datapath, TunPort
 from tailnet.agent.derp.aio import DerpFleet
 from tailnet.agent.errors import UserError
 from tailnet.agent.filter.rules import Filter
@@ -160,6 +160,11 @@ class Tunnel:
             on_failed=on_failed,
             on_established=on_session,
         )
+
+    @property
+    def about(self) -> About:
+        """Which datapath moves the packets."""
+        return self._datapath.about
 
     # --- life
 

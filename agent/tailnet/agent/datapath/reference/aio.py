@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from tailnet.agent import clock
+from tailnet.agent._version import __version__
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.datapath.interface import (
     UPCALL_LIMIT,
+    About,
     Failed,
     PathFailed,
     RelayOut,
@@ -61,6 +63,7 @@ class ReferenceDatapath(Control):
         upcall_limit: int = UPCALL_LIMIT,
     ) -> None:
         super().__init__(upcall_limit)
+        self.about = About("reference", __version__, "cryptography")
         self._now, self._wall = now, wall
         self._service: ServiceSocket | None = None
         self._tap: TapSocket | None = None

@@ -30,6 +30,7 @@ from tailnet.agent.localapi import schema
 from tailnet.agent.localapi.bus import Bus, Subscription
 from tailnet.agent.localapi.routes import Stream
 from tailnet.agent.localapi.schema import (
+    DatapathStatus,
     Engine,
     Notify,
     PeerStatus,
@@ -82,6 +83,7 @@ class NodeView:
     def _status(self, netmap: NetworkMap | None) -> Status:
         node = self._node
         me = netmap.self_node if netmap else None
+        about = node.tunnel.about
         return Status(
             version=self._version,
             tun=self._userspace_drops is None,
@@ -100,6 +102,7 @@ class NodeView:
             if netmap
             else None,
             user=_users(netmap) if netmap else None,
+            datapath=DatapathStatus(name=about.name, version=about.version, aead=about.aead),
         )
 
     def prefs(self) -> Prefs:
