@@ -33,8 +33,16 @@ $(BIN)/.native: $(shell find $(CRATE) -name target -prune -o -type f -print)
 	@if $(BIN)/pip install -q --disable-pip-version-check ./$(CRATE); then touch $@; else \
 	  echo "native: it did not build, the daemon will use the pure Python datapath"; [ -z "$$CI" ]; fi
 
+# One wheel per machine, for every Python from 3.11 and every Linux with glibc 2.17 or newer.
+WHEELS ?= x86_64 aarch64
+
 wheels: venv
-	$(BIN)/pip wheel --no-deps -w dist ./$(CRATE)
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[wheels]'
+	@for machine in $(WHEELS); do \
+	  rustup -q target add $$machine-unknown-linux-gnu && \
+	  (cd $(CRATE) && PATH="$(abspath $(BIN)):$$PATH" maturin build --release --zig -F python \
+	    --target $$machine-unknown-linux-gnu --compatibility manylinux_2_17 -o $(abspath dist)) || exit 1; \
+	done
 
 lint: venv lint-native
 	$(BIN)/ruff check .
