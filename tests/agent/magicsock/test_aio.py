@@ -23,6 +23,7 @@ from tailnet.agent.magicsock.endpoints import InterfaceAddr
 from tailnet.agent.magicsock.hub import PeerInfo
 from tailnet.agent.magicsock.sockets import aio as sockets
 from tailnet.agent.magicsock.sockets.aio import Sockets
+from tailnet.agent.portmap.interface import Portmap, PortmapSupport
 from tailnet.agent.stun.messages import encode_response, looks_like_stun, parse_request_untrusted
 from tailnet.agent.tailcfg.derpmap import DERPMap, DERPNode, DERPRegion
 from tailnet.agent.tailcfg.node import NetInfo
@@ -239,6 +240,23 @@ async def test_measurement_finds_home_and_endpoints(lab: Lab) -> None:
     assert list(info.derp_latency or {}) == ["7-v4"]
     node.sock.set_derp_map(lab.derp_map())
     assert lab.asked == 1
+
+
+async def test_a_port_mapping_is_told_to_control_and_measured_with(lab: Lab) -> None:
+    """As soon as there is one; the same one again is no news."""
+    node = Node(lab, 1)
+    node.sock.set_derp_map(lab.derp_map())
+    await lab.until(lambda: node.relays.home)
+    mapped = AddrPort.parse("5.5.5.5:30000")
+    node.sock.set_portmap(Portmap(mapped, PortmapSupport(pmp=True)))
+    await lab.until(lambda: lab.asked == 2)
+    async with asyncio.timeout(5):
+        while len(node.told) < 2:  # noqa: ASYNC110 - the lab does not hear of it
+            await asyncio.sleep(0)
+    assert node.told[-1][0] == (mapped, 3)
+    assert (node.infos[-1].pmp, node.infos[-1].have_port_map) == (True, True)
+    node.sock.set_portmap(Portmap(mapped, PortmapSupport(pmp=True)))
+    assert lab.asked == 2
 
 
 async def test_no_home_is_told_before_the_relays_are_known(lab: Lab) -> None:

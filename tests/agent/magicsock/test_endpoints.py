@@ -79,6 +79,14 @@ def test_endpoints_are_told_once_best_first() -> None:
     )
 
 
+def test_a_mapping_of_the_gateway_comes_first_and_is_remembered_like_the_others() -> None:
+    """It is the one that works whoever asks."""
+    tracker, mapped = Tracker(), AddrPort.parse("5.5.5.5:30000")
+    found = collect(report(SEEN), [], PORTS, tracker, 0.0, mapped=mapped)
+    assert found == ((mapped, Kind.PORTMAPPED), (SEEN, Kind.STUN))
+    assert (mapped, Kind.PORTMAPPED) in collect(report(SEEN), [], PORTS, tracker, TRACKED_FOR)
+
+
 def test_hard_nat_may_forward_our_port_by_hand() -> None:
     """So it is told too, with the outer address."""
     found = collect(report(SEEN, hard_nat=True), [], PORTS, Tracker(), 0.0)

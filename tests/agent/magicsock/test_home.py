@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.magicsock.home import HISTORY, Home, facts, net_info
 from tailnet.agent.magicsock.netcheck import Report
+from tailnet.agent.portmap.interface import Portmap, PortmapSupport
 from tailnet.agent.tailcfg.derpmap import DERPMap, DERPNode, DERPRegion, HomeParams
 
 
@@ -121,6 +122,18 @@ def test_net_info_says_what_was_found() -> None:
     assert silent.working_udp is False
     unasked = net_info(Report({}, (), None, asked=False), 1, has_ipv6=False)
     assert unasked.working_udp is None
+
+
+def test_net_info_says_what_the_gateway_does_for_us() -> None:
+    """What was not asked is absent; a change of it is news."""
+    report = Report({}, (), None, asked=True)
+    unasked = net_info(report, 1, has_ipv6=False)
+    assert (unasked.upnp, unasked.pmp, unasked.pcp, unasked.have_port_map) == (*[None] * 3, False)
+    support = PortmapSupport(upnp=True, pmp=False, pcp=True)
+    portmap = Portmap(AddrPort.parse("5.5.5.5:1"), support)
+    info = net_info(report, 1, has_ipv6=False, portmap=portmap)
+    assert (info.upnp, info.pmp, info.pcp, info.have_port_map) == (True, False, True, True)
+    assert facts(info) != facts(unasked)
 
 
 measurements = st.dictionaries(st.integers(1, 4), st.floats(0.0001, 1.0))

@@ -26,6 +26,7 @@ from tailnet.agent.magicsock.hub import (
 from tailnet.agent.magicsock.measure.aio import Measuring
 from tailnet.agent.magicsock.sockets.aio import Sockets
 from tailnet.agent.magicsock.sockets.offload import PLAIN, Offload
+from tailnet.agent.portmap.interface import Portmap
 from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.tailcfg.node import NetInfo
 from tailnet.agent.wireguard.session import Source
@@ -154,6 +155,11 @@ class Magicsock:
     def set_node_key(self, key: NodePrivate | None) -> None:
         """Who we are in pings; ``None`` when logged out."""
         self._hub.set_node_key(NodePublic(bytes(32)) if key is None else public_of(key))
+
+    def set_portmap(self, portmap: Portmap) -> None:
+        """What the gateway does for us."""
+        self._measuring.set_portmap(portmap)
+        self._pump()
 
     def set_derp_map(self, derp_map: DERPMap) -> None:
         """Other relays: measure them."""

@@ -26,6 +26,7 @@ class Kind(IntEnum):
 
     LOCAL = mapping.ENDPOINT_LOCAL
     STUN = mapping.ENDPOINT_STUN
+    PORTMAPPED = mapping.ENDPOINT_PORT_MAPPED
     STUN4_LOCAL_PORT = mapping.ENDPOINT_STUN4_LOCAL_PORT
 
 
@@ -104,8 +105,14 @@ class Tracker:
         return [(addr, kind) for addr, (kind, _) in self._seen.items()]
 
 
-def collect(
-    report: Report, local: Sequence[IPAddress], ports: Ports, tracker: Tracker, now: float
+def collect(  # noqa: PLR0913 - one argument a source
+    report: Report,
+    local: Sequence[IPAddress],
+    ports: Ports,
+    tracker: Tracker,
+    now: float,
+    *,
+    mapped: AddrPort | None = None,
 ) -> tuple[tuple[AddrPort, int], ...]:
     """All own endpoints with their kinds, best first, each once.
 
@@ -115,8 +122,10 @@ def collect(
         ports: the bound ports; a NAT may forward the IPv4 one by hand.
         tracker: addresses seen before.
         now: seconds.
+        mapped: where the gateway lets datagrams in, if it was asked to.
     """
-    found = [(addr, Kind.STUN) for addr in report.seen]
+    found = [] if mapped is None else [(mapped, Kind.PORTMAPPED)]
+    found += [(addr, Kind.STUN) for addr in report.seen]
     if report.hard_nat and ports.v4:
         by_hand = (AddrPort(a.ip, ports.v4) for a in report.seen if a.ip.version == 4)
         found += [(addr, Kind.STUN4_LOCAL_PORT) for addr in by_hand]

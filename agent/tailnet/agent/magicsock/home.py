@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from msgspec import structs
 
 from tailnet.agent.magicsock.netcheck import Report
+from tailnet.agent.portmap.interface import NO_PORTMAP, Portmap
 from tailnet.agent.tailcfg.derpmap import DERPMap, DERPRegion
 from tailnet.agent.tailcfg.node import NetInfo
 
@@ -76,7 +77,9 @@ class Home:
         return current - best < ABSOLUTE_GAIN or best > current * RELATIVE_GAIN
 
 
-def net_info(report: Report, home: int, *, has_ipv6: bool) -> NetInfo:
+def net_info(
+    report: Report, home: int, *, has_ipv6: bool, portmap: Portmap = NO_PORTMAP
+) -> NetInfo:
     """What control is told of a measurement."""
     versions = {version for _, version in report.latency}
     return NetInfo(
@@ -84,6 +87,10 @@ def net_info(report: Report, home: int, *, has_ipv6: bool) -> NetInfo:
         working_ipv6=6 in versions,
         os_has_ipv6=has_ipv6,
         working_udp=bool(versions) if report.asked else None,
+        upnp=portmap.support.upnp,
+        pmp=portmap.support.pmp,
+        pcp=portmap.support.pcp,
+        have_port_map=portmap.external is not None,
         preferred_derp=home,
         derp_latency={f"{r}-v{v}": s for (r, v), s in sorted(report.latency.items())} or None,
     )

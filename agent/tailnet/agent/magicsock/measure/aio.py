@@ -13,6 +13,7 @@ from tailnet.agent.magicsock.hub import Hub
 from tailnet.agent.magicsock.netcheck import Report
 from tailnet.agent.magicsock.sockets.aio import Sockets, stun_targets
 from tailnet.agent.magicsock.survey import Measured, Resolve, Survey
+from tailnet.agent.portmap.interface import NO_PORTMAP, Portmap
 from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.tailcfg.node import NetInfo
 from tailnet.agent.tasks import Tasks
@@ -53,6 +54,7 @@ class Measuring:
         self._on_netinfo = on_netinfo
         self._survey = Survey(random_bytes=random_bytes)
         self._tracker = Tracker()
+        self._portmap = NO_PORTMAP
         self._tasks = Tasks()
         self.endpoints: tuple[tuple[AddrPort, int], ...] = ()
         self.net_info: NetInfo | None = None
@@ -75,6 +77,12 @@ class Measuring:
         """Another network: forget and measure."""
         self._tracker.clear()
         self._survey.measure(self._now(), afresh=True)
+
+    def set_portmap(self, portmap: Portmap) -> None:
+        """The gateway lets datagrams in elsewhere, or not any more, or was asked what it can."""
+        if portmap != self._portmap:
+            self._portmap = portmap
+            self._survey.measure(self._now())
 
     def handle_response(self, data: bytes) -> None:
         """A STUN response, to us or to nobody."""
@@ -130,13 +138,15 @@ class Measuring:
             self._derp.set_home(home)
             self._hub.set_home(home)
         ports = self._sockets.ports
-        found = collect(report, self._sockets.local_addresses(), ports, self._tracker, now)
+        local, mapped = self._sockets.local_addresses(), self._portmap.external
+        found = collect(report, local, ports, self._tracker, now, mapped=mapped)
         self._hub.set_own_endpoints(tuple(addr for addr, _ in found), now)
         if set(found) != set(self.endpoints):
             self.endpoints = found
             loop.call_soon(self._on_endpoints, found)
         if not home and not report.asked:
             return  # without relays there is nothing to say, and "no home" would undo the last one
-        old, self.net_info = self.net_info, net_info(report, home, has_ipv6=ports.v6 != 0)
+        old = self.net_info
+        self.net_info = net_info(report, home, has_ipv6=ports.v6 != 0, portmap=self._portmap)
         if old is None or facts(old) != facts(self.net_info):
             loop.call_soon(self._on_netinfo, self.net_info)

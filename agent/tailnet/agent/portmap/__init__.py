@@ -1,0 +1,1 @@
+"""Port mappings: asking the router to let datagrams in."""

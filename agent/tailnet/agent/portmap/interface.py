@@ -1,0 +1,37 @@
+"""What the rest of the agent knows of port mappings."""
+
+from enum import Enum
+from typing import NamedTuple
+
+from tailnet.agent.addr import AddrPort
+
+
+class Protocol(Enum):
+    """What a gateway may speak; the value is for people."""
+
+    PMP = "NAT-PMP"
+    PCP = "PCP"
+    UPNP = "UPnP"
+
+
+class PortmapSupport(NamedTuple):
+    """What the gateway answered to; ``None``: not asked."""
+
+    upnp: bool | None = None
+    pmp: bool | None = None
+    pcp: bool | None = None
+
+
+class Portmap(NamedTuple):
+    """Where things stand.
+
+    Attributes:
+        external: where datagrams from outside arrive at our port; ``None`` without a mapping.
+        support: of the gateway.
+    """
+
+    external: AddrPort | None = None
+    support: PortmapSupport = PortmapSupport()
+
+
+NO_PORTMAP = Portmap()
