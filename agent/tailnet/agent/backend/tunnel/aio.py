@@ -250,8 +250,7 @@ class Tunnel:
             if len(part) == SLICE:
                 yield
         self._set_rules(plan)
-        restarted = self._left & plan.peers.keys()
-        self._left -= plan.peers.keys()
+        restarted: set[PeerId] = set()
         for part in sliced([(p, n) for p, n in news.items() if n is not None]):
             restarted |= self._restarted(part) - {alive}
             self._change_peers(dict(part))
@@ -262,7 +261,8 @@ class Tunnel:
             # has it, and in the tables another may be the last.
             self._peers = dict(plan.peers)
             self._dataplane.set_peers({p: (peer.key, peer.entry) for p, peer in plan.peers.items()})
-        for peer in self._with_session(restarted):
+        left, self._left = self._left & plan.peers.keys(), self._left - plan.peers.keys()
+        for peer in self._with_session(restarted) | left:
             self._dataplane.want_session(peer)
         self._set_routes(plan)
 
