@@ -5,10 +5,23 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from tests.support.platform_contract import NODE, BypassContract, RouterContract, TunContract
+from tests.support.platform_contract import (
+    NODE,
+    BypassContract,
+    DnsContract,
+    RouterContract,
+    TunContract,
+)
 
-from tailnet.platform.fake import FakeBypass, FakeRouter, FakeTun
-from tailnet.platform.interface import Bypass, PlatformError, Router, RouterConfig, TunDevice
+from tailnet.platform.fake import FakeBypass, FakeDns, FakeRouter, FakeTun
+from tailnet.platform.interface import (
+    Bypass,
+    DnsConfigurator,
+    PlatformError,
+    Router,
+    RouterConfig,
+    TunDevice,
+)
 
 
 class TestFakeRouter(RouterContract):
@@ -78,3 +91,17 @@ class TestFakeBypass(BypassContract):
         """It says so itself."""
         assert isinstance(bypass, FakeBypass)
         return sock.fileno() in bypass.marked
+
+
+class TestFakeDns(DnsContract):
+    """In memory."""
+
+    @pytest.fixture(params=[False, True], ids=["all", "split"])
+    def dns(self, request: pytest.FixtureRequest) -> DnsConfigurator:
+        """A new one."""
+        return FakeDns(split=request.param)
+
+    def in_force(self, dns: DnsConfigurator) -> object:
+        """It says so itself."""
+        assert isinstance(dns, FakeDns)
+        return dns.config

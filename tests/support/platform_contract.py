@@ -3,11 +3,20 @@
 import os
 import socket
 from abc import ABC, abstractmethod
-from ipaddress import ip_interface, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
-from tailnet.platform.interface import Bypass, PlatformError, Router, RouterConfig, TunDevice
+from tailnet.platform.interface import (
+    NO_DNS,
+    Bypass,
+    DnsConfig,
+    DnsConfigurator,
+    PlatformError,
+    Router,
+    RouterConfig,
+    TunDevice,
+)
 
 EMPTY = RouterConfig()
 NODE = RouterConfig(
@@ -31,6 +40,88 @@ EXIT_NODE_WITH_LAN = RouterConfig(
     local_routes=frozenset({ip_network("10.1.0.0/16"), ip_network("2001:db8::/64")}),
 )
 CONFIGS = [NODE, RENUMBERED, EXIT_NODE, EXIT_NODE_WITH_LAN, IPV6_ONLY, EMPTY]
+
+QUAD = ip_address("100.100.100.100")
+ALL_NAMES = DnsConfig(nameservers=(QUAD,), search=("tail.ts.net", "corp.example"))
+SOME_NAMES = DnsConfig(nameservers=(QUAD,), search=("tail.ts.net",), match=("tail.ts.net", "corp"))
+TWO_SERVERS = DnsConfig(nameservers=(QUAD, ip_address("fd7a:115c:a1e0::53")))
+ONLY_SEARCH = DnsConfig(search=("corp.example",))
+DNS_CONFIGS = [ALL_NAMES, SOME_NAMES, TWO_SERVERS, ONLY_SEARCH, NO_DNS]
+
+
+class DnsContract(ABC):
+    """Subclasses give the fixture ``dns`` and say what is in force."""
+
+    @abstractmethod
+    def in_force(self, dns: DnsConfigurator) -> object:
+        """What the host does now, found out without the configurator; equal if it is the same."""
+
+    @pytest.mark.parametrize("config", DNS_CONFIGS)
+    async def test_down_restores(self, dns: DnsConfigurator, config: DnsConfig) -> None:
+        """From any configuration; and may be called again, and without ``up``."""
+        await dns.down()
+        before = self.in_force(dns)
+        await dns.up()
+        assert self.in_force(dns) == before
+        await dns.apply(_possible(dns, config))
+        assert (self.in_force(dns) == before) == (config == NO_DNS)
+        await dns.down()
+        await dns.down()
+        assert self.in_force(dns) == before
+
+    @pytest.mark.parametrize("after", DNS_CONFIGS)
+    @pytest.mark.parametrize("before", DNS_CONFIGS)
+    async def test_the_past_leaves_no_trace(
+        self, dns: DnsConfigurator, before: DnsConfig, after: DnsConfig
+    ) -> None:
+        """The same as if ``after`` had come first; also if it comes twice."""
+        await dns.up()
+        await dns.apply(_possible(dns, after))
+        wanted = self.in_force(dns)
+        await dns.down()
+        await dns.up()
+        for config in (before, after, after):
+            await dns.apply(_possible(dns, config))
+        assert self.in_force(dns) == wanted
+
+    async def test_no_dns_restores(self, dns: DnsConfigurator) -> None:
+        """Applying it is as good as never having been here."""
+        before = self.in_force(dns)
+        await dns.up()
+        await dns.apply(_possible(dns, ALL_NAMES))
+        await dns.apply(NO_DNS)
+        assert self.in_force(dns) == before
+
+    async def test_base_does_not_depend_on_what_is_applied(self, dns: DnsConfigurator) -> None:
+        """Else names would go in circles."""
+        await dns.up()
+        base = await dns.base()
+        await dns.apply(_possible(dns, ALL_NAMES))
+        assert await dns.base() == base
+        assert base is None or QUAD not in base.nameservers
+
+    async def test_up_takes_back_what_a_dead_daemon_left(self, dns: DnsConfigurator) -> None:
+        """Whatever was applied."""
+        before = self.in_force(dns)
+        await dns.up()
+        await dns.apply(_possible(dns, ALL_NAMES))
+        await dns.up()
+        assert self.in_force(dns) == before
+
+    async def test_some_names_need_split(self, dns: DnsConfigurator) -> None:
+        """A host that cannot do it refuses, and nothing changes."""
+        await dns.up()
+        if dns.split:
+            await dns.apply(SOME_NAMES)
+            return
+        before = self.in_force(dns)
+        with pytest.raises(PlatformError, match="cannot send only some names"):
+            await dns.apply(SOME_NAMES)
+        assert self.in_force(dns) == before
+
+
+def _possible(dns: DnsConfigurator, config: DnsConfig) -> DnsConfig:
+    return config if dns.split else DnsConfig(config.nameservers, config.search)
 
 
 class RouterContract(ABC):

@@ -3,11 +3,20 @@
 They pass the same contract tests as the real ones.
 """
 
+import asyncio
 import os
 import socket
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from tailnet.platform.interface import MTU, PlatformError, RouterConfig
+from tailnet.platform.interface import (
+    MTU,
+    NO_DNS,
+    DnsConfig,
+    DnsEvent,
+    PlatformError,
+    RouterConfig,
+)
 
 
 class FakeTun:
@@ -96,3 +105,59 @@ class FakeBypass:
         """Before bind or connect."""
         if sock.family in {socket.AF_INET, socket.AF_INET6}:
             self.marked.append(sock.fileno())
+
+
+@dataclass(slots=True)
+class FakeDns:
+    """A host's DNS that remembers.
+
+    Attributes:
+        mode, split: as told.
+        before: what the host used before us.
+        config: what is in force.
+        history: every configuration applied, in order.
+        fail_next: raised by the next call, once, before it does anything.
+        happens: what ``events`` tells.
+    """
+
+    mode: str = "fake"
+    split: bool = True
+    before: DnsConfig | None = None
+    config: DnsConfig = NO_DNS
+    history: list[DnsConfig] = field(default_factory=list)
+    fail_next: PlatformError | None = None
+    happens: asyncio.Queue[DnsEvent] = field(default_factory=asyncio.Queue)
+
+    async def up(self) -> None:
+        """Take back what is there."""
+        self._fail_if_asked()
+        self.config = NO_DNS
+
+    async def events(self) -> AsyncIterator[DnsEvent]:
+        """Whatever a test puts into ``happens``."""
+        while True:
+            yield await self.happens.get()
+
+    async def base(self) -> DnsConfig | None:
+        """As told."""
+        self._fail_if_asked()
+        return self.before
+
+    async def apply(self, config: DnsConfig) -> None:
+        """Make it so."""
+        self._fail_if_asked()
+        if config.match and not self.split:
+            line = f"{self.mode} cannot send only some names to a resolver"
+            raise PlatformError(line)
+        self.config = config
+        self.history.append(config)
+
+    async def down(self) -> None:
+        """As before."""
+        self._fail_if_asked()
+        self.config = NO_DNS
+
+    def _fail_if_asked(self) -> None:
+        if self.fail_next is not None:
+            error, self.fail_next = self.fail_next, None
+            raise error

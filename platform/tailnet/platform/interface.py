@@ -181,8 +181,36 @@ class NetworkMonitor(Protocol):
         """Changes from now on, the first state being none.  For ever; closes with its task."""
 
 
+@dataclass(frozen=True, slots=True)
+class DnsEvent:
+    """Something about the host's DNS changed without us.
+
+    Attributes:
+        again: ``split`` and ``base`` may be others and what was applied may be lost: decide and
+            apply again.
+        trouble: what the user should know as long as it lasts, empty if nothing.
+        reason: what happened, for the log.
+    """
+
+    again: bool
+    trouble: str = ""
+    reason: str = ""
+
+
 class DnsConfigurator(Protocol):
     """How the host resolves names, changed for as long as we run."""
+
+    async def up(self) -> None:
+        """Take back what a dead daemon left, and find out how this host resolves names.
+
+        Comes first, before anything needs names, and needs no tunnel.
+
+        Raises:
+            PlatformError: something could not be taken back.
+        """
+
+    def events(self) -> AsyncIterator[DnsEvent]:
+        """From ``up`` on.  For ever; closes with its task."""
 
     @property
     def mode(self) -> str:
