@@ -111,6 +111,39 @@ def test_name_in_use_is_told() -> None:
     open_tun(TUN).close()
 
 
+@pytest.mark.parametrize("offload", [True, False])
+async def test_several_queues_share_the_flows(offload: bool) -> None:
+    """Each flow comes on one of them; the device goes with the last."""
+    tun = open_tun(TUN, queues=4, offload=offload)
+    assert tun.vnet_hdr == offload
+    router = LinuxRouter(TUN)
+    await router.up()
+    await router.apply(NODE)
+    fds = [tun.detach(), *tun.detach_more()]
+    tun.close()
+    assert len(fds) == 4
+    used: dict[int, set[int]] = {}
+    try:
+        for _ in range(3):
+            for port in range(5000, 5040):
+                with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                    sock.bind(("", port))
+                    sock.sendto(b"hello", ("100.64.0.2", 4242))
+        for queue, fd in enumerate(fds):
+            assert not os.get_blocking(fd)
+            while select.select([fd], [], [], 0)[0]:
+                packet = os.read(fd, 70000)[10 if offload else 0 :]
+                if packet[0] >> 4 == 4 and packet[22:24] == (4242).to_bytes(2):
+                    used.setdefault(int.from_bytes(packet[20:22]), set()).add(queue)
+    finally:
+        for fd in fds:
+            os.close(fd)
+    assert len(used) == 40
+    assert all(len(queues) == 1 for queues in used.values())
+    assert len(set.union(*used.values())) > 1
+    assert TUN not in ip("-br", "link")
+
+
 def test_name_of_another_kind_of_interface_is_told() -> None:
     """It is not taken over."""
     with pytest.raises(PlatformError, match="interface lo exists and is not a TUN device"):

@@ -112,12 +112,17 @@ class Rig:
         tso: bool = True,
         sentinel: bool = False,
         service: bool = False,
+        queues: int = 1,
     ) -> None:
         self.clock = Clock()
         self.vnet = vnet_hdr
         self.datapath = make(self.clock)
-        self.host, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.host.setblocking(False)
+        pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(queues)]
+        self.hosts = [ours for ours, _ in pairs]
+        self.host = self.hosts[0]
+        for ours in self.hosts:
+            ours.setblocking(False)
+        fd, *more = (theirs.detach() for _, theirs in pairs)
         udp = udp_socket()
         self.udp_addr: tuple[str, int] = udp.getsockname()
         self.remote = udp_socket()
@@ -133,7 +138,7 @@ class Rig:
             self.service.setblocking(False)
             dp.set_service(end.detach())
         dp.start(
-            TunPort(theirs.detach(), MTU, vnet_hdr=vnet_hdr, uso=vnet_hdr and tso, tso=tso),
+            TunPort(fd, MTU, vnet_hdr, vnet_hdr and tso, tso, tuple(more)),
             [UdpPort(udp.detach(), socket.AF_INET, gso=True, gro=False, sentinel=sentinel)],
         )
         self._sent = 0
@@ -141,7 +146,8 @@ class Rig:
     def close(self) -> None:
         """Stop and close both sides."""
         self.datapath.stop()
-        self.host.close()
+        for host in self.hosts:
+            host.close()
         if self.service is not None:
             self.service.close()
         self.remote.close()

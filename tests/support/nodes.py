@@ -41,8 +41,9 @@ class FakeSystem:
         self.tun = FakeTun()
         self.forwarding = ""
 
-    def open_tun(self) -> FakeTun:
+    def open_tun(self, queues: int) -> FakeTun:
         """The device; ``tun.far`` is the kernel's side."""
+        assert queues == 1
         return KeptTun(self.tun)
 
     def make_router(self, tun_name: str) -> FakeRouter:

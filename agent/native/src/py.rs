@@ -120,13 +120,15 @@ impl Datapath {
     fn start(
         &self,
         py: Python<'_>,
-        tun: (RawFd, usize, bool, bool, bool),
+        tun: (Vec<RawFd>, usize, bool, bool, bool),
         udp: Ports,
     ) -> PyResult<()> {
-        let (fd, mtu, vnet_hdr, uso, tso) = tun;
+        let (fds, mtu, vnet_hdr, uso, tso) = tun;
         let sockets = take_ports(udp);
         let joined = Joined { tcp: tso, udp: uso };
-        let tun = Tun::new(sys::fd::take(fd)?, mtu, vnet_hdr, joined)?;
+        let fds: Vec<_> = fds.into_iter().map(sys::fd::take).collect(); // all, even if one is bad
+        let fds = fds.into_iter().collect::<std::io::Result<Vec<_>>>()?;
+        let tun = Tun::new(fds, mtu, vnet_hdr, joined)?;
         let sockets = sockets?;
         py.detach(|| self.inner.start(tun, sockets))
             .map_err(|error| PyOSError::new_err(error.to_string()))

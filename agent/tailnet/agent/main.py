@@ -40,6 +40,7 @@ log = logging.getLogger("tailnet.main")
 
 DEFAULT_TUN = "tailnet0"
 AUTO, NATIVE, REFERENCE = "auto", "native", "reference"
+MAX_THREADS = 16
 
 
 def default_state_dir() -> Path:
@@ -125,6 +126,12 @@ def _die(message: str) -> NoReturn:
     help="What moves packets: the native extension, the pure Python one, or the first that works.",
 )
 @click.option(
+    "--datapath-threads",
+    type=click.IntRange(1, MAX_THREADS),
+    default=1,
+    help="Threads of the native datapath that encrypt; each has a queue of the TUN device.",
+)
+@click.option(
     "--socks5-server",
     default="",
     metavar="[IP]:PORT",
@@ -165,6 +172,7 @@ def command(  # noqa: PLR0913 - one argument a flag
     socket_path: Path | None,
     port: int,
     datapath: str,
+    datapath_threads: int,
     socks5_server: str,
     http_proxy: str,
     verbose: int,
@@ -194,6 +202,7 @@ def command(  # noqa: PLR0913 - one argument a flag
         verbose=verbose,
         auth_key=os.environ.get("TS_AUTHKEY", ""),
         datapath=datapath,
+        datapath_threads=datapath_threads,
         proxies=_proxies(socks5_server, http_proxy),
     )
     try:
@@ -234,11 +243,11 @@ class LinuxSystem:
             userspace=userspace is not None,
         )
 
-    def open_tun(self) -> TunDevice:
+    def open_tun(self, queues: int) -> TunDevice:
         """The device named by ``--tun``."""
         if self._userspace is not None:
             return self._userspace.open_tun()
-        return open_tun(self._tun_name)
+        return open_tun(self._tun_name, queues=queues)
 
     def make_router(self, tun_name: str) -> Router:
         """Over netlink, or the stack that needs only to know."""

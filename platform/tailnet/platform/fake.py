@@ -42,6 +42,10 @@ class FakeTun:
         fd, self._fd = self._fd, None
         return fd
 
+    def detach_more(self) -> tuple[int, ...]:
+        """It has one queue."""
+        return ()
+
     def probe(self) -> bool:
         """Nothing is refused."""
         return True

@@ -144,6 +144,9 @@ class TunDevice(Protocol):
     def detach(self) -> int:
         """Give the non-blocking descriptor away; the caller closes it."""
 
+    def detach_more(self) -> tuple[int, ...]:
+        """The same for further queues of the device."""
+
     def probe(self) -> bool:
         """Whether joined packets can be written; to be asked once the link is up."""
 

@@ -25,10 +25,10 @@ OUT = udp(ME, THEM, b"out there" * 20)
 IN = udp(THEM, ME, b"in here" * 20)
 
 
-@pytest.fixture
-async def rig() -> Iterator[Rig]:  # type: ignore[misc]
-    """The native datapath, with a session."""
-    r = Rig(make_native)
+@pytest.fixture(params=[1, 4])
+async def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:  # type: ignore[misc]
+    """The native datapath with one queue or several, and with a session."""
+    r = Rig(make_native, queues=request.param)
     await r.connect()
     yield r
     r.close()
@@ -236,7 +236,9 @@ def test_malformed_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         raw.set_session(1, 1, 1, b"", b"", 0.0, True)
     with pytest.raises(OSError, match="Bad file descriptor"):
-        raw.start((-1, 1280, False, False, False), [])
+        raw.start(([-1], 1280, False, False, False), [])
+    with pytest.raises(OSError, match="invalid"):
+        raw.start(([], 1280, False, False, False), [])
 
 
 def test_another_interface_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ pub mod run;
 pub mod service;
 pub mod session;
 pub mod split;
+pub mod steering;
 pub mod tables;
 pub mod tap;
 pub mod threads;
@@ -122,24 +123,32 @@ impl Datapath {
         let tun = Arc::new(tun);
         self.tun.store(Some(Arc::clone(&tun)));
         self.tables.set_sockets(sockets);
-        let mut bodies = vec![
-            ("tun-to-udp", threads::run_outbound as fn(&_, &_, &_) -> _),
-            ("udp-to-tun", threads::run_inbound),
-        ];
+        for queue in 0..tun.queues() {
+            self.spawn(&mut own, &tun, &format!("tun-to-udp/{queue}"), {
+                move |tables, control, tun| threads::run_outbound(tables, control, tun, queue)
+            })?;
+        }
+        self.spawn(&mut own, &tun, "udp-to-tun", threads::run_inbound)?;
         if self.tables.service.load().is_some() {
-            bodies.push(("services", service::run_service));
+            self.spawn(&mut own, &tun, "services", service::run_service)?;
         }
-        for (name, body) in bodies {
-            let (tables, control) = (Arc::clone(&self.tables), Arc::clone(&self.control));
-            let tun = Arc::clone(&tun);
-            let run = move || {
-                threads::guarded(&tables, &control, || body(&tables, &control, &tun));
-            };
-            let builder = thread::Builder::new()
-                .name(name.to_owned())
-                .stack_size(STACK);
-            own.threads.push(builder.spawn(run)?);
-        }
+        Ok(())
+    }
+
+    fn spawn(
+        &self,
+        own: &mut Own,
+        tun: &Arc<Tun>,
+        name: &str,
+        body: impl FnOnce(&Arc<Tables>, &Control, &Tun) -> Result<(), String> + Send + 'static,
+    ) -> io::Result<()> {
+        let (tables, control) = (Arc::clone(&self.tables), Arc::clone(&self.control));
+        let tun = Arc::clone(tun);
+        let run = move || threads::guarded(&tables, &control, || body(&tables, &control, &tun));
+        let builder = thread::Builder::new()
+            .name(name.to_owned())
+            .stack_size(STACK);
+        own.threads.push(builder.spawn(run)?);
         Ok(())
     }
 

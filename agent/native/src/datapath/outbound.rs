@@ -210,6 +210,8 @@ impl Outbound {
         // Again, under the lock: a session may have come meanwhile.
         if let Some(keys) = peer.usable(now) {
             self.drain(&mut queue, &keys, now);
+            // Under the lock: what the thread of another queue reads next must not overtake.
+            self.transmit();
             drop(queue);
             self.seal(&keys, cut, now);
             return;

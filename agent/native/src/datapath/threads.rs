@@ -1,4 +1,5 @@
-//! The two threads that move packets.  Neither ever waits for Python.
+//! The threads that move packets: one for each queue of the TUN device, one for the sockets.  None
+//! ever waits for Python.
 
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -55,7 +56,7 @@ impl Control {
         })
     }
 
-    /// Tell both threads to end.  True if nobody did before.
+    /// Tell all threads to end.  True if nobody did before.
     pub fn end(&self) -> bool {
         let first = !self.stopping.swap(true, Ordering::AcqRel);
         self.stop.set();
@@ -82,11 +83,16 @@ pub fn guarded(tables: &Tables, control: &Control, body: impl FnOnce() -> Result
     }
 }
 
-/// TUN → UDP, until told to stop.
+/// One queue of the TUN device → UDP, until told to stop.
 ///
 /// # Errors
 /// Why the device died.
-pub fn run_outbound(tables: &Arc<Tables>, control: &Control, tun: &Tun) -> Result<(), String> {
+pub fn run_outbound(
+    tables: &Arc<Tables>,
+    control: &Control,
+    tun: &Tun,
+    queue: usize,
+) -> Result<(), String> {
     let mut outbound = Outbound::new(Arc::clone(tables), Some(Arc::clone(&control.stop)));
     outbound.mtu = tun.mtu;
     let mut buffer = vec![0; READ];
@@ -95,7 +101,7 @@ pub fn run_outbound(tables: &Arc<Tables>, control: &Control, tun: &Tun) -> Resul
         let now = tables.clock.now();
         let mut idle = false;
         for _ in 0..TUN_READS {
-            match tun.read(&mut buffer) {
+            match tun.read(queue, &mut buffer) {
                 Ok(0) => return Err("the TUN device is gone".to_owned()),
                 Ok(size) => {
                     outbound.read(&mut buffer[..size], tun.vnet_hdr, now);
@@ -118,7 +124,7 @@ pub fn run_outbound(tables: &Arc<Tables>, control: &Control, tun: &Tun) -> Resul
             .replies
             .write(&mut TunWriter { tun: writer, drops }, tun.vnet_hdr);
         if idle && !pace.pause() {
-            event::wait(&[tun.fd(), control.stop.as_fd()], false, -1);
+            event::wait(&[tun.fd(queue), control.stop.as_fd()], false, -1);
         }
     }
     Ok(())

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::drops::{Drops, Reason};
 use super::group::Writer;
+use super::steering::Steering;
 use super::vnet;
 use crate::sys;
 
@@ -21,9 +22,10 @@ pub struct Joined {
     pub udp: bool,
 }
 
-/// The device; its descriptor is closed with it.
+/// The device; its descriptors are closed with it.
 pub struct Tun {
-    file: File,
+    queues: Vec<File>,
+    steering: Option<Steering>,
     /// Bytes of a packet on it.
     pub mtu: usize,
     /// Packets have a virtio-net header.
@@ -33,31 +35,58 @@ pub struct Tun {
 }
 
 impl Tun {
-    /// Take a device over.
+    /// Take a device over: a descriptor for each of its queues, at least one and at most 254.
     ///
     /// # Errors
-    /// It cannot be made non-blocking.
-    pub fn new(fd: OwnedFd, mtu: usize, vnet_hdr: bool, joined: Joined) -> io::Result<Self> {
-        sys::fd::set_nonblocking(fd.as_fd())?;
+    /// One cannot be made non-blocking, or there are too few or too many.
+    pub fn new(fds: Vec<OwnedFd>, mtu: usize, vnet_hdr: bool, joined: Joined) -> io::Result<Self> {
+        for fd in &fds {
+            sys::fd::set_nonblocking(fd.as_fd())?;
+        }
+        let steering = match fds.len() {
+            1 => None,
+            many @ 2..255 => Some(Steering::new(many as u8)),
+            _ => return Err(io::Error::from(io::ErrorKind::InvalidInput)),
+        };
         Ok(Self {
-            file: File::from(fd),
+            queues: fds.into_iter().map(File::from).collect(),
+            steering,
             mtu,
             vnet_hdr,
             joined,
         })
     }
 
-    /// One read.
+    /// How many queues it has.
+    pub fn queues(&self) -> usize {
+        self.queues.len()
+    }
+
+    /// One read of a queue.
     ///
     /// # Errors
     /// As read(2).
-    pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        (&self.file).read(buffer)
+    pub fn read(&self, queue: usize, buffer: &mut [u8]) -> io::Result<usize> {
+        let size = (&self.queues[queue]).read(buffer)?;
+        if let Some(steering) = &self.steering {
+            let start = if self.vnet_hdr { vnet::LEN } else { 0 };
+            steering.note(buffer[..size].get(start..).unwrap_or_default(), queue);
+        }
+        Ok(size)
     }
 
-    /// The descriptor.
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+    /// The descriptor of a queue.
+    pub fn fd(&self, queue: usize) -> BorrowedFd<'_> {
+        self.queues[queue].as_fd()
+    }
+
+    /// The queue that a packet, with its virtio-net header if there is one, is written to.
+    fn towards(&self, written: &[u8]) -> &File {
+        let queue = self.steering.as_ref().map_or(0, |steering| {
+            let start = if self.vnet_hdr { vnet::LEN } else { 0 };
+            steering.choose(written.get(start..).unwrap_or_default())
+        });
+        &self.queues[queue]
     }
 }
 
@@ -72,7 +101,7 @@ pub struct TunWriter<'a> {
 impl Writer for TunWriter<'_> {
     fn write(&mut self, parts: &[IoSlice<'_>]) -> Result<(), i32> {
         let Some(tun) = self.tun else { return Ok(()) };
-        let mut file = &tun.file;
+        let mut file = tun.towards(parts.first().map_or(&[], |first| &**first));
         match parts {
             [one] => file.write(one),
             many => file.write_vectored(many),

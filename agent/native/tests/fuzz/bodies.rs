@@ -18,6 +18,7 @@ use tailnet_native::datapath::rules::Filter;
 use tailnet_native::datapath::session::{HEADER, Keys, Session, TAG};
 use tailnet_native::datapath::split::split;
 use tailnet_native::datapath::tables::Tables;
+use tailnet_native::datapath::tun::Joined;
 use tailnet_native::datapath::{clamp, vnet};
 use tailnet_native::netstack::{icmp, ingress, ip};
 use tailnet_native::sys::socket::Incoming;
@@ -38,6 +39,10 @@ pub const BODIES: &[(&str, Body)] = &[
     ("operations", operations),
 ];
 
+const JOINED: Joined = Joined {
+    tcp: true,
+    udp: true,
+};
 const ANY: Prefix = Prefix {
     version: 4,
     bits: 0,
@@ -86,7 +91,7 @@ fn device(data: &[u8]) {
 
 /// Datagrams of strangers never reach the device.
 fn datagrams(data: &[u8]) {
-    let mut inbound = Inbound::new(tables(), true, true);
+    let mut inbound = Inbound::new(tables(), true, JOINED);
     let mut check = Check::default();
     inbound.begin();
     let mut buffer = data.to_vec();
@@ -97,7 +102,7 @@ fn datagrams(data: &[u8]) {
 
 /// What a peer sealed comes out as packets, no more of them than went in, and sound to split.
 fn gro(data: &[u8]) {
-    let mut inbound = Inbound::new(tables(), true, true);
+    let mut inbound = Inbound::new(tables(), true, JOINED);
     let keys = far();
     let (mut buffer, mut messages) = (Vec::new(), Vec::new());
     for (counter, piece) in pieces(data).enumerate() {
@@ -136,7 +141,7 @@ fn netstack(data: &[u8]) {
 /// Tables may change in any order while packets come from both sides.
 fn operations(data: &[u8]) {
     let tables = tables();
-    let mut inbound = Inbound::new(Arc::clone(&tables), true, true);
+    let mut inbound = Inbound::new(Arc::clone(&tables), true, JOINED);
     let mut outbound = Outbound::new(Arc::clone(&tables), None);
     outbound.mtu = 1280;
     let keys = far();

@@ -50,6 +50,7 @@ class Options:
     auth_key: str
     proxies: Mapping[AddrPort, frozenset[str]]
     datapath: str
+    datapath_threads: int
 
 
 async def serve(
@@ -93,6 +94,7 @@ async def serve(
                 offload=offload.choose(os.uname().release, os.environ),
                 tun_tcp_gro=not _flag("TS_TUN_DISABLE_TCP_GRO"),
                 tun_udp_gro=not _flag("TS_TUN_DISABLE_UDP_GRO"),
+                datapath_threads=options.datapath_threads,
                 derp_over_http=_flag("TS_DEBUG_USE_DERP_HTTP"),
             ),
             auth_key=options.auth_key,

@@ -66,7 +66,9 @@ class TunPort(NamedTuple):
     """The TUN device.  ``fd`` is non-blocking and belongs to the datapath from now on.
 
     ``vnet_hdr``: packets carry a 10-byte virtio-net header and may be super-packets when read;
-    ``tso``, ``uso``: TCP and UDP super-packets may be written.
+    ``tso``, ``uso``: TCP and UDP super-packets may be written; ``more``: descriptors of further
+    queues of the device, at most 254 in all.  The kernel keeps a flow on the queue that answers to
+    it are written to: that must not change while packets of the flow wait, lest some overtake.
     """
 
     fd: int
@@ -74,6 +76,12 @@ class TunPort(NamedTuple):
     vnet_hdr: bool
     uso: bool
     tso: bool = True
+    more: tuple[int, ...] = ()
+
+    @property
+    def queues(self) -> tuple[int, ...]:
+        """All descriptors."""
+        return (self.fd, *self.more)
 
 
 class UdpPort(NamedTuple):
@@ -200,7 +208,13 @@ Upcall = (
 
 
 class Datapath(Protocol):
-    """What reference and native implement; one contract suite runs on both."""
+    """What reference and native implement; one contract suite runs on both.
+
+    Attributes:
+        threaded: each queue of the device has a thread of its own; more than one pays.
+    """
+
+    threaded: bool
 
     @property
     def about(self) -> About:

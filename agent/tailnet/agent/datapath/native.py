@@ -40,7 +40,7 @@ from tailnet.agent.wireguard.session import IDLE
 if TYPE_CHECKING:
     import tailnet_native
 
-INTERFACE = 5  # of the extension that this module can use
+INTERFACE = 6  # of the extension that this module can use
 
 _AF_INET6 = 10  # Linux
 _SIZES = {4: 4, 6: 16}  # bytes of an address
@@ -92,6 +92,8 @@ class NativeDatapath:
         UserError: the extension is not there, or is not the right one.
     """
 
+    threaded = True
+
     def __init__(self, *, upcall_limit: int = UPCALL_LIMIT, manual_clock: bool = False) -> None:
         module = _load()
         self.about = About("native", module.VERSION, module.AEAD)
@@ -105,7 +107,7 @@ class NativeDatapath:
 
     def start(self, tun: TunPort, udp: Sequence[UdpPort]) -> None:
         """Take the descriptors and begin.  Once per object."""
-        self._native.start(tun, _ports(udp))
+        self._native.start((tun.queues, *tun[1:5]), _ports(udp))
 
     def set_service(self, fd: int) -> None:
         """Give the services of the daemon their packets.  Before the start."""

@@ -53,6 +53,10 @@ class PacketSocket:
         """Give the descriptor away."""
         return self._sock.detach()
 
+    def detach_more(self) -> tuple[int, ...]:
+        """There is one stack."""
+        return ()
+
     def probe(self) -> bool:
         """No kernel to refuse anything."""
         return True

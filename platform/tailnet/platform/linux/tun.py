@@ -57,6 +57,7 @@ class LinuxTun:
     vnet_hdr: bool
     uso: bool
     _fd: int | None
+    _more: tuple[int, ...] = ()
 
     def detach(self) -> int:
         """Give the non-blocking descriptor away; the caller closes it.
@@ -69,6 +70,11 @@ class LinuxTun:
             raise PlatformError(line)
         fd, self._fd = self._fd, None
         return fd
+
+    def detach_more(self) -> tuple[int, ...]:
+        """The same for the further queues."""
+        more, self._more = self._more, ()
+        return more
 
     def probe(self) -> bool:
         """Write a joined TCP group that goes nowhere; false if the kernel refuses its form.
@@ -86,19 +92,22 @@ class LinuxTun:
         return True
 
     def close(self) -> None:
-        """Close the descriptor if it was not given away.  Idempotent."""
+        """Close the descriptors that were not given away.  Idempotent."""
+        for more in self.detach_more():
+            os.close(more)
         if self._fd is not None:
             fd, self._fd = self._fd, None
             os.close(fd)
 
 
-def open_tun(name: str, *, mtu: int = MTU, offload: bool = True) -> LinuxTun:
+def open_tun(name: str, *, mtu: int = MTU, offload: bool = True, queues: int = 1) -> LinuxTun:
     """Open or make the TUN device ``name``; it is gone when its descriptor is closed.
 
     Args:
         name: at most 15 bytes.
         mtu: bytes of IP per packet, 1280 to 65535.
         offload: ask for super-packets.  Where the kernel has none, packets come plain.
+        queues: descriptors, each with packets of its own; the kernel keeps a flow on one.
 
     Raises:
         PlatformError: one line with the cause and what to do.
@@ -108,14 +117,26 @@ def open_tun(name: str, *, mtu: int = MTU, offload: bool = True) -> LinuxTun:
         line = f"MTU {mtu} is out of range; give {MIN_MTU} to {MAX_MTU}"
         raise PlatformError(line)
     vnet_hdr = uso = False
-    fd = _open(name, mtu, vnet_hdr=offload)
-    if offload:
-        vnet_hdr, uso = _enable_offload(fd)
-        if not vnet_hdr:
-            os.close(fd)  # the header is chosen when the device is opened
-            fd = _open(name, mtu, vnet_hdr=False)
+    with contextlib.ExitStack() as opened:
+        fds = _open_queues(name, mtu, queues, opened, vnet_hdr=offload)
+        if offload:
+            vnet_hdr, uso = _enable_offload(fds[0])
+            if not vnet_hdr:
+                opened.close()  # the header is chosen when the device is opened
+                fds = _open_queues(name, mtu, queues, opened, vnet_hdr=False)
+        opened.pop_all()
     log.debug("%s: mtu %d, vnet_hdr %s, uso %s", name, mtu, vnet_hdr, uso)
-    return LinuxTun(name, mtu, vnet_hdr, uso, fd)
+    return LinuxTun(name, mtu, vnet_hdr, uso, fds[0], tuple(fds[1:]))
+
+
+def _open_queues(
+    name: str, mtu: int, queues: int, opened: contextlib.ExitStack, *, vnet_hdr: bool
+) -> list[int]:
+    fds = []
+    for _ in range(queues):
+        fds.append(_open(name, mtu, vnet_hdr=vnet_hdr, several=queues > 1))
+        opened.callback(os.close, fds[-1])
+    return fds
 
 
 def _check_name(name: str) -> None:
@@ -129,9 +150,10 @@ def _check_name(name: str) -> None:
         raise PlatformError(line)
 
 
-def _open(name: str, mtu: int, *, vnet_hdr: bool) -> int:
-    """A descriptor of our own for the device."""
+def _open(name: str, mtu: int, *, vnet_hdr: bool, several: bool) -> int:
+    """A descriptor of our own for the device, or for one of ``several`` queues of it."""
     flags = pytun.IFF_TUN | pytun.IFF_NO_PI | (pytun.IFF_VNET_HDR if vnet_hdr else 0)
+    flags |= pytun.IFF_MULTI_QUEUE if several else 0
     try:
         device = pytun.TunTapDevice(name=name, flags=flags)
     except OSError as error:

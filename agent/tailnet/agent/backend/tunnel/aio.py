@@ -51,8 +51,8 @@ class System(Protocol):
     host: Host
     bypass: Bypass
 
-    def open_tun(self) -> TunDevice:
-        """Open the device; raises ``PlatformError``."""
+    def open_tun(self, queues: int) -> TunDevice:
+        """Open the device, with as many queues where it can; raises ``PlatformError``."""
 
     def make_router(self, tun_name: str) -> Router:
         """A router for that device."""
@@ -75,6 +75,7 @@ class TunnelSettings:
     offload: Offload = PLAIN
     tun_tcp_gro: bool = True
     tun_udp_gro: bool = True
+    datapath_threads: int = 1
     derp_over_http: bool = False
 
 
@@ -125,6 +126,7 @@ class Tunnel:
         self.live_relays: frozenset[int] = frozenset()
         self.router_problem = ""
         self._datapath = system.make_datapath()
+        self.datapath_threads = 1  # that encrypt
         self._engine = Engine(node_key, random_bytes=random_bytes, activity=self._datapath.activity)
         self._derp = DerpFleet(
             node_key,
@@ -174,7 +176,8 @@ class Tunnel:
         Raises:
             PlatformError: the system refuses; nothing is left behind after ``close``.
         """
-        device = self._system.open_tun()
+        threads = self._settings.datapath_threads
+        device = self._system.open_tun(threads if self._datapath.threaded else 1)
         try:
             router = self._system.make_router(device.name)
             self._router = router
@@ -198,7 +201,9 @@ class Tunnel:
             log.warning("%s: this kernel refuses joined packets; writing them singly", device.name)
         tso = joined and self._settings.tun_tcp_gro
         uso = joined and device.uso and self._settings.tun_udp_gro
-        return TunPort(device.detach(), device.mtu, device.vnet_hdr, uso, tso)
+        more = device.detach_more()
+        self.datapath_threads = 1 + len(more)
+        return TunPort(device.detach(), device.mtu, device.vnet_hdr, uso, tso, more)
 
     async def close(self) -> None:
         """Routes and rules first, so that nothing is sent into a dead device."""

@@ -55,6 +55,8 @@ class ReferenceDatapath(Control):
     Its methods belong to the thread of the event loop in which :meth:`start` was called.
     """
 
+    threaded = False
+
     def __init__(
         self,
         *,
@@ -86,11 +88,12 @@ class ReferenceDatapath(Control):
         """Take the descriptors and begin.  Once per object."""
         self._loop = asyncio.get_running_loop()
         self._tun = tun
-        os.set_blocking(tun.fd, False)
+        for fd in tun.queues:
+            os.set_blocking(fd, False)
         self._outbound.mtu = tun.mtu
         self._inbound.mtu = tun.mtu
         self._inbound.set_offload(vnet_hdr=tun.vnet_hdr, uso=tun.uso, tso=tun.tso)
-        self._loop.add_reader(tun.fd, self._on_tun)
+        self._listen()
         if self._service is not None:
             self._service.start(tun)
         self.set_udp(udp)
@@ -130,8 +133,9 @@ class ReferenceDatapath(Control):
         if self._service is not None:
             self._service.close()
         if self._tun is not None and self._loop is not None:
-            self._loop.remove_reader(self._tun.fd)
-            os.close(self._tun.fd)
+            self._deafen()
+            for fd in self._tun.queues:
+                os.close(fd)
             self._tun = None
 
     def _close_udp(self) -> None:
@@ -220,13 +224,24 @@ class ReferenceDatapath(Control):
 
     # --- packets ------------------------------------------------------------
 
-    def _on_tun(self) -> None:
+    def _listen(self) -> None:
+        """To every queue.  Answers all go to the first: the kernel moves the flows there."""
+        if self._tun is not None and self._loop is not None:
+            for fd in self._tun.queues:
+                self._loop.add_reader(fd, self._on_tun, fd)
+
+    def _deafen(self) -> None:
+        if self._tun is not None and self._loop is not None:
+            for fd in self._tun.queues:
+                self._loop.remove_reader(fd)
+
+    def _on_tun(self, fd: int) -> None:
         now = self._now()
         tun = self._tun
         assert tun is not None
         for _ in range(_TUN_READS if tun.vnet_hdr else _PLAIN_READS):
             try:
-                size = os.readv(tun.fd, [self._tun_view])
+                size = os.readv(fd, [self._tun_view])
             except (BlockingIOError, InterruptedError):
                 break
             except OSError as error:
@@ -333,7 +348,7 @@ class ReferenceDatapath(Control):
     def _watch(self, sock: UdpSocket) -> None:
         if sock.backlog and not self._paused and self._loop is not None and self._tun is not None:
             self._paused = True
-            self._loop.remove_reader(self._tun.fd)
+            self._deafen()
             self._loop.add_writer(sock.fileno(), self._on_writable, sock)
 
     def _on_writable(self, sock: UdpSocket) -> None:
@@ -345,7 +360,6 @@ class ReferenceDatapath(Control):
     def _resume(self) -> None:
         if self._paused:
             self._paused = False
-            if self._tun is not None and self._loop is not None:
-                self._loop.add_reader(self._tun.fd, self._on_tun)
+            self._listen()
             for sock in self._udp.values():
                 self._watch(sock)
