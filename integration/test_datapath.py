@@ -124,7 +124,7 @@ def test_the_device_has_a_queue_for_each_thread(threads: tuple[Lab, int]) -> Non
     """The kernel's word, the daemon's, and the threads themselves."""
     lab, count = threads
     host = lab.hosts["h1"]
-    assert host.status()["Datapath"] == {"Kind": "native", "Threads": count}
+    assert host.status()["TailnetdDatapath"]["Threads"] == count
     queues = host.exec("sh", "-c", f"ls -d /sys/class/net/{DEVICE}/queues/tx-*").stdout.split()
     assert len(queues) == count
     tasks = Path(f"/proc/{host.running.pid}/task").glob("*/comm")

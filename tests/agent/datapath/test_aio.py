@@ -62,6 +62,7 @@ class NotedDatapath:
     """Remembers calls; upcalls are put in by the test."""
 
     about = About("noted", "0", "none")
+    threaded = False
 
     def __init__(self) -> None:
         self.calls: list[tuple[object, ...]] = []

@@ -146,6 +146,7 @@ class DatapathStatus(Struct, frozen=True, kw_only=True, rename="pascal"):
     name: str = ""
     version: str = ""
     aead: str = field(default="", name="AEAD")
+    threads: int = 1  # that encrypt
 
 
 class Status(Struct, frozen=True, kw_only=True, rename="pascal"):

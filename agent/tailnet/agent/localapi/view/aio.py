@@ -102,7 +102,12 @@ class NodeView:
             if netmap
             else None,
             user=_users(netmap) if netmap else None,
-            datapath=DatapathStatus(name=about.name, version=about.version, aead=about.aead),
+            datapath=DatapathStatus(
+                name=about.name,
+                version=about.version,
+                aead=about.aead,
+                threads=node.tunnel.datapath_threads,
+            ),
         )
 
     def prefs(self) -> Prefs:
