@@ -10,7 +10,7 @@ from tailnet.agent.backend.prefs import Prefs, apply_masked, to_json, validate
 from tailnet.agent.errors import UserError
 from tailnet.agent.localapi import schema
 from tailnet.agent.localapi.bus import Bus, Subscription
-from tailnet.agent.localapi.schema import Notify, PingResult, Status
+from tailnet.agent.localapi.schema import Notify, PathDetails, PingResult, Status
 from tailnet.agent.netstack.interface import Connection
 
 
@@ -42,6 +42,7 @@ class FakeBackend:
     current: Prefs = field(default_factory=lambda: Prefs(logged_out=False))
     bus: Bus = field(default_factory=Bus)
     pings: list[PingResult] = field(default_factory=list)
+    about_path: PathDetails | None = None
     calls: list[tuple[object, ...]] = field(default_factory=list)
     accounts: list[LoginProfile] = field(default_factory=list)
     chosen: str = ""
@@ -121,6 +122,18 @@ class FakeBackend:
         """The next prepared answer."""
         self.calls.append(("ping", str(ip), kind, size))
         return self.pings.pop(0) if self.pings else PingResult(ip=str(ip), err="no answer")
+
+    def paths(self) -> tuple[PathDetails, ...]:
+        """The prepared one, if any."""
+        return (self.about_path,) if self.about_path else ()
+
+    def path(self, ip: IPAddress) -> PathDetails:
+        """The prepared one."""
+        self.calls.append(("path", str(ip)))
+        if self.about_path is None:
+            msg = f"no peer has the address {ip}"
+            raise UserError(msg)
+        return self.about_path
 
     async def set_dns(self, name: str, value: str) -> None:
         """Only noted."""

@@ -94,7 +94,7 @@ class Host:
         self.disco = public_of(disco)
         self.hub = Hub(disco, random_bytes=net.rng.randbytes)
         self.hub.set_node_key(self.key)
-        self.hub.set_home(REGION)
+        self.hub.set_home(REGION, net.now)
         self.last = 0.0
         self.wake = False
         self.path = Path(None, relay=False)
@@ -111,9 +111,12 @@ class Host:
 
     def meet(self, other: "Host") -> None:
         """Learn of the peer from control."""
-        info = PeerInfo(other.key, other.disco, other.endpoints(), REGION)
-        self.hub.set_peers({ONLY: info}, self.net.now)
+        self.hub.set_peers({ONLY: other.info()}, self.net.now)
         self.pump()
+
+    def info(self) -> PeerInfo:
+        """As control describes us."""
+        return PeerInfo(self.key, self.disco, self.endpoints(), REGION)
 
     def translate(self, dst: AddrPort) -> AddrPort:
         """Source address seen outside, opening the NAT for answers."""

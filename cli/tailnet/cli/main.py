@@ -21,6 +21,7 @@ COMMANDS = {
     "status": "Show the state of tailnetd and its connections",
     "ip": "Show addresses of this machine or a peer",
     "ping": "Ping a peer, and see how it is reached",
+    "path": "Show how a peer is reached, and why so",
     "nc": "Connect to a port of a peer, with standard input and output",
     "wait": "Wait until this machine is connected",
     "version": "Show versions",

@@ -109,7 +109,25 @@ NICKNAME = Setting(
 )  # fmt: skip
 """The account's own: ``login`` and ``set`` have it, and ``up`` leaves it alone."""
 
-SETTABLE = (*(setting for setting in SETTINGS if setting.in_set), NICKNAME)
+PATHS = (
+    Setting(
+        "path-policy", "PathPolicy", (),
+        "Ways to peers that are allowed (comma-separated, PEER=direct-only|relay-only|auto).",
+        "POLICIES",
+    ),
+    Setting(
+        "endpoint-interfaces", "EndpointInterfaces", (),
+        "Interfaces whose addresses peers are told (comma-separated, +eth*: only, -docker*: not).",
+        "PATTERNS",
+    ),
+    Setting(
+        "static-endpoints", "StaticEndpoints", (),
+        "Addresses to tell peers besides those found (comma-separated, IP:PORT).", "ADDRS",
+    ),
+)  # fmt: skip
+"""Of this machine's network; ``up`` leaves them alone."""
+
+SETTABLE = (*(setting for setting in SETTINGS if setting.in_set), NICKNAME, *PATHS)
 """What ``set`` changes."""
 
 

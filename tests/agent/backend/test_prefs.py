@@ -37,6 +37,9 @@ SAMPLES: dict[str, object] = {
     "DriveShares": [{"name": "docs"}],
     "RelayServerPort": 0,
     "RelayServerStaticEndpoints": ["192.0.2.1:9"],
+    "PathPolicy": ["n2=relay-only"],
+    "EndpointInterfaces": ["-docker*"],
+    "StaticEndpoints": ["192.0.2.1:41641"],
     "CorpDNS": False,
     "LoggedOut": False,
 }
@@ -76,6 +79,9 @@ MATRIX = {
     "DriveShares": "refused: Taildrive is not supported yet",
     "RelayServerPort": "refused: relaying for peers is not supported yet",
     "RelayServerStaticEndpoints": "refused: relaying for peers is not supported yet",
+    "PathPolicy": "acts",
+    "EndpointInterfaces": "acts",
+    "StaticEndpoints": "acts",
 }
 SETTABLE = sorted(FIELDS.keys() - NOT_SETTABLE)
 

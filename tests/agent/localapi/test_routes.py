@@ -79,6 +79,7 @@ def test_what_changes_something_needs_write() -> None:
         ("profiles/{id}", "GET"),
         ("watch-ipn-bus", "GET"),
         ("ping", "POST"),
+        ("path", "GET"),
         ("dial", "POST"),
         ("serve-config", "GET"),
     }

@@ -36,7 +36,7 @@ def test_claims_keep_a_candidate() -> None:
     candidate.heard_at = 100.0
     assert not candidate.expired(145)
     assert candidate.expired(145.1)
-    candidate.answered_at = 120.0
+    candidate.answered(120.0, 0.1, 0)
     assert not candidate.expired(165)
     candidate.heard_at = None
     assert candidate.expired(121)

@@ -337,10 +337,10 @@ def test_peer_without_home_is_found_where_it_was_heard_or_at_ours() -> None:
     """The learned relay first, our own home as the last resort."""
     it = hub(PEER.info(region=0))
     assert it.route(P) == NO_PATH
-    it.set_home(5)
+    it.set_home(5, 0.0)
     assert it.relay(P) == RelayAddr(5, PEER.node)
     assert it.route(P) == RELAY
-    it.note_relay(RelayAddr(6, PEER.node))
+    it.note_relay(RelayAddr(6, PEER.node), 0.0)
     assert it.relay(P) == RelayAddr(6, PEER.node)
 
 

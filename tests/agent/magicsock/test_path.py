@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailnet.agent.addr import AddrPort
-from tailnet.agent.magicsock import path
+from tailnet.agent.magicsock import inflight
+from tailnet.agent.magicsock.actions import Answered, Idle, SendCallMeMaybe, SendPing
 from tailnet.agent.magicsock.candidate import MAX_CANDIDATES
-from tailnet.agent.magicsock.path import Answered, Idle, PeerPath, SendCallMeMaybe, SendPing
+from tailnet.agent.magicsock.path import PeerPath
 
 A = AddrPort.parse("1.1.1.1:1")
 B = AddrPort.parse("2.2.2.2:2")
@@ -267,13 +268,13 @@ def test_candidates_are_bounded() -> None:
 
 def test_pings_in_flight_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """And expire after 5 s."""
-    monkeypatch.setattr(path, "MAX_SENT", 10)
+    monkeypatch.setattr(inflight, "MAX_SENT", 10)
     it = machine(A)
     for i in range(100):
         it.ping(i, 1.0, 0)
     assert len(it._sent) == 10
     it.handle_timeout(6.0, 6.0)
-    assert all(s.at == 6.0 for s in it._sent.values())
+    assert it._sent.deadline() == 11.0
 
 
 def test_refused_path_brings_the_relay_back_at_once() -> None:

@@ -3,10 +3,13 @@
 import pytest
 from tests.support.magicnet import ONLY, REGION, Host, Nat, Net
 
+from tailnet.agent.addr import AddrPort
 from tailnet.agent.datapath.interface import Path
-from tailnet.agent.magicsock.peers import PathChanged, PingDone, SetWake
+from tailnet.agent.keys import RelayAddr
+from tailnet.agent.magicsock.peers import PathChanged, PingDone, Policy, SetWake
 
 RELAY = Path(None, relay=True)
+PING_DATAGRAM = 124  # bytes
 
 
 def direct(*hosts: Host) -> bool:
@@ -141,3 +144,53 @@ def test_new_network_is_probed_at_once() -> None:
     net.a.pump()
     assert net.a.path == RELAY
     assert net.run(1, lambda: direct(net.a))
+
+
+def allow(host: Host, other: Host, policy: Policy) -> None:
+    """What the user of ``host`` allows towards ``other``."""
+    host.hub.set_peers({ONLY: other.info()._replace(policy=policy)}, host.net.now)
+    host.pump()
+
+
+def test_relay_only_on_one_side_keeps_both_directions_on_the_relay() -> None:
+    """Also when a direct path was there before; and back again, without a restart."""
+    net = Net(Nat.NONE, Nat.NONE)
+    net.a.talk(200, 0.5)
+    net.b.talk(200, 0.5)
+    assert net.run(5, lambda: direct(net.a, net.b))
+    allow(net.a, net.b, Policy.RELAY_ONLY)
+    assert net.a.path == RELAY
+    net.run(15)
+    assert net.a.path == net.b.path == RELAY
+    asked = len(net.a.transmitted)
+    net.run(30)
+    assert not [t for t in net.a.transmitted[asked:] if isinstance(t[0], AddrPort)]
+    allow(net.a, net.b, Policy.AUTO)
+    assert net.run(10, lambda: direct(net.a, net.b))
+
+
+def test_direct_only_never_uses_the_relay_for_data() -> None:
+    """Packets wait for nothing: without a path they are dropped; calls still go by relay."""
+    net = Net(Nat.INDEPENDENT, Nat.INDEPENDENT)
+    allow(net.a, net.b, Policy.DIRECT_ONLY)
+    net.a.talk(60, 0.5)
+    net.b.talk(60, 0.5)
+    assert net.run(5, lambda: direct(net.a, net.b))
+    net.udp_cut = True
+    net.run(30)
+    assert not any(path.relay for path in net.a.sent)
+    assert net.a.path == Path(None, relay=False)
+
+
+def test_ping_follows_the_policy() -> None:
+    """By relay only, or never by relay."""
+    for policy, kind in ((Policy.RELAY_ONLY, RelayAddr), (Policy.DIRECT_ONLY, AddrPort)):
+        net = Net(Nat.NONE, Nat.NONE)
+        allow(net.a, net.b, policy)
+        net.a.hub.ping(ONLY, net.now)
+        net.a.pump()
+        net.run(1)
+        pings = [dst for dst, data in net.a.transmitted if len(data) == PING_DATAGRAM]
+        assert pings
+        assert all(isinstance(dst, kind) for dst in pings)
+        assert [type(e.via) for e in net.a.events if isinstance(e, PingDone)] == [kind]

@@ -86,7 +86,6 @@ class Config:
 
 LATER = {
     "serve_config_temp": "ServeConfigTemp",
-    "static_endpoints": "StaticEndpoints",
 }
 SAME = {
     "server_url": "ControlURL",
@@ -102,6 +101,7 @@ SAME = {
     "run_web_client": "RunWebClient",
     "shields_up": "ShieldsUp",
     "remote_config": "RemoteConfig",
+    "static_endpoints": "StaticEndpoints",
 }
 ALWAYS = {
     "advertise_services": "AdvertiseServices",

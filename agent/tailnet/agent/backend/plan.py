@@ -13,13 +13,15 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_interface, ip_network
 
 from tailnet.agent.addr import CGNAT, SERVICE_V4, SERVICE_V6, ULA, IPAddress, IPNetwork
 from tailnet.agent.backend.jail import without_sources
+from tailnet.agent.backend.pathprefs import parse_endpoints, parse_policies
 from tailnet.agent.backend.peers import PeerIds
 from tailnet.agent.backend.prefs import Prefs, parse_routes
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.datapath.interface import PeerEntry
 from tailnet.agent.filter.rules import Filter, compile_filter, is_refused
 from tailnet.agent.keys import DiscoPublic, NodePublic, PeerId
-from tailnet.agent.magicsock.peers import PeerInfo
+from tailnet.agent.magicsock.endpoints import TELL_ALL, Telling
+from tailnet.agent.magicsock.peers import PeerInfo, Policy
 from tailnet.agent.slices import SLICE, Steps, finish, sliced
 from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.tailcfg.filter import FilterRule
@@ -59,6 +61,7 @@ class Plan:
         routes_ignored: peers offer routes that are not accepted.
         filter_refused: the rules make no sense, so nothing is let in.
         changed: peers that differ from those of the plan before; ``None``: look at all.
+        telling: what we tell others of our own addresses.
     """
 
     peers: Mapping[PeerId, PeerPlan]
@@ -69,6 +72,7 @@ class Plan:
     routes_ignored: bool = False
     filter_refused: bool = False
     changed: frozenset[PeerId] | None = None
+    telling: Telling = TELL_ALL
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +91,12 @@ class _Made:
 class PlanCache:
     """Memory of one sequence of plans; belongs to one backend.
 
-    Dropped as a whole when ``route_all`` changes.
+    Dropped as a whole when the prefs that concern every peer change.
     """
 
     route_all: bool = False
+    policies: Mapping[str, Policy] = field(default_factory=dict)
+    """By stable id of the peer."""
     made: dict[NodeID, _Made] = field(default_factory=dict)
     peers: dict[PeerId, PeerPlan] = field(default_factory=dict)
     planned: int = 0
@@ -123,9 +129,9 @@ class PlanCache:
         self.note(self.made.pop(node.id), -1)
         return True
 
-    def reset(self, *, route_all: bool) -> None:
+    def reset(self, *, route_all: bool, policies: Mapping[str, Policy]) -> None:
         """Forget what depends on prefs."""
-        self.route_all = route_all
+        self.route_all, self.policies = route_all, policies
         self.made.clear()
         self.planned = 0
         self.own.clear()
@@ -188,8 +194,9 @@ def plan_slices(
     changed: Collection[NodeID] | None = None,
 ) -> Steps[Plan]:
     """:func:`make_plan` in slices.  If it is given up, the next call must look at all nodes."""
-    if cache.route_all != prefs.route_all:
-        cache.reset(route_all=prefs.route_all)
+    policies = parse_policies(prefs.path_policy or ())
+    if cache.route_all != prefs.route_all or cache.policies != policies:
+        cache.reset(route_all=prefs.route_all, policies=policies)
         changed = None
     touched = None
     if changed is not None and cache.planned == len(cache.peers):
@@ -208,6 +215,9 @@ def plan_slices(
         routes_ignored=bool(cache.offering) and not prefs.route_all,
         filter_refused=cache.refused,
         changed=touched,
+        telling=Telling(
+            tuple(prefs.endpoint_interfaces or ()), parse_endpoints(prefs.static_endpoints or ())
+        ),
     )
 
 
@@ -318,6 +328,7 @@ def _make(
             endpoints=node.endpoint_addrs(),
             home_region=node.home_region,
             wireguard_only=node.is_wire_guard_only,
+            policy=cache.policies.get(node.stable_id, Policy.AUTO),
         ),
     )
     v4 = tuple(p for p in mine if p.version == 4)

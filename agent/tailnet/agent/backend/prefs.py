@@ -16,6 +16,7 @@ import msgspec
 from msgspec import field
 
 from tailnet.agent.addr import IPNetwork
+from tailnet.agent.backend import pathprefs
 from tailnet.agent.errors import UserError
 
 DEFAULT_CONTROL_URL = "https://controlplane.tailscale.com"
@@ -46,6 +47,8 @@ class Prefs(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     The defaults are those of a new login.  ``control_url`` empty means the built-in default;
     ``advertise_routes`` are prefixes as text, ``advertise_tags`` have their ``tag:``.  ``sync``,
     ``no_stateful_filtering`` and ``AutoUpdate.Apply`` have a third value, unset.
+
+    The last three are ours, see :mod:`tailnet.agent.backend.pathprefs`.
     """
 
     control_url: str = field(default="", name="ControlURL")
@@ -82,6 +85,9 @@ class Prefs(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     drive_shares: tuple[dict[str, Any], ...] | None = None
     relay_server_port: int | None = None
     relay_server_static_endpoints: tuple[str, ...] | None = None
+    path_policy: tuple[str, ...] | None = None
+    endpoint_interfaces: tuple[str, ...] | None = None
+    static_endpoints: tuple[str, ...] | None = None
 
     @property
     def server_url(self) -> str:
@@ -194,6 +200,9 @@ def validate(prefs: Prefs) -> None:
     for tag in _bounded(prefs.advertise_tags, "tags"):
         check_tag(tag)
     parse_routes(_bounded(prefs.advertise_routes, "routes"))
+    pathprefs.parse_policies(_bounded(prefs.path_policy, "path policies"))
+    pathprefs.check_interfaces(_bounded(prefs.endpoint_interfaces, "interfaces"))
+    pathprefs.parse_endpoints(_bounded(prefs.static_endpoints, "endpoints"))
     _check_operator(prefs.operator_user)
     _check_nickname(prefs.profile_name)
     for refused, reason in _unsupported(prefs):

@@ -25,6 +25,7 @@ from tailnet.agent.localapi.schema import (
     PEER_CHANGES,
     PEER_PATCHES,
     RATE_LIMIT,
+    PathDetails,
     PingResult,
     Problem,
     Status,
@@ -124,6 +125,16 @@ class Backend(Protocol):
 
         Raises:
             UserError: a ``kind`` that does not exist yet.
+        """
+
+    def paths(self) -> tuple[PathDetails, ...]:
+        """The ways to all peers, in short."""
+
+    def path(self, ip: IPAddress) -> PathDetails:
+        """The ways to one peer.
+
+        Raises:
+            UserError: there is no such peer.
         """
 
     async def reload_config(self) -> bool:
@@ -432,6 +443,18 @@ async def _ping(backend: Backend, request: Request) -> Response:
     return Response(200, encode(await backend.ping(ip, kind, size)), JSON)
 
 
+async def _get_path(backend: Backend, request: Request) -> Response:
+    wanted = request.query.get("ip", "")
+    if not wanted:
+        return Response(200, msgspec.json.encode(backend.paths()), JSON)
+    try:
+        return Response(200, encode(backend.path(ip_address(wanted))), JSON)
+    except ValueError:
+        return text(400, "invalid IP")
+    except UserError as error:
+        return text(404, str(error))
+
+
 async def _get_serve_config(_: Backend, __: Request) -> Response:
     return Response(200, b"{}", JSON)  # nothing is served; upstream's status asks
 
@@ -461,6 +484,7 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
     "debug": {"POST": Route(Access.WRITE, _debug)},
     "watch-ipn-bus": {"GET": Route(Access.READ, None)},
     "ping": {"POST": Route(Access.READ, _ping)},
+    "path": {"GET": Route(Access.READ, _get_path)},
     DIAL: {"POST": Route(Access.READ, None)},
     CAPTURE: {"POST": Route(Access.WRITE, None)},
     "serve-config": {"GET": Route(Access.READ, _get_serve_config)},

@@ -188,6 +188,47 @@ class PingResult(Struct, frozen=True, kw_only=True, rename="pascal"):
     is_local_ip: bool | UnsetType = field(default=UNSET, name="IsLocalIP")
 
 
+class PathCandidate(Struct, frozen=True, kw_only=True, rename="pascal"):
+    """One address of a peer.  ``pongs`` are latencies [s], latest last; ages are in seconds."""
+
+    addr: str = ""
+    sources: tuple[str, ...] = ()
+    used: bool = False
+    verdict: str = ""
+    pongs: tuple[float, ...] = ()
+    last_pong_age: float | None = None
+    last_ping_age: float | None = None
+    wire_mtu: int = field(default=0, name="WireMTU")
+
+
+class PathSwitch(Struct, frozen=True, kw_only=True, rename="pascal"):
+    """The path became this one, ``age`` seconds ago."""
+
+    age: float = 0.0
+    path: str = ""
+    why: str = ""
+
+
+class PathDetails(Struct, frozen=True, kw_only=True, rename="pascal"):
+    """``GET path``: the ways to one peer.
+
+    ``kind`` is direct, relay, both (the direct path is not trusted), or none.  ``trusted_for`` is
+    in seconds; ``candidates`` and ``history`` (oldest first) are empty in the list of all.
+    """
+
+    id: str = field(default="", name="ID")
+    name: str = ""
+    policy: str = "auto"
+    kind: str = "none"
+    addr: str = ""
+    relay: str = ""
+    latency_seconds: float | None = None
+    trusted_for: float | None = None
+    switches: int = 0
+    candidates: tuple[PathCandidate, ...] = ()
+    history: tuple[PathSwitch, ...] = ()
+
+
 class Engine(Struct, frozen=True, kw_only=True):
     """``Notify.Engine``: bytes so far, peers with a session, connected relays."""
 

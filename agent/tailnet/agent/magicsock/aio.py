@@ -13,6 +13,7 @@ from tailnet.agent.datapath.interface import Datapath, UdpPort, Wake
 from tailnet.agent.derp.aio import DerpFleet
 from tailnet.agent.disco.envelope import looks_like_disco
 from tailnet.agent.keys import DiscoPrivate, DiscoPublic, NodePrivate, NodePublic, PeerId, RelayAddr
+from tailnet.agent.magicsock.endpoints import Telling
 from tailnet.agent.magicsock.hub import (
     Event,
     Hub,
@@ -24,6 +25,7 @@ from tailnet.agent.magicsock.hub import (
     WantEndpoints,
 )
 from tailnet.agent.magicsock.measure.aio import Measuring
+from tailnet.agent.magicsock.report import PathReport
 from tailnet.agent.magicsock.sockets.aio import Sockets
 from tailnet.agent.magicsock.sockets.offload import PLAIN, Offload
 from tailnet.agent.portmap.interface import Portmap
@@ -161,6 +163,13 @@ class Magicsock:
         self._measuring.set_portmap(portmap)
         self._pump()
 
+    def set_telling(self, telling: Telling) -> None:
+        """Which of our addresses are told, and which besides."""
+        if telling != self._sockets.telling:
+            self._sockets.telling = telling
+            self._measuring.again()
+            self._pump()
+
     def set_derp_map(self, derp_map: DERPMap) -> None:
         """Other relays: measure them."""
         self._measuring.set_map(derp_map)
@@ -212,6 +221,10 @@ class Magicsock:
     def status(self, peer: PeerId) -> PathStatus | None:
         """The peer's path for people."""
         return self._hub.status(peer)
+
+    def report(self, peer: PeerId) -> PathReport | None:
+        """Why the peer's path is as it is."""
+        return self._hub.report(peer)
 
     def drops(self) -> Mapping[str, int]:
         """Disco datagrams ignored, by reason."""
@@ -275,7 +288,7 @@ class Magicsock:
     def handle_derp(self, region: int, key: NodePublic, datagrams: list[bytes]) -> None:
         """Datagrams of one node through one relay: disco is ours, the rest WireGuard's."""
         src = RelayAddr(region, key)
-        self._hub.note_relay(src)
+        self._hub.note_relay(src, self._now())
         wireguard = []
         for data in datagrams:
             if looks_like_disco(data):

@@ -1,11 +1,23 @@
 """Addresses at which a peer may be reached."""
 
+from typing import NamedTuple
+
 from tailnet.agent.addr import AddrPort
 
 MAX_CANDIDATES = 100  # per peer, from all sources
 MAX_LISTED = 64  # addresses taken from one netmap entry or CallMeMaybe
 HEARD_LIFETIME = 45.0  # seconds that an address learned from a ping is kept without another
 PING_FLOOR = 0.5  # seconds at least between discovery pings to one address
+
+
+PONGS = 8  # remembered per address, for people
+
+
+class Pong(NamedTuple):
+    """An answer: when it came and how long it took, both [s]."""
+
+    at: float
+    latency: float
 
 
 def usable(addr: AddrPort) -> bool:
@@ -29,18 +41,18 @@ class Candidate:
         heard_at: when a ping came from it [s].
         heard_txid: that ping's transaction id.
         pinged_at: when we pinged it [s].
-        answered_at: when a pong for it came [s].
-        latency: of that pong [s].
+        pongs: its last answers, latest last.
+        wire_mtu: largest IP packet that was answered [bytes]; 0 if sizes were not tried.
     """
 
     __slots__ = (
-        "answered_at",
         "called",
         "heard_at",
         "heard_txid",
-        "latency",
         "netmap",
         "pinged_at",
+        "pongs",
+        "wire_mtu",
     )
 
     def __init__(self) -> None:
@@ -49,8 +61,23 @@ class Candidate:
         self.heard_at: float | None = None
         self.heard_txid = b""
         self.pinged_at: float | None = None
-        self.answered_at: float | None = None
-        self.latency: float | None = None
+        self.pongs: tuple[Pong, ...] = ()
+        self.wire_mtu = 0
+
+    @property
+    def answered_at(self) -> float | None:
+        """When the last pong came [s]."""
+        return self.pongs[-1].at if self.pongs else None
+
+    @property
+    def latency(self) -> float | None:
+        """Of the last pong [s]."""
+        return self.pongs[-1].latency if self.pongs else None
+
+    def answered(self, now: float, latency: float, size: int) -> None:
+        """A pong came; ``size`` is that of the ping [bytes], 0 for the smallest."""
+        self.pongs = (*self.pongs[1 - PONGS :], Pong(now, latency))
+        self.wire_mtu = max(self.wire_mtu, size)
 
     def expired(self, now: float) -> bool:
         """True when nobody claims the address: not control, not the peer, and no recent ping."""
@@ -67,4 +94,6 @@ class Candidate:
     def forget_probes(self) -> None:
         """What was measured on another network says nothing now."""
         self.heard_txid = b""
-        self.pinged_at = self.answered_at = self.latency = None
+        self.pinged_at = None
+        self.pongs = ()
+        self.wire_mtu = 0

@@ -15,10 +15,11 @@ _LOOPBACK, _LINK_LOCAL, _PRIVATE, _IPV6 = 50, 30, 20, 10  # points
 
 
 class Quality(NamedTuple):
-    """A direct path and its last measured latency [s]."""
+    """A direct path, its last measured latency [s], and the largest IP packet answered [bytes]."""
 
     addr: AddrPort
     latency: float
+    wire_mtu: int = 0
 
 
 def better(a: Quality | None, b: Quality | None) -> bool:
@@ -27,21 +28,27 @@ def better(a: Quality | None, b: Quality | None) -> bool:
     The faster path gets a point per percent that it is faster, near networks and IPv6 get a bonus,
     and a lead of one point is not enough: two equal paths must not take turns.
     """
-    if a is None or (b is not None and a.addr == b.addr):
+    if a is None:
         return False
     if b is None:
         return True
+    if a.addr == b.addr:
+        return a.wire_mtu > b.wire_mtu
+    points_a, points_b = points(a, b)
+    if points_a <= 1 and points_b == 0:
+        return False
+    return points_a > points_b
+
+
+def points(a: Quality, b: Quality) -> tuple[int, int]:
+    """Of each of two paths: percent that it is faster than the other, and its bonus."""
     points_a = points_b = 0
     latency_a, latency_b = round(a.latency * 1e9), round(b.latency * 1e9)
     if latency_a > latency_b and latency_a > 0:
         points_b = 100 - latency_b * 100 // latency_a
     elif latency_b > 0:
         points_a = 100 - latency_a * 100 // latency_b
-    points_a += _bonus(a.addr.ip)
-    points_b += _bonus(b.addr.ip)
-    if points_a <= 1 and points_b == 0:
-        return False
-    return points_a > points_b
+    return points_a + _bonus(a.addr.ip), points_b + _bonus(b.addr.ip)
 
 
 def _bonus(ip: IPAddress) -> int:

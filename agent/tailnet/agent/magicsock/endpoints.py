@@ -7,6 +7,7 @@ net/netmon/state.go LocalAddresses.
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from enum import IntEnum
+from fnmatch import fnmatchcase
 from ipaddress import ip_network
 from typing import NamedTuple
 
@@ -21,6 +22,29 @@ MAX_PER_SUBNET = 2  # IPv6 addresses of one subnet; temporary ones would be many
 _OVERLAYS = ("zt", "wt0")  # interfaces of other virtual networks, by how their names begin
 
 
+class Telling(NamedTuple):
+    """What the user wants told.
+
+    Attributes:
+        interfaces: patterns of names after ``+`` or nothing (only these) or ``-`` (not these).
+        static: addresses told besides what is found.
+    """
+
+    interfaces: tuple[str, ...] = ()
+    static: tuple[AddrPort, ...] = ()
+
+    def tells(self, interface: str) -> bool:
+        """The addresses of this interface are told; ``-`` wins over ``+``."""
+        only = [p.removeprefix("+") for p in self.interfaces if not p.startswith("-")]
+        never = [p[1:] for p in self.interfaces if p.startswith("-")]
+        if any(fnmatchcase(interface, p) for p in never):
+            return False
+        return not only or any(fnmatchcase(interface, p) for p in only)
+
+
+TELL_ALL = Telling()
+
+
 class Kind(IntEnum):
     """Where an endpoint comes from; the number is what control is told."""
 
@@ -28,6 +52,7 @@ class Kind(IntEnum):
     STUN = mapping.ENDPOINT_STUN
     PORTMAPPED = mapping.ENDPOINT_PORT_MAPPED
     STUN4_LOCAL_PORT = mapping.ENDPOINT_STUN4_LOCAL_PORT
+    EXPLICIT = mapping.ENDPOINT_EXPLICIT
 
 
 class InterfaceAddr(NamedTuple):
@@ -47,20 +72,20 @@ class Ports(NamedTuple):
 
 
 def local_addresses(
-    interfaces: Iterable[InterfaceAddr], skip: Collection[str] = ()
+    interfaces: Iterable[InterfaceAddr], skip: Collection[str] = (), telling: Telling = TELL_ALL
 ) -> tuple[IPAddress, ...]:
     """Addresses of this machine worth telling.
 
-    Never those of interfaces that are down, in ``skip`` or another overlay's, nor tailnet
-    addresses, nor IPv6 link-local.  IPv4 link-local and unique local IPv6 only if there is nothing
-    better, loopback only if there is nothing else.
+    Never those of interfaces that are down, in ``skip``, not ``telling`` or another overlay's, nor
+    tailnet addresses, nor IPv6 link-local.  IPv4 link-local and unique local IPv6 only if there is
+    nothing better, loopback only if there is nothing else.
     """
     regular: list[IPAddress] = []
     private_links: list[IPAddress] = []
     loopback: list[IPAddress] = []
     subnets: Counter[object] = Counter()
     for name, ip, prefix, up in interfaces:
-        if not up or name in skip or name.startswith(_OVERLAYS):
+        if not up or name in skip or name.startswith(_OVERLAYS) or not telling.tells(name):
             continue
         if is_tailnet(ip) or ip.is_multicast or ip.is_unspecified:
             continue
@@ -113,24 +138,29 @@ def collect(  # noqa: PLR0913 - one argument a source
     now: float,
     *,
     mapped: AddrPort | None = None,
+    static: Sequence[AddrPort] = (),
+    fixed: bool = True,
 ) -> tuple[tuple[AddrPort, int], ...]:
     """All own endpoints with their kinds, best first, each once.
 
     Args:
         report: what STUN servers saw.
         local: addresses of this machine.
-        ports: the bound ports; a NAT may forward the IPv4 one by hand.
+        ports: the bound ports.
         tracker: addresses seen before.
         now: seconds.
         mapped: where the gateway lets datagrams in, if it was asked to.
+        static: addresses that the user gave.
+        fixed: the user chose the port, so that a hard NAT may forward the IPv4 one by hand.
     """
     found = [] if mapped is None else [(mapped, Kind.PORTMAPPED)]
     found += [(addr, Kind.STUN) for addr in report.seen]
-    if report.hard_nat and ports.v4:
+    if report.hard_nat and ports.v4 and fixed:
         by_hand = (AddrPort(a.ip, ports.v4) for a in report.seen if a.ip.version == 4)
         found += [(addr, Kind.STUN4_LOCAL_PORT) for addr in by_hand]
     tracker.update(found, now)
     found += tracker.known()
+    found += [(addr, Kind.EXPLICIT) for addr in static]
     for ip in local:
         port = ports.v4 if ip.version == 4 else ports.v6
         if port:

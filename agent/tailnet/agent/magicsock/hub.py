@@ -13,9 +13,11 @@ from tailnet.agent.addr import DERP_MAGIC, AddrPort
 from tailnet.agent.datapath.interface import NO_PATH, Path
 from tailnet.agent.disco.messages import CallMeMaybe, Ping, Pong
 from tailnet.agent.keys import DiscoPrivate, DiscoPublic, NodePublic, PeerId, RelayAddr
+from tailnet.agent.magicsock.actions import Answered, Idle, SendCallMeMaybe, SendPing
 from tailnet.agent.magicsock.deadlines import Deadlines
 from tailnet.agent.magicsock.mail import Mail, Transmit
-from tailnet.agent.magicsock.path import Answered, Idle, PeerPath, SendCallMeMaybe, SendPing
+from tailnet.agent.magicsock.own import OwnEndpoints
+from tailnet.agent.magicsock.path import PeerPath
 from tailnet.agent.magicsock.peers import (
     Event,
     Index,
@@ -24,9 +26,11 @@ from tailnet.agent.magicsock.peers import (
     Peer,
     PeerInfo,
     PingDone,
+    Policy,
     SetWake,
     WantEndpoints,
 )
+from tailnet.agent.magicsock.report import PathReport, report
 from tailnet.agent.wireguard.session import Source
 
 __all__ = [
@@ -41,8 +45,6 @@ __all__ = [
     "WantEndpoints",
 ]
 
-ENDPOINTS_FRESH = 27.0  # seconds; older own endpoints are not worth a CallMeMaybe
-
 
 class Hub:
     """Path discovery for every peer, without I/O.
@@ -51,6 +53,7 @@ class Hub:
         disco: our disco key.
         random_bytes: source of randomness.
         direct: false to use relays only: direct paths are neither looked for nor answered.
+        sizes: of the IP packets that ask an address for its MTU [bytes]; (0,) asks none.
     """
 
     def __init__(
@@ -59,15 +62,14 @@ class Hub:
         *,
         random_bytes: Callable[[int], bytes],
         direct: bool = True,
+        sizes: tuple[int, ...] = (0,),
     ) -> None:
         self._mail = Mail(disco, random_bytes)
         self._random_bytes = random_bytes
         self._direct = direct
+        self._sizes = sizes
         self._home = 0
-        self._own: tuple[AddrPort, ...] = ()
-        self._own_at: float | None = None
-        self._asked_at: float | None = None  # last WantEndpoints not yet answered
-        self._uncalled: dict[PeerId, None] = {}  # CallMeMaybes that wait for fresh endpoints
+        self._own = OwnEndpoints()
         self._peers: dict[PeerId, Peer] = {}
         self._index = Index()
         self._active: dict[PeerId, None] = {}
@@ -96,23 +98,17 @@ class Hub:
         """Our node key; zero when logged out, then disco is silent."""
         self._mail.node_key = key
 
-    def set_home(self, region: int) -> None:
+    def set_home(self, region: int, now: float) -> None:
         """Our home region, the last resort for peers without one."""
         self._home = region
         for peer_id, peer in self._peers.items():
             if not peer.info.home_region:
-                self._announce(peer_id, peer)
+                self._announce(peer_id, peer, now)
 
     def set_own_endpoints(self, endpoints: tuple[AddrPort, ...], now: float) -> None:
         """Where we are, freshly measured; peers that wait for it are told."""
-        waiting = self._uncalled
-        if set(endpoints) != set(self._own):
-            waiting = waiting | {p: None for p in self._active if self._peers[p].searching}
-        self._own = endpoints
-        self._own_at = now
-        self._asked_at = None
-        self._uncalled = {}
-        for peer_id in waiting:
+        searching = (p for p in self._active if self._peers[p].searching)
+        for peer_id in self._own.set(endpoints, now, searching):
             self._call(peer_id, now)
 
     def set_peers(self, peers: Mapping[PeerId, PeerInfo], now: float) -> None:
@@ -132,13 +128,15 @@ class Hub:
                 self._set_peer(peer_id, info, now)
 
     def _set_peer(self, peer_id: PeerId, info: PeerInfo, now: float) -> None:
+        if not self._direct:
+            info = info._replace(policy=Policy.RELAY_ONLY)
         peer = self._peers.get(peer_id)
         if peer is None:
             self._peers[peer_id] = peer = Peer(info)
             self._index.add(peer_id, info)
-            if self._direct and peer.discoverable:
+            if peer.direct:
                 self._events.append(SetWake(peer_id))
-            self._announce(peer_id, peer)
+            self._announce(peer_id, peer, now)
         elif peer.info is not info and peer.info != info:
             self._change(peer_id, peer, info, now)
 
@@ -149,14 +147,17 @@ class Hub:
         """
         self._tickets += 1
         if (machine := self._machine(peer, now, relayed=True)) is not None:
-            ask = machine.ping if self._direct else machine.ping_relay
-            ask(self._tickets, now, size)
+            policy = self._peers[peer].info.policy
+            if policy is Policy.RELAY_ONLY:
+                machine.ping_relay(self._tickets, now, size)
+            else:
+                machine.ping(self._tickets, now, size, relay=policy is Policy.AUTO)
             self._after(peer, now)
         return self._tickets
 
     def reset(self, now: float) -> None:
         """The network changed: all paths are open again, and own endpoints are stale."""
-        self._own_at = None
+        self._own.make_stale()
         for peer_id, peer in self._peers.items():
             if peer.machine is not None:
                 peer.machine.reset(now)
@@ -174,7 +175,7 @@ class Hub:
             return
         sender, message = opened
         if isinstance(src, RelayAddr):
-            self.note_relay(src)
+            self.note_relay(src, now)
         match message:
             case Ping():
                 self._handle_ping(sender, message, src, now)
@@ -196,12 +197,12 @@ class Hub:
         record = self._peers.get(peer)
         if record is not None and record.info.wireguard_only:
             record.fixed = src
-            self._announce(peer, record)
+            self._announce(peer, record, now)
         elif (machine := self._machine(peer, now)) is not None:
             machine.note_heard(src, now)
             self._after(peer, now)
 
-    def note_relay(self, src: RelayAddr) -> None:
+    def note_relay(self, src: RelayAddr, now: float) -> None:
         """Something came from this node through this relay: a way back, if it has no home."""
         peer_id = self._index.by_node.get(src.key)
         if peer_id is None:
@@ -209,7 +210,7 @@ class Hub:
         peer = self._peers[peer_id]
         if peer.learned_region != src.region:
             peer.learned_region = src.region
-            self._announce(peer_id, peer)
+            self._announce(peer_id, peer, now)
 
     def path_failed(self, peer: PeerId, dst: AddrPort, errno: int, now: float) -> None:
         """The kernel refused to send to the peer's direct path."""
@@ -218,7 +219,7 @@ class Hub:
             return
         if record.info.wireguard_only:
             record.next_fixed(dst)
-            self._announce(peer, record)
+            self._announce(peer, record, now)
         elif record.machine is not None:
             record.machine.path_failed(dst, errno, now)
             self._after(peer, now)
@@ -260,6 +261,11 @@ class Hub:
         record = self._peers.get(peer)
         return None if record is None else record.status()
 
+    def report(self, peer: PeerId) -> PathReport | None:
+        """Why the peer's path is as it is; ``None`` for an unknown peer."""
+        record = self._peers.get(peer)
+        return None if record is None else report(record, self._home)
+
     # --- disco
 
     def _handle_ping(self, sender: DiscoPublic, ping: Ping, src: Source, now: float) -> None:
@@ -268,12 +274,13 @@ class Hub:
             self._mail.send(src, sender, Pong(ping.txid, seen_at))
             return
         seen = False
-        for peer_id in self._index.by_disco[sender]:
+        wanted = [p for p in self._index.by_disco[sender] if self._peers[p].direct]
+        for peer_id in wanted:
             if (machine := self._machine(peer_id, now)) is not None:
                 seen = machine.note_heard(src, now, ping.txid) or seen
                 self._after(peer_id, now)
-        if seen:
-            self._mail.drops["duplicate"] += 1
+        if seen or not wanted:
+            self._mail.drops["duplicate" if seen else "unwanted"] += 1
         else:
             self._mail.send(src, sender, Pong(ping.txid, src))
 
@@ -300,16 +307,14 @@ class Hub:
 
     def _call(self, peer_id: PeerId, now: float) -> None:
         """Send a CallMeMaybe, after asking for endpoints if ours are old."""
-        if self._own_at is None or now - self._own_at > ENDPOINTS_FRESH:
-            self._uncalled[peer_id] = None
-            if self._asked_at is None or now - self._asked_at > ENDPOINTS_FRESH:
-                self._asked_at = now
+        if not self._own.fresh(now):
+            if self._own.wait(peer_id, now):
                 self._events.append(WantEndpoints())
             return
         peer = self._peers.get(peer_id)
         relay = self.relay(peer_id)
-        if peer is not None and relay is not None and self._own:
-            self._mail.send(relay, peer.info.disco_key, CallMeMaybe(self._own))
+        if peer is not None and relay is not None and self._own.known:
+            self._mail.send(relay, peer.info.disco_key, CallMeMaybe(self._own.known))
 
     def _send_ping(self, peer_id: PeerId, ping: SendPing) -> None:
         dst = ping.to or self.relay(peer_id)
@@ -327,10 +332,10 @@ class Hub:
         peer = self._peers.get(peer_id)
         if peer is None or not peer.discoverable or self._mail.node_key.is_zero:
             return None
-        if not self._direct and not relayed:
+        if not peer.direct and not relayed:
             return None
         if peer.machine is None:
-            peer.machine = PeerPath(self._random_bytes)
+            peer.machine = PeerPath(self._random_bytes, self._sizes)
             peer.machine.set_endpoints(peer.info.endpoints, now)
         return peer.machine
 
@@ -357,16 +362,14 @@ class Hub:
         else:
             self._active.pop(peer_id, None)
         self._deadlines.set(peer_id, machine.deadline())
-        self._announce(peer_id, peer)
+        self._announce(peer_id, peer, now)
 
-    def _announce(self, peer_id: PeerId, peer: Peer) -> None:
+    def _announce(self, peer_id: PeerId, peer: Peer, now: float) -> None:
         """Tell the datapath if packets must go elsewhere."""
-        route = peer.wanted_route(self._home)
-        if route != peer.route:
-            peer.route = route
+        if peer.turn(self._home, now):
             trusted = peer.trusted()
             latency = None if trusted is None else trusted.latency
-            self._events.append(PathChanged(peer_id, route, latency))
+            self._events.append(PathChanged(peer_id, peer.route, latency))
 
     def _unindex(self, peer_id: PeerId, info: PeerInfo) -> None:
         self._index.remove(peer_id, info)
@@ -376,26 +379,26 @@ class Hub:
     def _drop(self, peer_id: PeerId) -> None:
         self._unindex(peer_id, self._peers.pop(peer_id).info)
         self._active.pop(peer_id, None)
-        self._uncalled.pop(peer_id, None)
+        self._own.forget(peer_id)
         self._deadlines.set(peer_id, None)
 
     def _change(self, peer_id: PeerId, peer: Peer, info: PeerInfo, now: float) -> None:
         """A peer is described anew; a new disco key keeps the path it has."""
-        old, was_discoverable = peer.info, peer.discoverable
+        old, was_direct = peer.info, peer.direct
         self._unindex(peer_id, old)
         self._index.add(peer_id, info)
         peer.info = info
         if info.endpoints != old.endpoints or info.wireguard_only != old.wireguard_only:
             peer.fixed = info.endpoints[0] if info.endpoints else None
-        if not peer.discoverable:
+        if not peer.direct:
             peer.machine = None
             self._active.pop(peer_id, None)
             self._deadlines.set(peer_id, None)
-        elif self._direct and not was_discoverable:
+        elif not was_direct:
             self._events.append(SetWake(peer_id))
         if peer.machine is not None:
             if info.endpoints != old.endpoints:
                 peer.machine.set_endpoints(info.endpoints, now)
             self._after(peer_id, now)
         else:
-            self._announce(peer_id, peer)
+            self._announce(peer_id, peer, now)

@@ -17,11 +17,12 @@ Source: tailscale wgengine/magicsock/endpoint.go.
 """
 
 from collections.abc import Callable, Sequence
+from enum import Enum
 from errno import EHOSTUNREACH, ENETDOWN, ENETUNREACH
-from typing import NamedTuple
 
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.disco.messages import TXID_LEN
+from tailnet.agent.magicsock.actions import Action, Answered, Idle, SendCallMeMaybe, SendPing
 from tailnet.agent.magicsock.candidate import (
     MAX_CANDIDATES,
     MAX_LISTED,
@@ -29,51 +30,30 @@ from tailnet.agent.magicsock.candidate import (
     usable,
 )
 from tailnet.agent.magicsock.choice import Quality, better
+from tailnet.agent.magicsock.inflight import InFlight, Sent
 
 ACTIVE_TIMEOUT = 45.0  # seconds without data until the heartbeat stops
 HEARTBEAT_INTERVAL = 3.0  # seconds
 TRUST_DURATION = 6.5  # seconds after a pong
 UPGRADE_INTERVAL = 60.0  # seconds between rounds while a direct path works
 GOOD_ENOUGH = 0.005  # seconds of latency below which nothing better is looked for
-PING_TIMEOUT = 5.0  # seconds
 SEARCH = (1.0, 1.0, 2.0, 3.0, 5.0)  # seconds between rounds while nothing is trusted
 CALLED_FLOOR = 0.5  # seconds between CallMeMaybes of a peer that we follow at once
-MAX_SENT = 512  # pings without answer; the oldest is forgotten
 
 _UNREACHABLE = frozenset({EHOSTUNREACH, ENETUNREACH, ENETDOWN})
 
 
-class SendPing(NamedTuple):
-    """Ping ``to`` (``None``: through the relay); ``size`` is the IP packet wanted, 0 the least."""
+class Why(Enum):
+    """What last changed a path, in words."""
 
-    to: AddrPort | None
-    txid: bytes
-    size: int
-
-
-class SendCallMeMaybe(NamedTuple):
-    """Tell the peer, through its relay, where we are."""
-
-
-class Answered(NamedTuple):
-    """The first pong for a user's ping came; ``via`` ``None`` is the relay."""
-
-    ticket: int
-    latency: float
-    via: AddrPort | None
-
-
-class Idle(NamedTuple):
-    """The heartbeat stopped; the next data must be noticed."""
-
-
-Action = SendPing | SendCallMeMaybe | Answered | Idle
-
-
-class _Sent(NamedTuple):
-    to: AddrPort | None
-    at: float
-    ticket: int | None
+    NOTHING = "nothing was sent yet"
+    ANSWERED = "it answered a ping while no path was trusted"
+    BETTER = "it answered a ping and is better"
+    LAPSED = "no pong for 6.5 s"
+    TIMED_OUT = "a ping was not answered within 5 s"
+    REFUSED = "the kernel refused to send"
+    WITHDRAWN = "nobody claims the address any longer"
+    NETWORK = "this machine is on another network"
 
 
 class PeerPath:
@@ -82,6 +62,7 @@ class PeerPath:
     Attributes:
         actions: what to do, in order.
         best: the direct path, trusted or not.
+        why: what last changed ``best`` or the trust in it.
     """
 
     __slots__ = (
@@ -92,20 +73,25 @@ class PeerPath:
         "_round_at",
         "_search_at",
         "_sent",
+        "_sizes",
         "_tries",
         "_trusted_until",
         "actions",
         "best",
         "candidates",
+        "why",
     )
 
-    def __init__(self, random_bytes: Callable[[int], bytes]) -> None:
+    def __init__(self, random_bytes: Callable[[int], bytes], sizes: tuple[int, ...] = (0,)) -> None:
+        """``sizes``: of the IP packets that ask an address, in bytes; several find its MTU."""
         self._random_bytes = random_bytes
+        self._sizes = sizes
+        self.why = Why.NOTHING
         self.actions: list[Action] = []
         self.best: Quality | None = None
         self.candidates: dict[AddrPort, Candidate] = {}
         self._trusted_until: float | None = None
-        self._sent: dict[bytes, _Sent] = {}  # by transaction id, oldest first
+        self._sent = InFlight()
         self._last_sent = 0.0
         self._heartbeat_at: float | None = None
         self._round_at: float | None = None
@@ -122,6 +108,11 @@ class PeerPath:
     def trusted(self) -> bool:
         """True while ``best`` alone is enough."""
         return self._trusted_until is not None
+
+    @property
+    def trusted_until(self) -> float | None:
+        """When the trust ends without another pong [s]."""
+        return self._trusted_until
 
     # --- inputs
 
@@ -176,25 +167,31 @@ class PeerPath:
             False if none of our pings has this transaction id.
         """
         self._lapse(now)
-        sent = self._sent.pop(txid, None)
+        sent = self._sent.take(txid)
         if sent is None:
             return False
         latency = now - sent.at
         if sent.ticket is not None:
-            self._answer(sent.ticket, latency, sent.to)
+            self._sent.settle(sent.ticket)
+            self.actions.append(Answered(sent.ticket, latency, sent.to))
         candidate = self.candidates.get(sent.to) if sent.to is not None and udp else None
         if sent.to is None or candidate is None:
             return True
-        candidate.latency = latency
-        candidate.answered_at = now
-        quality = Quality(sent.to, latency)
-        if not self.trusted or better(quality, self.best):
-            self.best = quality
-        if self.best is not None and self.best.addr == sent.to:
-            self.best = quality
-            self._trusted_until = now + TRUST_DURATION
-            self._search_at, self._tries = None, 0
+        candidate.answered(now, latency, sent.size)
+        self._credit(Quality(sent.to, latency, candidate.wire_mtu), now)
         return True
+
+    def _credit(self, quality: Quality, now: float) -> None:
+        """A path works: use it if it is the best, and trust it."""
+        if self.best is None or not self.trusted:
+            self.why = Why.ANSWERED
+        elif self.best.addr != quality.addr:
+            if not better(quality, self.best):
+                return
+            self.why = Why.BETTER
+        self.best = quality
+        self._trusted_until = now + TRUST_DURATION
+        self._search_at, self._tries = None, 0
 
     def handle_call_me_maybe(self, endpoints: Sequence[AddrPort], now: float) -> None:
         """The peer has just pinged us and wants pings at ``endpoints``; never called back.
@@ -222,15 +219,19 @@ class PeerPath:
         if self.best is None or self.best.addr != dst:
             return
         self._trusted_until = None
+        self.why = Why.REFUSED
         if errno in _UNREACHABLE:
             self.best = None
             if (candidate := self.candidates.get(dst)) is not None:
-                candidate.latency = None
+                candidate.pongs = ()
         if self.active:
             self._search(now)
 
-    def ping(self, ticket: int, now: float, size: int) -> None:
-        """A user asks: over the trusted path, or else over everything there is."""
+    def ping(self, ticket: int, now: float, size: int, *, relay: bool = True) -> None:
+        """A user asks: over the trusted path, or else over everything there is.
+
+        ``relay``: that includes the relay.
+        """
         self._lapse(now)
         self._last_sent = now
         if self._heartbeat_at is None:
@@ -239,7 +240,8 @@ class PeerPath:
             self._ping(self.best.addr, now, ticket, size)
         else:
             self._search(now, ticket, size)
-            self._ping(None, now, ticket, size)
+            if relay:
+                self._ping(None, now, ticket, size)
 
     def ping_relay(self, ticket: int, now: float, size: int) -> None:
         """A user asks, and direct paths are not wanted."""
@@ -247,7 +249,7 @@ class PeerPath:
 
     def reset(self, now: float) -> None:
         """We are on another network: what was measured is void, candidates stay."""
-        self.best = None
+        self.best, self.why = None, Why.NETWORK
         self._trusted_until = self._round_at = None
         self._tries = 0
         self._sent.clear()
@@ -259,12 +261,9 @@ class PeerPath:
     def handle_timeout(self, now: float, last_data_sent: float) -> None:
         """Expire what is due; ``last_data_sent`` is the datapath's time of the last data [s]."""
         lapsed = self._lapse(now)
-        for txid, sent in list(self._sent.items()):
-            if now < sent.at + PING_TIMEOUT:
-                break
-            del self._sent[txid]
+        for sent in self._sent.expire(now):
             if self.best is not None and self.best.addr == sent.to and not self.trusted:
-                self.best = None
+                self.best, self.why = None, Why.TIMED_OUT
         if self._heartbeat_at is not None and now >= self._heartbeat_at:
             self._beat(now, last_data_sent)
         due = self._search_at is not None and now >= self._search_at
@@ -273,12 +272,8 @@ class PeerPath:
 
     def deadline(self) -> float | None:
         """When :meth:`handle_timeout` is wanted [s]; ``None`` at rest."""
-        times = self._heartbeat_at, self._trusted_until, self._search_at
-        wanted = [t for t in times if t is not None]
-        for sent in self._sent.values():
-            wanted.append(sent.at + PING_TIMEOUT)
-            break
-        return min(wanted, default=None)
+        times = self._heartbeat_at, self._trusted_until, self._search_at, self._sent.deadline()
+        return min((t for t in times if t is not None), default=None)
 
     # --- inside
 
@@ -286,6 +281,7 @@ class PeerPath:
         if self._trusted_until is None or now < self._trusted_until:
             return False
         self._trusted_until = None
+        self.why = Why.LAPSED
         return True
 
     def _beat(self, now: float, last_data_sent: float) -> None:
@@ -316,8 +312,11 @@ class PeerPath:
         for addr, candidate in list(self.candidates.items()):
             if candidate.expired(now):
                 self._remove(addr)
-            elif ticket is not None or candidate.may_ping(now):
+            elif ticket is not None:
                 self._ping(addr, now, ticket, size)
+            elif candidate.may_ping(now):
+                for each in self._sizes:
+                    self._ping(addr, now, size=each)
 
     def _ping(
         self, to: AddrPort | None, now: float, ticket: int | None = None, size: int = 0
@@ -325,16 +324,8 @@ class PeerPath:
         if to is not None and (candidate := self.candidates.get(to)) is not None:
             candidate.pinged_at = now
         txid = self._random_bytes(TXID_LEN)
-        if len(self._sent) >= MAX_SENT:
-            del self._sent[next(iter(self._sent))]
-        self._sent[txid] = _Sent(to, now, ticket)
+        self._sent.add(txid, Sent(to, now, ticket, size))
         self.actions.append(SendPing(to, txid, size))
-
-    def _answer(self, ticket: int, latency: float, via: AddrPort | None) -> None:
-        for txid, sent in self._sent.items():
-            if sent.ticket == ticket:
-                self._sent[txid] = sent._replace(ticket=None)
-        self.actions.append(Answered(ticket, latency, via))
 
     def _add(self, addr: AddrPort, now: float) -> Candidate | None:
         """The candidate, made if there is room."""
@@ -353,5 +344,5 @@ class PeerPath:
     def _remove(self, addr: AddrPort) -> None:
         del self.candidates[addr]
         if self.best is not None and self.best.addr == addr:
-            self.best = None
+            self.best, self.why = None, Why.WITHDRAWN
             self._trusted_until = None

@@ -1,5 +1,6 @@
 """What the hub knows of peers, and what it tells."""
 
+from enum import Enum
 from typing import NamedTuple
 
 from tailnet.agent.addr import AddrPort
@@ -9,12 +10,23 @@ from tailnet.agent.magicsock.choice import Quality
 from tailnet.agent.magicsock.path import PeerPath
 from tailnet.agent.wireguard.session import Source
 
+MAX_SWITCHES = 16  # remembered per peer
+
+
+class Policy(Enum):
+    """Which ways to a peer the user allows; the value is what the user writes."""
+
+    AUTO = "auto"
+    DIRECT_ONLY = "direct-only"
+    RELAY_ONLY = "relay-only"
+
 
 class PeerInfo(NamedTuple):
     """What control says of a peer.
 
     ``disco_key``: zero if it has none, then only the relay leads to it.  ``home_region``: 0 if
-    unknown.  ``wireguard_only``: an ordinary WireGuard host: no disco, no relay.
+    unknown.  ``wireguard_only``: an ordinary WireGuard host: no disco, no relay.  ``policy`` is the
+    user's, and says nothing to a WireGuard host.
     """
 
     node_key: NodePublic
@@ -22,6 +34,7 @@ class PeerInfo(NamedTuple):
     endpoints: tuple[AddrPort, ...]
     home_region: int
     wireguard_only: bool = False
+    policy: Policy = Policy.AUTO
 
 
 class PathChanged(NamedTuple):
@@ -55,13 +68,25 @@ Event = PathChanged | SetWake | WantEndpoints | PingDone
 
 
 class PathStatus(NamedTuple):
-    """A peer's path for people.  ``cur`` is set only while the direct path is trusted."""
+    """A peer's path for people.
+
+    ``cur`` is set only while the direct path is trusted; ``switches`` counts changes of the route.
+    """
 
     cur: AddrPort | None
     home_region: int
     latency: float | None
     active: bool
     candidates: tuple[AddrPort, ...]
+    switches: int
+
+
+class Switch(NamedTuple):
+    """The route became ``path`` at ``at`` [s], because of ``why``."""
+
+    at: float
+    path: Path
+    why: str
 
 
 class Peer:
@@ -71,9 +96,11 @@ class Peer:
         route: what the datapath was told last.
         learned_region: relay that last brought something from it, 0 if none.
         fixed: address of a WireGuard-only peer.
+        switches: changes of the route since the start.
+        history: the latest of them, oldest first.
     """
 
-    __slots__ = ("fixed", "info", "learned_region", "machine", "route")
+    __slots__ = ("fixed", "history", "info", "learned_region", "machine", "route", "switches")
 
     def __init__(self, info: PeerInfo) -> None:
         self.info = info
@@ -81,11 +108,18 @@ class Peer:
         self.route = NO_PATH
         self.learned_region = 0
         self.fixed = info.endpoints[0] if info.endpoints else None
+        self.switches = 0
+        self.history: tuple[Switch, ...] = ()
 
     @property
     def discoverable(self) -> bool:
         """Disco can lead to it."""
         return not self.info.wireguard_only and not self.info.disco_key.is_zero
+
+    @property
+    def direct(self) -> bool:
+        """A direct path to it is looked for, and answered."""
+        return self.discoverable and self.info.policy is not Policy.RELAY_ONLY
 
     @property
     def searching(self) -> bool:
@@ -111,7 +145,26 @@ class Peer:
         if (trusted := self.trusted()) is not None:
             return Path(trusted.addr, relay=False)
         best = None if self.machine is None else self.machine.best
-        return Path(None if best is None else best.addr, self.relay(home) is not None)
+        relay = self.info.policy is not Policy.DIRECT_ONLY and self.relay(home) is not None
+        return Path(None if best is None else best.addr, relay)
+
+    def turn(self, home: int, now: float) -> bool:
+        """Follow what is wanted; true if packets must go elsewhere."""
+        route = self.wanted_route(home)
+        if route == self.route:
+            return False
+        self.route = route
+        if route.udp is None or self.machine is None:
+            why = "the relay leads to it" if route.relay else "no way leads to it"
+            if self.info.policy is not Policy.AUTO:
+                why += f"; policy {self.info.policy.value}"
+            elif self.machine is not None and self.switches:
+                why = self.machine.why.value
+        else:
+            why = self.machine.why.value
+        self.switches += 1
+        self.history = (*self.history[1 - MAX_SWITCHES :], Switch(now, route, why))
+        return True
 
     def next_fixed(self, failed: AddrPort) -> None:
         """A WireGuard-only peer's address does not work: try the next."""
@@ -130,6 +183,7 @@ class Peer:
             latency=None if trusted is None else trusted.latency,
             active=machine is not None and machine.active,
             candidates=self.info.endpoints if machine is None else tuple(machine.candidates),
+            switches=self.switches,
         )
 
 

@@ -10,7 +10,7 @@ from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
 from tailnet.cli.flags import GoCommand, flag, suggest
-from tailnet.cli.settings import NICKNAME, SETTINGS
+from tailnet.cli.settings import NICKNAME, PATHS, SETTINGS
 from tailnet.cli.text import clean, table
 
 
@@ -21,7 +21,7 @@ from tailnet.cli.text import clean, table
 @with_client
 def command(client: LocalClient, *, setting: str, json: bool, set_flags: bool) -> None:
     """One value as it is, all as a table."""
-    settings = (*SETTINGS, NICKNAME)
+    settings = (*SETTINGS, NICKNAME, *PATHS)
     names = [s.flag for s in settings]
     if setting != "all" and setting not in names:
         msg = f"unknown setting: {setting}{suggest(setting, names)}"

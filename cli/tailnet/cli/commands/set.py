@@ -1,11 +1,19 @@
 """``tnet set``: change what is mentioned and nothing else."""
 
+import re
+
 import click
 
+from tailnet.agent.localapi.schema import Status
 from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
+from tailnet.cli.errors import Failure
 from tailnet.cli.flags import GoCommand
+from tailnet.cli.peers import find_node
 from tailnet.cli.settings import SETTABLE, options, wishes
+from tailnet.cli.text import clean
+
+POLICIES = ("direct-only", "relay-only", "auto")
 
 
 @click.command(cls=GoCommand, help="Change some settings; the others stay as they are.")
@@ -16,7 +24,42 @@ from tailnet.cli.settings import SETTABLE, options, wishes
 def command(ctx: click.Context, /, client: LocalClient, **values: object) -> None:
     """Without any flag, show help."""
     changes = wishes(SETTABLE, values, ctx.meta["given"])
+    if wanted := changes.get("PathPolicy"):
+        changes["PathPolicy"] = _policies(client, wanted)
     if changes:
         client.edit_prefs(changes)
     else:
         click.echo(ctx.get_help())
+
+
+def _policies(client: LocalClient, wanted: object) -> list[str]:
+    """All policies by the peers' stable ids: those there are, changed by ``wanted``.
+
+    Raises:
+        Failure: not PEER=POLICY, or there is no such peer.
+    """
+    status, policies = client.status(), {}
+    kept = client.prefs().get("PathPolicy")
+    for text in (*(kept if isinstance(kept, list) else ()), *_texts(wanted)):
+        name, found, policy = str(text).rpartition("=")
+        if not found or policy not in POLICIES:
+            msg = f"bad path policy {clean(str(text))!r}: it has the form PEER={'|'.join(POLICIES)}"
+            raise Failure(msg)
+        policies[_stable_id(status, name)] = policy
+    return [f"{peer}={policy}" for peer, policy in policies.items() if policy != "auto"]
+
+
+def _texts(value: object) -> tuple[object, ...]:
+    return tuple(value) if isinstance(value, list) else ()
+
+
+def _stable_id(status: Status, name: str) -> str:
+    """As it is if it is one, also of a peer that is gone."""
+    peers = (status.peer or {}).values()
+    if any(peer.id == name for peer in peers) or re.fullmatch(r"n\w+CNTRL|n\d+", name):
+        return name
+    node = find_node(status, name)
+    if node is status.self_:
+        msg = f"{clean(name)} is this machine"
+        raise Failure(msg)
+    return node.id

@@ -270,6 +270,8 @@ class Tunnel:
         for peer in self._with_session(restarted) | left:
             self._dataplane.want_session(peer)
         self._set_routes(plan)
+        if not down:
+            self._sock.set_telling(plan.telling)
 
     def _set_rules(self, plan: Plan) -> None:
         if plan.local != self._local:

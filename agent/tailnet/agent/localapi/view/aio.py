@@ -33,11 +33,13 @@ from tailnet.agent.localapi.schema import (
     DatapathStatus,
     Engine,
     Notify,
+    PathDetails,
     PeerStatus,
     PingResult,
     Status,
     TailnetStatus,
 )
+from tailnet.agent.localapi.view import paths
 from tailnet.agent.magicsock.aio import PingReply
 from tailnet.agent.netstack.interface import Connection, DialError
 from tailnet.agent.slices import SLICE, Steps, sliced
@@ -138,6 +140,31 @@ class NodeView:
             return _failed(about, "that peer does not speak disco")
         reply = await node.tunnel.ping(peer, PING_WAIT, size)
         return _answered(about, reply, netmap)
+
+    def paths(self) -> tuple[PathDetails, ...]:
+        """``GET path`` without a peer: all of them, in short."""
+        plan, sock = self._node.plan, self._node.tunnel.magicsock
+        if plan is None:
+            return ()
+        known = ((peer.node, sock.report(p)) for p, peer in plan.peers.items())
+        return tuple(
+            paths.summary(node, about, plan.derp_map) for node, about in known if about is not None
+        )
+
+    def path(self, ip: IPAddress) -> PathDetails:
+        """``GET path``.
+
+        Raises:
+            UserError: there is no such peer.
+        """
+        node = self._node
+        peer = node.peer_at(ip) if node.plan is not None else None
+        about = None if peer is None else node.tunnel.magicsock.report(peer)
+        if peer is None or about is None or node.plan is None:
+            msg = f"no peer has the address {ip}"
+            raise UserError(msg)
+        plan = node.plan
+        return paths.details(plan.peers[peer].node, about, plan.derp_map, node.age_of)
 
     async def dial(self, host: str, port: int) -> Connection:
         """``POST dial``.

@@ -73,6 +73,10 @@ class Measuring:
         if not self._survey.busy:
             self._survey.measure(self._now())
 
+    def again(self) -> None:
+        """Measure, once more if that happens already: what is told of it has changed."""
+        self._survey.measure(self._now())
+
     def link_changed(self) -> None:
         """Another network: forget and measure."""
         self._tracker.clear()
@@ -136,10 +140,18 @@ class Measuring:
         if home != before:
             log.info("home relay is region %d", home) if home else log.info("no home relay")
             self._derp.set_home(home)
-            self._hub.set_home(home)
+            self._hub.set_home(home, now)
         ports = self._sockets.ports
-        local, mapped = self._sockets.local_addresses(), self._portmap.external
-        found = collect(report, local, ports, self._tracker, now, mapped=mapped)
+        found = collect(
+            report,
+            self._sockets.local_addresses(),
+            ports,
+            self._tracker,
+            now,
+            mapped=self._portmap.external,
+            static=self._sockets.telling.static,
+            fixed=self._sockets.fixed,
+        )
         self._hub.set_own_endpoints(tuple(addr for addr, _ in found), now)
         if set(found) != set(self.endpoints):
             self.endpoints = found

@@ -11,7 +11,7 @@ import psutil
 from tailnet.agent.addr import AddrPort, IPAddress
 from tailnet.agent.datapath.interface import UdpPort
 from tailnet.agent.errors import BadPacket
-from tailnet.agent.magicsock.endpoints import InterfaceAddr, Ports, local_addresses
+from tailnet.agent.magicsock.endpoints import TELL_ALL, InterfaceAddr, Ports, local_addresses
 from tailnet.agent.magicsock.netcheck import Target, stun_node
 from tailnet.agent.magicsock.sockets.offload import PLAIN, Offload
 from tailnet.agent.tailcfg.derpmap import DEFAULT_STUN_PORT, DERPMap, DERPNode
@@ -33,6 +33,8 @@ class Sockets:
     Attributes:
         ports: bound ports.
         skip: interfaces whose addresses are not ours to tell.
+        telling: what the user wants told.
+        wanted: the port the user chose, 0 if none.
     """
 
     def __init__(self, mark: Callable[[socket.socket], None], offload: Offload = PLAIN) -> None:
@@ -40,6 +42,13 @@ class Sockets:
         self._offload = offload
         self.ports = Ports(0, 0)
         self.skip: set[str] = set()
+        self.telling = TELL_ALL
+        self.wanted = 0
+
+    @property
+    def fixed(self) -> bool:
+        """The port is the one that the user chose."""
+        return self.wanted != 0 and self.wanted == self.ports.v4
 
     def bind(self, port: int) -> list[UdpPort]:
         """One socket per family, on the same port if possible; 0 lets the kernel choose.
@@ -49,6 +58,7 @@ class Sockets:
         Raises:
             OSError: no family could be bound.
         """
+        self.wanted = port
         return self._open(port, again=False)
 
     def rebind(self) -> list[UdpPort]:
@@ -61,7 +71,7 @@ class Sockets:
 
     def local_addresses(self) -> tuple[IPAddress, ...]:
         """Addresses of this machine worth telling."""
-        return local_addresses(interface_addresses(), self.skip)
+        return local_addresses(interface_addresses(), self.skip, self.telling)
 
     def _open(self, wanted: int, *, again: bool) -> list[UdpPort]:
         opened: list[UdpPort] = []
