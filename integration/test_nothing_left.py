@@ -22,11 +22,12 @@ VIEWS = (
     "ip -o link",
     "ip -o address",
     "nft list ruleset",
+    "sysctl -a -r ^net.ipv[46].(conf.all|ip_forward)",
 )
 
 
 def configuration(host: Host) -> dict[str, list[str]]:
-    """What the kernel says of rules, routes, links, addresses and the firewall of a host."""
+    """What the kernel says of rules, routes, links, addresses, firewall and settings."""
     return {view: sorted(host.exec(*view.split()).stdout.splitlines()) for view in VIEWS}
 
 
@@ -49,6 +50,8 @@ def test_after_a_stop(fresh: Host) -> None:
     during = configuration(fresh)
     assert any(DEVICE in line for line in during["ip -o link"])
     assert any("lookup 52" in line for line in during["ip -4 rule"])
+    assert "table inet tailnetd {" in during["nft list ruleset"]
+    assert any("src_valid_mark = 1" in line for line in during[VIEWS[-1]])
     assert fresh.stop() == 0
     assert configuration(fresh) == before
     assert not fresh.socket.exists()

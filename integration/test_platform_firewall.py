@@ -10,22 +10,32 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 
 import pytest
+from tests.support.platform_contract import FirewallContract
 from tests.support.platform_netns import ip, private_network
 
-from tailnet.platform.interface import BYPASS_MARK, PlatformError
-from tailnet.platform.linux.nft import encode, firewall
-from tailnet.platform.linux.nft.firewall import Nftables
-from tailnet.platform.linux.nft.guard import Guard, guard_table
-from tailnet.platform.linux.nft.ruleset import Firewall, own_table
+from tailnet.platform.interface import (
+    BYPASS_MARK,
+    Firewall,
+    FirewallConfig,
+    Guard,
+    NetfilterMode,
+    PlatformError,
+)
+from tailnet.platform.linux.nft import encode
+from tailnet.platform.linux.nft.firewall import LinuxFirewall, remove
+from tailnet.platform.linux.nft.guard import guard_table
+from tailnet.platform.linux.nft.ruleset import own_table
+from tailnet.platform.linux.nft.session import open_session
 from tailnet.platform.linux.nft.syntax import Family, Jump, Table, rule
 
 pytestmark = pytest.mark.netns
-WALL = Firewall(
-    "tun0",
-    frozenset({ip_address("100.64.0.1"), ip_address("fd7a:115c:a1e0::1")}),
-    frozenset({41641}),
+TUN = "tun0"
+WALL = FirewallConfig(
+    addrs=frozenset({ip_address("100.64.0.1"), ip_address("fd7a:115c:a1e0::1")}),
+    ports=frozenset({41641}),
     stateful=True,
 )
 
@@ -66,19 +76,29 @@ def ufw(host: None) -> None:
             nft("add", "rule", family, "filter", hook.upper(), "ct", "state", "invalid", "drop")
 
 
-def apply(wall: Firewall = WALL) -> None:
-    """As the daemon does."""
-    asyncio.run(Nftables().apply(wall))
+class Daemon:
+    """As the daemon uses the firewall; each call in a loop of its own."""
+
+    def __init__(self) -> None:
+        self.wall = LinuxFirewall(TUN)
+
+    def apply(self, config: FirewallConfig = WALL) -> None:
+        """Have these rules."""
+        asyncio.run(self.wall.apply(config))
+
+    def intact(self) -> bool:
+        """As the watch asks."""
+        return asyncio.run(self.wall.intact())
+
+    def down(self) -> None:
+        """The end."""
+        asyncio.run(self.wall.down())
 
 
-def whole() -> bool:
-    """As the daemon's watch asks."""
-    return asyncio.run(Nftables().whole(WALL, guarded=False))
-
-
-def down() -> None:
-    """As the daemon does."""
-    asyncio.run(Nftables().down())
+@pytest.fixture
+def daemon() -> Daemon:
+    """A new one."""
+    return Daemon()
 
 
 def listed(name: str) -> list[str]:
@@ -89,7 +109,7 @@ def listed(name: str) -> list[str]:
     return [line for line in lines if line and not re.match(r"table|chain|type|}", line)]
 
 
-TABLES = {"own": own_table(WALL), "guard": guard_table(Guard("tun0"))}
+TABLES = {"own": own_table(TUN, WALL), "guard": guard_table(TUN, Guard())}
 
 
 @pytest.mark.usefixtures("host")
@@ -98,7 +118,7 @@ def test_nft_lists_what_was_meant(table: Table) -> None:
     """Another program's reading of the same bytes, rule by rule."""
 
     async def put() -> None:
-        async with firewall._session() as kernel:
+        async with open_session() as kernel:
             await kernel.commit(list(encode.replace_table(table)))
 
     asyncio.run(put())
@@ -107,27 +127,29 @@ def test_nft_lists_what_was_meant(table: Table) -> None:
 
 
 @pytest.mark.usefixtures("host")
-def test_where_nobody_filters_nothing_is_left_in_anybodys_table() -> None:
+def test_where_nobody_filters_nothing_is_left_in_anybodys_table(daemon: Daemon) -> None:
     """Our own table is all there is, and it goes."""
     before = ruleset()
-    apply()
+    daemon.apply()
     assert "table ip " not in ruleset()
-    assert whole()
-    down()
+    assert daemon.intact()
+    daemon.down()
     assert ruleset() == before
 
 
 @pytest.mark.usefixtures("ufw")
-def test_a_firewall_that_drops_lets_the_tunnel_through_and_is_as_before_afterwards() -> None:
+def test_a_firewall_that_drops_lets_the_tunnel_through_and_is_as_before_afterwards(
+    daemon: Daemon,
+) -> None:
     """Its policy stays ``drop``; our jumps come first, once, however often we apply."""
     before = ruleset()
-    apply()
+    daemon.apply()
     first = ruleset()
-    apply()
+    daemon.apply()
     assert ruleset().count("jump ts-input") == first.count("jump ts-input") == 2
     assert first.count("policy drop") == 4
-    assert whole()
-    down()
+    assert daemon.intact()
+    daemon.down()
     assert ruleset() == before
 
 
@@ -138,37 +160,39 @@ def test_a_firewall_that_drops_lets_the_tunnel_through_and_is_as_before_afterwar
         ("flush", "chain", "ip", "filter", "INPUT"),
         ("insert", "rule", "ip6", "filter", "FORWARD", "drop"),
         ("delete", "table", "inet", "tailnetd"),
+        ("flush", "chain", "inet", "tailnetd", "post"),
+        ("flush", "chain", "ip", "filter", "ts-input"),
     ],
-    ids=["flushed", "displaced", "deleted"],
+    ids=["flushed", "displaced", "deleted", "emptied", "accepts-emptied"],
 )
-def test_damage_by_others_is_seen_and_repaired(damage: tuple[str, ...]) -> None:
+def test_damage_by_others_is_seen_and_repaired(daemon: Daemon, damage: tuple[str, ...]) -> None:
     """By the same ``apply``."""
-    apply()
+    daemon.apply()
     nft(*damage)
-    assert not whole()
-    apply()
-    assert whole()
+    assert not daemon.intact()
+    daemon.apply()
+    assert daemon.intact()
 
 
 @pytest.mark.usefixtures("host")
-def test_after_a_flush_of_everything_the_rules_are_back() -> None:
+def test_after_a_flush_of_everything_the_rules_are_back(daemon: Daemon) -> None:
     """``nft flush ruleset`` is in many scripts."""
-    apply()
+    daemon.apply()
     nft("flush", "ruleset")
-    assert not whole()
-    apply()
-    assert whole()
+    assert not daemon.intact()
+    daemon.apply()
+    assert daemon.intact()
 
 
 @pytest.mark.usefixtures("ufw")
-def test_a_transaction_that_fails_changes_nothing() -> None:
+def test_a_transaction_that_fails_changes_nothing(daemon: Daemon) -> None:
     """All of it or none."""
-    apply()
+    daemon.apply()
     before = ruleset()
 
     async def fail() -> None:
-        async with firewall._session() as kernel:
-            steps = list(encode.replace_table(own_table(Firewall("other0"))))
+        async with open_session() as kernel:
+            steps = list(encode.replace_table(own_table("other0", FirewallConfig())))
             bad = encode.add_rule(Family.INET, "tailnetd", "in", rule(Jump("nowhere")))
             await kernel.commit([*steps, bad])
 
@@ -191,30 +215,30 @@ def sent(mark: int = 0, to: str = "192.0.2.1") -> bool:
 
 
 @pytest.mark.usefixtures("host")
-def test_the_guard_stops_everything_but_the_daemon_and_what_is_allowed() -> None:
+def test_the_guard_stops_everything_but_the_daemon_and_what_is_allowed(daemon: Daemon) -> None:
     """Both families; it outlives ``down``, and ends when told."""
     near = frozenset({ip_network("192.0.2.0/25")})
-    wall = Nftables()
     ip("neighbour", "add", "192.0.2.200", "lladdr", "02:00:00:00:00:01", "dev", "eth0")
     assert sent(to="192.0.2.200")
-    asyncio.run(wall.set_guard(Guard("tun0", near)))
-    asyncio.run(wall.down())
+    daemon.apply(FirewallConfig(mode=NetfilterMode.OFF, guard=Guard(near)))
+    daemon.down()
     assert not sent(to="192.0.2.200")
     assert not sent(to="2001:db8::9")
     assert sent(to="192.0.2.1")
     assert sent(mark=BYPASS_MARK, to="192.0.2.200")
     assert sent(to="127.0.0.1")
-    assert not asyncio.run(wall.whole(WALL, guarded=True))
-    asyncio.run(wall.set_guard(None))
+    asyncio.run(remove(guard=False))
+    assert not sent(to="192.0.2.200")
+    asyncio.run(remove(guard=True))
     assert sent(to="192.0.2.200")
     assert ruleset() == ""
 
 
 @pytest.mark.usefixtures("host")
-def test_a_lie_about_a_tailnet_address_is_dropped_and_the_truth_is_not() -> None:
+def test_a_lie_about_a_tailnet_address_is_dropped_and_the_truth_is_not(daemon: Daemon) -> None:
     """What comes from the wire with such a source, against an answer to what we asked."""
     ip("address", "add", "100.64.9.9/32", "dev", "lo")
-    apply()
+    daemon.apply()
     ip("netns", "add", "far")
     try:
         ip("link", "set", "far0", "netns", "far")
@@ -228,3 +252,22 @@ def test_a_lie_about_a_tailnet_address_is_dropped_and_the_truth_is_not() -> None
         assert subprocess.run(ours, capture_output=True, timeout=10, check=False).returncode == 0
     finally:
         ip("netns", "delete", "far")
+
+
+@pytest.mark.usefixtures("ufw")
+class TestLinuxFirewall(FirewallContract):
+    """On a host where others filter."""
+
+    @pytest.fixture
+    def firewall(self) -> Firewall:
+        """The real one."""
+        return LinuxFirewall(TUN)
+
+    def in_force(self, firewall: Firewall) -> object:
+        """``nft``'s words, and the setting that goes with them."""
+        mark = Path("/proc/sys/net/ipv4/conf/all/src_valid_mark").read_text()
+        return sorted(ruleset().splitlines()), mark
+
+    def flush(self, firewall: Firewall) -> None:
+        """By a foreign program."""
+        nft("flush", "ruleset")

@@ -60,7 +60,7 @@ from tailnet.agent.tailcfg.node import (
     UserProfile,
 )
 from tailnet.agent.tailcfg.node import Node as Peer
-from tailnet.platform.fake import FakeBypass, FakeRouter, FakeTun
+from tailnet.platform.fake import FakeBypass, FakeFirewall, FakeRouter, FakeTun
 from tailnet.platform.interface import Bypass, Router, TunDevice
 from tailnet.platform.linux.router import LinuxRouter
 from tailnet.platform.linux.tun import open_tun
@@ -201,6 +201,11 @@ class System:
     def make_router(self, tun_name: str) -> Router:
         """The kernel's, or one that remembers, and that is all."""
         return LinuxRouter(tun_name) if self._router else FakeRouter()
+
+    def make_firewall(self, tun_name: str) -> FakeFirewall:
+        """It remembers, and that is all."""
+        del tun_name
+        return FakeFirewall()
 
     def make_datapath(self) -> Datapath:
         """In Rust or in Python."""

@@ -9,14 +9,16 @@ from tests.support.platform_contract import (
     NODE,
     BypassContract,
     DnsContract,
+    FirewallContract,
     RouterContract,
     TunContract,
 )
 
-from tailnet.platform.fake import FakeBypass, FakeDns, FakeRouter, FakeTun
+from tailnet.platform.fake import FakeBypass, FakeDns, FakeFirewall, FakeRouter, FakeTun
 from tailnet.platform.interface import (
     Bypass,
     DnsConfigurator,
+    Firewall,
     PlatformError,
     Router,
     RouterConfig,
@@ -52,6 +54,25 @@ class TestFakeRouter(RouterContract):
         """The real one has no device then."""
         with pytest.raises(PlatformError, match="not up"):
             await FakeRouter().apply(NODE)
+
+
+class TestFakeFirewall(FirewallContract):
+    """In memory."""
+
+    @pytest.fixture
+    def firewall(self) -> Firewall:
+        """A new one."""
+        return FakeFirewall()
+
+    def in_force(self, firewall: Firewall) -> object:
+        """It says so itself."""
+        assert isinstance(firewall, FakeFirewall)
+        return firewall.config
+
+    def flush(self, firewall: Firewall) -> None:
+        """It can be told."""
+        assert isinstance(firewall, FakeFirewall)
+        firewall.disturb()
 
 
 class TestFakeTun(TunContract):

@@ -25,7 +25,7 @@ from tailnet.agent.datapath.reference.aio import ReferenceDatapath
 from tailnet.agent.errors import UserError
 from tailnet.agent.keys import NodePrivate
 from tailnet.agent.tailcfg.derpmap import DERPMap, DERPNode, DERPRegion
-from tailnet.platform.fake import FakeBypass, FakeRouter, FakeTun
+from tailnet.platform.fake import FakeBypass, FakeFirewall, FakeRouter, FakeTun
 from tailnet.platform.interface import Bypass
 
 REGION = 900
@@ -38,6 +38,7 @@ class FakeSystem:
         self.host = Host(hostname=hostname)
         self.bypass: Bypass = FakeBypass()
         self.router = FakeRouter()
+        self.firewall = FakeFirewall()
         self.tun = FakeTun()
         self.forwarding = ""
 
@@ -50,6 +51,11 @@ class FakeSystem:
         """The one router."""
         assert tun_name == self.tun.name
         return self.router
+
+    def make_firewall(self, tun_name: str) -> FakeFirewall:
+        """It remembers, and that is all."""
+        del tun_name
+        return self.firewall
 
     def make_datapath(self) -> ReferenceDatapath:
         """The pure-Python one."""

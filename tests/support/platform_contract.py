@@ -1,8 +1,10 @@
 """What every implementation of a platform port keeps, real or fake."""
 
+import asyncio
 import os
 import socket
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
@@ -12,6 +14,10 @@ from tailnet.platform.interface import (
     Bypass,
     DnsConfig,
     DnsConfigurator,
+    Firewall,
+    FirewallConfig,
+    Guard,
+    NetfilterMode,
     PlatformError,
     Router,
     RouterConfig,
@@ -171,6 +177,72 @@ class RouterContract(ABC):
         await router.down()
         await router.down()
         assert self.in_force(router) == EMPTY
+
+
+RULES = FirewallConfig(
+    addrs=frozenset({ip_address("100.64.0.1"), ip_address("fd7a:115c:a1e0::1")}),
+    ports=frozenset({41641}),
+    stateful=True,
+)
+NO_RULES = FirewallConfig(mode=NetfilterMode.OFF)
+GUARDED = replace(NO_RULES, guard=Guard(frozenset({ip_network("10.1.0.0/16")})))
+FIREWALLS = [RULES, replace(RULES, snat=False, cgnat_drop=False), replace(RULES, guard=Guard())]
+FIREWALLS += [GUARDED, NO_RULES]
+
+
+class FirewallContract(ABC):
+    """Subclasses give the fixture ``firewall``; say what is in force, and disturb it."""
+
+    @abstractmethod
+    def in_force(self, firewall: Firewall) -> object:
+        """What the system does now, in a form that can be compared."""
+
+    @abstractmethod
+    def flush(self, firewall: Firewall) -> None:
+        """Remove all rules, as another program would."""
+
+    @pytest.mark.parametrize("after", FIREWALLS)
+    @pytest.mark.parametrize("before", FIREWALLS)
+    async def test_the_past_leaves_no_trace(
+        self, firewall: Firewall, before: FirewallConfig, after: FirewallConfig
+    ) -> None:
+        """From any configuration to any other."""
+        await firewall.apply(after)
+        fresh = self.in_force(firewall)
+        await firewall.apply(before)
+        await firewall.apply(after)
+        assert self.in_force(firewall) == fresh
+
+    async def test_down_removes_everything_but_the_guard(self, firewall: Firewall) -> None:
+        """Before ``apply`` and twice, too."""
+        await firewall.down()
+        empty = self.in_force(firewall)
+        await firewall.apply(RULES)
+        assert self.in_force(firewall) != empty
+        await firewall.down()
+        await firewall.down()
+        assert self.in_force(firewall) == empty
+        await firewall.apply(GUARDED)
+        guarded = self.in_force(firewall)
+        await firewall.apply(replace(RULES, guard=GUARDED.guard))
+        await firewall.down()
+        assert self.in_force(firewall) == guarded
+
+    @pytest.mark.parametrize("config", [RULES, GUARDED])
+    async def test_what_others_do_is_heard_and_seen(
+        self, firewall: Firewall, config: FirewallConfig
+    ) -> None:
+        """And the same configuration again repairs it."""
+        await firewall.apply(config)
+        assert await firewall.intact()
+        heard = firewall.disturbances()
+        waiting = asyncio.ensure_future(anext(heard))
+        await asyncio.sleep(0)  # it listens from here on
+        self.flush(firewall)
+        await asyncio.wait_for(waiting, 5)
+        assert not await firewall.intact()
+        await firewall.apply(config)
+        assert await firewall.intact()
 
 
 class TunContract:

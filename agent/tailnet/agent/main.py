@@ -11,7 +11,7 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -29,9 +29,18 @@ from tailnet.agent.errors import BadPacket, UserError
 from tailnet.agent.netstack.aio import Userspace
 from tailnet.agent.netstack.choice import parse_listen
 from tailnet.agent.netstack.proxy.aio import HTTP, SOCKS5
-from tailnet.platform.interface import Bypass, PlatformError, Router, TunDevice
+from tailnet.platform.interface import (
+    Bypass,
+    Firewall,
+    FirewallConfig,
+    PlatformError,
+    Router,
+    TunDevice,
+)
 from tailnet.platform.linux.bypass import LinuxBypass
 from tailnet.platform.linux.hostinfo import describe, forwarding_problem
+from tailnet.platform.linux.nft.firewall import LinuxFirewall
+from tailnet.platform.linux.nft.firewall import remove as remove_firewall
 from tailnet.platform.linux.notify import notify
 from tailnet.platform.linux.router import LinuxRouter, cleanup
 from tailnet.platform.linux.tun import open_tun
@@ -253,6 +262,10 @@ class LinuxSystem:
         """Over netlink, or the stack that needs only to know."""
         return self._userspace if self._userspace is not None else LinuxRouter(tun_name)
 
+    def make_firewall(self, tun_name: str) -> Firewall:
+        """Over netlink; nothing comes to the kernel from a userspace tunnel."""
+        return LinuxFirewall(tun_name) if self._userspace is None else NoFirewall()
+
     def make_datapath(self) -> Datapath:
         """The native one if it is there, unless ``--datapath`` says otherwise."""
         reason = "asked for" if self._datapath == REFERENCE else why_not()
@@ -273,6 +286,25 @@ class NoBypass:
     """For sockets that no route of ours can catch."""
 
     def mark(self, sock: socket.socket) -> None:
+        """Nothing to do."""
+
+
+class NoFirewall:
+    """For packets that the kernel never sees."""
+
+    async def apply(self, config: FirewallConfig) -> None:
+        """Nothing to do."""
+
+    async def intact(self) -> bool:
+        """Nothing is missing."""
+        return True
+
+    async def disturbances(self) -> AsyncIterator[None]:
+        """Never."""
+        await asyncio.Event().wait()
+        yield
+
+    async def down(self) -> None:
         """Nothing to do."""
 
 
@@ -308,7 +340,7 @@ def _cleanup(tun: str, path: Path) -> None:
     if _answers(path):
         _die(f"a daemon is running (socket {path}); stop it first, it cleans up by itself")
     try:
-        removed = asyncio.run(cleanup(tun)) if tun != USERSPACE else []
+        removed = asyncio.run(_residue(tun)) if tun != USERSPACE else []
     except PlatformError as error:
         _die(str(error))
     with contextlib.suppress(FileNotFoundError):
@@ -316,6 +348,10 @@ def _cleanup(tun: str, path: Path) -> None:
         removed.append(f"socket {path}")
     for item in removed:
         click.echo(f"removed {item}")
+
+
+async def _residue(tun: str) -> list[str]:
+    return await cleanup(tun) + await remove_firewall(guard=False)
 
 
 def _answers(path: Path) -> bool:

@@ -14,6 +14,8 @@ from tailnet.platform.interface import (
     NO_DNS,
     DnsConfig,
     DnsEvent,
+    FirewallConfig,
+    NetfilterMode,
     PlatformError,
     RouterConfig,
 )
@@ -97,6 +99,57 @@ class FakeRouter:
         if self.fail_next is not None:
             error, self.fail_next = self.fail_next, None
             raise error
+
+
+NO_RULES = FirewallConfig(mode=NetfilterMode.OFF)
+
+
+class FakeFirewall:
+    """A firewall that remembers.
+
+    Attributes:
+        config: what is in force; ``NO_RULES`` before ``apply``; after ``down`` too, but
+            for the guard.
+        history: every configuration applied, in order.
+        fail_next: raised by the next call, once, before it does anything.
+    """
+
+    def __init__(self) -> None:
+        self.config = NO_RULES
+        self.history: list[FirewallConfig] = []
+        self.fail_next: PlatformError | None = None
+        self._wanted = NO_RULES
+        self._disturbed = asyncio.Event()
+
+    def disturb(self) -> None:
+        """Somebody flushes all rules."""
+        self.config = NO_RULES
+        self._disturbed.set()
+
+    async def apply(self, config: FirewallConfig) -> None:
+        """Make it so."""
+        if self.fail_next is not None:
+            error, self.fail_next = self.fail_next, None
+            raise error
+        self.config = self._wanted = config
+        self.history.append(config)
+
+    async def intact(self) -> bool:
+        """Nobody flushed."""
+        return self.config == self._wanted
+
+    async def disturbances(self) -> AsyncIterator[None]:
+        """What ``disturb`` did."""
+        while True:
+            await self._disturbed.wait()
+            self._disturbed.clear()
+            yield
+
+    async def down(self) -> None:
+        """Remove everything but the guard."""
+        self.config = self._wanted = FirewallConfig(
+            mode=NetfilterMode.OFF, guard=self._wanted.guard
+        )
 
 
 class FakeBypass:

@@ -6,7 +6,7 @@ applying it over any residue of a crash ends in the same place.
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, IntEnum
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -37,11 +37,56 @@ class RouterConfig:
         local_addrs: addresses of the device (/32 and /128).
         routes: prefixes that go into the tunnel.
         local_routes: prefixes that must not, although ``routes`` covers them.
+        leak_guard: what no route covers goes nowhere, even when the device and the daemon are gone;
+            until ``down``, or until a configuration without.
     """
 
     local_addrs: frozenset[IPv4Interface | IPv6Interface] = frozenset()
     routes: frozenset[IPv4Network | IPv6Network] = frozenset()
     local_routes: frozenset[IPv4Network | IPv6Network] = frozenset()
+    leak_guard: bool = False
+
+
+class NetfilterMode(IntEnum):
+    """What the firewall does; the numbers are those of the prefs."""
+
+    OFF = 0  # nothing: the administrator lets the tunnel through
+    NODIVERT = 1  # chains that nothing jumps to: the administrator does
+    ON = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Nothing leaves this host but through the tunnel, until somebody says otherwise.
+
+    Attributes:
+        local: prefixes reached directly nevertheless.
+    """
+
+    local: frozenset[IPv4Network | IPv6Network] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class FirewallConfig:
+    """What the host's firewall should know of the tunnel.
+
+    Attributes:
+        mode: how much of it.
+        addrs: our own addresses in the tailnet.
+        ports: UDP ports of the tunnel's sockets.
+        snat: hosts behind us see our address instead of the peer's.
+        stateful: what hosts behind us send into the tunnel must answer something.
+        cgnat_drop: nobody else uses 100.64.0.0/10, so what comes from there by another device lies.
+        guard: it stands whatever the mode is, and outlives the daemon.
+    """
+
+    mode: NetfilterMode = NetfilterMode.ON
+    addrs: frozenset[IPv4Address | IPv6Address] = frozenset()
+    ports: frozenset[int] = frozenset()
+    snat: bool = True
+    stateful: bool = False
+    cgnat_drop: bool = True
+    guard: Guard | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +210,34 @@ class Router(Protocol):
 
     async def down(self) -> None:
         """Remove every address, route and rule that is ours."""
+
+
+class Firewall(Protocol):
+    """Rules for the packets of the tunnel, and for those that must not avoid it."""
+
+    async def apply(self, config: FirewallConfig) -> None:
+        """Make it so, whatever was there before of ours.
+
+        Raises:
+            PlatformError: refused; all is as before, or as wished but for what the text names.
+        """
+
+    async def intact(self) -> bool:
+        """True if everything that the last ``apply`` made is still there.
+
+        Raises:
+            PlatformError: it cannot be known.
+        """
+
+    def disturbances(self) -> AsyncIterator[None]:
+        """Somebody else changes rules.  For ever; closes with its task."""
+
+    async def down(self) -> None:
+        """Remove everything that is ours, except the guard.  Idempotent.
+
+        Raises:
+            PlatformError: something could not be removed.
+        """
 
 
 class Bypass(Protocol):

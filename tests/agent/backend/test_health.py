@@ -45,6 +45,10 @@ BROKEN: dict[str, tuple[dict[str, object], str]] = {
     "ip-forwarding-off": ({"forwarding_problem": "sysctl -w x"}, "sysctl -w x"),
     "invalid-packet-filter": ({"filter_refused": True}, "nothing is let in"),
     "router": ({"router_problem": "table 52 is taken"}, "table 52 is taken"),
+    "firewall": (
+        {"firewall_problem": "this kernel has no nftables"},
+        "this kernel has no nftables",
+    ),
     "key-expires-soon": (
         {"key_left": 3 * 3600.0},
         "ends in 3 h; renew it with: tnet up --force-reauth",

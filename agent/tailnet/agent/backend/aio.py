@@ -367,6 +367,7 @@ class Node:
             forwarding_problem=self._forwarding_problem(),
             filter_refused=plan is not None and plan.filter_refused,
             router_problem=tunnel.router_problem,
+            firewall_problem=tunnel.firewall_problem,
             key_left=self._key_left(),
             routes_ignored=plan is not None and plan.routes_ignored,
             messages=netmap.display_messages if netmap is not None else {},

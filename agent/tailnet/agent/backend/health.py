@@ -97,6 +97,7 @@ FORWARDING = Warnable(
 )
 FILTER = Warnable("invalid-packet-filter", Severity.HIGH, "Packet filter refused")
 ROUTER = Warnable("router", Severity.HIGH, "Routes not installed", connectivity=True)
+FIREWALL = Warnable("firewall", Severity.MEDIUM, "Firewall not set up", connectivity=True)
 KEY_ENDS = Warnable("key-expires-soon", Severity.LOW, "Login ends soon")
 ROUTES_NOT_ACCEPTED = Warnable("accept-routes-off", Severity.LOW, "Routes not accepted")
 
@@ -116,6 +117,7 @@ TABLE = (
     FORWARDING,
     FILTER,
     ROUTER,
+    FIREWALL,
     KEY_ENDS,
     ROUTES_NOT_ACCEPTED,
 )
@@ -149,6 +151,7 @@ class HealthFacts:
         forwarding_problem: why this subnet router does not work.
         filter_refused: the packet filter cannot be understood.
         router_problem: why the kernel refused the routes.
+        firewall_problem: why the kernel refused the firewall.
         key_left: seconds until the login ends by itself; ``None``: never.
         routes_ignored: peers offer routes that the user does not accept.
         messages: from the control server.
@@ -173,6 +176,7 @@ class HealthFacts:
     forwarding_problem: str = ""
     filter_refused: bool = False
     router_problem: str = ""
+    firewall_problem: str = ""
     key_left: float | None = None
     routes_ignored: bool = False
     messages: Mapping[str, DisplayMessage]
@@ -214,6 +218,7 @@ def conditions(facts: HealthFacts) -> dict[Warnable, str]:
         FILTER: f.filter_refused
         and "the packet filter of the control server makes no sense; nothing is let in",
         ROUTER: f.router_problem,
+        FIREWALL: f.firewall_problem,
         KEY_ENDS: online
         and f.key_left is not None
         and 0 < f.key_left < KEY_WARNING

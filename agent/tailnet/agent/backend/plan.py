@@ -26,7 +26,7 @@ from tailnet.agent.slices import SLICE, Steps, finish, sliced
 from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.tailcfg.filter import FilterRule
 from tailnet.agent.tailcfg.node import Node, NodeID
-from tailnet.platform.interface import RouterConfig
+from tailnet.platform.interface import FirewallConfig, NetfilterMode, RouterConfig
 
 MAX_PEER_ROUTES = 10_000  # own IPv4 addresses of peers; beyond, one route for all of CGNAT
 
@@ -57,6 +57,7 @@ class Plan:
         local: destinations that inbound packets may have.
         filter: rules for inbound packets.
         router: addresses and routes of the tunnel.
+        firewall: the host's rules for it, without the ports of our sockets.
         derp_map: relays.
         routes_ignored: peers offer routes that are not accepted.
         filter_refused: the rules make no sense, so nothing is let in.
@@ -68,6 +69,7 @@ class Plan:
     local: tuple[IPNetwork, ...]
     filter: Filter
     router: RouterConfig
+    firewall: FirewallConfig
     derp_map: DERPMap
     routes_ignored: bool = False
     filter_refused: bool = False
@@ -206,11 +208,13 @@ def plan_slices(
         yield from _set_peers(prefs, netmap, ids, cache)
     _tidy(ids, cache.peers)
     routable = parse_routes(prefs.advertise_routes or ())
+    router = _router(netmap.self_node, cache)
     return Plan(
         peers=cache.peers,
         local=tuple(dict.fromkeys((*netmap.self_node.address_prefixes(), *routable))),
         filter=_filter(prefs, netmap, cache),
-        router=_router(netmap.self_node, cache),
+        router=router,
+        firewall=_firewall(prefs, netmap.self_node, router),
         derp_map=netmap.derp_map,
         routes_ignored=bool(cache.offering) and not prefs.route_all,
         filter_refused=cache.refused,
@@ -362,6 +366,16 @@ def _services(local: frozenset[IPv4Interface | IPv6Interface]) -> frozenset[IPNe
     """Routes to the daemon's own services, for the families we have."""
     families = {address.version for address in local}
     return frozenset(ip_network(ip) for ip in (SERVICE_V4, SERVICE_V6) if ip.version in families)
+
+
+def _firewall(prefs: Prefs, self_node: Node, router: RouterConfig) -> FirewallConfig:
+    return FirewallConfig(
+        mode=NetfilterMode(prefs.netfilter_mode),
+        addrs=frozenset(a.ip for a in router.local_addrs),
+        snat=not prefs.no_snat,
+        stateful=prefs.no_stateful_filtering is False,
+        cgnat_drop="disable-linux-cgnat-drop-rule" not in (self_node.cap_map or {}),
+    )
 
 
 _CGNAT_SHIFT = CGNAT.max_prefixlen - CGNAT.prefixlen

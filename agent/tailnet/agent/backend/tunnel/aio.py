@@ -4,12 +4,13 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
 from tailnet.agent.addr import AddrPort, IPAddress, IPNetwork
 from tailnet.agent.backend.echo.aio import echo
+from tailnet.agent.backend.host.aio import HostNetwork
 from tailnet.agent.backend.login import Host
 from tailnet.agent.backend.plan import PeerPlan, Plan, less
 from tailnet.agent.crypto.x25519 import public_of
@@ -29,18 +30,24 @@ from tailnet.agent.tailcfg.node import NetInfo
 from tailnet.agent.tasks import Tasks
 from tailnet.agent.wireguard.engine import Engine
 from tailnet.agent.wireguard.events import PeerState, PeerStatus
-from tailnet.platform.interface import Bypass, PlatformError, Router, RouterConfig, TunDevice
+from tailnet.platform.interface import (
+    Bypass,
+    Firewall,
+    FirewallConfig,
+    NetfilterMode,
+    Router,
+    RouterConfig,
+    TunDevice,
+)
 
 log = logging.getLogger("tailnet.tunnel")
-
-ROUTER_RETRY = 5.0  # seconds until a refused configuration is tried again
-
 
 EMPTY = Plan(
     peers={},
     local=(),
     filter=Filter.shields_up(),
     router=RouterConfig(),
+    firewall=FirewallConfig(mode=NetfilterMode.OFF),
     derp_map=DERPMap(),
 )
 
@@ -56,6 +63,9 @@ class System(Protocol):
 
     def make_router(self, tun_name: str) -> Router:
         """A router for that device."""
+
+    def make_firewall(self, tun_name: str) -> Firewall:
+        """A firewall for that device."""
 
     def make_datapath(self) -> Datapath:
         """A datapath that has not started."""
@@ -110,21 +120,19 @@ class Tunnel:
         self._random_bytes = random_bytes
         self._pongs: dict[tuple[PeerId, bytes], asyncio.Future[float]] = {}
         self._tasks = Tasks()
-        self._router: Router | None = None
+        self._host: HostNetwork | None = None
         self._capture: Capture | None = None
         self._device = ""
         self._local: tuple[IPNetwork, ...] | None = None
         self._filter: Filter | None = None
         self._wanted = RouterConfig()
-        self._applied: RouterConfig | None = None
-        self._router_wanted = asyncio.Event()
         self._peers: dict[PeerId, PeerPlan] = {}  # what the tables have
         self._left: set[PeerId] = set()  # whose sessions we ended by going down
         self._derp_map: DERPMap | None = None
+        self.idle = EMPTY  # the plan while there is no network
         self.endpoints: tuple[tuple[AddrPort, int], ...] = ()
         self.net_info: NetInfo | None = None
         self.live_relays: frozenset[int] = frozenset()
-        self.router_problem = ""
         self._datapath = system.make_datapath()
         self.datapath_threads = 1  # that encrypt
         self._engine = Engine(node_key, random_bytes=random_bytes, activity=self._datapath.activity)
@@ -179,9 +187,13 @@ class Tunnel:
         threads = self._settings.datapath_threads
         device = self._system.open_tun(threads if self._datapath.threaded else 1)
         try:
-            router = self._system.make_router(device.name)
-            self._router = router
-            await router.up()
+            self._host = HostNetwork(
+                self._system.make_router(device.name),
+                self._system.make_firewall(device.name),
+                now=self._now,
+                on_change=self._on_change,
+            )
+            await self._host.open()
             self._device = device.name
             self._sock.skip_interface(device.name)
             ports = self._sock.bind(self._settings.port)
@@ -192,7 +204,7 @@ class Tunnel:
         self._dataplane.start(tun, ports)
         self._derp.start()
         self._sock.start()
-        _ = self._tasks.start("router", self._keep_routed())
+        self._host.start()
 
     def _tun_port(self, device: TunDevice) -> TunPort:
         """Take the device over, with the offloads that work and are wanted."""
@@ -208,11 +220,8 @@ class Tunnel:
     async def close(self) -> None:
         """Routes and rules first, so that nothing is sent into a dead device."""
         await self._tasks.close()
-        if self._router is not None:
-            try:
-                await self._router.down()
-            except PlatformError as error:
-                log.warning("clean-up: %s", error)
+        if self._host is not None:
+            await self._host.close()
         await self._sock.close()
         await self._derp.close()
         self._dataplane.stop()
@@ -238,12 +247,13 @@ class Tunnel:
         First take away, then change the rules, then give: at no stop can a peer do what neither
         plan lets it do.  If it is given up, the next call must be for a plan with all peers.
 
-        ``None`` is "no network": nothing is routed and nothing gets in, from the first slice on.
-        ``alive``: a peer whose new disco key came through its session, which therefore is good.
+        ``None`` is "no network": nothing gets in, and the host is as :attr:`idle` says, from the
+        first slice on.  ``alive``: a peer whose new disco key came through its session, which
+        therefore is good.
         """
         down = plan is None
         if plan is None:
-            plan = EMPTY
+            plan = self.idle
             self._set_rules(plan)
             self._set_routes(plan)
         changed = plan.changed
@@ -282,9 +292,11 @@ class Tunnel:
             self._datapath.set_filter(plan.filter)
 
     def _set_routes(self, plan: Plan) -> None:
-        if plan.router != self._wanted or self._applied is None:
-            self._wanted = plan.router
-            self._router_wanted.set()
+        self._wanted = plan.router
+        if self._host is not None:
+            port = self._sock.local_port
+            ports = frozenset((port,) if port else ())
+            self._host.want(plan.router, replace(plan.firewall, ports=ports))
 
     def _change_peers(self, changed: Mapping[PeerId, PeerPlan | None]) -> None:
         """Tell all tables, the datapath first: a path needs its peer there."""
@@ -373,7 +385,17 @@ class Tunnel:
     @property
     def routed(self) -> bool:
         """The kernel has what the last plan wants."""
-        return self._applied == self._wanted
+        return self._host is not None and self._host.settled
+
+    @property
+    def router_problem(self) -> str:
+        """Why the kernel refused the routes; empty if it did not."""
+        return self._host.routes.problem if self._host is not None else ""
+
+    @property
+    def firewall_problem(self) -> str:
+        """Why the kernel refused the firewall; empty if it did not."""
+        return self._host.rules.problem if self._host is not None else ""
 
     @property
     def relay_problems(self) -> Mapping[int, str]:
@@ -464,23 +486,3 @@ class Tunnel:
         """Packets go there without a relay."""
         path = self._sock.status(peer)
         return path is not None and path.cur is not None
-
-    async def _keep_routed(self) -> None:
-        """Bring the kernel to the latest wanted configuration; retry what it refuses."""
-        while True:
-            await self._router_wanted.wait()
-            self._router_wanted.clear()
-            wanted = self._wanted
-            problem = ""
-            try:
-                if self._router is not None:
-                    await self._router.apply(wanted)
-                self._applied = wanted
-            except PlatformError as error:
-                problem = str(error)
-                if problem != self.router_problem:
-                    log.warning("routes: %s", problem)
-                asyncio.get_running_loop().call_later(ROUTER_RETRY, self._router_wanted.set)
-                self._applied = wanted
-            self.router_problem = problem
-            self._on_change()

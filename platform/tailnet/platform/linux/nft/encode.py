@@ -16,6 +16,7 @@ from tailnet.platform.linux.nft.library import (
     NFT_MSG_DELCHAIN,
     NFT_MSG_DELRULE,
     NFT_MSG_DELTABLE,
+    NFT_MSG_GETRULE,
     NFT_MSG_NEWCHAIN,
     NFT_MSG_NEWRULE,
     NFT_MSG_NEWTABLE,
@@ -262,6 +263,11 @@ def remove_rule(family: Family, table: str, chain: str, handle: int) -> Message:
     """One rule, by its handle."""
     where = {"table": table, "chain": chain, "handle": handle}
     return _message(nft_rule_msg, NFT_MSG_DELRULE, family, 0, **where)
+
+
+def rules_of(family: Family, table: str) -> Message:
+    """A question, for a dump."""
+    return _message(nft_rule_msg, NFT_MSG_GETRULE, family, 0, table=table)
 
 
 def replace_table(table: Table) -> Iterator[Message]:

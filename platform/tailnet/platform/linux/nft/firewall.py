@@ -3,44 +3,35 @@
 A crash in the middle leaves the old rules or the new ones, never half of them.
 """
 
+import asyncio
 import errno
-import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tailnet.platform.interface import PlatformError
+from tailnet.platform.interface import FirewallConfig, NetfilterMode, PlatformError
 from tailnet.platform.linux.nft import encode
 from tailnet.platform.linux.nft.guard import TABLE as GUARD_TABLE
-from tailnet.platform.linux.nft.guard import Guard, guard_table
-from tailnet.platform.linux.nft.library import (
-    NFNL_SUBSYS_NFTABLES,
-    NFT_MSG_GETCHAIN,
-    NFT_MSG_GETRULE,
-    NFT_MSG_GETTABLE,
-    NLM_F_DUMP,
-    NLM_F_REQUEST,
-    AsyncNFTables,
-    NetlinkError,
-    nfgen_msg,
-)
+from tailnet.platform.linux.nft.guard import guard_table
+from tailnet.platform.linux.nft.library import NFT_MSG_GETCHAIN, NFT_MSG_GETTABLE
 from tailnet.platform.linux.nft.ruleset import (
     FORWARD_CHAIN,
     INPUT_CHAIN,
     TABLE,
-    Firewall,
     accepts,
     own_table,
 )
-from tailnet.platform.linux.nft.syntax import Family, HookPoint, Jump, rule
-
-log = logging.getLogger("tailnet.platform")
+from tailnet.platform.linux.nft.session import Session, open_session
+from tailnet.platform.linux.nft.syntax import Chain, Family, HookPoint, Jump, Table, rule
+from tailnet.platform.linux.nft.watch import changes
+from tailnet.platform.linux.sysctl import make_marks_count, marks_count
 
 CONVENTIONAL = "filter"  # in ip and ip6: where iptables, ufw and docker have their chains
 _OURS = {INPUT_CHAIN: HookPoint.INPUT, FORWARD_CHAIN: HookPoint.FORWARD}
-_NO_NFTABLES = frozenset({errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.EPROTOTYPE})
-_DUMP = NLM_F_REQUEST | NLM_F_DUMP
+# In our table, without a rule: ``src_valid_mark`` was 0 and is to be so again.  Kept where it goes
+# with the namespace and with the rules that need the setting.
+RESET_CHAIN = "reset-src-valid-mark"
 _FAMILIES = (Family.IPV4, Family.IPV6)
 
 
@@ -62,26 +53,98 @@ class _Present:
         bases: in the conventional tables, the chains that meet packets.
         chains: of ours there.
         jumps: to these.
+        sizes: how many rules a chain has, by family, table and name; of ours and the conventional.
+        resets_mark: our table says that ``src_valid_mark`` was 0 before us.
     """
 
     tables: frozenset[str]
     bases: tuple[tuple[Family, HookPoint, str], ...]
     chains: frozenset[tuple[Family, str]]
     jumps: tuple[_Jump, ...]
+    sizes: Counter[tuple[Family, str, str]]
+    resets_mark: bool
 
 
-class Nftables:
-    """The firewall of the network namespace of the calling thread."""
+class LinuxFirewall:
+    """A ``Firewall`` in the network namespace of the calling thread.
 
-    async def apply(self, wall: Firewall) -> None:
+    Args:
+        tun_name: the tunnel's device, which may come and go.
+    """
+
+    def __init__(self, tun_name: str) -> None:
+        self._tun = tun_name
+        self._wanted: FirewallConfig | None = None
+        self._resets = False  # as RESET_CHAIN says, should somebody flush it
+        self._one_at_a_time = asyncio.Lock()
+
+    async def apply(self, config: FirewallConfig) -> None:
         """Exactly these rules, wherever the accepts have a place.
 
         Raises:
-            PlatformError: no permission, no nftables in this kernel, or it refused.
+            PlatformError: no permission, no nftables in this kernel, or it refused; all is as
+                before.
         """
-        async with _session() as kernel:
+        async with self._one_at_a_time:
+            self._wanted = config
+            try:
+                await self._apply(config)
+            except PlatformError as error:
+                if error.errno != errno.ENOENT:
+                    raise
+                await self._apply(config)  # a rule that we saw was removed meanwhile
+
+    async def _apply(self, config: FirewallConfig) -> None:
+        on = config.mode is NetfilterMode.ON
+        async with open_session() as kernel:
             present = await _read(kernel)
-            await kernel.commit([*_without(present), *_with(wall, present)])
+            resets = present.resets_mark or self._resets or (on and not marks_count())
+            steps = list(_without(present))
+            if on:
+                steps += _with(self._tun, config, present, resets=resets)
+            else:
+                steps += _drop_table(present, TABLE)
+            if config.guard is not None:
+                steps += encode.replace_table(guard_table(self._tun, config.guard))
+            else:
+                steps += _drop_table(present, GUARD_TABLE)
+            await kernel.commit(steps)
+        if resets:
+            make_marks_count(yes=on)
+        self._resets = resets and on
+
+    async def intact(self) -> bool:
+        """True if nobody has removed or displaced our rules.
+
+        Raises:
+            PlatformError: as for ``apply``.
+        """
+        async with self._one_at_a_time, open_session() as kernel:
+            wanted = self._wanted
+            if wanted is None:
+                return True
+            present = await _read(kernel, jumps_first=True)
+        tables = _tables(self._tun, wanted)
+        full = all(
+            present.sizes[table.family, table.name, chain.name] == len(chain.rules)
+            for table in tables
+            for chain in table.chains
+        )
+        if not full or not {table.name for table in tables} <= present.tables:
+            return False
+        if wanted.mode is not NetfilterMode.ON:
+            return True
+        jumps = {(jump.family, jump.chain) for jump in present.jumps}
+        bases = {(family, base) for family, _, base, _ in _places(present)}
+        return bases <= jumps and all(
+            present.sizes[family, CONVENTIONAL, chain.name] == len(chain.rules)
+            for family in {family for family, _ in bases}
+            for chain in accepts(self._tun, wanted, family)
+        )
+
+    def disturbances(self) -> AsyncIterator[None]:
+        """See ``Firewall``."""
+        return changes()
 
     async def down(self) -> None:
         """Nothing of ours, except the guard.
@@ -89,37 +152,41 @@ class Nftables:
         Raises:
             PlatformError: as for ``apply``.
         """
-        async with _session() as kernel:
-            present = await _read(kernel)
-            await kernel.commit([*_without(present), *_drop_table(present, TABLE)])
+        async with self._one_at_a_time:
+            self._wanted = None
+            await remove(guard=False)
+            if self._resets:
+                make_marks_count(yes=False)
+            self._resets = False
 
-    async def set_guard(self, guard: Guard | None) -> None:
-        """Let nothing past the tunnel, or end that.
 
-        Raises:
-            PlatformError: as for ``apply``; the guard is as before.
-        """
-        async with _session() as kernel:
-            if guard is not None:
-                await kernel.commit(list(encode.replace_table(guard_table(guard))))
-            else:
-                present = await _read(kernel)
-                await kernel.commit(list(_drop_table(present, GUARD_TABLE)))
+async def remove(*, guard: bool) -> list[str]:
+    """Remove what is ours, also what a daemon that died has left.
 
-    async def whole(self, wall: Firewall, *, guarded: bool) -> bool:
-        """True if nobody has removed or displaced our rules.
+    Args:
+        guard: the guard as well.
 
-        Raises:
-            PlatformError: as for ``apply``.
-        """
-        async with _session() as kernel:
-            present = await _read(kernel, jumps_first=True)
-        wanted = {(family, chain) for family, _, _, chain in _places(present)}
-        tables = {TABLE, *((GUARD_TABLE,) if guarded else ())}
-        jumps = {(jump.family, jump.chain) for jump in present.jumps}
-        bases = {(family, base) for family, _, base, _ in _places(present)}
-        log.debug("firewall of %s: %s", wall.tun, present)
-        return tables <= present.tables and wanted <= present.chains and bases <= jumps
+    Returns:
+        A line for each thing removed.
+
+    Raises:
+        PlatformError: as for ``LinuxFirewall.apply``; all is as before.
+    """
+    async with open_session() as kernel:
+        present = await _read(kernel)
+        tables = (TABLE, GUARD_TABLE) if guard else (TABLE,)
+        drops = [m for table in tables for m in _drop_table(present, table)]
+        await kernel.commit([*_without(present), *drops])
+    if present.resets_mark:
+        make_marks_count(yes=False)
+    gone = [f"firewall table inet {table}" for table in tables if table in present.tables]
+    return gone + [f"firewall chain {family} {c}" for family, c in sorted(present.chains)]
+
+
+def _tables(tun: str, wanted: FirewallConfig) -> list[Table]:
+    """The tables that are ours alone."""
+    tables = [own_table(tun, wanted)] if wanted.mode is NetfilterMode.ON else []
+    return tables + ([guard_table(tun, wanted.guard)] if wanted.guard is not None else [])
 
 
 def _places(present: _Present) -> Iterator[tuple[Family, HookPoint, str, str]]:
@@ -130,10 +197,14 @@ def _places(present: _Present) -> Iterator[tuple[Family, HookPoint, str, str]]:
                 yield family, point, base, chain
 
 
-def _with(wall: Firewall, present: _Present) -> Iterator[encode.Message]:
-    yield from encode.replace_table(own_table(wall))
+def _with(
+    tun: str, wall: FirewallConfig, present: _Present, *, resets: bool
+) -> Iterator[encode.Message]:
+    table = own_table(tun, wall)
+    extra = (Chain(RESET_CHAIN, ()),) if resets else ()
+    yield from encode.replace_table(table._replace(chains=(*table.chains, *extra)))
     for family in dict.fromkeys(family for family, _, _ in present.bases):
-        for chain in accepts(wall, family):
+        for chain in accepts(tun, wall, family):
             yield encode.add_chain(family, CONVENTIONAL, chain)
             for line in chain.rules:
                 yield encode.add_rule(family, CONVENTIONAL, chain.name, line)
@@ -159,51 +230,19 @@ def _drop_table(present: _Present, name: str) -> Iterator[encode.Message]:
 # --- the kernel
 
 
-class _Kernel:
-    """One connection, for one operation."""
-
-    def __init__(self, nft: AsyncNFTables) -> None:
-        self._nft = nft
-
-    async def commit(self, messages: list[encode.Message]) -> None:
-        """All or nothing."""
-        if not messages:
-            return
-        batch = encode.batch(messages)
-        async for _ in self._nft.nlm_request_batch(batch, noraise=False):
-            pass
-
-    async def dump(self, command: int, family: Family) -> list[Any]:
-        """Tables, chains or rules of one family."""
-        message = nfgen_msg()
-        message["nfgen_family"] = int(family)
-        kind = NFNL_SUBSYS_NFTABLES << 8 | command
-        return [m async for m in await self._nft.nlm_request(message, kind, _DUMP)]
-
-
-@asynccontextmanager
-async def _session() -> AsyncIterator[_Kernel]:
-    nft = AsyncNFTables()
-    try:
-        await nft.setup_endpoint()
-        yield _Kernel(nft)
-    except NetlinkError as error:
-        raise PlatformError(error.code, _explain(error.code)) from error
-    finally:
-        nft.close()
-
-
-def _explain(code: int) -> str:
-    if code == errno.EPERM:
-        return "the firewall cannot be changed without CAP_NET_ADMIN"
-    if code in _NO_NFTABLES:
-        return "this kernel has no nftables, or not what the firewall needs of it"
-    return f"nftables refused the firewall: {errno.errorcode.get(code, code)}"
-
-
-async def _read(kernel: _Kernel, *, jumps_first: bool = False) -> _Present:
+async def _read(kernel: Session, *, jumps_first: bool = False) -> _Present:
     """What is there.  ``jumps_first``: a jump counts only as the first rule of its chain."""
     tables = await kernel.dump(NFT_MSG_GETTABLE, Family.INET)
+    names = frozenset(str(table.get_attr("NFTA_TABLE_NAME")) for table in tables)
+    resets = TABLE in names and any(
+        chain.get_attr("NFTA_CHAIN_NAME") == RESET_CHAIN
+        and chain.get_attr("NFTA_CHAIN_TABLE") == TABLE
+        for chain in await kernel.dump(NFT_MSG_GETCHAIN, Family.INET)
+    )
+    sizes: Counter[tuple[Family, str, str]] = Counter()
+    for name in names & {TABLE, GUARD_TABLE}:
+        for entry in await kernel.dump_rules(Family.INET, name):
+            sizes[Family.INET, name, str(entry.get_attr("NFTA_RULE_CHAIN"))] += 1
     bases: list[tuple[Family, HookPoint, str]] = []
     ours: set[tuple[Family, str]] = set()
     jumps: list[_Jump] = []
@@ -216,10 +255,12 @@ async def _read(kernel: _Kernel, *, jumps_first: bool = False) -> _Present:
                 ours.add((family, name))
             elif (point := _hook_of(chain)) in _OURS.values() and point is not None:
                 bases.append((family, point, name))
-        if bases or ours:
-            jumps += _jumps(family, await kernel.dump(NFT_MSG_GETRULE, family), first=jumps_first)
-    names = frozenset(str(table.get_attr("NFTA_TABLE_NAME")) for table in tables)
-    return _Present(names, tuple(bases), frozenset(ours), tuple(jumps))
+        if any(family is base[0] for base in bases) or any(family is own[0] for own in ours):
+            rules = await kernel.dump_rules(family, CONVENTIONAL)
+            jumps += _jumps(family, rules, first=jumps_first)
+            for entry in rules:
+                sizes[family, CONVENTIONAL, str(entry.get_attr("NFTA_RULE_CHAIN"))] += 1
+    return _Present(names, tuple(bases), frozenset(ours), tuple(jumps), sizes, resets)
 
 
 def _hook_of(chain: Any) -> HookPoint | None:  # noqa: ANN401 - untyped library
@@ -233,8 +274,6 @@ def _hook_of(chain: Any) -> HookPoint | None:  # noqa: ANN401 - untyped library
 def _jumps(family: Family, rules: list[Any], *, first: bool) -> Iterator[_Jump]:
     met: set[str] = set()
     for entry in rules:
-        if entry.get_attr("NFTA_RULE_TABLE") != CONVENTIONAL:
-            continue
         chain = str(entry.get_attr("NFTA_RULE_CHAIN"))
         leading = chain not in met
         met.add(chain)

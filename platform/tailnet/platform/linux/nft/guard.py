@@ -6,9 +6,7 @@ the daemon itself (they carry its mark, which needs CAP_NET_ADMIN to set), DHCP 
 discovery, and the local networks if the user allows them.
 """
 
-from dataclasses import dataclass
-
-from tailnet.platform.interface import BYPASS_MARK, MARK_MASK
+from tailnet.platform.interface import BYPASS_MARK, MARK_MASK, Guard
 from tailnet.platform.linux.nft.syntax import (
     Chain,
     Counter,
@@ -32,26 +30,13 @@ _PRIORITY = 10  # after everybody's filters: what they drop is not ours to count
 _DHCP = ((67, 68), (547, 546))  # server and client ports, IPv4 and IPv6
 
 
-@dataclass(frozen=True, slots=True)
-class Guard:
-    """What may pass.
-
-    Attributes:
-        tun: name of the tunnel's device.
-        local: prefixes reached directly nevertheless.
-    """
-
-    tun: str
-    local: frozenset[Prefix] = frozenset()
-
-
-def guard_table(guard: Guard) -> Table:
-    """Drops what does not pass, and counts it."""
+def guard_table(tun: str, guard: Guard) -> Table:
+    """Drops what does not pass, and counts it.  ``tun``: name of the tunnel's device."""
     accept, drop = Verdict.ACCEPT, Verdict.DROP
     near = [rule(Destination(p), accept) for p in sorted(guard.local, key=_order)]
     out = [
         rule(Oif("lo"), accept),
-        rule(Oif(guard.tun), accept),
+        rule(Oif(tun), accept),
         rule(Mark(BYPASS_MARK, MARK_MASK), accept),
         *(rule(UdpPort(c, source=True), UdpPort(s), accept) for s, c in _DHCP),
         rule(Neighbours(), accept),
@@ -59,8 +44,8 @@ def guard_table(guard: Guard) -> Table:
         rule(Counter(), drop),
     ]
     forwarded = [
-        rule(Oif(guard.tun), accept),
-        rule(Iif(guard.tun), accept),
+        rule(Oif(tun), accept),
+        rule(Iif(tun), accept),
         *near,
         rule(Counter(), drop),
     ]

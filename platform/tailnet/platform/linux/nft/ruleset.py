@@ -21,10 +21,9 @@ Accepts match only by what iptables understands, or it could no longer list the 
 Source: tailscale util/linuxfw, wgengine/router/osrouter/router_linux.go.
 """
 
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-from tailnet.platform.interface import BYPASS_MARK, MARK_MASK
+from tailnet.platform.interface import BYPASS_MARK, MARK_MASK, FirewallConfig
 from tailnet.platform.linux.nft.syntax import (
     Chain,
     Counter,
@@ -61,34 +60,13 @@ ANSWERS = CtState(Ct.ESTABLISHED | Ct.RELATED)
 FROM_TUNNEL = Mark(SUBNET_MARK, MARK_MASK)
 
 
-@dataclass(frozen=True, slots=True)
-class Firewall:
-    """What the rules depend on.
-
-    Attributes:
-        tun: name of the tunnel's device.
-        addrs: our own addresses in the tailnet.
-        ports: UDP ports of the tunnel's sockets.
-        snat: hosts behind us see our address instead of the peer's.
-        stateful: what hosts behind us send into the tunnel must answer something.
-        cgnat_drop: nobody else uses 100.64.0.0/10, so what comes from there by another device lies.
-    """
-
-    tun: str
-    addrs: frozenset[IPv4Address | IPv6Address] = frozenset()
-    ports: frozenset[int] = frozenset()
-    snat: bool = True
-    stateful: bool = False
-    cgnat_drop: bool = True
-
-
-def own_table(wall: Firewall) -> Table:
+def own_table(tun: str, wall: FirewallConfig) -> Table:
     """Everything but the accepts.
 
     Our chains come before the conventional ones, so their drops repeat the exceptions that these
     have by order.
     """
-    tun_in, tun_out = Iif(wall.tun), Oif(wall.tun)
+    tun_in, tun_out = Iif(tun), Oif(tun)
     ours = Mark(BYPASS_MARK, MARK_MASK)
     # Only for this host: on forwarded answers the mark could forbid the way back.
     restore = rule(
@@ -127,14 +105,14 @@ def own_table(wall: Firewall) -> Table:
     return Table(Family.INET, TABLE, tuple(chains))
 
 
-def accepts(wall: Firewall, family: Family) -> tuple[Chain, Chain]:
+def accepts(tun: str, wall: FirewallConfig, family: Family) -> tuple[Chain, Chain]:
     """For the conventional table of one family: ``ts-input`` and ``ts-forward``."""
     version = 4 if family is Family.IPV4 else 6
     own = sorted((ip for ip in wall.addrs if ip.version == version), key=int)
     entering = [rule(Iif("lo"), Source(_host(ip)), ACCEPT) for ip in own]
-    entering.append(rule(Iif(wall.tun), ACCEPT))
+    entering.append(rule(Iif(tun), ACCEPT))
     entering += [rule(UdpPort(port), ACCEPT) for port in sorted(wall.ports)]
-    forwarded: list[Rule] = [rule(FROM_TUNNEL, ACCEPT), rule(Oif(wall.tun), ACCEPT)]
+    forwarded: list[Rule] = [rule(FROM_TUNNEL, ACCEPT), rule(Oif(tun), ACCEPT)]
     return Chain(INPUT_CHAIN, tuple(entering)), Chain(FORWARD_CHAIN, tuple(forwarded))
 
 

@@ -1,0 +1,81 @@
+"""Routes and firewall follow the last wish, refused ones are told, removed rules come back."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from ipaddress import ip_network
+
+import pytest
+
+from tailnet.agent.backend.host.aio import HostNetwork
+from tailnet.platform.fake import NO_RULES, FakeFirewall, FakeRouter
+from tailnet.platform.interface import FirewallConfig, Guard, PlatformError, RouterConfig
+
+ROUTES = RouterConfig(routes=frozenset({ip_network("100.64.0.2/32")}))
+RULES = FirewallConfig(ports=frozenset({41641}))
+
+
+class Bench:
+    """A host of doubles."""
+
+    def __init__(self) -> None:
+        self.router, self.firewall = FakeRouter(), FakeFirewall()
+        self.changed = asyncio.Event()
+        self.host = HostNetwork(
+            self.router, self.firewall, now=lambda: 0.0, on_change=self.changed.set
+        )
+
+    async def settle(self) -> None:
+        """Until the last wish was carried out, or refused."""
+        async with asyncio.timeout(5):
+            while not self.host.settled:
+                self.changed.clear()
+                await self.changed.wait()
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    """One that runs."""
+    bench = Bench()
+    await bench.host.open()
+    bench.host.start()
+    yield bench
+    await bench.host.close()
+
+
+async def test_wishes_come_true_and_all_is_removed_in_the_end(bench: Bench) -> None:
+    """Both kinds; the guard stays."""
+    rules = FirewallConfig(guard=Guard())
+    bench.host.want(ROUTES, rules)
+    await bench.settle()
+    assert (bench.router.config, bench.firewall.config) == (ROUTES, rules)
+    await bench.host.close()
+    assert bench.router.config == RouterConfig()
+    assert bench.firewall.config == FirewallConfig(mode=NO_RULES.mode, guard=Guard())
+
+
+async def test_a_refused_firewall_leaves_the_routes_alone_and_is_told(bench: Bench) -> None:
+    """A kernel without nftables still routes."""
+    bench.firewall.fail_next = PlatformError("no nftables here")
+    bench.host.want(ROUTES, RULES)
+    await bench.settle()
+    assert bench.host.rules.problem == "no nftables here"
+    assert bench.host.routes.problem == ""
+    assert bench.router.config == ROUTES
+    bench.host.rules.again()
+    async with asyncio.timeout(5):
+        while bench.host.rules.problem:
+            bench.changed.clear()
+            await bench.changed.wait()
+    assert bench.firewall.config == RULES
+
+
+async def test_rules_that_others_remove_come_back(bench: Bench) -> None:
+    """``nft flush ruleset``."""
+    bench.host.want(ROUTES, RULES)
+    await bench.settle()
+    bench.changed.clear()
+    bench.firewall.disturb()
+    async with asyncio.timeout(5):
+        await bench.changed.wait()
+    assert bench.firewall.config == RULES
+    assert bench.firewall.history == [RULES, RULES]
