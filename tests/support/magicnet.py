@@ -2,9 +2,11 @@
 
 import random
 from collections.abc import Callable
-from enum import Enum, auto
 from heapq import heappop, heappush
 from itertools import count
+
+from tests.support.nats import Box, Nat
+from tests.support.netem import Link
 
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.crypto.x25519 import public_of
@@ -17,26 +19,42 @@ UDP_DELAY = 0.010  # seconds, one way
 RELAY_DELAY = 0.030
 STUN = AddrPort.parse("9.9.9.9:3478")
 REGION = 1
+DATA = b"sealed"  # stands for a packet of WireGuard
 ONLY = PeerId(1)  # each host has one peer
 
 
-class Nat(Enum):
-    """How a host is connected.  All but NONE let in only answers."""
-
-    NONE = auto()
-    INDEPENDENT = auto()  # one mapping for all destinations
-    DEPENDENT = auto()  # a mapping per destination
-    BLOCKED = auto()  # no UDP at all
-
-
 class Net:
-    """Everything, and the clock."""
+    """Everything, and the clock.
 
-    def __init__(self, a: Nat, b: Nat, *, seed: int = 1, loss: float = 0.0) -> None:
+    Attributes:
+        link: how bad UDP is.
+        udp_cut: no UDP at all.
+        relay_up: the relay hands on what it gets.
+        carrier: a translator of a carrier that both are behind, besides their own.
+        v6: which hosts have IPv6 without translation.
+    """
+
+    def __init__(
+        self,
+        a: Nat,
+        b: Nat,
+        *,
+        seed: int = 1,
+        loss: float = 0.0,
+        link: Link | None = None,
+        hairpin: bool | None = None,
+        v6: str = "",
+    ) -> None:
         self.now = 1000.0
         self.rng = random.Random(seed)
-        self.loss = loss
+        self.link = link or Link(latency=UDP_DELAY, loss=loss)
         self.udp_cut = False
+        self.relay_up = True
+        shared = Nat.INDEPENDENT.value[0]
+        self.carrier = (
+            None if hairpin is None else Box(self.rng, "7.0.0.1", shared, hairpin=hairpin)
+        )
+        self.v6 = v6
         self._seq = count()
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self.a, self.b = Host(self, 1, a), Host(self, 2, b)
@@ -71,24 +89,65 @@ class Net:
 
     def udp(self, src: "Host", dst: AddrPort, data: bytes) -> None:
         """Carry a datagram, or not."""
-        if self.udp_cut or src.nat is Nat.BLOCKED or self.rng.random() < self.loss:
+        if self.udp_cut or src.nat is Nat.BLOCKED:
             return
-        public = src.translate(dst)
+        if dst.ip.version == 6:
+            if src.v6:
+                self._arrive(dst, src.v6, data)
+            return
+        addr = src.local
+        for box in src.boxes:
+            addr = box.out(addr, dst)
+            if str(dst.ip) == box.ip:
+                if box.hairpin:
+                    self._arrive(dst, addr, data)
+                return
+        self._arrive(dst, addr, data)
+
+    def forget(self) -> None:
+        """All translators start anew."""
+        for box in self.a.boxes + self.b.boxes:
+            box.forget()
+
+    def _arrive(self, dst: AddrPort, src: AddrPort, data: bytes) -> None:
         for host in (self.a, self.b):
-            if host is not src and host.accepts(dst, public):
-                self.later(UDP_DELAY, lambda h=host: h.receive(public, data))  # type: ignore[misc]
+            boxes = {box.ip: box for box in host.boxes}
+            at: AddrPort | None = dst
+            if boxes and str(dst.ip) != host.boxes[-1].ip and dst != host.v6:
+                continue
+            while at is not None and (box := boxes.get(str(at.ip))) is not None:
+                at = box.into(at.port, src)
+            if at is not None and at in (host.local, host.v6) and host.nat is not Nat.BLOCKED:
+                self._carry(host, src, data)
+
+    def _carry(self, host: "Host", src: AddrPort, data: bytes) -> None:
+        link, rng = self.link, self.rng
+        if rng.random() < link.loss:
+            return
+        for _ in range(2 if rng.random() < link.duplication else 1):
+            delay = link.latency + rng.random() * link.spread
+            self.later(delay, lambda: host.receive(src, data))
 
 
 class Host:
-    """One node.  ``sent`` counts packets of data by the way they went."""
+    """One node.
+
+    Attributes:
+        boxes: its translators from the inside out.
+        sent: for each packet of data, the way it went.
+        got: when the peer's data arrived last.
+    """
 
     def __init__(self, net: Net, n: int, nat: Nat) -> None:
         self.net, self.nat, self.n = net, nat, n
         self.local = AddrPort.parse(
             f"10.0.{n}.2:41641" if nat is not Nat.NONE else f"5.0.0.{n}:41641"
         )
-        self.mappings: dict[AddrPort | None, int] = {}
-        self.allowed: set[tuple[int, AddrPort]] = set()
+        self.v6 = AddrPort.parse(f"[2001:db8::{n}]:41641") if "ab"[n - 1] in net.v6 else None
+        self.boxes: list[Box] = []
+        self.moves = 0
+        self.plug_in()
+        self.got = 0.0
         self.key = NodePublic(bytes([n]) * 32)
         disco = DiscoPrivate.from_random(bytes([n]) * 32)
         self.disco = public_of(disco)
@@ -107,7 +166,26 @@ class Host:
         """What STUN and the interfaces tell."""
         if self.nat is Nat.BLOCKED or self.net.udp_cut:
             return (self.local,)
-        return tuple(dict.fromkeys((self.translate(STUN), self.local)))
+        found = [self.translate(STUN), self.local, *([self.v6] if self.v6 else [])]
+        return tuple(dict.fromkeys(found))
+
+    def plug_in(self) -> None:
+        """Into a network that we never were in."""
+        self.moves += 1
+        self.boxes = [
+            Box(self.net.rng, f"6.{self.moves}.{depth}.{self.n}", behaviour)
+            for depth, behaviour in enumerate(self.nat.value or ())
+        ]
+        if self.net.carrier is not None:
+            self.boxes.append(self.net.carrier)
+
+    def roam(self) -> None:
+        """Another network: we notice, and control tells the peer a moment later."""
+        self.plug_in()
+        self.hub.reset(self.net.now)
+        self.refresh()
+        other = self.net.b if self is self.net.a else self.net.a
+        self.net.later(1.0, lambda: other.meet(self))
 
     def meet(self, other: "Host") -> None:
         """Learn of the peer from control."""
@@ -119,19 +197,11 @@ class Host:
         return PeerInfo(self.key, self.disco, self.endpoints(), REGION)
 
     def translate(self, dst: AddrPort) -> AddrPort:
-        """Source address seen outside, opening the NAT for answers."""
-        if self.nat is Nat.NONE:
-            return self.local
-        key = dst if self.nat is Nat.DEPENDENT else None
-        port = self.mappings.setdefault(key, 1024 + self.net.rng.randrange(60000))
-        self.allowed.add((port, dst))
-        return AddrPort.of(f"6.0.0.{self.n}", port)
-
-    def accepts(self, dst: AddrPort, src: AddrPort) -> bool:
-        """Does a datagram to ``dst`` from ``src`` get in?"""
-        if self.nat is Nat.NONE:
-            return dst == self.local
-        return str(dst.ip) == f"6.0.0.{self.n}" and (dst.port, src) in self.allowed
+        """Source address seen outside, opening the translators for answers."""
+        addr = self.local
+        for box in self.boxes:
+            addr = box.out(addr, dst)
+        return addr
 
     def last_sent(self, peer: PeerId) -> float:
         """The datapath's activity."""
@@ -146,8 +216,19 @@ class Host:
             self.hub.note_data_sent(ONLY, self.net.now)
         self.sent.append(self.path)
         path = self.path
+        if path.udp is not None:
+            self.net.udp(self, path.udp, DATA)
+        if path.relay:
+            self.by_relay(DATA)
         self.pump()
         return path
+
+    def by_relay(self, data: bytes) -> None:
+        """To the peer."""
+        other = self.net.b if self is self.net.a else self.net.a
+        src = RelayAddr(REGION, self.key)
+        if self.net.relay_up:
+            self.net.later(RELAY_DELAY, lambda: other.receive(src, data))
 
     def talk(self, seconds: float, every: float = 1.0) -> None:
         """Send data regularly from now on."""
@@ -155,7 +236,13 @@ class Host:
             self.net.later(i * every, lambda: void(self.send_data()))
 
     def receive(self, src: AddrPort | RelayAddr, data: bytes) -> None:
-        """A disco datagram arrived."""
+        """A datagram arrived."""
+        if data == DATA:
+            self.got = self.net.now
+            if isinstance(src, AddrPort) and src != self.path.udp:
+                self.hub.note_source(ONLY, src, self.net.now)
+                self.pump()
+            return
         self.hub.handle_disco_untrusted(data, src, self.net.now)
         self.pump()
 
@@ -167,10 +254,7 @@ class Host:
             if isinstance(dst, AddrPort):
                 self.net.udp(self, dst, data)
                 continue
-            other = self.net.b if self is self.net.a else self.net.a
-            src = RelayAddr(dst.region, self.key)
-            assert dst.key == other.key
-            self.net.later(RELAY_DELAY, lambda o=other, s=src, d=data: o.receive(s, d))  # type: ignore[misc]
+            self.by_relay(data)
         while (event := self.hub.poll_event()) is not None:
             self.events.append(event)
             match event:

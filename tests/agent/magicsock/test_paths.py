@@ -1,7 +1,8 @@
 """Two hubs on a simulated internet: the way from relay to direct, and back."""
 
 import pytest
-from tests.support.magicnet import ONLY, REGION, Host, Nat, Net
+from tests.support.magicnet import ONLY, REGION, Host, Net
+from tests.support.nats import Nat
 
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.datapath.interface import Path

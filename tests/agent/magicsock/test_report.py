@@ -1,6 +1,7 @@
 """What people are told of a path."""
 
-from tests.support.magicnet import ONLY, Nat, Net
+from tests.support.magicnet import ONLY, Net
+from tests.support.nats import Nat
 
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.datapath.interface import Path

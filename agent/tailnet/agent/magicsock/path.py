@@ -154,7 +154,7 @@ class PeerPath:
         seen = bool(txid) and candidate.heard_txid == txid
         candidate.heard_at = now
         candidate.heard_txid = txid or candidate.heard_txid
-        if self.active and not self.trusted and candidate.may_ping(now):
+        if not seen and self.active and not self.trusted and candidate.may_ping(now):
             self._ping(src, now)
         return seen
 
