@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
@@ -44,12 +44,22 @@ fn two(a: &str, b: &str) -> (Netstack, Netstack) {
 }
 
 fn next(stack: &Netstack) -> Event {
-    let until = Instant::now() + Duration::from_secs(10);
+    let until = Instant::now() + Duration::from_secs(20);
     loop {
         if let Some(event) = stack.take_events(1).pop() {
             return event;
         }
         assert!(Instant::now() < until, "nothing happened");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The stack says how much it has after each of its turns, events come before.
+fn settles(gauge: &AtomicU64, wanted: u64) {
+    let until = Instant::now() + Duration::from_secs(20);
+    while gauge.load(Relaxed) != wanted {
+        let now = gauge.load(Relaxed);
+        assert!(Instant::now() < until, "{now}, not {wanted}");
         std::thread::sleep(Duration::from_millis(1));
     }
 }
