@@ -9,9 +9,11 @@ import logging
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from fcntl import ioctl
 from ipaddress import ip_interface
 from pathlib import Path
-from socket import AF_NETLINK, SOCK_RAW, socket
+from socket import AF_INET, AF_NETLINK, SOCK_DGRAM, SOCK_RAW, socket
+from struct import Struct
 from typing import Any, NamedTuple, Protocol
 
 from tailnet.platform.interface import PlatformError
@@ -32,6 +34,8 @@ log = logging.getLogger("tailnet.platform")
 _FR_ACT_TO_TABLE = 1
 _FR_ACT_UNREACHABLE = 7
 _IFF_UP = 1
+_SIOCGIFFLAGS, _SIOCGIFMTU, _SIOCGIFINDEX = 0x8913, 0x8921, 0x8933
+_IFREQ, _IFREQ_INT = Struct("=16sHHI16x"), Struct("=16si20x")  # struct ifreq: name, and a union
 _NO_LIMIT = 0xFFFFFFFF
 # Attributes of a rule that select nothing and do nothing, with the value at which this is so.
 _IDLE_ATTRIBUTES = {"FRA_SUPPRESS_PREFIXLEN": _NO_LIMIT, "FRA_SUPPRESS_IFGROUP": _NO_LIMIT}
@@ -96,37 +100,37 @@ class Netlink:
     One dump at a time, as the kernel wants it.
     """
 
-    def __init__(self, ip: AsyncIPRoute, routes: RouteSocket) -> None:
-        self._ip = ip
+    def __init__(self, stack: AsyncExitStack, routes: RouteSocket, *, strict: bool) -> None:
+        self._stack = stack
+        self._strict = strict
+        self._opened: AsyncIPRoute | None = None
         self._routes = routes
+
+    async def _iproute(self) -> AsyncIPRoute:
+        """Opened when first used: it costs more than a change of a route does."""
+        if self._opened is None:
+            ip = AsyncIPRoute(strict_check=self._strict)
+            self._opened = await self._stack.enter_async_context(ip)
+        return self._opened
 
     async def link(self, name: str) -> Link | None:
         """See ``Kernel``."""
-        try:
-            with _explained(f"look for interface {name}"):
-                found = [m async for m in await self._ip.get_links(ifname=name)]
-        except PlatformError as error:
-            if _code(error) == errno.ENODEV:
-                return None
-            raise
-        for message in found:
-            if message.get_attr("IFLA_IFNAME") == name:
-                up = bool(message["flags"] & _IFF_UP)
-                return Link(int(message["index"]), int(message.get_attr("IFLA_MTU")), up)
-        return None
+        with _explained(f"look for interface {name}"):
+            return find_link(name)
 
     async def set_link(self, index: int, *, up: bool = True, mtu: int | None = None) -> None:
         """See ``Kernel``."""
         state = "up" if up else "down"
         wish = {} if mtu is None else {"mtu": mtu}
         with _explained(f"bring the tunnel interface {state}"):
-            await self._ip.link("set", index=index, state=state, **wish)
+            await (await self._iproute()).link("set", index=index, state=state, **wish)
 
     async def rules(self, family: int) -> frozenset[Rule] | None:
         """See ``Kernel``."""
         try:
             with _explained("list policy rules"):
-                return frozenset([_rule(m) async for m in await self._ip.get_rules(family=family)])
+                dump = await (await self._iproute()).get_rules(family=family)
+                return frozenset([_rule(m) async for m in dump])
         except PlatformError as error:
             if _code(error) in {errno.EOPNOTSUPP, errno.EAFNOSUPPORT}:
                 return None
@@ -145,7 +149,8 @@ class Netlink:
     async def addrs(self, index: int) -> frozenset[Interface]:
         """See ``Kernel``."""
         with _explained("list the tunnel's addresses"):
-            return frozenset([_addr(m) async for m in await self._ip.get_addr(index=index)])
+            dump = await (await self._iproute()).get_addr(index=index)
+            return frozenset([_addr(m) async for m in dump])
 
     async def carry_out(self, request: Request, index: int | None) -> None:
         """See ``Kernel``."""
@@ -171,12 +176,12 @@ class Netlink:
         verb = "add" if request.verb is Verb.ADD else "del"
         match request.item:
             case Rule() as rule:
-                await self._ip.rule(verb, **_rule_request(rule))
+                await (await self._iproute()).rule(verb, **_rule_request(rule))
             case Route():
                 msg = "routes are changed by change_routes"
                 raise TypeError(msg)
             case addr:
-                await self._ip.addr(
+                await (await self._iproute()).addr(
                     verb,
                     index=index,
                     family=family_of(addr),
@@ -195,9 +200,30 @@ async def open_netlink() -> AsyncIterator[Kernel]:
     async with AsyncExitStack() as stack:
         with _explained("talk to the kernel about routes"):
             strict = _filters_dumps()
-            ip = await stack.enter_async_context(AsyncIPRoute(strict_check=strict))
             routes = stack.enter_context(RouteSocket(strict=strict))
-        yield Netlink(ip, routes)
+        yield Netlink(stack, routes, strict=strict)
+
+
+def find_link(name: str) -> Link | None:
+    """A device by its name; a dump of all devices would cost ten times as much.
+
+    Source: netdevice(7).
+
+    Raises:
+        OSError: not because there is none of this name.
+    """
+    with socket(AF_INET, SOCK_DGRAM) as sock:
+        try:
+            index, flags, mtu = (
+                ioctl(sock, code, _IFREQ.pack(name.encode(), 0, 0, 0))
+                for code in (_SIOCGIFINDEX, _SIOCGIFFLAGS, _SIOCGIFMTU)
+            )
+        except OSError as error:
+            if error.errno == errno.ENODEV:
+                return None
+            raise
+    up = bool(_IFREQ.unpack(flags)[1] & _IFF_UP)
+    return Link(_IFREQ_INT.unpack(index)[1], _IFREQ_INT.unpack(mtu)[1], up)
 
 
 def _filters_dumps() -> bool:
