@@ -5,8 +5,8 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from tailnet.agent.control.channel import Channel
-from tailnet.agent.control.http2 import Body, Ended, GoneAway, Head
 from tailnet.agent.errors import BadPacket
+from tailnet.agent.http2.connection import Body, Ended, GoneAway, Head
 from tailnet.agent.keys import MachinePublic
 from tailnet.agent.noise.control import Accepted
 

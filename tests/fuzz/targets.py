@@ -24,7 +24,6 @@ from tailnet.agent.backend.prefs import Prefs
 from tailnet.agent.control.channel import Channel
 from tailnet.agent.control.fold import Folder
 from tailnet.agent.control.http1 import read_body_untrusted, split_head_untrusted
-from tailnet.agent.control.http2 import Http2
 from tailnet.agent.control.records import RecordStream, early_payload
 from tailnet.agent.control.session import MapSession
 from tailnet.agent.datapath.tsmp import encode_disco_key, encode_ping
@@ -35,6 +34,7 @@ from tailnet.agent.derp.session import Session as DerpSession
 from tailnet.agent.derp.upgrade import encode_request
 from tailnet.agent.disco import messages as disco
 from tailnet.agent.errors import BadPacket, RemoteProtocolError, UserError
+from tailnet.agent.http2.connection import Http2
 from tailnet.agent.httpd.conversation import BadRequest, Conversation, Request, Step
 from tailnet.agent.keys import DiscoPublic, NodePrivate, NodePublic
 from tailnet.agent.netstack.http_proxy import HttpProxy

@@ -1,7 +1,7 @@
 """A control connection after the handshake: HTTP/2 inside records, for both ends."""
 
-from tailnet.agent.control.http2 import Http2
 from tailnet.agent.control.records import EarlyPayload, RecordStream, early_payload
+from tailnet.agent.http2.connection import Http2
 from tailnet.agent.noise.control import TransportKeys
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tailnet.agent.control.channel import Channel
-from tailnet.agent.control.http2 import Body, Ended, GoneAway, Head
 from tailnet.agent.control.liveness import Liveness
 from tailnet.agent.errors import BadPacket, RemoteProtocolError, TailnetError
+from tailnet.agent.http2.connection import Body, Ended, GoneAway, Head
 from tailnet.agent.tasks import Tasks
 
 READ_SIZE = 256 << 10  # bytes

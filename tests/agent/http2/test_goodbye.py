@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailnet.agent.control.goodbye import GOAWAY, MAX_GOAWAY, Goodbye, Goodbyes
 from tailnet.agent.errors import BadPacket
+from tailnet.agent.http2.goodbye import GOAWAY, MAX_GOAWAY, Goodbye, Goodbyes
 
 
 def frame(kind: int, body: bytes, stream: int = 0) -> bytes:

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from tests.vectors import control_noise as v
 
 from tailnet.agent.control.channel import Channel
-from tailnet.agent.control.http2 import Body, Ended, GoneAway, Head, Http2, HttpEvent
 from tailnet.agent.errors import BadPacket, LocalProtocolError
+from tailnet.agent.http2.connection import Body, Ended, GoneAway, Head, Http2, HttpEvent
 from tailnet.agent.noise.control import TransportKeys
 
 CLIENT = TransportKeys(send=v.CLIENT_TO_SERVER, receive=v.SERVER_TO_CLIENT, hash=bytes(32))

@@ -6,7 +6,9 @@ is so large that one slow stream never blocks another.
 """
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import h2.config
 import h2.connection
@@ -15,14 +17,15 @@ import h2.events
 import h2.exceptions
 import h2.settings
 
-from tailnet.agent.control.goodbye import Goodbye, Goodbyes
 from tailnet.agent.errors import BadPacket, LocalProtocolError
+from tailnet.agent.http2.goodbye import Goodbye, Goodbyes
 
 STREAM_WINDOW = 4 << 20  # bytes
 CONNECTION_WINDOW = 1 << 30  # bytes
 MAX_FRAME = 256 << 10  # bytes that the other end may put into one frame
 MAX_STREAMS = 250  # that a client may have open at once
 MAX_HEADERS = 64 << 10  # bytes
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 PREFACE_LEN = 24  # bytes that a client sends before its first frame; RFC 9113 section 3.4
 
 
@@ -103,20 +106,28 @@ class Http2:
         """Ask for a sign of life; the answer is not an event, but it is bytes."""
         self._h2.ping(bytes(8))
 
-    def open(self, method: str, path: str, authority: str, body: bytes) -> int:
-        """Send a request (client); the new stream's number.
+    def open(
+        self,
+        method: str,
+        path: str,
+        authority: str,
+        body: bytes,
+        headers: Mapping[str, str] = NO_HEADERS,
+    ) -> int:
+        """Send a request (client) with more ``headers``; the new stream's number.
 
         Raises:
             LocalProtocolError: the connection takes no more streams.
         """
         if self._gone:
-            msg = "the control server takes no more requests on this connection"
+            msg = "the server takes no more requests on this connection"
             raise LocalProtocolError(msg)
         head = [
             (":method", method),
             (":scheme", "https"),
             (":authority", authority),
             (":path", path),
+            *headers.items(),
         ]
         if body:
             head.append(("content-length", str(len(body))))
