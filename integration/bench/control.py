@@ -45,6 +45,9 @@ from tailnet.agent.control.session import MapSession
 from tailnet.agent.datapath.interface import Datapath
 from tailnet.agent.datapath.native import NativeDatapath
 from tailnet.agent.datapath.reference.aio import ReferenceDatapath
+from tailnet.agent.dns.forward.aio import Forwarder
+from tailnet.agent.dns.resolver.aio import MagicDns
+from tailnet.agent.dns.upstream import Https
 from tailnet.agent.keys import DiscoPublic, MachinePublic, NodePublic
 from tailnet.agent.localapi.schema import encode
 from tailnet.agent.localapi.view.aio import NodeView
@@ -60,7 +63,7 @@ from tailnet.agent.tailcfg.node import (
     UserProfile,
 )
 from tailnet.agent.tailcfg.node import Node as Peer
-from tailnet.platform.fake import FakeBypass, FakeFirewall, FakeRouter, FakeTun
+from tailnet.platform.fake import FakeBypass, FakeDns, FakeFirewall, FakeRouter, FakeTun
 from tailnet.platform.interface import Bypass, Router, TunDevice
 from tailnet.platform.linux.router import LinuxRouter
 from tailnet.platform.linux.tun import open_tun
@@ -183,6 +186,12 @@ class Tun(FakeTun):
         """Nothing."""
 
 
+async def no_https(to: Https, message: bytes) -> bytes:
+    """Nobody is asked by HTTP."""
+    del to, message
+    raise OSError
+
+
 class System:
     """A machine without a kernel."""
 
@@ -206,6 +215,11 @@ class System:
         """It remembers, and that is all."""
         del tun_name
         return FakeFirewall()
+
+    def make_dns(self, tun_name: str) -> FakeDns:
+        """Remembers, and that is all."""
+        del tun_name
+        return FakeDns()
 
     def make_datapath(self) -> Datapath:
         """In Rust or in Python."""
@@ -279,6 +293,7 @@ class Client:
             system,
             NodeSettings(),
             StateFile(directory / "bench.state"),
+            MagicDns(Forwarder(no_https, random_bytes=os.urandom), lambda: 0.0),
             now=clock.now,
             wall=clock.wall,
             random_bytes=os.urandom,

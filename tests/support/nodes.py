@@ -22,10 +22,13 @@ from tailnet.agent.backend.login import Host
 from tailnet.agent.backend.state import State
 from tailnet.agent.backend.tunnel.aio import TunnelSettings
 from tailnet.agent.datapath.reference.aio import ReferenceDatapath
+from tailnet.agent.dns.forward.aio import Forwarder
+from tailnet.agent.dns.resolver.aio import MagicDns
+from tailnet.agent.dns.upstream import Https
 from tailnet.agent.errors import UserError
 from tailnet.agent.keys import NodePrivate
 from tailnet.agent.tailcfg.derpmap import DERPMap, DERPNode, DERPRegion
-from tailnet.platform.fake import FakeBypass, FakeFirewall, FakeRouter, FakeTun
+from tailnet.platform.fake import FakeBypass, FakeDns, FakeFirewall, FakeRouter, FakeTun
 from tailnet.platform.interface import Bypass
 
 REGION = 900
@@ -40,6 +43,7 @@ class FakeSystem:
         self.router = FakeRouter()
         self.firewall = FakeFirewall()
         self.tun = FakeTun()
+        self.dns = FakeDns(split=True)
         self.forwarding = ""
 
     def open_tun(self, queues: int) -> FakeTun:
@@ -57,6 +61,11 @@ class FakeSystem:
         del tun_name
         return self.firewall
 
+    def make_dns(self, tun_name: str) -> FakeDns:
+        """The one host."""
+        assert tun_name == self.tun.name
+        return self.dns
+
     def make_datapath(self) -> ReferenceDatapath:
         """The pure-Python one."""
         return ReferenceDatapath(now=clock.now)
@@ -64,6 +73,12 @@ class FakeSystem:
     def forwarding_problem(self, *, v4: bool, v6: bool) -> str:
         """As the test says, for IPv4."""
         return self.forwarding if v4 else ""
+
+
+async def no_https(to: Https, message: bytes) -> bytes:
+    """Nobody is asked by HTTP."""
+    del to, message
+    raise OSError
 
 
 class KeptTun(FakeTun):
@@ -107,6 +122,7 @@ class Member:
                 self.system,
                 wanted,
                 store or StateFile(directory / f"{name}.state"),
+                MagicDns(Forwarder(no_https, random_bytes=os.urandom), lambda: 0.0),
                 now=clock.now,
                 wall=clock.wall,
                 random_bytes=os.urandom,

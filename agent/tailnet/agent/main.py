@@ -31,6 +31,9 @@ from tailnet.agent.netstack.choice import parse_listen
 from tailnet.agent.netstack.proxy.aio import HTTP, SOCKS5
 from tailnet.platform.interface import (
     Bypass,
+    DnsConfig,
+    DnsConfigurator,
+    DnsEvent,
     Firewall,
     FirewallConfig,
     PlatformError,
@@ -266,6 +269,11 @@ class LinuxSystem:
         """Over netlink; nothing comes to the kernel from a userspace tunnel."""
         return LinuxFirewall(tun_name) if self._userspace is None else NoFirewall()
 
+    def make_dns(self, tun_name: str) -> DnsConfigurator:
+        """Left alone."""
+        del tun_name
+        return NoDns()
+
     def make_datapath(self) -> Datapath:
         """The native one if it is there, unless ``--datapath`` says otherwise."""
         reason = "asked for" if self._datapath == REFERENCE else why_not()
@@ -303,6 +311,30 @@ class NoFirewall:
         """Never."""
         await asyncio.Event().wait()
         yield
+
+    async def down(self) -> None:
+        """Nothing to do."""
+
+
+class NoDns:
+    """For a host whose own resolver is not to be changed."""
+
+    mode = "no-op"
+    split = False
+
+    async def up(self) -> None:
+        """Nothing to do."""
+
+    async def events(self) -> AsyncIterator[DnsEvent]:
+        """Never."""
+        await asyncio.Event().wait()
+        yield DnsEvent(again=False)
+
+    async def base(self) -> DnsConfig | None:
+        """Nobody asks it."""
+
+    async def apply(self, config: DnsConfig) -> None:
+        """Nothing to do."""
 
     async def down(self) -> None:
         """Nothing to do."""

@@ -49,6 +49,10 @@ BROKEN: dict[str, tuple[dict[str, object], str]] = {
         {"firewall_problem": "this kernel has no nftables"},
         "this kernel has no nftables",
     ),
+    "dns-read-os-config-failed": ({"dns_unreadable": "no such file"}, "no such file"),
+    "dns-set-os-config-failed": ({"dns_refused": "it is read-only"}, "it is read-only"),
+    "dns-forward-failing": ({"dns_failing": "192.0.2.1"}, "about a name from 192.0.2.1"),
+    "dns-loop": ({"dns_looping": True}, "must not use 100.100.100.100"),
     "key-expires-soon": (
         {"key_left": 3 * 3600.0},
         "ends in 3 h; renew it with: tnet up --force-reauth",

@@ -2,6 +2,7 @@
 
 from ipaddress import ip_address
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -124,3 +125,22 @@ def test_a_malformed_name_harms_no_other_node() -> None:
     names = nodes(node(1, "a..b."), node(2))
     assert names.owner(ip_address("100.64.0.1")) is None
     assert names.addresses(name("n2.lab.ts.net")) is not None
+
+
+def test_a_change_that_concerns_no_name_is_none() -> None:
+    """Nothing has to be forgotten or told."""
+    names = nodes(node(1), node(2))
+    assert not names.change({NodeID(1): node(1)})
+    assert not names.set_nodes([node(1), node(2)])
+    assert names.change({NodeID(1): None})
+    assert not names.change({NodeID(1): None})
+
+
+def test_of_two_nodes_with_one_name_the_other_is_left() -> None:
+    """As when a machine is set up anew: its new node comes before the old one goes."""
+    old, new = node(1), msgspec.structs.replace(node(2), name=node(1).name)
+    names = nodes(old)
+    names.change({new.id: new})
+    assert names.addresses(name("n1.lab.ts.net")) == (ip_address("100.64.0.1"),)
+    names.change({old.id: None})
+    assert names.addresses(name("n1.lab.ts.net")) == (ip_address("100.64.0.2"),)

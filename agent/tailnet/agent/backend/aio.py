@@ -28,12 +28,14 @@ from tailnet.agent.backend.health import Health, HealthFacts, HealthWarning
 from tailnet.agent.backend.kept.aio import MapFile, MapKeeper, remove_map, tidy
 from tailnet.agent.backend.keptmap import in_words, map_path
 from tailnet.agent.backend.login import key_left
+from tailnet.agent.backend.naming.aio import Naming
 from tailnet.agent.backend.plan import Plan
 from tailnet.agent.backend.ruling.aio import Ruling
 from tailnet.agent.backend.state import Facts, State, next_state
 from tailnet.agent.backend.tunnel.aio import System, Tunnel, TunnelSettings
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.crypto.x25519 import public_of
+from tailnet.agent.dns.resolver.aio import MagicDns
 from tailnet.agent.keys import DiscoPrivate, DiscoPublic, PeerId
 from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.tasks import Tasks
@@ -70,6 +72,7 @@ class Node:
         system: System,
         settings: NodeSettings,
         store: StateStore,
+        resolver: MagicDns,
         *,
         now: Callable[[], float],
         wall: Callable[[], datetime],
@@ -121,6 +124,8 @@ class Node:
         )
         self._expiry_timer: asyncio.TimerHandle | None = None
         self._follower = Follower(self.tunnel.apply, on_done=self._reconsider)
+        self.naming = Naming(resolver)
+        self.naming.on_change = resolver.on_health = self._set_health
         self._watchers: list[Callable[[NodeEvent], None]] = []
         self.state = State.NO_STATE
         self._health: Health = Health()
@@ -142,6 +147,7 @@ class Node:
             known = {profile.id for profile in self.account.profiles}
             tidy(path, self._profile_id, known, sealed=self._store.seal is not None)
         await asyncio.gather(self._use_kept_map(), self.tunnel.open())
+        await self.naming.open(self.tunnel.make_dns())
         self.account.resume(self._ruling.auth_key(self._settings.auth_key))
         self._reconsider()
 
@@ -187,6 +193,7 @@ class Node:
             self._adverts.forget()
             self._arm_expiry()
             self._follower.start_over()
+            self.naming.note(None)
             self.state = State.NO_STATE
         if self._store.path is not None:
             for gone in event.removed:
@@ -200,6 +207,7 @@ class Node:
                 timer.cancel()
         await self._tasks.close()
         await self._follower.close()
+        await self.naming.close()
         if self._store.path is None and self.account.registered:
             await self.account.logout()  # nobody will ever be this node again
         await self.account.close()
@@ -281,6 +289,7 @@ class Node:
         prefs, netmap = self.account.prefs, self.netmap if self._usable() else None
         self.tunnel.set_derp_map(netmap.derp_map if netmap is not None else NO_RELAYS)
         self._follower.follow(prefs, netmap, alive)
+        self.naming.follow(prefs, netmap)
         if self.netmap is None and self._had_map:  # logged out, or deleted at the server
             self._kept.forget()
         self._had_map = self.netmap is not None
@@ -370,6 +379,10 @@ class Node:
             firewall_problem=tunnel.firewall_problem,
             key_left=self._key_left(),
             routes_ignored=plan is not None and plan.routes_ignored,
+            dns_unreadable=self.naming.unreadable,
+            dns_refused=self.naming.refused or self.naming.trouble,
+            dns_failing=self.naming.resolver.failing if account.prefs.corp_dns else "",
+            dns_looping=self.naming.resolver.looping,
             messages=netmap.display_messages if netmap is not None else {},
             lines=netmap.health if netmap is not None else (),
         )
@@ -386,6 +399,7 @@ class Node:
     def _kept_expired(self, netmap: NetworkMap) -> None:
         self.account.netmap = netmap
         self._follower.note(None)
+        self.naming.note(None)
         self._reconsider()
 
     def _session_made(self, peer: PeerId) -> None:
@@ -415,6 +429,7 @@ class Node:
     def _tell(self, event: NodeEvent) -> None:
         if isinstance(event, NetworkMapChanged):
             self._follower.note(event.changed)
+            self.naming.note(event.changed)
             self._kept.note(event.netmap, self.account.prefs.server_url)
             self._adverts.forget()
             self._arm_expiry()

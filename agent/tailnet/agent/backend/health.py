@@ -99,6 +99,19 @@ FILTER = Warnable("invalid-packet-filter", Severity.HIGH, "Packet filter refused
 ROUTER = Warnable("router", Severity.HIGH, "Routes not installed", connectivity=True)
 FIREWALL = Warnable("firewall", Severity.MEDIUM, "Firewall not set up", connectivity=True)
 KEY_ENDS = Warnable("key-expires-soon", Severity.LOW, "Login ends soon")
+DNS_READ = Warnable("dns-read-os-config-failed", Severity.LOW, "DNS settings not read")
+DNS_SET = Warnable(
+    "dns-set-os-config-failed", Severity.MEDIUM, "DNS settings refused", connectivity=True
+)
+DNS_FORWARD = Warnable(
+    "dns-forward-failing",
+    Severity.MEDIUM,
+    "DNS does not answer",
+    15.0,
+    ("warming-up", "network-status"),
+    connectivity=True,
+)
+DNS_LOOP = Warnable("dns-loop", Severity.MEDIUM, "DNS goes in a circle", connectivity=True)
 ROUTES_NOT_ACCEPTED = Warnable("accept-routes-off", Severity.LOW, "Routes not accepted")
 
 TABLE = (
@@ -118,6 +131,10 @@ TABLE = (
     FILTER,
     ROUTER,
     FIREWALL,
+    DNS_READ,
+    DNS_SET,
+    DNS_FORWARD,
+    DNS_LOOP,
     KEY_ENDS,
     ROUTES_NOT_ACCEPTED,
 )
@@ -154,6 +171,10 @@ class HealthFacts:
         firewall_problem: why the kernel refused the firewall.
         key_left: seconds until the login ends by itself; ``None``: never.
         routes_ignored: peers offer routes that the user does not accept.
+        dns_unreadable: why the host's DNS configuration, which is needed, cannot be read.
+        dns_refused: why the host's DNS is not configured as it should be.
+        dns_failing: resolvers that did not answer the last question.
+        dns_looping: questions come back to us from the host's own resolvers.
         messages: from the control server.
         lines: from an older control server.
     """
@@ -179,6 +200,10 @@ class HealthFacts:
     firewall_problem: str = ""
     key_left: float | None = None
     routes_ignored: bool = False
+    dns_unreadable: str = ""
+    dns_refused: str = ""
+    dns_failing: str = ""
+    dns_looping: bool = False
     messages: Mapping[str, DisplayMessage]
     lines: tuple[str, ...] = ()
 
@@ -219,6 +244,15 @@ def conditions(facts: HealthFacts) -> dict[Warnable, str]:
         and "the packet filter of the control server makes no sense; nothing is let in",
         ROUTER: f.router_problem,
         FIREWALL: f.firewall_problem,
+        DNS_READ: online and f.dns_unreadable,
+        DNS_SET: f.dns_refused,
+        DNS_FORWARD: online
+        and f.dns_failing
+        and f"no answer to a question about a name from {f.dns_failing}",
+        DNS_LOOP: online
+        and f.dns_looping
+        and "a resolver of this host sends our questions back to us, so they are dropped; "
+        "it must not use 100.100.100.100",
         KEY_ENDS: online
         and f.key_left is not None
         and 0 < f.key_left < KEY_WARNING

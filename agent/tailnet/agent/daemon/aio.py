@@ -13,11 +13,12 @@ from tailnet.agent import clock
 from tailnet.agent._version import __version__
 from tailnet.agent.addr import AddrPort, IPAddress
 from tailnet.agent.backend.aio import Node, NodeSettings
-from tailnet.agent.backend.events import NetworkMapChanged, NodeEvent, PrefsChanged
 from tailnet.agent.backend.files.aio import ConfigFile, StateFile, StateMemory, read_state_key
 from tailnet.agent.backend.seal import Seal
 from tailnet.agent.backend.tunnel.aio import System, TunnelSettings
-from tailnet.agent.dns.handler import LocalHandler
+from tailnet.agent.dns.forward.aio import Forwarder
+from tailnet.agent.dns.resolver.aio import MagicDns
+from tailnet.agent.dns.upstream import Https
 from tailnet.agent.errors import UserError
 from tailnet.agent.localapi.aio import LocalServer
 from tailnet.agent.localapi.view.aio import NodeView
@@ -81,7 +82,9 @@ async def serve(
         userspace = Userspace(_native_stack(), now=clock.now, on_failed=fail)
     if userspace is not None or options.proxies:
         _allow_many_files()
-    names = LocalHandler(lambda: clock.wall().timestamp())
+    names = MagicDns(
+        Forwarder(_no_https, random_bytes=os.urandom), lambda: clock.wall().timestamp()
+    )
     services = Services(ServicePorts({DNS_PORT: names}), _service_stack())
     node = Node(
         make_system(userspace, services.detach()),
@@ -105,13 +108,13 @@ async def serve(
         StateFile(options.state, _seal(options.state_key))
         if options.state is not None
         else StateMemory(),
+        names,
         now=clock.now,
         wall=clock.wall,
         random_bytes=os.urandom,
         on_failed=fail,
     )
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, node.hang_up)
-    node.watch(lambda event: _learn_names(names, node, event))
     dialer = Dialer(_names(node), userspace)
     view = NodeView(
         node,
@@ -181,14 +184,9 @@ def _service_stack() -> Callable[[int], ServiceStack]:
     return lambda fd: Netstack(fd, max_streams=MAX_CONNECTIONS, max_half_open=MAX_CONNECTIONS)
 
 
-def _learn_names(names: LocalHandler, node: Node, event: NodeEvent) -> None:
-    """Keep what we answer as the network map is."""
-    netmap = node.netmap
-    if netmap is None or not isinstance(event, NetworkMapChanged | PrefsChanged):
-        return
-    changed = event.changed if isinstance(event, NetworkMapChanged) else ()
-    accept = node.account.prefs.corp_dns
-    names.learn(netmap.self_node, netmap.peers, netmap.dns, changed, accept=accept)
+async def _no_https(to: Https, message: bytes) -> bytes:
+    del to, message
+    raise OSError
 
 
 def _names(node: Node) -> Callable[[], Mapping[str, tuple[IPAddress, ...]]]:

@@ -10,6 +10,7 @@ Source: tailscale net/dns/resolver/tsdns.go, resolveLocal and resolveLocalRevers
 """
 
 from collections.abc import Callable, Mapping
+from enum import StrEnum
 from typing import NamedTuple
 
 from tailnet.agent.addr import SERVICE_V4, SERVICE_V6, IPAddress
@@ -45,11 +46,31 @@ _NOT_FOR_US = frozenset({NS, SOA, AXFR, HINFO})
 Records = Mapping[Name, tuple[IPAddress, ...]]
 
 
+class Outcome(StrEnum):
+    """What became of a question of ours; the values are upstream's names for it."""
+
+    NAME_A = "ok_a"
+    NAME_AAAA = "ok_aaaa"
+    NAME_ANY = "ok_all"
+    NO_A = "no_a"
+    NO_AAAA = "no_aaaa"
+    NO_ANY = "no_all"
+    OTHER_TYPE = "no_record_type"
+    NOT_IMPLEMENTED = "not_impl_type"
+    NO_SUCH_NAME = "error_missing"
+    ONION = "error_onion"
+    REVERSE = "reverse"
+    NO_OWNER = "reverse_miss"
+    BONJOUR = "bonjour"
+    NO_UPSTREAM = "no_upstream"
+
+
 class Answer(NamedTuple):
     """Ready to be sent.  ``why`` is for people: which rule gave it."""
 
     data: bytes
     why: str
+    outcome: Outcome
 
 
 class Forward(NamedTuple):
@@ -57,6 +78,13 @@ class Forward(NamedTuple):
 
     suffix: Name
     resolvers: tuple[Resolver, ...]
+
+
+_OUTCOMES = {
+    A: (Outcome.NAME_A, Outcome.NO_A),
+    AAAA: (Outcome.NAME_AAAA, Outcome.NO_AAAA),
+    ANY: (Outcome.NAME_ANY, Outcome.NO_ANY),
+}
 
 
 class LocalNames:
@@ -107,13 +135,15 @@ class LocalNames:
         if question.qtype == PTR:
             return self._reverse(question)
         if within(question.name, _ONION):
-            return self._no(question, _ONION, "names below onion are not for DNS (RFC 7686)")
+            why = "names below onion are not for DNS (RFC 7686)"
+            return self._no(question, _ONION, why, Outcome.ONION)
         found = self._said_by_name(question) or self.lookup(question.name)
         if found is not None:
             return self._yes(question, *found)
         zone = self._zone(question.name)
         if zone is not None and not self._routes[zone]:
-            return self._no(question, zone, f"no such name in {zone}, which is ours to answer")
+            why = f"no such name in {zone}, which is ours to answer"
+            return self._no(question, zone, why, Outcome.NO_SUCH_NAME)
         return self._forward(question)
 
     def _said_by_name(self, question: Question) -> tuple[tuple[IPAddress, ...], str] | None:
@@ -150,37 +180,40 @@ class LocalNames:
     def _reverse(self, question: Question) -> Answer | Forward:
         name = question.name
         if is_bonjour(name):
-            return Answer(reply(question, NXDOMAIN), "a search for Bonjour services")
+            why = "a search for Bonjour services"
+            return Answer(reply(question, NXDOMAIN), why, Outcome.BONJOUR)
         ip = reverse_address(name)
         if ip is None:
             return self._forward(question)
-        if ip in (SERVICE_V4, SERVICE_V6):
-            return Answer(reply(question, NOERROR, [pointer_record(SERVICE_NAME)]), "this service")
-        owner = self._owners.get(ip) or self._nodes.owner(ip)
+        ours = ip in (SERVICE_V4, SERVICE_V6)
+        owner = SERVICE_NAME if ours else self._owners.get(ip) or self._nodes.owner(ip)
         if owner is not None:
-            return Answer(reply(question, NOERROR, [pointer_record(owner)]), "who has the address")
+            data = reply(question, NOERROR, [pointer_record(owner)])
+            return Answer(data, "who has the address", Outcome.REVERSE)
         zone = self._zone(name)
         if zone is not None and not self._routes[zone]:
-            return self._no(question, zone, "nobody in the tailnet has the address")
+            why = "nobody in the tailnet has the address"
+            return self._no(question, zone, why, Outcome.NO_OWNER)
         return self._forward(question)
 
     def _yes(self, question: Question, ips: tuple[IPAddress, ...], why: str) -> Answer:
         """One record of the family asked for; none of it is an answer too."""
         qtype = question.qtype
         if qtype in _NOT_FOR_US:
-            return Answer(reply(question, NOTIMP), why)
+            return Answer(reply(question, NOTIMP), why, Outcome.NOT_IMPLEMENTED)
         if qtype not in (A, AAAA, ANY):
-            return Answer(reply(question, NOERROR), why)
+            return Answer(reply(question, NOERROR), why, Outcome.OTHER_TYPE)
+        yes, no = _OUTCOMES[qtype]
         wanted = [ip for ip in ips if qtype == ANY or ip.version == _FAMILY[qtype]]
         if wanted:
-            return Answer(reply(question, NOERROR, [address_record(wanted[0])]), why)
+            return Answer(reply(question, NOERROR, [address_record(wanted[0])]), why, yes)
         zone = self._zone(question.name)
         ours = zone is not None and not self._routes[zone]
         authority = [self._soa(zone)] if zone is not None and ours else ()
-        return Answer(reply(question, NOERROR, authority=authority), why)
+        return Answer(reply(question, NOERROR, authority=authority), why, no)
 
-    def _no(self, question: Question, zone: Name, why: str) -> Answer:
-        return Answer(reply(question, NXDOMAIN, authority=[self._soa(zone)]), why)
+    def _no(self, question: Question, zone: Name, why: str, outcome: Outcome) -> Answer:
+        return Answer(reply(question, NXDOMAIN, authority=[self._soa(zone)]), why, outcome)
 
     def _soa(self, zone: Name) -> bytes:
         return soa_record(zone, int(self._wall_clock()))
@@ -194,5 +227,6 @@ class LocalNames:
     def _forward(self, question: Question) -> Answer | Forward:
         zone = self._zone(question.name)
         if zone is None or not self._routes[zone]:
-            return Answer(reply(question, SERVFAIL), "no resolver is known for this name")
+            why = "no resolver is known for this name"
+            return Answer(reply(question, SERVFAIL), why, Outcome.NO_UPSTREAM)
         return Forward(zone, self._routes[zone])

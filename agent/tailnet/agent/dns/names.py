@@ -6,7 +6,7 @@ Source: tailscale util/dnsname, ipn/ipnlocal/node_backend.go dnsConfigForNetmap.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NewType
+from typing import NamedTuple, NewType
 
 from tailnet.agent.addr import IPAddress
 from tailnet.agent.errors import BadPacket
@@ -50,6 +50,22 @@ def within(name: Name, suffix: Name) -> bool:
     return not suffix or name == suffix or name.endswith("." + suffix)
 
 
+class _Known(NamedTuple):
+    """What of a node matters here; ``subdomains``: it answers for those below its name."""
+
+    name: Name
+    ips: tuple[IPAddress, ...]
+    subdomains: bool
+
+
+def _known(node: Node) -> _Known | None:
+    try:
+        name = parse_name_untrusted(node.name)
+    except BadPacket:
+        return None
+    return _Known(name, node.ips(), SUBDOMAIN_RESOLVE in (node.cap_map or {})) if name else None
+
+
 class NodeNames:
     """Names of this node and its peers, changed as the network map is: one node at a time.
 
@@ -57,77 +73,78 @@ class NodeNames:
     the slower path first.  When we have no IPv4 address ourselves, only AAAA are given.
     """
 
-    __slots__ = ("_aaaa", "_by_ip", "_by_name", "_names", "_only_v6", "_subdomains")
+    __slots__ = ("_aaaa", "_by_ip", "_by_name", "_names", "_only_v6")
 
     def __init__(self) -> None:
-        self._names: dict[NodeID, tuple[Name, tuple[IPAddress, ...]]] = {}
-        self._by_name: dict[Name, NodeID] = {}
+        self._names: dict[NodeID, _Known] = {}
+        self._by_name: dict[Name, tuple[NodeID, ...]] = {}  # the first is the one who is meant
         self._by_ip: dict[IPAddress, NodeID] = {}
-        self._subdomains: set[NodeID] = set()
         self._aaaa = self._only_v6 = False
 
-    def set_self(self, node: Node) -> None:
-        """Our own record: its capabilities decide for all."""
+    def set_self(self, node: Node) -> bool:
+        """Our own record: its capabilities decide for all.  Whether any answer is another now."""
         own = node.ips()
+        before = self._aaaa, self._only_v6
         self._aaaa = MAGIC_DNS_AAAA in (node.cap_map or {})
         self._only_v6 = bool(own) and all(ip.version == 6 for ip in own)
-        self.change({node.id: node})
+        return self.change({node.id: node}) or before != (self._aaaa, self._only_v6)
 
-    def set_nodes(self, nodes: Iterable[Node]) -> None:
-        """Everybody; who is not among them is forgotten."""
+    def set_nodes(self, nodes: Iterable[Node]) -> bool:
+        """Everybody; who is not among them is forgotten.  Whether any answer is another now."""
         wanted = {node.id: node for node in nodes}
         gone = dict.fromkeys(self._names.keys() - wanted.keys())
-        self.change({**gone, **wanted})
+        return self.change({**gone, **wanted})
 
-    def change(self, changed: Mapping[NodeID, Node | None]) -> None:
-        """These came or changed; ``None`` is gone.  A malformed name is a node without one."""
+    def change(self, changed: Mapping[NodeID, Node | None]) -> bool:
+        """These came or changed; ``None`` is gone.  A malformed name is a node without one.
+
+        Returns:
+            Whether any answer is another now: most changes of a node do not concern its name.
+        """
+        news = False
         for node_id, node in changed.items():
-            self._forget(node_id)
-            if node is None:
-                continue
-            try:
-                name = parse_name_untrusted(node.name)
-            except BadPacket:
-                continue
-            if name:
-                self._learn(node_id, name, node)
+            known = None if node is None else _known(node)
+            if known != self._names.get(node_id):
+                news = True
+                self._forget(node_id)
+                if known is not None:
+                    self._learn(node_id, known)
+        return news
 
     def addresses(self, name: Name) -> tuple[IPAddress, ...] | None:
         """Of a node, by its full name; empty if it has none to give, ``None``: no such node."""
-        node_id = self._by_name.get(name)
-        return None if node_id is None else self._given(self._names[node_id][1])
+        holders = self._by_name.get(name)
+        return None if holders is None else self._given(self._names[holders[0]].ips)
 
     def under(self, name: Name) -> tuple[IPAddress, ...] | None:
         """Of the nearest node above ``name`` that answers for its subdomains."""
         for parent in parents(name):
-            node_id = self._by_name.get(parent)
-            if node_id in self._subdomains:
+            holders = self._by_name.get(parent)
+            if holders is not None and self._names[holders[0]].subdomains:
                 return self.addresses(parent)
         return None
 
     def owner(self, ip: IPAddress) -> Name | None:
         """Who has the address."""
         node_id = self._by_ip.get(ip)
-        return None if node_id is None else self._names[node_id][0]
+        return None if node_id is None else self._names[node_id].name
 
-    def _learn(self, node_id: NodeID, name: Name, node: Node) -> None:
-        ips = node.ips()
-        self._names[node_id] = (name, ips)
-        self._by_name.setdefault(name, node_id)
-        for ip in ips:
+    def _learn(self, node_id: NodeID, known: _Known) -> None:
+        self._names[node_id] = known
+        self._by_name[known.name] = (*self._by_name.get(known.name, ()), node_id)
+        for ip in known.ips:
             self._by_ip[ip] = node_id
-        if SUBDOMAIN_RESOLVE in (node.cap_map or {}):
-            self._subdomains.add(node_id)
 
     def _forget(self, node_id: NodeID) -> None:
         known = self._names.pop(node_id, None)
         if known is None:
             return
-        name, ips = known
-        self._subdomains.discard(node_id)
-        if self._by_name.get(name) == node_id:
-            del self._by_name[name]
-        for ip in ips:
+        left = tuple(n for n in self._by_name[known.name] if n != node_id)
+        if left:
+            self._by_name[known.name] = left
+        else:
+            del self._by_name[known.name]
+        for ip in known.ips:
             if self._by_ip.get(ip) == node_id:
                 del self._by_ip[ip]
 

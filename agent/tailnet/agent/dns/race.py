@@ -12,6 +12,7 @@ repeat both.  A server that does not keep the case is asked again by TCP.
 Source: tailscale net/dns/resolver/forwarder.go; draft-vixie-dnsext-dns0x20.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import NamedTuple
@@ -36,11 +37,11 @@ _SOFT = frozenset({SERVFAIL, REFUSED})
 
 
 class Way(Enum):
-    """How a server is asked."""
+    """How a server is asked; the values are upstream's in its counters."""
 
     UDP = "udp"
     TCP = "tcp"
-    HTTPS = "https"
+    HTTPS = "doh"
 
 
 class Ask(NamedTuple):
@@ -75,6 +76,7 @@ class Race:
         servers: in order of their delays, at least one.
         random_bytes: source of randomness.
         now: seconds.
+        counters: what became of each attempt, ``udp_success`` and the like.
 
     Attributes:
         asks: what to send.
@@ -85,6 +87,7 @@ class Race:
 
     __slots__ = (
         "_attempts",
+        "_counters",
         "_data",
         "_end",
         "_failed",
@@ -108,7 +111,9 @@ class Race:
         *,
         random_bytes: Callable[[int], bytes],
         now: float,
+        counters: Counter[str] | None = None,
     ) -> None:
+        self._counters: Counter[str] = Counter() if counters is None else counters
         self._question, self._data, self._tcp = query
         self._servers = servers
         self._random_bytes = random_bytes
@@ -132,8 +137,10 @@ class Race:
         mine, size = attempt.data, HEADER.size + len(self._question.wire)
         head, asked = data[: HEADER.size], data[HEADER.size : size]
         if len(data) < size or head[:2] != mine[:2] or not int.from_bytes(head[2:4]) & QR:
+            self._count(way, "error_txid")
             return
         if asked != mine[HEADER.size : size]:
+            self._count(way, "error_txid")
             if asked.lower() == mine[HEADER.size : size].lower():
                 self.handle_failure(upstream, way, now)
             return
@@ -141,10 +148,12 @@ class Race:
         flags = int.from_bytes(head[2:4])
         answer = self._data[:2] + data[2 : HEADER.size] + self._question.wire + data[size:]
         if flags & 0xF in _SOFT:
+            self._count(way, "error_refused" if flags & 0xF == REFUSED else "error_server")
             self._soft(answer, flags & 0xF)
         elif flags & TC and way is Way.UDP and self._tcp:
             self._last_resort = self._last_resort or (answer, upstream)
         else:
+            self._count(way, "success")
             self.result, self.winner = answer, upstream
             return
         self._settle(now)
@@ -206,7 +215,11 @@ class Race:
         attempt.pending.add(way)
         if way is not Way.UDP:
             attempt.until[way] = now + TCP_TIMEOUT
+        self._counters[way.value] += 1
         self.asks.append(Ask(upstream, way, attempt.data))
+
+    def _count(self, way: Way, what: str) -> None:
+        self._counters[f"{way.value}_{what}"] += 1
 
     def _done(self, attempt: _Attempt, way: Way) -> None:
         attempt.pending.discard(way)

@@ -55,6 +55,12 @@ def upstreams(resolvers: Iterable[Resolver]) -> tuple[Upstream, ...]:
     return tuple(Upstream(server, delay) for server, delay in ordered[:MAX_UPSTREAMS])
 
 
+def is_loopback(resolver: Resolver) -> bool:
+    """It is a program on this host."""
+    to = _addr_port(resolver.addr)
+    return to is not None and to.ip.is_loopback
+
+
 def _attempts(text: str) -> Iterable[tuple[Plain | Https, float]]:
     if text.startswith("http://"):
         return [(Https(text, ()), 0.0)]

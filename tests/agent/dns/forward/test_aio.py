@@ -185,7 +185,7 @@ async def test_too_many_questions_at_once_are_dropped_and_counted() -> None:
         tasks = [asyncio.create_task(asking.resolve(query(), [dead])) for _ in range(MAX_ACTIVE)]
         await asyncio.sleep(0)
         assert await asking.resolve(query(), [dead]) == Forwarded(None, None)
-        assert asking.counters["queue_full"] == 1
+        assert asking.counters["error_queue"] == 1
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -32,6 +32,7 @@ from tailnet.agent.wireguard.engine import Engine
 from tailnet.agent.wireguard.events import PeerState, PeerStatus
 from tailnet.platform.interface import (
     Bypass,
+    DnsConfigurator,
     Firewall,
     FirewallConfig,
     NetfilterMode,
@@ -66,6 +67,9 @@ class System(Protocol):
 
     def make_firewall(self, tun_name: str) -> Firewall:
         """A firewall for that device."""
+
+    def make_dns(self, tun_name: str) -> DnsConfigurator:
+        """How this host resolves names, with that device."""
 
     def make_datapath(self) -> Datapath:
         """A datapath that has not started."""
@@ -205,6 +209,10 @@ class Tunnel:
         self._derp.start()
         self._sock.start()
         self._host.start()
+
+    def make_dns(self) -> DnsConfigurator:
+        """For the open device."""
+        return self._system.make_dns(self._device)
 
     def _tun_port(self, device: TunDevice) -> TunPort:
         """Take the device over, with the offloads that work and are wanted."""

@@ -89,7 +89,7 @@ class Forwarder:
         random_bytes: source of randomness that nobody can predict.
 
     Attributes:
-        counters: questions by outcome.
+        counters: questions by outcome, and attempts by way and outcome.
     """
 
     def __init__(
@@ -109,14 +109,20 @@ class Forwarder:
         """Ask until somebody answers well, or the time is over."""
         servers = upstreams(resolvers)
         if not servers:
-            self.counters["no_upstream"] += 1
+            self.counters["error_no_upstream"] += 1
             return Forwarded(reply(query.question, SERVFAIL), None)
         if self._active >= MAX_ACTIVE:
-            self.counters["queue_full"] += 1
+            self.counters["error_queue"] += 1
             return Forwarded(None, None)
         self._active += 1
         try:
-            race = Race(query, servers, random_bytes=self._random_bytes, now=clock.now())
+            race = Race(
+                query,
+                servers,
+                random_bytes=self._random_bytes,
+                now=clock.now(),
+                counters=self.counters,
+            )
             run = _Run(race, servers, self._dialer, self._https)
             try:
                 await run.finish()
@@ -124,7 +130,7 @@ class Forwarder:
                 await run.close()
         finally:
             self._active -= 1
-        self.counters["success" if race.winner is not None else "failed"] += 1
+        self.counters["success" if race.winner is not None else "error_context"] += 1
         server = None if race.winner is None else servers[race.winner].server
         return Forwarded(race.result, server)
 

@@ -10,15 +10,17 @@ MAX_QUERIES = 256  # answered at once, all clients together; more are dropped
 MAX_CONNECTIONS = 64
 MAX_PIPELINED = 16  # queries of one connection at once; the next waits to be read
 MAX_TCP_QUERY = 4096  # bytes
-QUERY_PATIENCE = 10.0  # seconds for one answer
+QUERY_PATIENCE = 12.0  # seconds for one answer; a handler that gives up by itself does before
 IDLE = 45.0  # seconds without a query, or until a client takes an answer
 
 
 class Handler(Protocol):
     """Answers queries of one port."""
 
-    def __call__(self, query: bytes, src: AddrPort, *, tcp: bool) -> Awaitable[bytes | None]:
-        """The answer, ``None`` for none.
+    def __call__(
+        self, query: bytes, src: AddrPort, *, tcp: bool
+    ) -> bytes | Awaitable[bytes | None] | None:
+        """The answer, ``None`` for none; at once where nobody has to be asked.
 
         Args:
             query: from this machine, or from a proxy's client; not to be trusted.

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.errors import BadPacket
@@ -52,26 +52,32 @@ class ServicePorts:
     # --- UDP
 
     def handle_datagram(self, port: int, src: AddrPort, query: bytes, reply: Reply) -> None:
-        """One query; ``reply`` is called with the answer, if there is one."""
+        """One query; ``reply`` is called with the answer, if there is one.
+
+        An answer that the handler has at once costs no task.
+        """
         if self._queries >= MAX_QUERIES:
             self.dropped["queries"] += 1
             return
-        self._queries += 1
-        task = self._tasks.start(f"query of {src}", self._datagram(port, src, query, reply))
-        task.add_done_callback(self._answered)
+        said = self._handlers[port](query, src, tcp=False)
+        if isinstance(said, bytes):
+            reply(said)
+        elif said is not None:
+            self._queries += 1
+            task = self._tasks.start(f"query of {src}", self._later(said, reply))
+            task.add_done_callback(self._answered)
 
     def _answered(self, _: asyncio.Task[None]) -> None:
         self._queries -= 1
 
-    async def _datagram(self, port: int, src: AddrPort, query: bytes, reply: Reply) -> None:
-        answer = await self._ask(port, query, src, tcp=False)
-        if answer is not None:
-            reply(answer)
+    async def _later(self, answer: Awaitable[bytes | None], reply: Reply) -> None:
+        if (said := await self._wait(answer)) is not None:
+            reply(said)
 
-    async def _ask(self, port: int, query: bytes, src: AddrPort, *, tcp: bool) -> bytes | None:
+    async def _wait(self, answer: Awaitable[bytes | None]) -> bytes | None:
         try:
             async with asyncio.timeout(QUERY_PATIENCE):
-                return await self._handlers[port](query, src, tcp=tcp)
+                return await answer
         except TimeoutError:
             self.dropped["slow answers"] += 1
             return None
@@ -102,7 +108,9 @@ class ServicePorts:
         free = asyncio.Semaphore(MAX_PIPELINED)
 
         async def answer(query: bytes) -> None:
-            said = await self._ask(port, query, src, tcp=True)
+            said = self._handlers[port](query, src, tcp=True)
+            if isinstance(said, Awaitable):
+                said = await self._wait(said)
             if said is not None and len(said) <= LARGEST:
                 await connection.write(frame(said))
 

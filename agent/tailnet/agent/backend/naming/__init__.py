@@ -1,0 +1,1 @@
+"""Who answers for names: our resolver and the host, each told its part."""

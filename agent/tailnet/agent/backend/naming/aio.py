@@ -1,0 +1,176 @@
+"""``Naming``: from the network map to our resolver and the host's configuration.
+
+::
+
+    network map, prefs ──► wanted ──► compiled ──► our resolver: names, routes
+                                  ▲            └─► the host, if that is another than before
+             what the host had before us
+
+Names of nodes follow at once, one node at a time.  The host follows in a task of its own: asking
+and telling it takes time, and only the newest wish counts.  One that refuses is told again later.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from tailnet.agent.backend.prefs import Prefs
+from tailnet.agent.control.netmap import NetworkMap
+from tailnet.agent.dns.compile import BaseUnreadable, Compiled, Host, compile_dns
+from tailnet.agent.dns.resolver.aio import MagicDns
+from tailnet.agent.dns.wanted import NOTHING, Wanted, wanted_dns
+from tailnet.agent.tailcfg.dns import DNSConfig
+from tailnet.agent.tailcfg.node import Node, NodeID
+from tailnet.agent.tasks import Tasks
+from tailnet.platform.interface import NO_DNS, DnsConfig, DnsConfigurator, PlatformError
+
+log = logging.getLogger("tailnet.naming")
+
+RETRY = 5.0  # seconds after a refusal; doubled each time
+MAX_RETRY = 300.0  # seconds
+
+
+class Naming:
+    """Belongs to one ``Node``.
+
+    Args:
+        resolver: ours.
+
+    Attributes:
+        on_change: called when a problem comes or goes.
+        wanted: what the tailnet wants now.
+        compiled: what resolver and host were told last.
+        unreadable: why the host's own configuration, which is needed, cannot be read.
+        refused: why the host does not do what it was told.
+        trouble: what others do to the host's configuration.
+    """
+
+    def __init__(self, resolver: MagicDns) -> None:
+        self.resolver = resolver
+        self._configurator: DnsConfigurator | None = None
+        self._basis: tuple[DNSConfig, Node, bool] | None = None
+        self._netmap: NetworkMap | None = None
+        self._changed: set[NodeID] | None = None  # since that map; None: any
+        self._news = asyncio.Event()
+        self._tasks = Tasks()
+        self._applied: DnsConfig | None = None
+        self.on_change: Callable[[], None] = lambda: None
+        self.wanted: Wanted = NOTHING
+        self.compiled = Compiled({}, NO_DNS)
+        self.unreadable = self.refused = self.trouble = ""
+
+    async def open(self, configurator: DnsConfigurator) -> None:
+        """Take back what a dead daemon left; the host can be told from now on."""
+        self._configurator = configurator
+        try:
+            await configurator.up()
+        except PlatformError as error:
+            self.refused = str(error)
+        self._news.set()
+        _ = self._tasks.start("names", self._keep_told(configurator))
+        _ = self._tasks.start("names of the host", self._listen(configurator))
+
+    async def close(self) -> None:
+        """The host resolves names as before us."""
+        await self._tasks.close()
+        if self._configurator is not None:
+            try:
+                await self._configurator.down()
+            except PlatformError as error:
+                log.warning("clean-up of DNS: %s", error)
+
+    # --- wishes
+
+    def note(self, changed: frozenset[NodeID] | None) -> None:
+        """Only these nodes will differ in the next map; ``None``: any may."""
+        if changed is None:
+            self._changed = None
+        elif self._changed is not None:
+            self._changed |= changed
+
+    def follow(self, prefs: Prefs, netmap: NetworkMap | None) -> None:
+        """Follow these from now on; ``netmap`` is ``None`` where there is to be no network."""
+        if netmap is None:
+            self._end()
+            return
+        if netmap is not self._netmap or self._changed != set():
+            changed = self._changed if self._netmap is not None else None
+            self.resolver.set_nodes(netmap.self_node, netmap.peers, changed)
+            self._netmap, self._changed = netmap, set()
+        basis = (netmap.dns, netmap.self_node, prefs.corp_dns)
+        if basis == self._basis:
+            return
+        self._basis = basis
+        wanted = wanted_dns(netmap.dns, netmap.self_node, accept=prefs.corp_dns)
+        if wanted != self.wanted:
+            self.wanted = wanted
+            self._news.set()
+
+    def recompile(self) -> None:
+        """What the host had before us may be different now, or it has forgotten us."""
+        self._applied = None
+        self._news.set()
+
+    def _end(self) -> None:
+        if self._netmap is None:
+            return
+        self._basis = self._netmap = self._changed = None
+        self.wanted = NOTHING
+        self.resolver.forget()
+        self._news.set()
+
+    async def _listen(self, configurator: DnsConfigurator) -> None:
+        async for event in configurator.events():
+            if event.reason:
+                log.info("names: %s", event.reason)
+            if event.again:
+                self.recompile()
+            if event.trouble != self.trouble:
+                self.trouble = event.trouble
+                self.on_change()
+
+    # --- consequences
+
+    async def _keep_told(self, configurator: DnsConfigurator) -> None:
+        delay = RETRY
+        while True:
+            if self.refused or self.unreadable:
+                try:
+                    async with asyncio.timeout(delay):
+                        await self._news.wait()
+                except TimeoutError:
+                    delay = min(2 * delay, MAX_RETRY)
+            else:
+                delay = RETRY
+                await self._news.wait()
+            self._news.clear()
+            await self._tell(configurator)
+
+    async def _tell(self, configurator: DnsConfigurator) -> None:
+        wanted, unreadable, refused = self.wanted, "", ""
+        try:
+            base, why = await configurator.base(), ""
+        except PlatformError as error:
+            base, why = None, str(error)
+        try:
+            compiled = compile_dns(wanted, Host(configurator.split, base, why))
+        except BaseUnreadable as error:
+            unreadable = str(error)
+            compiled = Compiled(wanted.routes, self.compiled.host)
+        if wanted is self.wanted:
+            self.resolver.configure(wanted.records, compiled.routes, wanted.suffix)
+        if not unreadable and compiled.host != self._applied:
+            try:
+                await configurator.apply(compiled.host)
+                self._applied = compiled.host
+                log.info("names: the host was told %s", compiled.host)
+            except PlatformError as error:
+                self._applied = None
+                refused = str(error)
+        self.compiled = compiled
+        self._problems(unreadable, refused)
+
+    def _problems(self, unreadable: str, refused: str) -> None:
+        if (unreadable, refused) != (self.unreadable, self.refused):
+            self.unreadable, self.refused = unreadable, refused
+            self.on_change()

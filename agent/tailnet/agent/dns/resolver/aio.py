@@ -1,0 +1,204 @@
+"""``MagicDns``: answers queries, from memory, from what it knows, or by asking others."""
+
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import NamedTuple
+
+from tailnet.agent.addr import AddrPort
+from tailnet.agent.dns.forward.aio import Forwarder
+from tailnet.agent.dns.local import Answer, Forward, LocalNames, Outcome, Records
+from tailnet.agent.dns.memo import Memo
+from tailnet.agent.dns.message import (
+    SERVFAIL,
+    Query,
+    Question,
+    formerr_untrusted,
+    parse_question_untrusted,
+    reply,
+    truncated,
+)
+from tailnet.agent.dns.metrics import metrics
+from tailnet.agent.dns.names import ROOT, Name, NodeNames
+from tailnet.agent.dns.upstream import Https, Plain, is_loopback
+from tailnet.agent.errors import BadPacket
+from tailnet.agent.tailcfg.dns import Resolver
+from tailnet.agent.tailcfg.node import Node, NodeID
+
+log = logging.getLogger("tailnet.dns")
+
+LOOP = 64  # times that one question is at this host's own resolvers at once: then it is a loop
+
+
+class Explained(NamedTuple):
+    """An answer, and where it is from.
+
+    Attributes:
+        data: the whole answer; ``None``: nobody gave one.
+        why: the rule, or which suffix decided whom to ask.
+        resolvers: who was to be asked; none if we knew it ourselves.
+        server: who answered, empty if we did.
+    """
+
+    data: bytes | None
+    why: str
+    resolvers: tuple[Resolver, ...] = ()
+    server: str = ""
+
+
+class MagicDns:
+    """A handler of queries.
+
+    Args:
+        forwarder: asks others.
+        wall_clock: Unix time [s].
+        on_health: what :attr:`problem` or :attr:`looping` says has changed.
+
+    Attributes:
+        failing: the last question that was forwarded got no answer at all; whom it was asked of.
+        looping: questions that we forward to this host's own resolvers come back to us.
+    """
+
+    def __init__(
+        self,
+        forwarder: Forwarder,
+        wall_clock: Callable[[], float],
+        on_health: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._forwarder = forwarder
+        self._nodes = NodeNames()
+        self._names = LocalNames(self._nodes, wall_clock)
+        self._memo = Memo()
+        self._outcomes: Counter[Outcome] = Counter()
+        self._counted: Counter[str] = Counter()
+        self._at_home: Counter[bytes] = Counter()
+        self.on_health = on_health
+        self.failing = ""
+        self.looping = False
+
+    # --- what it knows
+
+    def set_nodes(
+        self, own: Node, peers: Mapping[NodeID, Node], changed: Collection[NodeID] | None
+    ) -> None:
+        """Names of this node and its peers; ``changed``: only these peers; ``None``: any."""
+        if changed is None:
+            news = self._nodes.set_nodes((own, *peers.values()))
+        else:
+            news = self._nodes.change({node_id: peers.get(node_id) for node_id in changed})
+        if self._nodes.set_self(own) or news:
+            self._memo.forget()
+
+    def configure(
+        self, records: Records, routes: Mapping[Name, tuple[Resolver, ...]], suffix: Name
+    ) -> None:
+        """See ``LocalNames.configure``."""
+        self._names.configure(records, routes, suffix)
+        self._memo.forget()
+        self._say_health("", looping=False)
+
+    def set_own(self, records: Records) -> None:
+        """See ``LocalNames.set_own``."""
+        self._names.set_own(records)
+        self._memo.forget()
+
+    def forget(self) -> None:
+        """There is no tailnet."""
+        self._nodes.set_nodes(())
+        self.configure({}, {}, ROOT)
+
+    # --- queries
+
+    def __call__(
+        self, query: bytes, src: AddrPort, *, tcp: bool
+    ) -> bytes | Awaitable[bytes | None] | None:
+        """The answer, now if we know it; ``None`` if the query deserves none."""
+        del src
+        known = None if tcp else self._memo.answer(query)
+        if known is not None:
+            data, outcome = known
+            self._outcomes[outcome] += 1
+            return data
+        try:
+            question = parse_question_untrusted(query)
+        except BadPacket:
+            self._counted["respond_error_parse"] += 1
+            return formerr_untrusted(query) or None
+        decided = self._names.decide(question)
+        if isinstance(decided, Forward):
+            return self._forward(Query(question, query, tcp), decided)
+        self._outcomes[decided.outcome] += 1
+        if tcp:
+            return decided.data
+        data = truncated(decided.data, question.limit)
+        self._memo.learn(query, data, decided.outcome)
+        return data
+
+    async def explain(self, query: bytes) -> Explained:
+        """Answer a query of our own, without bounds of size.
+
+        Raises:
+            BadPacket: it is none.
+        """
+        question = parse_question_untrusted(query)
+        decided = self._names.decide(question)
+        if isinstance(decided, Answer):
+            return Explained(decided.data, decided.why)
+        answered = await self._ask(Query(question, query, tcp=True), decided)
+        suffix = decided.suffix or "."
+        why = f"resolvers for {suffix}"
+        return Explained(answered[0], why, decided.resolvers, _server_text(answered[1]))
+
+    def metrics(self) -> dict[str, int]:
+        """Counters by upstream's names."""
+        others = {f"fwd_{name}": n for name, n in self._forwarder.counters.items()}
+        return metrics(self._outcomes, {**others, **self._counted})
+
+    # --- inside
+
+    async def _forward(self, query: Query, decided: Forward) -> bytes | None:
+        data, _ = await self._ask(query, decided)
+        if data is None or query.tcp:
+            return data
+        short = truncated(data, query.question.limit)
+        self._counted["fwd_truncated"] += short is not data
+        return short
+
+    async def _ask(
+        self, query: Query, decided: Forward
+    ) -> tuple[bytes | None, Plain | Https | None]:
+        self._counted["fwd"] += 1
+        at_home = any(is_loopback(resolver) for resolver in decided.resolvers)
+        key = query.question.wire.lower() if at_home else b""
+        if key and self._at_home[key] >= LOOP:
+            self._counted["fwd_error_loop"] += 1
+            self._say_health(self.failing, looping=True)
+            return _failure(query.question), None
+        self._at_home[key] += 1
+        try:
+            data, server = await self._forwarder.resolve(query, decided.resolvers)
+        finally:
+            self._at_home[key] -= 1
+            if not self._at_home[key]:
+                del self._at_home[key]
+        if server is not None:
+            self._say_health("", looping=self.looping)
+        elif data is None:
+            asked = ", ".join(resolver.addr for resolver in decided.resolvers)
+            self._say_health(asked, looping=self.looping)
+        return data, server
+
+    def _say_health(self, failing: str, *, looping: bool) -> None:
+        if (failing, looping) != (self.failing, self.looping):
+            self.failing, self.looping = failing, looping
+            self.on_health()
+
+
+def _failure(question: Question) -> bytes:
+    return reply(question, SERVFAIL)
+
+
+def _server_text(server: Plain | Https | None) -> str:
+    if server is None:
+        return ""
+    return server.url if isinstance(server, Https) else str(server.to)
