@@ -36,6 +36,7 @@ from integration.bench.plot import plot
 from msgspec.structs import replace
 
 from tailnet.agent import clock
+from tailnet.agent.addr import IPNetwork
 from tailnet.agent.backend.aio import Node, NodeSettings
 from tailnet.agent.backend.events import NetworkMapChanged, NodeEvent
 from tailnet.agent.backend.files.aio import StateFile
@@ -224,6 +225,10 @@ class System:
     def make_datapath(self) -> Datapath:
         """In Rust or in Python."""
         return NativeDatapath() if self._native else ReferenceDatapath(now=clock.now)
+
+    def local_networks(self) -> tuple[IPNetwork, ...]:
+        """None."""
+        return ()
 
     def forwarding_problem(self, *, v4: bool, v6: bool) -> str:
         """None."""

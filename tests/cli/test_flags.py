@@ -93,7 +93,7 @@ def test_a_flag_whose_name_begins_with_no() -> None:
         (["--no-accept-routes=true"], "takes no value"),
         (["--no-auth-key"], "unknown flag"),
         (["--timeout=5"], "write it like 5s"),
-        (["--exit-node=x"], "--exit-node is not supported yet"),
+        (["--posture-checking=x"], "--posture-checking is not supported yet"),
         (["--no-ssh"], "not supported yet"),
         (["-c", "x"], "not a valid integer"),
     ],

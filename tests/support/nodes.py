@@ -14,7 +14,7 @@ from integration.lab.tls import make_server_tls
 from tests.support.control import serving, settings
 
 from tailnet.agent import clock
-from tailnet.agent.addr import IPAddress
+from tailnet.agent.addr import IPAddress, IPNetwork
 from tailnet.agent.backend.aio import Node, NodeSettings
 from tailnet.agent.backend.events import NodeEvent
 from tailnet.agent.backend.files.aio import ConfigFile, StateFile, StateStore
@@ -69,6 +69,10 @@ class FakeSystem:
     def make_datapath(self) -> ReferenceDatapath:
         """The pure-Python one."""
         return ReferenceDatapath(now=clock.now)
+
+    def local_networks(self) -> tuple[IPNetwork, ...]:
+        """None."""
+        return ()
 
     def forwarding_problem(self, *, v4: bool, v6: bool) -> str:
         """As the test says, for IPv4."""

@@ -19,7 +19,7 @@ import click
 
 from tailnet.agent import clock
 from tailnet.agent._version import __version__
-from tailnet.agent.addr import AddrPort
+from tailnet.agent.addr import AddrPort, IPNetwork
 from tailnet.agent.backend.login import Host
 from tailnet.agent.daemon.aio import USERSPACE, Options, serve, to_plain_text
 from tailnet.agent.datapath.interface import Datapath
@@ -41,7 +41,7 @@ from tailnet.platform.interface import (
     TunDevice,
 )
 from tailnet.platform.linux.bypass import LinuxBypass
-from tailnet.platform.linux.hostinfo import describe, forwarding_problem
+from tailnet.platform.linux.hostinfo import describe, forwarding_problem, local_networks
 from tailnet.platform.linux.nft.firewall import LinuxFirewall
 from tailnet.platform.linux.nft.firewall import remove as remove_firewall
 from tailnet.platform.linux.notify import notify
@@ -283,6 +283,10 @@ class LinuxSystem:
         made.set_service(self._service_fd)
         return made
 
+    def local_networks(self) -> tuple[IPNetwork, ...]:
+        """Of all links; a userspace node is no exit node of its own host."""
+        return local_networks()
+
     def forwarding_problem(self, *, v4: bool, v6: bool) -> str:
         """From the kernel's settings; a userspace router does not need the kernel."""
         if self._userspace is not None:
@@ -383,7 +387,9 @@ def _cleanup(tun: str, path: Path) -> None:
 
 
 async def _residue(tun: str) -> list[str]:
-    return await cleanup(tun) + await remove_firewall(guard=False)
+    # After a crash the service manager starts us again: until then nothing may leak.
+    crashed = os.environ.get("SERVICE_RESULT", "success") != "success"
+    return await cleanup(tun, leak_guard=crashed) + await remove_firewall(guard=False)
 
 
 def _answers(path: Path) -> bool:

@@ -13,6 +13,7 @@ from msgspec import DecodeError, json
 
 from tailnet.agent.localapi.schema import BASE, HOST, VERSION, Status, decode
 from tailnet.cli.errors import Failure, warn
+from tailnet.cli.settings import expand, needs_current
 from tailnet.cli.text import clean
 
 ROOT_SOCKET = "/run/tailnetd/tailnetd.sock"
@@ -77,6 +78,7 @@ class LocalClient:
 
     def edit_prefs(self, changes: Mapping[str, object]) -> None:
         """Change these prefs and no others."""
+        changes = expand(changes, self.prefs() if needs_current(changes) else {})
         masks = {f"{name}Set": True for name in changes}
         self.request("PATCH", "prefs", {**changes, **masks})
 

@@ -20,10 +20,9 @@ ALIASES = {"authkey": "auth-key", "control-url": "login-server"}
 
 LATER = frozenset(
     """
-    advertise-connector advertise-exit-node audience auto-update exit-node
-    exit-node-allow-lan-access icmp netfilter-mode peerapi posture-checking
-    relay-server-port relay-server-static-endpoints report-posture snat-subnet-routes ssh
-    stateful-filtering track tsmp unattended update-check upstream web webclient
+    advertise-connector audience auto-update icmp peerapi posture-checking
+    relay-server-port relay-server-static-endpoints report-posture ssh
+    track tsmp unattended update-check upstream web webclient
     """.split()  # noqa: SIM905 - one name a word reads better
 )
 """Upstream's flags that a later version will have."""

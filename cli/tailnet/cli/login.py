@@ -21,7 +21,7 @@ from tailnet.agent.localapi.schema import (
 from tailnet.cli import qr
 from tailnet.cli.client import LocalClient, TimedOut, Watch
 from tailnet.cli.errors import Failure, Silent, warn
-from tailnet.cli.settings import DEFAULT_SERVER, Prefs
+from tailnet.cli.settings import DEFAULT_SERVER, Prefs, expand
 from tailnet.cli.text import clean
 
 TIMEOUT_TEXT = (
@@ -110,7 +110,7 @@ def check_prefs(client: LocalClient, current: Prefs, edit: Prefs) -> dict[str, o
     Raises:
         Failure: the daemon would refuse them.
     """
-    prefs = {**{k: v for k, v in current.items() if k not in NOT_SENT}, **edit}
+    prefs = {**{k: v for k, v in current.items() if k not in NOT_SENT}, **expand(edit, current)}
     refused = decode(client.request("POST", "check-prefs", prefs), Problem).error
     if refused:
         raise Failure(clean(refused))

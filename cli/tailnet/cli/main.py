@@ -20,6 +20,7 @@ COMMANDS = {
     "switch": "Use another account, list or remove accounts",
     "status": "Show the state of tailnetd and its connections",
     "ip": "Show addresses of this machine or a peer",
+    "exit-node": "List exit nodes, or suggest one",
     "ping": "Ping a peer, and see how it is reached",
     "path": "Show how a peer is reached, and why so",
     "nc": "Connect to a port of a peer, with standard input and output",
@@ -40,7 +41,7 @@ class LazyGroup(click.Group):
         """Import it."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"tailnet.cli.commands.{cmd_name}")
+        module = importlib.import_module(f"tailnet.cli.commands.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
 

@@ -5,6 +5,7 @@ Prefs are dictionaries under Go's names, as the LocalAPI has them.
 Source: tailscale cmd/tailscale/cli/up.go, prefsFromUpArgs, prefsToFlags, init.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -21,6 +22,63 @@ DEFAULT_SERVER = "https://controlplane.tailscale.com"
 SYNONYMS = frozenset(("", DEFAULT_SERVER, "https://login.tailscale.com"))
 
 
+MODES = ("off", "nodivert", "on")  # the pref is the index
+EXIT = "AdvertiseExitNode"  # no pref, but a part of AdvertiseRoutes; see ``expand``
+EXIT_ROUTES = ("0.0.0.0/0", "::/0")
+
+
+def _routes(prefs: Prefs) -> list[str]:
+    """What is advertised, exit and all, also before :func:`expand`."""
+    value = prefs.get("AdvertiseRoutes")
+    return list(map(str, value)) if isinstance(value, list | tuple) else []
+
+
+def _mode(prefs: Prefs) -> str:
+    value = prefs.get("NetfilterMode")
+    return MODES[value] if isinstance(value, int) and value < len(MODES) else "on"
+
+
+def _exit_node(prefs: Prefs) -> object:
+    auto = prefs.get("AutoExitNode")
+    return f"auto:{auto}" if auto else prefs.get("ExitNodeIP") or prefs.get("ExitNodeID") or ""
+
+
+_SPECIAL: dict[str, Callable[[Prefs], object]] = {
+    "advertise-exit-node": lambda p: p[EXIT] if EXIT in p else {*EXIT_ROUTES} <= {*_routes(p)},
+    "advertise-routes": lambda p: [route for route in _routes(p) if route not in EXIT_ROUTES],
+    "exit-node": _exit_node,
+    "netfilter-mode": _mode,
+}
+"""Settings that are not one pref as it is."""
+
+
+def expand(changes: Prefs, current: Prefs) -> dict[str, object]:
+    """The changes as prefs: ``EXIT`` is two of the advertised routes, an exit node is three prefs.
+
+    ``current`` matters only where :func:`needs_current`.
+    """
+    out = dict(changes)
+    if "ExitNodeID" in out and "ExitNodeIP" not in out:
+        text = str(out["ExitNodeID"] or "")
+        auto = text[5:] if text.startswith("auto:") else ""
+        ip = text if re.fullmatch(r"[0-9.]+|[0-9a-fA-F.]*:[0-9a-fA-F:.]*", text) else ""
+        name = "" if auto or ip else text
+        out |= {"ExitNodeID": name, "ExitNodeIP": ip, "AutoExitNode": auto}
+    if EXIT not in out and "AdvertiseRoutes" not in out:
+        return out
+    offers = out.pop(EXIT, {*EXIT_ROUTES} <= {*_routes(current)})
+    routes = _routes(out if "AdvertiseRoutes" in out else current)
+    if EXIT in changes:
+        routes = [route for route in routes if route not in EXIT_ROUTES]
+    routes += [r for r in EXIT_ROUTES if r not in routes] if offers is True else []
+    return {**out, "AdvertiseRoutes": routes}
+
+
+def needs_current(changes: Prefs) -> bool:
+    """Whether what is advertised now matters."""
+    return EXIT in changes or "AdvertiseRoutes" in changes
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """One flag and the pref it owns.
@@ -32,6 +90,7 @@ class Setting:
         help: one line.
         metavar: what stands for the value in help.
         in_set: ``tnet set`` has it too.
+        inverted: the pref says the opposite.
     """
 
     flag: str
@@ -40,6 +99,7 @@ class Setting:
     help: str
     metavar: str = ""
     in_set: bool = True
+    inverted: bool = False
 
     @property
     def parameter(self) -> str:
@@ -49,7 +109,9 @@ class Setting:
     def from_flag(self, value: object) -> object:
         """The pref's value for a flag's."""
         if isinstance(self.default, bool):
-            return value
+            return not value if self.inverted else value
+        if self.flag == "netfilter-mode":
+            return MODES.index(str(value)) if value in MODES else len(MODES)
         text = str(value).strip()
         if isinstance(self.default, str):
             return text
@@ -64,9 +126,18 @@ class Setting:
         if self.flag == "login-server":
             url = str(value or "").rstrip("/")
             return DEFAULT_SERVER if url in SYNONYMS else url
+        if self.flag in _SPECIAL:
+            return _SPECIAL[self.flag](prefs)
+        if self.inverted and value is not None:
+            return not value
         if isinstance(self.default, tuple):
             return list(value) if isinstance(value, list | tuple) else []
         return self.default if value is None else value
+
+    def wish(self, prefs: Prefs) -> object:
+        """The value in ``prefs`` as a change of the pref."""
+        value = self.of(prefs)
+        return self.from_flag(value) if self.inverted or self.flag == "netfilter-mode" else value
 
     def show(self, prefs: Prefs) -> str:
         """The value in ``prefs`` as it would be given to the flag."""
@@ -99,6 +170,29 @@ SETTINGS = (
     Setting(
         "advertise-tags", "AdvertiseTags", (),
         "Tags to request (comma-separated, tag:eng,tag:ssh).", "TAGS", in_set=False,
+    ),
+    Setting(
+        "advertise-exit-node", EXIT, False, "Offer to be an exit node for traffic to the internet.",
+    ),
+    Setting(
+        "exit-node", "ExitNodeID", "",
+        "Exit node for traffic to the internet (NAME, IP or auto:any), or empty for none.", "NODE",
+    ),
+    Setting(
+        "exit-node-allow-lan-access", "ExitNodeAllowLANAccess", False,
+        "Reach the local network directly while using an exit node.",
+    ),
+    Setting(
+        "snat-subnet-routes", "NoSNAT", True,
+        "Hosts behind this subnet router see its address as the source.", inverted=True,
+    ),
+    Setting(
+        "stateful-filtering", "NoStatefulFiltering", False,
+        "Let hosts behind this subnet router answer, but not begin.", inverted=True,
+    ),
+    Setting(
+        "netfilter-mode", "NetfilterMode", "on",
+        "How the firewall is set up (on, nodivert or off).", "MODE",
     ),
     Setting("shields-up", "ShieldsUp", False, "Do not allow incoming connections."),
     Setting("operator", "OperatorUser", "", "Unix user who may run tnet without sudo.", "USER"),

@@ -37,6 +37,7 @@ class RouterConfig:
         local_addrs: addresses of the device (/32 and /128).
         routes: prefixes that go into the tunnel.
         local_routes: prefixes that must not, although ``routes`` covers them.
+        lan_direct: the prefixes of the host's other links are such, too, as they are at the time.
         leak_guard: what no route covers goes nowhere, even when the device and the daemon are gone;
             until ``down``, or until a configuration without.
     """
@@ -44,6 +45,7 @@ class RouterConfig:
     local_addrs: frozenset[IPv4Interface | IPv6Interface] = frozenset()
     routes: frozenset[IPv4Network | IPv6Network] = frozenset()
     local_routes: frozenset[IPv4Network | IPv6Network] = frozenset()
+    lan_direct: bool = False
     leak_guard: bool = False
 
 

@@ -45,6 +45,13 @@ BROKEN: dict[str, tuple[dict[str, object], str]] = {
     "ip-forwarding-off": ({"forwarding_problem": "sysctl -w x"}, "sysctl -w x"),
     "invalid-packet-filter": ({"filter_refused": True}, "nothing is let in"),
     "router": ({"router_problem": "table 52 is taken"}, "table 52 is taken"),
+    "exit-node-missing": (
+        {"exit_node_missing": True},
+        (
+            "the exit node is not there, so nothing leaves this machine but to peers; "
+            "choose another with: tnet set --exit-node=NAME, or none with: tnet set --exit-node="
+        ),
+    ),
     "firewall": (
         {"firewall_problem": "this kernel has no nftables"},
         "this kernel has no nftables",

@@ -70,9 +70,9 @@ def test_occupied_places_of_the_main_table_are_not_taken(
     assert int.from_bytes(data[6:8], "little") == flags
 
 
-@pytest.mark.parametrize(("at", "value"), [(23, 7), (23, 3), (16, 28)])
+@pytest.mark.parametrize(("at", "value"), [(23, 6), (23, 3), (16, 28)])
 def test_routes_of_other_kinds_are_passed_over(at: int, value: int) -> None:
-    """Unreachable, broadcast, of another family."""
+    """Blackhole, broadcast, of another family."""
     route = Route(ip_network("10.0.0.0/8"), 52, 7, 0)
     data = bytearray(encode_change(Request(Verb.ADD, route), 1, acknowledge=False))
     data[at] = value

@@ -74,6 +74,11 @@ class PaperKernel:
         del index
         return frozenset(a for a in self.items if not isinstance(a, Rule | Route))
 
+    async def lan(self, tun: int) -> frozenset[Prefix]:
+        """One link."""
+        del tun
+        return frozenset({ip_network("192.0.2.0/24")})
+
     async def carry_out(self, request: Request, index: int | None) -> None:
         """Unless refused."""
         del index

@@ -7,7 +7,7 @@ either, ``_reconsider`` derives the plan, the state and the health again; nothin
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from ipaddress import ip_network
 
@@ -29,10 +29,11 @@ from tailnet.agent.backend.kept.aio import MapFile, MapKeeper, remove_map, tidy
 from tailnet.agent.backend.keptmap import in_words, map_path
 from tailnet.agent.backend.login import key_left
 from tailnet.agent.backend.naming.aio import Naming
-from tailnet.agent.backend.plan import Plan
+from tailnet.agent.backend.plan import Plan, with_exit_node
+from tailnet.agent.backend.prefs import Prefs
 from tailnet.agent.backend.ruling.aio import Ruling
 from tailnet.agent.backend.state import Facts, State, next_state
-from tailnet.agent.backend.tunnel.aio import System, Tunnel, TunnelSettings
+from tailnet.agent.backend.tunnel.aio import EMPTY, System, Tunnel, TunnelSettings
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.dns.resolver.aio import MagicDns
@@ -288,6 +289,8 @@ class Node:
             self.tunnel.set_node_key(self._key_in_use)
         prefs, netmap = self.account.prefs, self.netmap if self._usable() else None
         self.tunnel.set_derp_map(netmap.derp_map if netmap is not None else NO_RELAYS)
+        if netmap is None:
+            self.tunnel.idle = self._idle(prefs)
         self._follower.follow(prefs, netmap, alive)
         self.naming.follow(prefs, netmap)
         if self.netmap is None and self._had_map:  # logged out, or deleted at the server
@@ -300,6 +303,15 @@ class Node:
             self.state = state
             self._tell(StateChanged(state))
             self._set_health()
+
+    def _idle(self, prefs: Prefs) -> Plan:
+        """Without a map nothing leaks either, unless people must reach a page to log in again."""
+        facts = self._facts()
+        waits = facts.want_running and facts.has_node_key and not facts.key_expired
+        if not (waits and prefs.wants_exit_node):
+            return EMPTY
+        blocked = with_exit_node(EMPTY.router, lan=prefs.exit_node_allow_lan_access)
+        return replace(EMPTY, router=blocked)
 
     def _usable(self) -> bool:
         """The network map may be acted on."""
@@ -378,6 +390,8 @@ class Node:
             router_problem=tunnel.router_problem,
             firewall_problem=tunnel.firewall_problem,
             key_left=self._key_left(),
+            exit_node_missing=self.account.prefs.wants_exit_node
+            and (plan is None or plan.exit_node_missing),
             routes_ignored=plan is not None and plan.routes_ignored,
             dns_unreadable=self.naming.unreadable,
             dns_refused=self.naming.refused or self.naming.trouble,

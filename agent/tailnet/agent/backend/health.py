@@ -98,6 +98,14 @@ FORWARDING = Warnable(
 FILTER = Warnable("invalid-packet-filter", Severity.HIGH, "Packet filter refused")
 ROUTER = Warnable("router", Severity.HIGH, "Routes not installed", connectivity=True)
 FIREWALL = Warnable("firewall", Severity.MEDIUM, "Firewall not set up", connectivity=True)
+EXIT_NODE = Warnable(
+    "exit-node-missing",
+    Severity.HIGH,
+    "No exit node",
+    5.0,
+    ("warming-up", "login-state", "wantrunning-false"),
+    connectivity=True,
+)
 KEY_ENDS = Warnable("key-expires-soon", Severity.LOW, "Login ends soon")
 DNS_READ = Warnable("dns-read-os-config-failed", Severity.LOW, "DNS settings not read")
 DNS_SET = Warnable(
@@ -135,6 +143,7 @@ TABLE = (
     DNS_SET,
     DNS_FORWARD,
     DNS_LOOP,
+    EXIT_NODE,
     KEY_ENDS,
     ROUTES_NOT_ACCEPTED,
 )
@@ -170,6 +179,7 @@ class HealthFacts:
         router_problem: why the kernel refused the routes.
         firewall_problem: why the kernel refused the firewall.
         key_left: seconds until the login ends by itself; ``None``: never.
+        exit_node_missing: the user wants one, and it is not there.
         routes_ignored: peers offer routes that the user does not accept.
         dns_unreadable: why the host's DNS configuration, which is needed, cannot be read.
         dns_refused: why the host's DNS is not configured as it should be.
@@ -199,6 +209,7 @@ class HealthFacts:
     router_problem: str = ""
     firewall_problem: str = ""
     key_left: float | None = None
+    exit_node_missing: bool = False
     routes_ignored: bool = False
     dns_unreadable: str = ""
     dns_refused: str = ""
@@ -253,6 +264,10 @@ def conditions(facts: HealthFacts) -> dict[Warnable, str]:
         and f.dns_looping
         and "a resolver of this host sends our questions back to us, so they are dropped; "
         "it must not use 100.100.100.100",
+        EXIT_NODE: online
+        and f.exit_node_missing
+        and "the exit node is not there, so nothing leaves this machine but to peers; "
+        "choose another with: tnet set --exit-node=NAME, or none with: tnet set --exit-node=",
         KEY_ENDS: online
         and f.key_left is not None
         and 0 < f.key_left < KEY_WARNING

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface, ip_network
 
 from tailnet.agent.addr import CGNAT, SERVICE_V4, SERVICE_V6, ULA, IPAddress, IPNetwork
+from tailnet.agent.backend.exitnode import EVERYTHING, find_exit_node
 from tailnet.agent.backend.jail import without_sources
 from tailnet.agent.backend.pathprefs import parse_endpoints, parse_policies
 from tailnet.agent.backend.peers import PeerIds
@@ -59,6 +60,8 @@ class Plan:
         router: addresses and routes of the tunnel.
         firewall: the host's rules for it, without the ports of our sockets.
         derp_map: relays.
+        exit_node: the peer that everything else goes to.
+        exit_node_missing: there should be one, so everything else goes nowhere.
         routes_ignored: peers offer routes that are not accepted.
         filter_refused: the rules make no sense, so nothing is let in.
         changed: peers that differ from those of the plan before; ``None``: look at all.
@@ -71,6 +74,8 @@ class Plan:
     router: RouterConfig
     firewall: FirewallConfig
     derp_map: DERPMap
+    exit_node: NodeID | None = None
+    exit_node_missing: bool = False
     routes_ignored: bool = False
     filter_refused: bool = False
     changed: frozenset[PeerId] | None = None
@@ -97,6 +102,7 @@ class PlanCache:
     """
 
     route_all: bool = False
+    exit_node: NodeID | None = None
     policies: Mapping[str, Policy] = field(default_factory=dict)
     """By stable id of the peer."""
     made: dict[NodeID, _Made] = field(default_factory=dict)
@@ -200,6 +206,11 @@ def plan_slices(
     if cache.route_all != prefs.route_all or cache.policies != policies:
         cache.reset(route_all=prefs.route_all, policies=policies)
         changed = None
+    exit_node = find_exit_node(prefs, netmap)
+    if cache.exit_node != exit_node:
+        cache.reset(route_all=prefs.route_all, policies=policies)
+        cache.exit_node = exit_node
+        changed = None
     touched = None
     if changed is not None and cache.planned == len(cache.peers):
         touched = _change_peers(prefs, netmap, ids, cache, changed)
@@ -209,6 +220,8 @@ def plan_slices(
     _tidy(ids, cache.peers)
     routable = parse_routes(prefs.advertise_routes or ())
     router = _router(netmap.self_node, cache)
+    if prefs.wants_exit_node:
+        router = with_exit_node(router, lan=prefs.exit_node_allow_lan_access)
     return Plan(
         peers=cache.peers,
         local=tuple(dict.fromkeys((*netmap.self_node.address_prefixes(), *routable))),
@@ -216,6 +229,8 @@ def plan_slices(
         router=router,
         firewall=_firewall(prefs, netmap.self_node, router),
         derp_map=netmap.derp_map,
+        exit_node=exit_node,
+        exit_node_missing=prefs.wants_exit_node and exit_node is None,
         routes_ignored=bool(cache.offering) and not prefs.route_all,
         filter_refused=cache.refused,
         changed=touched,
@@ -312,6 +327,7 @@ def _make(
     allowed = own if same else node.allowed_prefixes()
     mine = tuple(p for p in allowed if p in own)
     subnets = tuple(p for p in allowed if p not in own and p.prefixlen)
+    defaults = EVERYTHING if node.id == cache.exit_node else ()
     unreachable = node.disco_key.is_zero and not node.home_region and not node.is_wire_guard_only
     if node.expired or unreachable or node.key.is_zero or node.key == self_key:
         return _Made(node, None, None)
@@ -325,7 +341,7 @@ def _make(
     plan = PeerPlan(
         node=node,
         key=node.key,
-        entry=PeerEntry(allowed=tuple(dict.fromkeys((*mine, *accepted)))),
+        entry=PeerEntry(allowed=tuple(dict.fromkeys((*mine, *accepted, *defaults)))),
         info=PeerInfo(
             node_key=node.key,
             disco_key=disco,
@@ -366,6 +382,12 @@ def _services(local: frozenset[IPv4Interface | IPv6Interface]) -> frozenset[IPNe
     """Routes to the daemon's own services, for the families we have."""
     families = {address.version for address in local}
     return frozenset(ip_network(ip) for ip in (SERVICE_V4, SERVICE_V6) if ip.version in families)
+
+
+def with_exit_node(router: RouterConfig, *, lan: bool) -> RouterConfig:
+    """Everything goes into the tunnel, there or not; ``lan``: but not what the links have."""
+    routes = router.routes.union(EVERYTHING)
+    return replace(router, routes=routes, lan_direct=lan, leak_guard=True)
 
 
 def _firewall(prefs: Prefs, self_node: Node, router: RouterConfig) -> FirewallConfig:

@@ -90,6 +90,11 @@ class Prefs(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     static_endpoints: tuple[str, ...] | None = None
 
     @property
+    def wants_exit_node(self) -> bool:
+        """Everything that no peer has goes to one of them, or nowhere."""
+        return bool(self.exit_node_id or self.exit_node_ip or self.auto_exit_node)
+
+    @property
     def server_url(self) -> str:
         """The control server to use: never empty, no trailing slash, synonyms resolved."""
         url = self.control_url.rstrip("/")
@@ -203,6 +208,10 @@ def validate(prefs: Prefs) -> None:
     pathprefs.parse_policies(_bounded(prefs.path_policy, "path policies"))
     pathprefs.check_interfaces(_bounded(prefs.endpoint_interfaces, "interfaces"))
     pathprefs.parse_endpoints(_bounded(prefs.static_endpoints, "endpoints"))
+    _check_exit_node(prefs)
+    if prefs.netfilter_mode not in range(3):
+        msg = "netfilter mode is on, nodivert or off"
+        raise UserError(msg)
     _check_operator(prefs.operator_user)
     _check_nickname(prefs.profile_name)
     for refused, reason in _unsupported(prefs):
@@ -211,24 +220,13 @@ def validate(prefs: Prefs) -> None:
 
 
 def _unsupported(prefs: Prefs) -> tuple[tuple[bool, str], ...]:
-    exit_node = prefs.exit_node_id or prefs.exit_node_ip or prefs.auto_exit_node
-    offers_exit = any(route.endswith("/0") for route in prefs.advertise_routes or ())
     relay = prefs.relay_server_port is not None or bool(prefs.relay_server_static_endpoints)
-    filtering = prefs.no_stateful_filtering is False
     return (
-        (bool(exit_node), "exit nodes are not supported yet"),
-        (prefs.exit_node_allow_lan_access, "exit nodes are not supported yet"),
-        (offers_exit, "advertising an exit node is not supported yet"),
         (prefs.run_ssh, "the SSH server is not supported yet"),
         (prefs.run_web_client, "the web client is not supported yet"),
         (bool(prefs.advertise_services), "advertising services is not supported yet"),
+        (prefs.netfilter_mode == 1, "netfilter mode nodivert is not supported yet"),
         (prefs.sync is False, "turning off sync is not supported yet"),
-        (prefs.no_snat, "turning off SNAT of subnet routes is not supported yet"),
-        (filtering, "stateful filtering is not supported yet"),
-        (
-            prefs.netfilter_mode != NETFILTER_ON,
-            "netfilter modes other than on are not supported yet",
-        ),
         (bool(prefs.netfilter_kind), "choosing the kind of netfilter is not supported yet"),
         (prefs.force_daemon, "unattended mode exists on Windows only"),
         (prefs.auto_update.apply is True, "automatic updates are not supported"),
@@ -320,6 +318,26 @@ def parse_routes(texts: tuple[str, ...]) -> tuple[IPNetwork, ...]:
         msg = f"{have} advertised without its counterpart, please also advertise {want}"
         raise UserError(msg)
     return tuple(routes)
+
+
+def _check_exit_node(prefs: Prefs) -> None:
+    if prefs.exit_node_ip:
+        try:
+            ip_interface(prefs.exit_node_ip)
+        except ValueError:
+            msg = f"bad exit node {prefs.exit_node_ip[:MAX_TEXT]!r}: it is the address of a peer"
+            raise UserError(msg) from None
+    name = prefs.exit_node_id
+    if len(name) > MAX_TEXT or not re.fullmatch(r"[A-Za-z0-9.-]*", name):
+        msg = f"bad exit node {name[:MAX_TEXT]!r}: it is a peer's name or address, or auto:any"
+        raise UserError(msg)
+    if prefs.auto_exit_node not in {"", "any"}:
+        msg = f"bad automatic exit node {prefs.auto_exit_node[:MAX_TEXT]!r}: only any is known"
+        raise UserError(msg)
+    offers = any(route.endswith("/0") for route in prefs.advertise_routes or ())
+    if offers and prefs.wants_exit_node:
+        msg = "a machine cannot be an exit node and use one; set --exit-node= first"
+        raise UserError(msg)
 
 
 def _check_operator(user: str) -> None:

@@ -85,7 +85,7 @@ def refuse_taken(client: LocalClient, nickname: str) -> None:
 
 def plan_login(current: Prefs, wanted: Prefs, auth_key: str) -> UpPlan:
     """What is set stays; the rest is as for a new machine."""
-    prefs = {s.pref: s.of(current) for s in SETTINGS} | dict(wanted)
+    prefs = {s.pref: s.wish(current) for s in SETTINGS} | dict(wanted)
     return UpPlan(
         edit={**prefs, "WantRunning": True, "LoggedOut": False},
         start=True,

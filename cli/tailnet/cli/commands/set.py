@@ -26,10 +26,27 @@ def command(ctx: click.Context, /, client: LocalClient, **values: object) -> Non
     changes = wishes(SETTABLE, values, ctx.meta["given"])
     if wanted := changes.get("PathPolicy"):
         changes["PathPolicy"] = _policies(client, wanted)
+    if name := str(changes.get("ExitNodeID") or ""):
+        changes["ExitNodeID"] = _exit_node(client, name)
     if changes:
         client.edit_prefs(changes)
     else:
         click.echo(ctx.get_help())
+
+
+def _exit_node(client: LocalClient, name: str) -> str:
+    """The stable id of the peer that is meant; ``auto:any`` as it is.
+
+    Raises:
+        Failure: there is no such peer, or it does not offer to be an exit node.
+    """
+    if name.startswith("auto:"):
+        return name
+    node = find_node(client.status(), name)
+    if not node.exit_node_option:
+        msg = f"{clean(name)} does not offer to be an exit node; see: tnet exit-node list"
+        raise Failure(msg)
+    return node.id
 
 
 def _policies(client: LocalClient, wanted: object) -> list[str]:

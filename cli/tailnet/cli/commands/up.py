@@ -124,7 +124,7 @@ def decide(asked: Asked, status: Status, current: Prefs) -> UpPlan:
     running = status.backend_state == "Running"
     # A bare "up" means what is set already.
     start = {} if asked.given or asked.auth_key else current
-    proposed = {s.pref: s.of(start) for s in SETTINGS} | dict(asked.wishes)
+    proposed = {s.pref: s.wish(start) for s in SETTINGS} | dict(asked.wishes)
     user = os.environ.get("USER", "")
     if "operator" not in asked.given and user and current.get("OperatorUser") == user:
         proposed["OperatorUser"] = user

@@ -6,9 +6,13 @@ os-release(5).
 
 import os
 import shlex
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
+
+import psutil
 
 _OS_RELEASE = ("etc/os-release", "usr/lib/os-release")
 _CONTAINER_MARKS = (".dockerenv", "run/.containerenv", "run/systemd/container")
@@ -185,3 +189,16 @@ def _read(path: Path) -> str:
             return file.read(_MAX_FILE)
     except OSError:
         return ""
+
+
+def local_networks() -> tuple[IPv4Network | IPv6Network, ...]:
+    """The prefixes of the links of the namespace of the calling thread."""
+    found: dict[IPv4Network | IPv6Network, None] = {}
+    for addrs in psutil.net_if_addrs().values():
+        for addr in addrs:
+            if addr.family in {socket.AF_INET, socket.AF_INET6} and addr.netmask:
+                mask = ip_address(addr.netmask)
+                length = int(mask).bit_count()
+                text = f"{addr.address.partition('%')[0]}/{length}"
+                found[ip_network(text, strict=False)] = None
+    return tuple(found)

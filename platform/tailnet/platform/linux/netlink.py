@@ -22,6 +22,7 @@ from tailnet.platform.linux.rtnetlink import AsyncIPRoute, NetlinkError
 from tailnet.platform.linux.rules import (
     TABLE_MAIN,
     Interface,
+    Prefix,
     Request,
     Route,
     Rule,
@@ -80,6 +81,9 @@ class Kernel(Protocol):
 
     async def addrs(self, index: int) -> frozenset[Interface]:
         """The addresses of a device."""
+
+    async def lan(self, tun: int) -> frozenset[Prefix]:
+        """The prefixes of the links of the host, without the tunnel's and loopback."""
 
     async def carry_out(self, request: Request, index: int | None) -> None:
         """Change one rule or address; no error where it is so already.
@@ -151,6 +155,14 @@ class Netlink:
         with _explained("list the tunnel's addresses"):
             dump = await (await self._iproute()).get_addr(index=index)
             return frozenset([_addr(m) async for m in dump])
+
+    async def lan(self, tun: int) -> frozenset[Prefix]:
+        """See ``Kernel``."""
+        with _explained("list the addresses of the host"):
+            dump = await (await self._iproute()).get_addr()
+            found = [(m["index"], _addr(m)) async for m in dump]
+        nets = [a.network for index, a in found if index != tun and not a.is_loopback]
+        return frozenset(net for net in nets if net.prefixlen < net.max_prefixlen)
 
     async def carry_out(self, request: Request, index: int | None) -> None:
         """See ``Kernel``."""

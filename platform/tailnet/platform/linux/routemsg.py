@@ -33,7 +33,7 @@ _NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
 _REQUEST, _ACK, _DUMP_INTERRUPTED = 1, 4, 0x10
 _DUMP, _REPLACE, _EXCLUSIVE, _CREATE = 0x300, 0x100, 0x200, 0x400
 _DST, _OIF, _PRIORITY, _TABLE = 1, 4, 6, 15
-_UNICAST, _THROW = 1, 9
+_UNICAST, _UNREACHABLE, _THROW = 1, 7, 9
 _NOWHERE = 255  # scope: any, in a request to delete
 
 
@@ -95,7 +95,7 @@ def encode_change(request: Request, sequence: int, *, acknowledge: bool) -> byte
         route.table if route.table < 256 else 0,
         route.protocol,
         scope,
-        _THROW if route.oif is None else _UNICAST,
+        _UNREACHABLE if route.blocks else _THROW if route.oif is None else _UNICAST,
         0,
     )
     return _HEADER.pack(_HEADER.size + len(body) + len(attrs), kind, flags, sequence, 0) + (
@@ -155,9 +155,10 @@ def _route(data: bytes, at: int, end: int, table: int) -> Route | None:
         elif name == _PRIORITY:
             metric = _U32.unpack_from(data, at + 4)[0]
         at += length + 3 & ~3
-    if found_table != table or kind not in {_UNICAST, _THROW} or family not in {AF_INET, AF_INET6}:
+    known = kind in {_UNICAST, _UNREACHABLE, _THROW} and family in {AF_INET, AF_INET6}
+    if found_table != table or not known:
         return None
-    if kind == _THROW:
+    if kind != _UNICAST:
         oif = None
     elif oif is None:
         return None
@@ -167,4 +168,4 @@ def _route(data: bytes, at: int, end: int, table: int) -> Route | None:
         if family == AF_INET
         else IPv6Network((int.from_bytes(address, "big"), dst_len))
     )
-    return Route(dst, table, oif, metric, protocol)
+    return Route(dst, table, oif, metric, protocol, blocks=kind == _UNREACHABLE)

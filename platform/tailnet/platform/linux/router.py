@@ -87,8 +87,10 @@ class LinuxRouter:
             able = self._abilities(kernel, policy)
             have = await _read(kernel, policy, link.index, self._added)
             rules = desired(RouterConfig(), link.index, able).rules
+            # what a crash left to stop leaks stays until the first configuration
+            want = State(rules, frozenset(r for r in have.routes if r.blocks))
             self._last = None
-            if errors := await self._do_all(kernel, plan(State(rules=rules), have), link.index):
+            if errors := await self._do_all(kernel, plan(want, have), link.index):
                 _raise_first(errors)
 
     async def apply(self, config: RouterConfig) -> None:
@@ -102,6 +104,9 @@ class LinuxRouter:
             if not link.up:
                 log.info("%s was down", self._name)
                 await kernel.set_link(link.index)  # its routes went, too
+            if config.lan_direct:
+                near = await kernel.lan(link.index)
+                config = replace(config, local_routes=config.local_routes | near)
             last, self._last = self._last, None  # until everything is done
             if last is not None and link.up and _is_known(last, config, link.index):
                 now = replace(last, config=config)
@@ -210,10 +215,12 @@ class LinuxRouter:
             self._added.discard(step.item)
 
 
-async def cleanup(tun_name: str, *, connect: Connect = open_netlink) -> list[str]:
+async def cleanup(
+    tun_name: str, *, leak_guard: bool = False, connect: Connect = open_netlink
+) -> list[str]:
     """Remove what a daemon that died left behind: rules, all of table 52, tailnet addresses.
 
-    No daemon may be running.  Does everything it can.
+    No daemon may be running.  Does everything it can.  ``leak_guard``: what stops leaks stays.
 
     Returns:
         A line for each thing removed.
@@ -228,7 +235,9 @@ async def cleanup(tun_name: str, *, connect: Connect = open_netlink) -> list[str
         index = link.index if link else None
         have = await _read(kernel, await _policy(kernel), index)
         table = frozenset[Route]().union(*[await kernel.routes(f, ROUTE_TABLE) for f in FAMILIES])
-        for run in _runs(plan(State(), replace(have, routes=have.routes | table))):
+        blocks = frozenset(r for r in have.routes if r.blocks) if leak_guard else frozenset()
+        want = State(have.rules if blocks else frozenset(), blocks)
+        for run in _runs(plan(want, replace(have, routes=have.routes | table))):
             refused = dict(await _carry_out(kernel, run, index))
             errors += refused.values()
             removed += [_past(step) for step in run if step not in refused]
@@ -317,9 +326,8 @@ async def _read(
 
 def _only(config: RouterConfig, prefixes: frozenset[Prefix]) -> RouterConfig:
     """The same with these prefixes alone."""
-    return RouterConfig(
-        config.local_addrs, config.routes & prefixes, config.local_routes & prefixes
-    )
+    routes, local = config.routes & prefixes, config.local_routes & prefixes
+    return replace(config, routes=routes, local_routes=local)
 
 
 def _is_removed_address(step: Request) -> bool:

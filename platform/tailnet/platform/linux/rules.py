@@ -87,6 +87,7 @@ class Route:
         oif: index of the device; None for a ``throw`` route, which ends the lookup in this table.
         metric: two routes may differ in this alone.
         protocol: who made it.
+        blocks: what has no other route ends here: ``unreachable``, in place of ``throw``.
     """
 
     dst: Prefix
@@ -94,6 +95,7 @@ class Route:
     oif: int | None
     metric: int
     protocol: int = ROUTE_PROTOCOL
+    blocks: bool = False
 
     @property
     def place(self) -> tuple[Prefix, int, int]:
@@ -101,8 +103,8 @@ class Route:
         return self.dst, self.table, self.metric
 
     def __str__(self) -> str:
-        throw = "throw " if self.oif is None else ""
-        return f"route {throw}{self.dst} table {self.table}"
+        kind = "unreachable " if self.blocks else "throw " if self.oif is None else ""
+        return f"route {kind}{self.dst} table {self.table}"
 
 
 class Verb(Enum):
@@ -168,6 +170,13 @@ def family_of(item: Rule | Route | Interface | Prefix) -> int:
 def tunnel_route(dst: Prefix, table: int, oif: int | None) -> Route:
     """One of our routes, with the metric that the kernel gives to a route without one."""
     return Route(dst, table, oif, metric=0 if dst.version == 4 else 1024)
+
+
+LEAK_GUARD = frozenset(
+    Route(everything, ROUTE_TABLE, None, metric=1_000_000, blocks=True)
+    for everything in (ip_network("0.0.0.0/0"), ip_network("::/0"))
+)
+"""They belong to no device, so they stay when it goes, and with it the routes before them."""
 
 
 def policy_rules(family: int) -> frozenset[Rule]:
@@ -245,6 +254,8 @@ def desired(config: RouterConfig, oif: int, able: Abilities) -> State:
     throws = config.local_routes if able.tables else frozenset()
     routes = {tunnel_route(dst, able.table, None) for dst in throws}
     routes |= {tunnel_route(dst, able.table, oif) for dst in config.routes - throws}
+    if config.leak_guard and able.tables:
+        routes |= LEAK_GUARD
     rules = frozenset(r for f in able.families for r in policy_rules(f))
     return State(
         rules if able.tables else frozenset(),

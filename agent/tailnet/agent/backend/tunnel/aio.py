@@ -10,6 +10,7 @@ from typing import Protocol
 
 from tailnet.agent.addr import AddrPort, IPAddress, IPNetwork
 from tailnet.agent.backend.echo.aio import echo
+from tailnet.agent.backend.exitnode import without_ours
 from tailnet.agent.backend.host.aio import HostNetwork
 from tailnet.agent.backend.login import Host
 from tailnet.agent.backend.plan import PeerPlan, Plan, less
@@ -73,6 +74,9 @@ class System(Protocol):
 
     def make_datapath(self) -> Datapath:
         """A datapath that has not started."""
+
+    def local_networks(self) -> tuple[IPNetwork, ...]:
+        """The prefixes of this host's links, now."""
 
     def forwarding_problem(self, *, v4: bool, v6: bool) -> str:
         """Why a subnet router of these families does not work; empty if it does."""
@@ -292,9 +296,12 @@ class Tunnel:
             self._sock.set_telling(plan.telling)
 
     def _set_rules(self, plan: Plan) -> None:
-        if plan.local != self._local:
-            self._local = plan.local
-            self._datapath.set_local(plan.local)
+        local = plan.local
+        if any(net.prefixlen == 0 for net in local):
+            local = without_ours(local, self._system.local_networks())
+        if local != self._local:
+            self._local = local
+            self._datapath.set_local(local)
         if plan.filter is not self._filter:
             self._filter = plan.filter
             self._datapath.set_filter(plan.filter)

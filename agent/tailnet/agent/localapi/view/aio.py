@@ -19,6 +19,7 @@ from tailnet.agent.backend.events import (
     ProfileChanged,
     StateChanged,
 )
+from tailnet.agent.backend.exitnode import offers_exit
 from tailnet.agent.backend.health import HealthWarning
 from tailnet.agent.backend.loginprofile import LoginProfile
 from tailnet.agent.backend.planview import describe
@@ -376,7 +377,8 @@ class NodeView:
             created=node.created or schema.ZERO_TIME,
             last_seen=node.last_seen or schema.ZERO_TIME,
             online=bool(node.online),
-            exit_node_option=any(p.prefixlen == 0 for p in allowed),
+            exit_node=self._node.plan is not None and node.id == self._node.plan.exit_node,
+            exit_node_option=offers_exit(node),
             capabilities=node.capabilities or UNSET,
             cap_map=node.cap_map or UNSET,
             in_network_map=True,

@@ -1,0 +1,86 @@
+"""Which peer is the exit node, and what an exit node does not give away.
+
+Source: tailscale ipn/ipnlocal/local.go, resolveExitNodeInPrefsLocked, shrinkDefaultRoute.
+"""
+
+from collections.abc import Iterable
+from ipaddress import ip_address, ip_network
+
+from tailnet.agent.addr import CGNAT, ULA, IPNetwork
+from tailnet.agent.backend.prefs import Prefs
+from tailnet.agent.control.netmap import NetworkMap
+from tailnet.agent.tailcfg.node import Node, NodeID
+
+EVERYTHING = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+# Of nobody else but this host, whatever its links are.
+_OURS = tuple(map(ip_network, ("127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "::1/128")))
+_OURS += tuple(map(ip_network, ("fe80::/10", "ff00::/8")))
+
+
+def offers_exit(node: Node) -> bool:
+    """It takes what is for the internet, of both families."""
+    return node.allowed_ips is not None and set(EVERYTHING) <= set(node.allowed_prefixes())
+
+
+def find_exit_node(prefs: Prefs, netmap: NetworkMap) -> NodeID | None:
+    """The peer that the user means; ``None``: none, or it is not there, or offers nothing.
+
+    An automatic one is online if any is, and near: of our home region if any is.
+    """
+    if not prefs.wants_exit_node:
+        return None
+    wanted, ip = prefs.exit_node_id, prefs.exit_node_ip
+    if prefs.auto_exit_node and not wanted and not ip:
+        return suggest(netmap)
+    address = ip_address(ip) if ip else None
+    for node in netmap.peers.values():
+        named = wanted and wanted in {node.stable_id, node.base_name, node.name.rstrip(".")}
+        if (named or (address is not None and address in node.ips())) and offers_exit(node):
+            return node.id
+    return None
+
+
+def suggest(netmap: NetworkMap) -> NodeID | None:
+    """The exit node that serves best; ``None``: there is none."""
+    home = netmap.self_node.home_region
+    options = [node for node in netmap.peers.values() if offers_exit(node) and not node.expired]
+    best = min(
+        options,
+        key=lambda node: (node.online is False, node.home_region != home, node.id),
+        default=None,
+    )
+    return best.id if best is not None else None
+
+
+def without_ours(local: Iterable[IPNetwork], near: Iterable[IPNetwork]) -> tuple[IPNetwork, ...]:
+    """Destinations that peers may reach through us: an exit node leads to the internet alone.
+
+    Args:
+        local: as advertised, with our own addresses.
+        near: prefixes of this host's links; peers reach them only by a subnet route of their own.
+    """
+    out: list[IPNetwork] = []
+    for net in local:
+        out += _shrunk(net, (*_OURS, CGNAT, ULA, *near)) if net.prefixlen == 0 else [net]
+    return tuple(dict.fromkeys(out))
+
+
+def _shrunk(whole: IPNetwork, holes: Iterable[IPNetwork]) -> list[IPNetwork]:
+    parts = [whole]
+    for hole in holes:
+        parts = [left for part in parts for left in _minus(part, hole)]
+    return parts
+
+
+def _minus(part: IPNetwork, hole: IPNetwork) -> list[IPNetwork]:
+    """What is left of ``part``: halves of halves, down to the hole."""
+    if part.version != hole.version or not (_within(hole, part) or _within(part, hole)):
+        return [part]
+    if part.prefixlen >= hole.prefixlen:
+        return []
+    low, high = part.subnets()
+    return [*_minus(low, hole), *_minus(high, hole)]
+
+
+def _within(inner: IPNetwork, outer: IPNetwork) -> bool:
+    return inner.prefixlen >= outer.prefixlen and inner.network_address in outer

@@ -1,0 +1,166 @@
+"""Everything through a peer, and nothing past it.
+
+::
+
+    h1 ── bridge: control, DERP, STUN; "the internet" 203.0.113.1, 2001:db8:ffff::1 ── h2 (exit)
+
+h1 has the strictest reverse path filter, and counts what would leave its link towards the internet.
+"""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from integration.conftest import MakeLab
+from integration.lab.config import AUTH_KEY
+from integration.lab.host import Host
+from integration.lab.lab import Lab
+from integration.lab.process import run
+from integration.lab.topology import flat
+from integration.lab.waiting import until
+
+pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(90)]
+
+INTERNET = ("203.0.113.1", "2001:db8:ffff::1")
+PROBE = """
+table inet probe {
+	chain post {
+		type filter hook postrouting priority 300;
+		oifname "eth0" ip daddr 203.0.113.1 counter
+		oifname "eth0" ip6 daddr 2001:db8:ffff::1 counter
+	}
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def lab(make_lab: MakeLab) -> Lab:
+    """h2 offers to be an exit node; h1 uses none yet."""
+    lab = make_lab(flat("h1", "h2"))
+    inet = f"{lab.hosts['h1'].namespace.rpartition('-')[0]}-inet"
+    for address in ("203.0.113.1/32", "2001:db8:ffff::1/128"):
+        run(["ip", "-n", inet, "address", "add", address, "dev", "lo"])
+    for host in lab.hosts.values():
+        host.exec("ip", "route", "add", "default", "via", "10.99.0.1")
+        host.exec("ip", "-6", "route", "add", "default", "via", "fd99::1")
+    here, there = lab.hosts["h1"], lab.hosts["h2"]
+    for name in ("all", "default", "eth0"):
+        here.exec("sysctl", "-qw", f"net.ipv4.conf.{name}.rp_filter=1")
+    for name in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
+        there.exec("sysctl", "-qw", f"{name}=1")
+    run(["nft", "-f", "-"], namespace=here.namespace, feed=PROBE)
+    for host in lab.hosts.values():
+        host.start()
+    here.up(AUTH_KEY)
+    there.up(AUTH_KEY, "--advertise-exit-node")
+    lab.wait_complete()
+    until("the offer", lambda: offered(here), 10.0)
+    return lab
+
+
+def offered(host: Host) -> bool:
+    """It can be chosen."""
+    return host.tnet("exit-node", "list", check=False).returncode == 0
+
+
+def reaches(host: Host, address: object) -> bool:
+    """One ping is answered; having no route at all is a no."""
+    return host.exec("ping", "-n", "-c1", "-W1", str(address), check=False).returncode == 0
+
+
+def leaked(host: Host) -> int:
+    """Packets for the internet that left by the link."""
+    listed = host.exec("nft", "list", "table", "inet", "probe").stdout
+    return sum(map(int, re.findall(r"packets (\d+)", listed)))
+
+
+@contextmanager
+def no_leak(host: Host) -> Iterator[None]:
+    """Pings both internets all the while; none may leave by the link."""
+    before = leaked(host)
+    pings = [host.spawn(f"ping-{ip}", "ping", "-n", "-i0.02", ip) for ip in INTERNET]
+    try:
+        yield
+    finally:
+        for ping in pings:
+            ping.kill()
+    assert leaked(host) == before
+
+
+def through(host: Host) -> bool:
+    """Both families reach the internet."""
+    return all(reaches(host, address) for address in INTERNET)
+
+
+def test_everything_goes_through_the_exit_node(lab: Lab) -> None:
+    """By name; it masquerades, and its own addresses and link are not part of the internet."""
+    here = lab.hosts["h1"]
+    assert "h2.lab" in here.tnet("exit-node", "list").stdout
+    assert "--exit-node=h2." in here.tnet("exit-node", "suggest").stdout
+    assert through(here)
+    assert leaked(here) >= 2
+    here.tnet("set", "--exit-node=h2")
+    until("the way through", lambda: through(here), 10.0)
+    with no_leak(here):
+        assert through(here)
+    assert "selected" in here.tnet("exit-node", "list").stdout
+    assert not reaches(here, "10.99.0.1")
+
+
+def test_the_local_network_is_reached_directly_if_allowed(lab: Lab) -> None:
+    """And not without."""
+    here = lab.hosts["h1"]
+    here.tnet("set", "--exit-node-allow-lan-access")
+    until("the link", lambda: reaches(here, "10.99.0.1") and reaches(here, "fd99::1"), 10.0)
+    with no_leak(here):
+        assert through(here)
+    here.tnet("set", "--exit-node-allow-lan-access=false")
+    until("the tunnel", lambda: not reaches(here, "10.99.0.1"), 10.0)
+
+
+def test_nothing_leaks_while_the_exit_node_is_gone(lab: Lab) -> None:
+    """It is refused, and goes on when the exit node is back."""
+    here, there = lab.hosts["h1"], lab.hosts["h2"]
+    with no_leak(here):
+        there.stop()
+        assert not through(here)
+        there.start()
+        until("the way through", lambda: through(here), 20.0)
+
+
+def test_nothing_leaks_while_the_daemon_is_killed_and_starts_again(lab: Lab) -> None:
+    """The device goes with it; what stops the packets does not."""
+    here = lab.hosts["h1"]
+    with no_leak(here):
+        here.kill9()
+        assert not any(reaches(here, address) for address in INTERNET)
+        here.start()
+        until("the way through", lambda: through(here), 20.0)
+
+
+def test_cleanup_after_a_crash_keeps_the_guard_and_by_hand_does_not(lab: Lab) -> None:
+    """The service manager runs it before it starts the daemon again."""
+    here = lab.hosts["h1"]
+    command = here.daemon_command("--cleanup")
+    with no_leak(here):
+        here.kill9()
+        here.exec("env", "SERVICE_RESULT=signal", *command)
+        assert not any(reaches(here, address) for address in INTERNET)
+    here.exec(*command)
+    assert through(here)
+    assert "tailnetd" not in here.exec("nft", "list", "tables").stdout
+    here.start()
+    until("the way through", lambda: through(here), 20.0)
+
+
+def test_without_an_exit_node_all_is_as_before(lab: Lab) -> None:
+    """At once."""
+    here = lab.hosts["h1"]
+    here.tnet("set", "--exit-node=")
+    before = leaked(here)
+    until("the link", lambda: through(here) and leaked(here) > before, 10.0)
+    refused = here.tnet("set", "--exit-node=h1", check=False)
+    assert isinstance(refused, subprocess.CompletedProcess)
+    assert "h1 does not offer to be an exit node" in refused.stderr
