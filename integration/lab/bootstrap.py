@@ -27,6 +27,7 @@ PACKAGES = {
     "ping": ("iputils-ping", "iputils", "iputils", "iputils"),
     "curl": ("curl", "curl", "curl", "curl"),
     "dig": ("bind9-dnsutils", "bind-utils", "bind-tools", "bind"),
+    "dnsmasq": ("dnsmasq-base", "dnsmasq", "dnsmasq", "dnsmasq"),
     "tcpdump": ("tcpdump", "tcpdump", "tcpdump", "tcpdump"),
     "iperf3": ("iperf3", "iperf3", "iperf3", "iperf3"),
     "wg": ("wireguard-tools", "wireguard-tools", "wireguard-tools-wg", "wireguard-tools"),

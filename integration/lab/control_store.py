@@ -17,6 +17,7 @@ from integration.lab.control_nodes import Record, View
 from tailnet.agent.keys import MachinePrivate, MachinePublic, NodePublic
 from tailnet.agent.tailcfg.codec import decode_untrusted, encode, instant
 from tailnet.agent.tailcfg.derpmap import DERPMap
+from tailnet.agent.tailcfg.dns import DNSConfig
 from tailnet.agent.tailcfg.filter import FilterRule, NetPortRange, PortRange
 from tailnet.agent.tailcfg.mapping import MapRequest
 from tailnet.agent.tailcfg.node import ZERO_DISCO, Hostinfo, UserID, UserProfile
@@ -45,6 +46,9 @@ class AuthKey:
     expired: bool = False
 
 
+NO_NAMES = DNSConfig()
+
+
 @dataclass
 class ControlSettings:
     """Configuration of a control server.
@@ -54,6 +58,7 @@ class ControlSettings:
         offline_grace: seconds between the end of a stream and "offline".
         ephemeral_grace: seconds between the end of a stream and the end of an ephemeral node.
         approval: a person must approve each new node.
+        dns: what nodes are told of names besides their own domain.
         resume: a stream may go on with the session of the one before.
     """
 
@@ -66,6 +71,7 @@ class ControlSettings:
     offline_grace: float = 2.0
     ephemeral_grace: float = 30.0
     approval: bool = False
+    dns: DNSConfig = NO_NAMES
     resume: bool = False
 
 

@@ -5,7 +5,6 @@ from typing import Any
 from integration.lab.control_store import LAB_USER, TAGGED_USER, Store
 from msgspec import structs
 
-from tailnet.agent.tailcfg.dns import DNSConfig
 from tailnet.agent.tailcfg.filter import FilterRule
 from tailnet.agent.tailcfg.mapping import Debug, MapResponse
 from tailnet.agent.tailcfg.node import Node, NodeID, PeerChange
@@ -41,8 +40,11 @@ class Audience:
             node=self._sent[self._id],
             peers=tuple(n for i, n in sorted(self._sent.items()) if i != self._id),
             derp_map=settings.derp_map,
-            dns_config=DNSConfig(
-                proxied=True, domains=(settings.domain,), routes={settings.domain: ()}
+            dns_config=structs.replace(
+                settings.dns,
+                proxied=True,
+                domains=(settings.domain,),
+                routes={settings.domain: (), **(settings.dns.routes or {})},
             ),
             packet_filter=self._filter,
             user_profiles=(LAB_USER, TAGGED_USER),

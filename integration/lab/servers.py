@@ -35,6 +35,7 @@ from tailnet.agent.errors import TailnetError
 from tailnet.agent.keys import MachinePrivate, NodePrivate
 from tailnet.agent.tailcfg.codec import decode_untrusted
 from tailnet.agent.tailcfg.derpmap import DERPMap, DERPNode, DERPRegion
+from tailnet.agent.tailcfg.dns import DNSConfig
 from tailnet.agent.tailcfg.filter import FilterRule
 
 log = logging.getLogger("lab.servers")
@@ -183,6 +184,10 @@ class Servers:
     async def do_set_resume(self, offered: bool) -> None:
         """Whether streams may go on with the session of the one before."""
         self._settings.resume = offered
+
+    async def do_set_names(self, dns: dict[str, Any]) -> None:
+        """What nodes are told of names (JSON of tailcfg) from their next stream on."""
+        self._settings.dns = decode_untrusted(json.dumps(dns).encode(), DNSConfig)
 
     async def do_drop_streams(self) -> None:
         """Cut all connections; control stays."""

@@ -5,6 +5,7 @@ import contextlib
 import os
 import resource
 import signal
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,8 @@ from tailnet.agent.backend.files.aio import ConfigFile, StateFile, StateMemory, 
 from tailnet.agent.backend.seal import Seal
 from tailnet.agent.backend.tunnel.aio import System, TunnelSettings
 from tailnet.agent.dns.forward.aio import Forwarder
+from tailnet.agent.dns.https.aio import HttpsClient
 from tailnet.agent.dns.resolver.aio import MagicDns
-from tailnet.agent.dns.upstream import Https
 from tailnet.agent.errors import UserError
 from tailnet.agent.localapi.aio import LocalServer
 from tailnet.agent.localapi.view.aio import NodeView
@@ -82,9 +83,8 @@ async def serve(
         userspace = Userspace(_native_stack(), now=clock.now, on_failed=fail)
     if userspace is not None or options.proxies:
         _allow_many_files()
-    names = MagicDns(
-        Forwarder(_no_https, random_bytes=os.urandom), lambda: clock.wall().timestamp()
-    )
+    https = HttpsClient(_verifying(ca_file))
+    names = MagicDns(Forwarder(https, random_bytes=os.urandom), lambda: clock.wall().timestamp())
     services = Services(ServicePorts({DNS_PORT: names}), _service_stack())
     node = Node(
         make_system(userspace, services.detach()),
@@ -125,6 +125,7 @@ async def serve(
     )
     # The socket comes first: it is also the lock that keeps a second daemon from touching routes.
     parts: list[tuple[str, Service]] = [
+        ("https", https),
         ("services", services),
         ("localapi", LocalServer(view, options.socket, version=__version__)),
         *([("netstack", userspace)] if userspace is not None else []),
@@ -184,9 +185,16 @@ def _service_stack() -> Callable[[int], ServiceStack]:
     return lambda fd: Netstack(fd, max_streams=MAX_CONNECTIONS, max_half_open=MAX_CONNECTIONS)
 
 
-async def _no_https(to: Https, message: bytes) -> bytes:
-    del to, message
-    raise OSError
+def _verifying(ca_file: str | None) -> Callable[[], ssl.SSLContext]:
+    """Contexts that trust the system's roots and our own."""
+
+    def make() -> ssl.SSLContext:
+        context = ssl.create_default_context()
+        if ca_file is not None:
+            context.load_verify_locations(ca_file)
+        return context
+
+    return make
 
 
 def _names(node: Node) -> Callable[[], Mapping[str, tuple[IPAddress, ...]]]:
