@@ -10,8 +10,15 @@ from tailnet.agent.backend.prefs import Prefs, apply_masked, to_json, validate
 from tailnet.agent.errors import UserError
 from tailnet.agent.localapi import schema
 from tailnet.agent.localapi.bus import Bus, Subscription
-from tailnet.agent.localapi.schema import Notify, PathDetails, PingResult, Status
+from tailnet.agent.localapi.schema import (
+    NetcheckReport,
+    Notify,
+    PathDetails,
+    PingResult,
+    Status,
+)
 from tailnet.agent.netstack.interface import Connection
+from tailnet.agent.tailcfg.derpmap import DERPMap
 
 
 class Streamed:
@@ -46,6 +53,8 @@ class FakeBackend:
     calls: list[tuple[object, ...]] = field(default_factory=list)
     accounts: list[LoginProfile] = field(default_factory=list)
     chosen: str = ""
+    relays: DERPMap = field(default_factory=DERPMap)
+    measured: NetcheckReport = field(default_factory=NetcheckReport)
     streams: "list[Streamed]" = field(default_factory=list)
     on_start: Callable[[], None] = lambda: None
     on_dial: Callable[[str, int], Connection] | None = None
@@ -74,6 +83,18 @@ class FakeBackend:
         self.calls.append(("start", auth_key))
         self.bus.publish(Notify(prefs=to_json(self.current)))
         self.on_start()
+
+    def derp_map(self) -> DERPMap:
+        """As told."""
+        return self.relays
+
+    async def netcheck(self, address: str, port: int) -> NetcheckReport:
+        """As told."""
+        self.calls.append(("netcheck", address, port))
+        if not self.relays.regions:
+            msg = "no relays are known: connect this machine first, with: tnet up"
+            raise UserError(msg)
+        return self.measured
 
     def capture(self) -> "Streamed":
         """One piece, then nothing until it is closed."""

@@ -23,6 +23,7 @@ COMMANDS = {
     "exit-node": "List exit nodes, or suggest one",
     "ping": "Ping a peer, and see how it is reached",
     "path": "Show how a peer is reached, and why so",
+    "netcheck": "Measure the network, and the latencies of relays",
     "nc": "Connect to a port of a peer, with standard input and output",
     "wait": "Wait until this machine is connected",
     "version": "Show versions",

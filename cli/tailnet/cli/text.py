@@ -43,6 +43,15 @@ def format_latency(seconds: float) -> str:
     return f"{millis}ms" if millis < 1000 else f"{f'{millis / 1000:.3f}'.rstrip('0').rstrip('.')}s"
 
 
+def format_fine(seconds: float) -> str:
+    """As Go prints a duration rounded to tenths of a millisecond."""
+    if seconds < 0.001:
+        return f"{round(seconds * 1e4) * 100}µs"
+    if seconds < 0.99995:
+        return f"{round(seconds * 1000, 1):g}ms"
+    return f"{round(seconds, 4):g}s"
+
+
 def clean(text: str) -> str:
     """Text that came from the network, without what a terminal would act on."""
     return "".join(c for c in text if c.isprintable())

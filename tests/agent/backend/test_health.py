@@ -36,6 +36,7 @@ BROKEN: dict[str, tuple[dict[str, object], str]] = {
     "wantrunning-false": ({"want_running": False, "state": State.STOPPED}, "tnet up"),
     "login-state": ({"state": State.NEEDS_LOGIN}, "logged out"),
     "network-status": ({"has_network": False}, "no address"),
+    "captive-portal-detected": ({"behind_portal": True}, "wants a login"),
     "using-kept-network-map": ({"map_age": "3 h"}, "a network map from 3 h ago; not in contact"),
     "not-in-map-poll": ({"control_problem": "hung up"}, "hung up"),
     "no-derp-home": ({"home": 0}, "no relay"),

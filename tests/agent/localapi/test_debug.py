@@ -7,6 +7,7 @@ from tests.support.fake_backend import FakeBackend
 from tailnet.agent.errors import UserError
 from tailnet.agent.localapi.routes import Access, Request, Response, Route, find
 from tailnet.agent.localapi.schema import BASE
+from tailnet.agent.tailcfg.derpmap import DERPMap, DERPRegion
 
 
 async def ask(backend: FakeBackend, method: str, name: str, **query: str) -> Response:
@@ -40,3 +41,15 @@ async def test_reload_config_says_whether_it_did() -> None:
     backend.reload_config = refuse  # type: ignore[method-assign]
     bad = await ask(backend, "POST", "reload-config")
     assert (bad.status, json.loads(bad.body)) == (200, {"Reloaded": False, "Err": "bad field"})
+
+
+async def test_netcheck_and_the_map_of_relays() -> None:
+    """The port is checked here, the address where it is used."""
+    backend = FakeBackend(relays=DERPMap(regions={1: DERPRegion(region_id=1, region_code="a")}))
+    shown = await ask(backend, "GET", "derpmap")
+    assert json.loads(shown.body)["Regions"]["1"]["RegionCode"] == "a"
+    report = await ask(backend, "POST", "netcheck", address="192.0.2.1", port="7")
+    assert (report.status, json.loads(report.body)["UDP"]) == (200, False)
+    for port in ("x", "65536", "-1", "٣"):
+        assert (await ask(backend, "POST", "netcheck", port=port)).status == 400
+    assert backend.calls == [("netcheck", "192.0.2.1", 7)]

@@ -69,7 +69,7 @@ def test_every_route_checks_who_asks(name: str, method: str, route: Route, acces
 
 
 def test_what_changes_something_needs_write() -> None:
-    """Everything but looking, ping and dial."""
+    """Everything but looking, measuring, ping and dial."""
     readable = {(name, method) for name, method, route in ALL if route.needs is Access.READ}
     assert readable == {
         ("status", "GET"),
@@ -80,6 +80,8 @@ def test_what_changes_something_needs_write() -> None:
         ("watch-ipn-bus", "GET"),
         ("ping", "POST"),
         ("path", "GET"),
+        ("derpmap", "GET"),
+        ("netcheck", "POST"),
         ("dial", "POST"),
         ("serve-config", "GET"),
     }

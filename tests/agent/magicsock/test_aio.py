@@ -11,11 +11,12 @@ from unittest.mock import ANY
 import pytest
 
 from tailnet.agent.addr import AddrPort
-from tailnet.agent.clock import now
+from tailnet.agent.clock import now, wall
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.datapath.interface import Activity, Datapath, Path, UdpPort, Wake
 from tailnet.agent.datapath.underlay import Underlay
 from tailnet.agent.derp.aio import DerpFleet
+from tailnet.agent.derp.dial.aio import Dialer
 from tailnet.agent.disco.envelope import looks_like_disco
 from tailnet.agent.keys import DiscoPrivate, NodePrivate, NodePublic, PeerId, RelayAddr
 from tailnet.agent.magicsock.aio import Magicsock
@@ -147,11 +148,18 @@ class Relays:
         self.home = 0
         self.sent = 0
         self.up = True
+        self.dialer = Dialer(
+            mark=lambda _: None, wall=wall, ca_file=None, plain_http=True, environ={}
+        )
 
     def set_home(self, region: int) -> None:
         """Note it."""
         self.home = region
         self.lab.changed.set()
+
+    def heard(self, region: int) -> float | None:
+        """Just now, if that is our home."""
+        return now() if self.up and region == self.home else None
 
     def live(self) -> frozenset[int]:
         """Connected to home."""

@@ -13,7 +13,7 @@ from tailnet.agent.magicsock.endpoints import (
     collect,
     local_addresses,
 )
-from tailnet.agent.magicsock.netcheck import Report
+from tailnet.agent.netcheck.report import Report
 
 SEEN = AddrPort.parse("5.5.5.5:1234")
 PORTS = Ports(41641, 41642)

@@ -296,6 +296,7 @@ class Node:
         if self.netmap is None and self._had_map:  # logged out, or deleted at the server
             self._kept.forget()
         self._had_map = self.netmap is not None
+        self.tunnel.magicsock.set_told(told=not self.account.control_problem)
         self.account.describe(self.tunnel.endpoints, self.tunnel.net_info)
         self._set_health()
         while (state := next_state(self.state, self._facts())) is not self.state:
@@ -380,6 +381,7 @@ class Node:
             control_problem=account.control_problem,
             map_age=self._age_of_map(),
             has_network=bool(tunnel.endpoints or tunnel.live_relays),
+            behind_portal=tunnel.behind_portal,
             has_relays=plan is not None and bool(plan.derp_map.regions),
             home=home,
             live_relays=len(tunnel.live_relays),

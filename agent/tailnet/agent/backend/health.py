@@ -54,6 +54,13 @@ LOGIN = Warnable("login-state", Severity.MEDIUM, "Logged out")
 NETWORK = Warnable(
     "network-status", Severity.MEDIUM, "No network", 5.0, ("warming-up",), connectivity=True
 )
+PORTAL = Warnable(
+    "captive-portal-detected",
+    Severity.HIGH,
+    "Captive portal",
+    depends_on=("warming-up",),
+    connectivity=True,
+)
 KEPT_MAP = Warnable(
     "using-kept-network-map", Severity.MEDIUM, "Old network map", 0.0, ("warming-up",)
 )
@@ -129,6 +136,7 @@ TABLE = (
     TURNED_OFF,
     LOGIN,
     NETWORK,
+    PORTAL,
     KEPT_MAP,
     NOT_IN_MAP_POLL,
     NO_HOME,
@@ -169,6 +177,7 @@ class HealthFacts:
         control_problem: why the map stream ended.
         map_age: of the kept map in use, in words.
         has_network: there is an address to send from, or an answer from anywhere.
+        behind_portal: somebody else answers for the relays' web servers.
         has_relays: the network map has some.
         home: our home region, 0 if unknown.
         live_relays: how many are connected.
@@ -199,6 +208,7 @@ class HealthFacts:
     control_problem: str = ""
     map_age: str = ""
     has_network: bool = True
+    behind_portal: bool = False
     has_relays: bool = True
     home: int = 1
     live_relays: int = 1
@@ -236,6 +246,9 @@ def conditions(facts: HealthFacts) -> dict[Warnable, str]:
         LOGIN: (logged_out or not f.registered)
         and (f.login_problem or (logged_out and "logged out; log in with: tnet up")),
         NETWORK: wants and not f.has_network and "no network: this machine has no address",
+        PORTAL: online
+        and f.behind_portal
+        and "this network wants a login: open a web page in a browser and follow it",
         KEPT_MAP: online
         and f.map_age
         and f"using a network map from {f.map_age} ago; not in contact with the control server",

@@ -31,11 +31,16 @@ from tailnet.agent.tasks import Tasks
 log = logging.getLogger("tailnet.derp")
 
 WARN_EVERY = 60.0  # s between two lines about what a relay complains of
+CHECK_PATIENCE = 10.0  # s that a relay may take to say that it is there
 BURST = 1 << 17  # bytes that are written at once instead of at the end of the loop's turn
 
 
 class DerpFleet:
-    """Keeps the home relay connected, and others while they are used."""
+    """Keeps the home relay connected, and others while they are used.
+
+    Attributes:
+        dialer: how relays are reached.
+    """
 
     def __init__(  # noqa: PLR0913 - each is one thing of the outside world
         self,
@@ -70,7 +75,7 @@ class DerpFleet:
         self._on_live = on_live
         self._now = now
         self._random_bytes = random_bytes
-        self._dialer = Dialer(
+        self.dialer = Dialer(
             mark=mark, wall=wall, ca_file=ca_file, plain_http=plain_http, environ=environ
         )
         self._fleet = Fleet(random_bytes)
@@ -131,6 +136,18 @@ class DerpFleet:
     def live(self) -> frozenset[int]:
         """Regions whose relay has accepted this node."""
         return self._live
+
+    def heard(self, region: int) -> float | None:
+        """When a frame of a connected relay last came [s]; ``None`` if it is not connected."""
+        connection = self._connections.get(region)
+        return connection.session.heard if connection and region in self._live else None
+
+    def check(self, region: int) -> None:
+        """Ask a connected relay whether it is there; one that stays silent is hung up on."""
+        if (connection := self._connections.get(region)) is not None:
+            connection.session.ping(self._now(), CHECK_PATIENCE)
+            connection.flush()
+            self._arm()
 
     def health(self) -> dict[int, str]:
         """What relays complain about, by region; empty when all is well."""
@@ -274,7 +291,7 @@ class DerpFleet:
 
     async def _connect(self, region: DERPRegion, started: float) -> Connection:
         """A connection that begins to speak; raises what the network does to us."""
-        node, sock, request = await self._dialer.connect(region)
+        node, sock, request = await self.dialer.connect(region)
         session = Session(
             self._node_key,
             self._backlog(region.region_id),
@@ -283,7 +300,7 @@ class DerpFleet:
             random_bytes=self._random_bytes,
         )
         connection = Connection(region.region_id, session, self, now=self._now, buffer=self._buffer)
-        connection.attach(await self._dialer.secure(sock, node, connection))
+        connection.attach(await self.dialer.secure(sock, node, connection))
         return connection
 
     def _arm(self) -> None:

@@ -80,6 +80,7 @@ class Session:
 
     Attributes:
         state: how far the handshake is.
+        heard: when the last frame came [s]; once it is up.
         skipped: frames that were too short or damaged for their kind.
     """
 
@@ -110,6 +111,7 @@ class Session:
         self._read_by = started + CONNECT_TIMEOUT
         self._ping: tuple[bytes, float] | None = None  # payload, deadline
         self.state = State.UPGRADE
+        self.heard = started
         self.skipped = 0
 
     # --- input ---------------------------------------------------------------
@@ -130,6 +132,7 @@ class Session:
             received = self._reader.feed_untrusted(data)
             if received and self.state is State.UP:
                 self._read_by = now + READ_TIMEOUT
+                self.heard = now
             for kind, key, bodies in received:
                 if not key:
                     self._handle_frame(kind, bodies[0], now)
@@ -181,6 +184,7 @@ class Session:
     def _accept(self, info: ServerInfo, now: float) -> None:
         self.state = State.UP
         self._read_by = now + READ_TIMEOUT
+        self.heard = now
         rate = min(info.token_bucket_bytes_per_second, MAX_RATE)
         burst = min(info.token_bucket_bytes_burst, MAX_RATE)
         self._backlog.bucket = TokenBucket(rate, burst, now) if rate > 0 else None
@@ -206,12 +210,20 @@ class Session:
         told = frames.encode_frame(Kind.NOTE_PREFERRED, bytes((self._preferred,)))
         self._control.append(told)
 
-    def ping(self, now: float) -> None:
-        """Ask whether the relay is still there; the connection ends without a quick answer."""
-        if self.state is State.UP and self._ping is None:
-            payload = self._random_bytes(frames.PING_LEN)
-            self._ping = payload, now + PING_TIMEOUT
-            self._control.append(frames.encode_frame(Kind.PING, payload))
+    def ping(self, now: float, patience: float = PING_TIMEOUT) -> None:
+        """Ask whether the relay is still there.
+
+        Without an answer within ``patience`` [s] the connection ends.
+        """
+        if self.state is not State.UP:
+            return
+        if self._ping is not None:
+            payload, deadline = self._ping
+            self._ping = payload, min(deadline, now + patience)
+            return
+        payload = self._random_bytes(frames.PING_LEN)
+        self._ping = payload, now + patience
+        self._control.append(frames.encode_frame(Kind.PING, payload))
 
     # --- time ----------------------------------------------------------------
 

@@ -25,6 +25,7 @@ from tailnet.agent.localapi.schema import (
     PEER_CHANGES,
     PEER_PATCHES,
     RATE_LIMIT,
+    NetcheckReport,
     PathDetails,
     PingResult,
     Problem,
@@ -32,6 +33,7 @@ from tailnet.agent.localapi.schema import (
     encode,
 )
 from tailnet.agent.netstack.interface import Connection
+from tailnet.agent.tailcfg.derpmap import DERPMap
 
 log = logging.getLogger("tailnet.localapi")
 
@@ -159,6 +161,16 @@ class Backend(Protocol):
 
         Raises:
             UserError: no name, no way, no answer.
+        """
+
+    def derp_map(self) -> DERPMap:
+        """The relays there are; none before the first network map."""
+
+    async def netcheck(self, address: str, port: int) -> NetcheckReport:
+        """Measure the network, from ``address`` and ``port`` if given.
+
+        Raises:
+            UserError: there is no map of relays, or no sending from there.
         """
 
     def capture(self) -> Stream:
@@ -426,6 +438,19 @@ async def _debug(backend: Backend, request: Request) -> Response:
     return Response(204) if tree is None else Response(200, msgspec.json.encode(tree), JSON)
 
 
+async def _derp_map(backend: Backend, _: Request) -> Response:
+    return Response(200, encode(backend.derp_map()), JSON)
+
+
+async def _netcheck(backend: Backend, request: Request) -> Response:
+    port = request.query.get("port", "") or "0"
+    digits = port.isascii() and port.isdecimal() and len(port) <= 5
+    if not digits or int(port) > 0xFFFF:
+        return text(400, "invalid 'port' parameter")
+    report = await backend.netcheck(request.query.get("address", ""), int(port))
+    return Response(200, encode(report), JSON)
+
+
 async def _ping(backend: Backend, request: Request) -> Response:
     kind = request.query.get("type", "")
     if kind not in PING_KINDS:
@@ -485,6 +510,8 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
     "watch-ipn-bus": {"GET": Route(Access.READ, None)},
     "ping": {"POST": Route(Access.READ, _ping)},
     "path": {"GET": Route(Access.READ, _get_path)},
+    "derpmap": {"GET": Route(Access.READ, _derp_map)},
+    "netcheck": {"POST": Route(Access.READ, _netcheck)},
     DIAL: {"POST": Route(Access.READ, None)},
     CAPTURE: {"POST": Route(Access.WRITE, None)},
     "serve-config": {"GET": Route(Access.READ, _get_serve_config)},
@@ -494,7 +521,7 @@ LATER = frozenset(
     """
     reset-auth set-expiry-sooner shutdown disconnect-control
     set-use-exit-node-enabled suggest-exit-node user-profile peer-by-id services whois id-token
-    alpha-set-device-attrs query-feature cert-domains pins derpmap dns-config
+    alpha-set-device-attrs query-feature cert-domains pins dns-config
     dns-osconfig dns-query check-ip-forwarding check-udp-gro-forwarding set-udp-gro-forwarding
     check-so-mark-in-use appc-route-info routecheck bugreport goroutines pprof metrics usermetrics
     upload-client-metrics component-debug-logging logtap debug-log

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from tailnet.agent import clock
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.datapath.interface import Datapath, UdpPort, Wake
@@ -28,6 +29,9 @@ from tailnet.agent.magicsock.measure.aio import Measuring
 from tailnet.agent.magicsock.report import PathReport
 from tailnet.agent.magicsock.sockets.aio import Sockets
 from tailnet.agent.magicsock.sockets.offload import PLAIN, Offload
+from tailnet.agent.netcheck.aio import Netcheck
+from tailnet.agent.netcheck.probes.aio import Probes
+from tailnet.agent.netcheck.report import Report
 from tailnet.agent.portmap.interface import Portmap
 from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.tailcfg.node import NetInfo
@@ -65,12 +69,18 @@ class Magicsock:
     ) -> None:
         self._derp = derp
         self._now = now
+        self._mark = mark
+        self._random_bytes = random_bytes
         self._sockets = Sockets(mark, offload)
         self._hub = Hub(disco, random_bytes=random_bytes, direct=not (always_derp or never_direct))
+        self._probes = Probes(
+            derp.dialer, mark=mark, now=now, wall=clock.wall, random_bytes=random_bytes
+        )
         self._measuring = Measuring(
             self._hub,
             derp,
             self._sockets,
+            self._probes,
             now=now,
             random_bytes=random_bytes,
             send_udp=self._send_udp,
@@ -154,6 +164,30 @@ class Magicsock:
         """Latest findings, latencies included; ``None`` before the first."""
         return self._measuring.net_info
 
+    @property
+    def measured(self) -> Report | None:
+        """Latest findings in full."""
+        return self._measuring.report
+
+    def make_netcheck(self) -> Netcheck:
+        """For one measurement that is independent of ours."""
+        return Netcheck(
+            self._probes, mark=self._mark, now=self._now, random_bytes=self._random_bytes
+        )
+
+    def ip_versions(self) -> frozenset[int]:
+        """Of IP that this machine has addresses of."""
+        return self._measuring.versions()
+
+    @property
+    def portmap(self) -> Portmap:
+        """What the gateway does for us, as last told."""
+        return self._measuring.portmap
+
+    def set_told(self, *, told: bool) -> None:
+        """Whether control hears of a new home."""
+        self._measuring.told = told
+
     def set_node_key(self, key: NodePrivate | None) -> None:
         """Who we are in pings; ``None`` when logged out."""
         self._hub.set_node_key(NodePublic(bytes(32)) if key is None else public_of(key))
@@ -189,7 +223,7 @@ class Magicsock:
         """Relays that accept us now; a home that was lost is measured against the others."""
         lost, self._live = self._live - regions, regions
         if self._measuring.home in lost:
-            self._measuring.refresh()
+            self._measuring.refresh(full=True)
             self._pump()
 
     def link_changed(self) -> None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from tailnet.agent.addr import AddrPort, IPAddress, is_tailnet
 from tailnet.agent.magicsock.choice import is_private
-from tailnet.agent.magicsock.netcheck import Report
+from tailnet.agent.netcheck.report import Report
 from tailnet.agent.tailcfg import mapping
 
 TRACKED_FOR = 310.0  # seconds that a vanished address is still told

@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Protocol
 
 from tailnet.agent.addr import AddrPort, IPAddress, IPNetwork
-from tailnet.agent.backend.echo.aio import echo
 from tailnet.agent.backend.exitnode import without_ours
 from tailnet.agent.backend.host.aio import HostNetwork
 from tailnet.agent.backend.login import Host
@@ -20,11 +19,13 @@ from tailnet.agent.datapath.aio import Dataplane
 from tailnet.agent.datapath.capture.aio import Capture
 from tailnet.agent.datapath.interface import About, Activity, Datapath, TunPort
 from tailnet.agent.derp.aio import DerpFleet
+from tailnet.agent.echo.aio import echo
 from tailnet.agent.errors import UserError
 from tailnet.agent.filter.rules import Filter
 from tailnet.agent.keys import DiscoPrivate, DiscoPublic, NodePrivate, NodePublic, PeerId
 from tailnet.agent.magicsock.aio import Magicsock, PingReply
 from tailnet.agent.magicsock.sockets.offload import PLAIN, Offload
+from tailnet.agent.netcheck.report import Report
 from tailnet.agent.slices import SLICE, Steps, sliced
 from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.tailcfg.node import NetInfo
@@ -129,6 +130,7 @@ class Tunnel:
         self._pongs: dict[tuple[PeerId, bytes], asyncio.Future[float]] = {}
         self._tasks = Tasks()
         self._host: HostNetwork | None = None
+        self._netcheck_turn = asyncio.Lock()
         self._capture: Capture | None = None
         self._device = ""
         self._local: tuple[IPNetwork, ...] | None = None
@@ -411,6 +413,26 @@ class Tunnel:
     def firewall_problem(self) -> str:
         """Why the kernel refused the firewall; empty if it did not."""
         return self._host.rules.problem if self._host is not None else ""
+
+    @property
+    def behind_portal(self) -> bool:
+        """The network wants a login by a web page."""
+        report = self._sock.measured
+        return report is not None and report.portal is True
+
+    async def netcheck(self, derp_map: DERPMap, address: str, port: int) -> tuple[Report, int]:
+        """A full measurement from other sockets than ours; one at a time.
+
+        Returns:
+            Findings, and the nearest region or 0.
+
+        Raises:
+            UserError: that cannot be sent from.
+        """
+        async with self._netcheck_turn:
+            check = self._sock.make_netcheck()
+            report, home = await check.run(derp_map, self._sock.ip_versions(), address, port)
+        return report, home
 
     @property
     def relay_problems(self) -> Mapping[int, str]:

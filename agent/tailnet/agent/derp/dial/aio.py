@@ -144,7 +144,7 @@ class Dialer:
         self,
         sock: socket.socket,
         node: DERPNode,
-        protocol: asyncio.BufferedProtocol,
+        protocol: asyncio.BaseProtocol,
     ) -> asyncio.Transport:
         """Attach ``protocol`` to a connected socket, over TLS unless we speak plain HTTP.
 

@@ -6,6 +6,7 @@ from datetime import datetime
 import msgspec
 from msgspec import UNSET
 
+from tailnet.agent import clock
 from tailnet.agent.addr import AddrPort, IPAddress
 from tailnet.agent.backend.aio import Node
 from tailnet.agent.backend.events import (
@@ -29,10 +30,12 @@ from tailnet.agent.errors import UserError
 from tailnet.agent.keys import PeerId
 from tailnet.agent.localapi import schema
 from tailnet.agent.localapi.bus import Bus, Subscription
+from tailnet.agent.localapi.reportview import describe_report
 from tailnet.agent.localapi.routes import Stream
 from tailnet.agent.localapi.schema import (
     DatapathStatus,
     Engine,
+    NetcheckReport,
     Notify,
     PathDetails,
     PeerStatus,
@@ -42,9 +45,11 @@ from tailnet.agent.localapi.schema import (
 )
 from tailnet.agent.localapi.view import paths
 from tailnet.agent.magicsock.aio import PingReply
+from tailnet.agent.magicsock.sockets.aio import has_ipv6
 from tailnet.agent.netstack.interface import Connection, DialError
 from tailnet.agent.slices import SLICE, Steps, sliced
 from tailnet.agent.tailcfg import node as tailcfg
+from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.tasks import in_slices
 
 ACTIVE_FOR = 120.0  # seconds since the last traffic; ipnlocal peerStatus
@@ -166,6 +171,30 @@ class NodeView:
             raise UserError(msg)
         plan = node.plan
         return paths.details(plan.peers[peer].node, about, plan.derp_map, node.age_of)
+
+    def derp_map(self) -> DERPMap:
+        """``GET derpmap``."""
+        netmap = self._node.netmap
+        return DERPMap() if netmap is None else netmap.derp_map
+
+    async def netcheck(self, address: str, port: int) -> NetcheckReport:
+        """``POST netcheck``.
+
+        Raises:
+            UserError: there is no map of relays, or no sending from there.
+        """
+        derp_map = self.derp_map()
+        if not any((derp_map.regions or {}).values()):
+            msg = "no relays are known: connect this machine first, with: tnet up"
+            raise UserError(msg)
+        report, nearest = await self._node.tunnel.netcheck(derp_map, address, port)
+        return describe_report(
+            report,
+            nearest,
+            has_ipv6=has_ipv6(),
+            support=self._node.tunnel.magicsock.portmap.support,
+            wall=clock.wall(),
+        )
 
     async def dial(self, host: str, port: int) -> Connection:
         """``POST dial``.

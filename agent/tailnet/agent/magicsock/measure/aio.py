@@ -8,17 +8,20 @@ from tailnet.agent.addr import AddrPort
 from tailnet.agent.derp.aio import DerpFleet
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.magicsock.endpoints import Tracker, collect
-from tailnet.agent.magicsock.home import facts, net_info
 from tailnet.agent.magicsock.hub import Hub
-from tailnet.agent.magicsock.netcheck import Report
-from tailnet.agent.magicsock.sockets.aio import Sockets, stun_targets
-from tailnet.agent.magicsock.survey import Measured, Resolve, Survey
+from tailnet.agent.magicsock.sockets.aio import Sockets, has_ipv6
+from tailnet.agent.netcheck.measurement import AskOtherwise, CheckPortal
+from tailnet.agent.netcheck.probes.aio import Probes
+from tailnet.agent.netcheck.report import Report, facts, net_info
+from tailnet.agent.netcheck.survey import Measured, Resolve, Survey, Wanted
 from tailnet.agent.portmap.interface import NO_PORTMAP, Portmap
 from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.tailcfg.node import NetInfo
 from tailnet.agent.tasks import Tasks
 
 log = logging.getLogger("tailnet.magicsock")
+
+HEARD_LATELY = 8.0  # s since a frame of the home relay in which it counts as alive
 
 
 class Measuring:
@@ -29,6 +32,8 @@ class Measuring:
     Attributes:
         endpoints: own addresses as control was told, with their kinds.
         net_info: latest findings, latencies included.
+        report: the same in full.
+        told: control hears of us; while it does not, a home that works is kept.
     """
 
     def __init__(  # noqa: PLR0913 - what it reads, and whom it tells
@@ -36,6 +41,7 @@ class Measuring:
         hub: Hub,
         derp: DerpFleet,
         sockets: Sockets,
+        probes: Probes,
         *,
         now: Callable[[], float],
         random_bytes: Callable[[int], bytes],
@@ -47,15 +53,19 @@ class Measuring:
         self._hub = hub
         self._derp = derp
         self._sockets = sockets
+        self._probes = probes
         self._now = now
         self._send_udp = send_udp
         self._pump = pump
         self._on_endpoints = on_endpoints
         self._on_netinfo = on_netinfo
-        self._survey = Survey(random_bytes=random_bytes)
+        self._survey = Survey(random_bytes=random_bytes, versions=self.versions)
         self._tracker = Tracker()
         self._portmap = NO_PORTMAP
         self._tasks = Tasks()
+        self._asking: list[asyncio.Task[None]] = []  # for the running measurement
+        self.told = True
+        self.report: Report | None = None
         self.endpoints: tuple[tuple[AddrPort, int], ...] = ()
         self.net_info: NetInfo | None = None
 
@@ -68,10 +78,10 @@ class Measuring:
         """Other relays: measure them."""
         self._survey.set_map(derp_map, self._now())
 
-    def refresh(self) -> None:
-        """Measure, unless that happens already."""
+    def refresh(self, *, full: bool = False) -> None:
+        """Measure, unless that happens already; ``full``: all regions."""
         if not self._survey.busy:
-            self._survey.measure(self._now())
+            self._survey.measure(self._now(), full=full)
 
     def again(self) -> None:
         """Measure, once more if that happens already: what is told of it has changed."""
@@ -81,6 +91,11 @@ class Measuring:
         """Another network: forget and measure."""
         self._tracker.clear()
         self._survey.measure(self._now(), afresh=True)
+
+    @property
+    def portmap(self) -> Portmap:
+        """What the gateway does for us, as last told."""
+        return self._portmap
 
     def set_portmap(self, portmap: Portmap) -> None:
         """The gateway lets datagrams in elsewhere, or not any more, or was asked what it can."""
@@ -114,21 +129,58 @@ class Measuring:
             busy = True
             match event:
                 case Resolve():
-                    _ = self._tasks.start("stun servers", self._resolve(event))
-                case Measured(report):
-                    self._spread(report)
+                    self._begin(event)
+                case Wanted():
+                    task = self._tasks.start("netcheck", self._find_out(event))
+                    self._asking.append(task)
+                case Measured(report, started):
+                    self._spread(report, started)
         return busy
 
     async def close(self) -> None:
         """Stop resolving."""
         await self._tasks.close()
 
+    def versions(self) -> frozenset[int]:
+        """IP versions worth trying: all, on a machine that seems to have no address."""
+        have = frozenset(ip.version for ip in self._sockets.local_addresses())
+        return have or frozenset({4, 6})
+
+    def _begin(self, wanted: Resolve) -> None:
+        """Also ask the home relay, by its connection, whether it is there."""
+        for task in self._asking:
+            task.cancel()
+        self._asking.clear()
+        home, now = self._survey.home, self._now()
+        heard = self._derp.heard(home)
+        if heard is not None and now - heard > HEARD_LATELY:
+            self._derp.check(home)
+        _ = self._tasks.start("stun servers", self._resolve(wanted))
+
     async def _resolve(self, wanted: Resolve) -> None:
-        targets = await stun_targets(wanted.derp_map, wanted.regions)
-        self._survey.begin(wanted.turn, targets, self._now())
+        addresses = await self._probes.addresses(wanted.plan)
+        self._survey.begin(wanted.turn, addresses, self._now())
         self._pump()
 
-    def _spread(self, report: Report) -> None:
+    async def _find_out(self, wanted: Wanted) -> None:
+        turn, wish, derp_map = wanted
+        match wish:
+            case AskOtherwise(regions):
+                log.debug("no STUN server answers; asking relays by HTTPS and ICMP")
+                await self._probes.otherwise(
+                    derp_map,
+                    regions,
+                    lambda r, v, seconds, icmp: self._survey.handle_latency(
+                        turn, r, v, seconds, icmp=icmp
+                    ),
+                )
+                self._survey.handle_asked(turn, self._now())
+            case CheckPortal():
+                portal = await self._probes.portal(derp_map, self._survey.home)
+                self._survey.handle_portal(turn, portal, self._now())
+        self._pump()
+
+    def _spread(self, report: Report, started: float) -> None:
         """Choose the home; tell peers and control what changed.
 
         Who listens for control may call back into magicsock, so it is told after the drain.
@@ -136,7 +188,9 @@ class Measuring:
         now = self._now()
         loop = asyncio.get_running_loop()
         before = self._survey.home
-        home = self._survey.choose_home(report, now, alive=before in self._derp.live())
+        heard = self._derp.heard(before)
+        alive = heard is not None and heard >= min(started, now - HEARD_LATELY)
+        home = self._survey.choose_home(report, now, alive=alive, told=self.told)
         if home != before:
             log.info("home relay is region %d", home) if home else log.info("no home relay")
             self._derp.set_home(home)
@@ -158,7 +212,10 @@ class Measuring:
             loop.call_soon(self._on_endpoints, found)
         if not home and not report.asked:
             return  # without relays there is nothing to say, and "no home" would undo the last one
+        portal_before = self.report is not None and self.report.portal is True
+        self.report = report
         old = self.net_info
-        self.net_info = net_info(report, home, has_ipv6=ports.v6 != 0, portmap=self._portmap)
-        if old is None or facts(old) != facts(self.net_info):
+        self.net_info = net_info(report, home, has_ipv6=has_ipv6(), portmap=self._portmap)
+        changed = old is None or facts(old) != facts(self.net_info)
+        if changed or portal_before != (report.portal is True):
             loop.call_soon(self._on_netinfo, self.net_info)

@@ -1,6 +1,5 @@
-"""UDP sockets, interface addresses and host names, for magicsock's shell."""
+"""UDP sockets and interface addresses, for magicsock's shell."""
 
-import asyncio
 import ipaddress
 import logging
 import socket
@@ -8,18 +7,14 @@ from collections.abc import Callable
 
 import psutil
 
-from tailnet.agent.addr import AddrPort, IPAddress
+from tailnet.agent.addr import IPAddress
 from tailnet.agent.datapath.interface import UdpPort
-from tailnet.agent.errors import BadPacket
 from tailnet.agent.magicsock.endpoints import TELL_ALL, InterfaceAddr, Ports, local_addresses
-from tailnet.agent.magicsock.netcheck import Target, stun_node
 from tailnet.agent.magicsock.sockets.offload import PLAIN, Offload
-from tailnet.agent.tailcfg.derpmap import DEFAULT_STUN_PORT, DERPMap, DERPNode
 
 log = logging.getLogger("tailnet.magicsock")
 
 BUFFER = 7 << 20  # bytes, each direction
-RESOLVE_TIMEOUT = 2.0  # seconds for the names of all STUN servers
 
 # linux/socket.h, linux/udp.h; the socket module does not name them
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
@@ -141,6 +136,16 @@ def _has_gso(sock: socket.socket) -> bool:
     return True
 
 
+def has_ipv6() -> bool:
+    """Whether this system has IPv6 at all, be there addresses or not."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
 def interface_addresses() -> list[InterfaceAddr]:
     """Every address of every interface of this machine."""
     up = {name: stats.isup for name, stats in psutil.net_if_stats().items()}
@@ -153,49 +158,4 @@ def interface_addresses() -> list[InterfaceAddr]:
             mask = ipaddress.ip_address(address.netmask) if address.netmask else None
             bits = ip.max_prefixlen if mask is None else int(mask).bit_count()
             found.append(InterfaceAddr(name, ip, bits, up.get(name, False)))
-    return found
-
-
-async def stun_targets(derp_map: DERPMap, regions: list[int]) -> list[Target]:
-    """Addresses of the STUN servers of these regions; names that do not resolve are left out."""
-    literal: list[Target] = []
-    named: list[tuple[int, DERPNode]] = []
-    for region_id in regions:
-        region = derp_map.region(region_id)
-        node = None if region is None else stun_node(region)
-        if node is None:
-            continue
-        port = node.stun_port or DEFAULT_STUN_PORT
-        for text in (node.stun_test_ip,) if node.stun_test_ip else (node.ipv4, node.ipv6):
-            try:
-                literal.append(Target(region_id, AddrPort.of(text, port)))
-            except BadPacket:  # empty, or "none"
-                continue
-        if "" in {node.ipv4, node.ipv6} and node.host_name and not node.stun_test_ip:
-            named.append((region_id, node))
-    resolved = await asyncio.gather(*(_resolve(region_id, node) for region_id, node in named))
-    return literal + [target for targets in resolved for target in targets]
-
-
-async def _resolve(region_id: int, node: DERPNode) -> list[Target]:
-    """Addresses of a server by name, for the families the map leaves open."""
-    port = node.stun_port or DEFAULT_STUN_PORT
-    wanted = [
-        (socket.AF_INET, node.ipv4),
-        (socket.AF_INET6, node.ipv6),
-    ]
-    try:
-        async with asyncio.timeout(RESOLVE_TIMEOUT):
-            infos = await asyncio.get_running_loop().getaddrinfo(
-                node.host_name, port, type=socket.SOCK_DGRAM
-            )
-    except (OSError, UnicodeError, TimeoutError) as error:
-        log.debug("STUN server of region %d: %s", region_id, error)
-        return []
-    found = []
-    for family, text in wanted:
-        if text == "":
-            address = next((i[4] for i in infos if i[0] == family), None)
-            if address is not None:
-                found.append(Target(region_id, AddrPort.of(str(address[0]), port)))
     return found

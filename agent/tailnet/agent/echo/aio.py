@@ -6,22 +6,25 @@ import socket
 from collections.abc import Callable
 
 from tailnet.agent.addr import IPAddress
-from tailnet.agent.backend.echo.message import encode_request, reply_data_untrusted
+from tailnet.agent.echo.message import encode_request, reply_data_untrusted
 from tailnet.agent.errors import BadPacket
 
 DATA_LEN = 16  # random bytes that come back
 LARGEST = 2048
 
 
-async def echo(
-    src: IPAddress,
+async def echo(  # noqa: PLR0913 - what is asked, and by which world
+    src: IPAddress | None,
     dst: IPAddress,
     wait: float,
     *,
     now: Callable[[], float],
     random_bytes: Callable[[int], bytes],
+    mark: Callable[[socket.socket], None] | None = None,
 ) -> float | None:
     """Ping from one of our addresses; the round trip [s], ``None`` without an answer in time.
+
+    ``mark`` prepares the socket before it connects; without ``src`` the kernel chooses.
 
     Raises:
         OSError: the system allows no such socket, or has no way there.
@@ -29,7 +32,10 @@ async def echo(
     loop = asyncio.get_running_loop()
     data = random_bytes(DATA_LEN)
     with contextlib.closing(_open(dst.version)) as sock:
-        sock.bind((str(src), 0))
+        if mark is not None:
+            mark(sock)
+        if src is not None:
+            sock.bind((str(src), 0))
         sock.connect((str(dst), 0))
         began = now()
         await loop.sock_sendall(sock, encode_request(dst.version, random_bytes(2), data))

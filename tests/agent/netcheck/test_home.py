@@ -5,10 +5,7 @@ from collections.abc import Mapping
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailnet.agent.addr import AddrPort
-from tailnet.agent.magicsock.home import HISTORY, Home, facts, net_info
-from tailnet.agent.magicsock.netcheck import Report
-from tailnet.agent.portmap.interface import Portmap, PortmapSupport
+from tailnet.agent.netcheck.home import HISTORY, Home
 from tailnet.agent.tailcfg.derpmap import DERPMap, DERPNode, DERPRegion, HomeParams
 
 
@@ -64,10 +61,17 @@ def test_silent_home_is_kept_while_its_connection_works() -> None:
 
 
 def test_nothing_answers() -> None:
-    """The home is kept, or the first region taken: a node without home cannot be found."""
+    """The home is kept, or any region taken: a node without home cannot be found."""
     assert settled().update({}, MAP, 1.0, alive=False) == 2
-    assert Home().update({}, MAP, 0.0, alive=False) == 1
+    assert [Home(seed).update({}, MAP, 0.0, alive=False) for seed in range(5)] == [1, 2, 3, 1, 2]
     assert Home().update({}, DERPMap(), 0.0, alive=False) == 0
+
+
+def test_home_that_works_is_kept_while_nobody_would_be_told_of_a_move() -> None:
+    """Peers would look for us at the old one; a dead one is left all the same."""
+    assert settled().update({1: 0.001, 2: 0.050}, MAP, 1.0, alive=True, told=False) == 2
+    assert settled().update({1: 0.001}, MAP, 1.0, alive=False, told=False) == 1
+    assert Home().update({1: 0.001}, MAP, 0.0, alive=False, told=False) == 1
 
 
 def test_first_region_is_not_one_to_avoid() -> None:
@@ -105,35 +109,6 @@ def test_history_is_bounded_in_time() -> None:
     home = settled({1: 0.020, 2: 0.010})
     home.update({1: 0.020, 2: 0.100}, MAP, HISTORY + 1, alive=True)
     assert home.latencies() == {1: 0.020, 2: 0.100}
-
-
-def test_net_info_says_what_was_found() -> None:
-    """Unknown is absent, and latencies alone are no news."""
-    seen = (AddrPort.parse("5.5.5.5:1"),)
-    info = net_info(Report({(1, 4): 0.01}, seen, None, asked=True), 1, has_ipv6=True)
-    assert info.working_udp is True
-    assert info.working_ipv6 is False
-    assert info.os_has_ipv6 is True
-    assert info.mapping_varies_by_dest_ip is None
-    assert info.derp_latency == {"1-v4": 0.01}
-    later = net_info(Report({(1, 4): 0.02}, seen, None, asked=True), 1, has_ipv6=True)
-    assert facts(later) == facts(info)
-    silent = net_info(Report({}, (), None, asked=True), 1, has_ipv6=False)
-    assert silent.working_udp is False
-    unasked = net_info(Report({}, (), None, asked=False), 1, has_ipv6=False)
-    assert unasked.working_udp is None
-
-
-def test_net_info_says_what_the_gateway_does_for_us() -> None:
-    """What was not asked is absent; a change of it is news."""
-    report = Report({}, (), None, asked=True)
-    unasked = net_info(report, 1, has_ipv6=False)
-    assert (unasked.upnp, unasked.pmp, unasked.pcp, unasked.have_port_map) == (*[None] * 3, False)
-    support = PortmapSupport(upnp=True, pmp=False, pcp=True)
-    portmap = Portmap(AddrPort.parse("5.5.5.5:1"), support)
-    info = net_info(report, 1, has_ipv6=False, portmap=portmap)
-    assert (info.upnp, info.pmp, info.pcp, info.have_port_map) == (True, False, True, True)
-    assert facts(info) != facts(unasked)
 
 
 measurements = st.dictionaries(st.integers(1, 4), st.floats(0.0001, 1.0))

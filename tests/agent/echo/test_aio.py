@@ -6,7 +6,7 @@ from ipaddress import ip_address
 import pytest
 
 from tailnet.agent import clock
-from tailnet.agent.backend.echo.aio import echo
+from tailnet.agent.echo.aio import echo
 
 
 @pytest.mark.parametrize(("address", "other"), [("127.0.0.1", "127.0.0.2"), ("::1", "::1")])

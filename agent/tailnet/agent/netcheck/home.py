@@ -1,17 +1,13 @@
 """Which relay others find us at.
 
-Source: tailscale net/netcheck/netcheck.go addReportHistoryAndSetPreferredDERP.
+Source: tailscale net/netcheck/netcheck.go addReportHistoryAndSetPreferredDERP;
+wgengine/magicsock/derp.go pickDERPFallback.
 """
 
 from collections import deque
 from collections.abc import Mapping
 
-from msgspec import structs
-
-from tailnet.agent.magicsock.netcheck import Report
-from tailnet.agent.portmap.interface import NO_PORTMAP, Portmap
 from tailnet.agent.tailcfg.derpmap import DERPMap, DERPRegion
-from tailnet.agent.tailcfg.node import NetInfo
 
 HISTORY = 305.0  # seconds of measurements whose best counts
 HISTORY_MAX = 64  # measurements
@@ -26,45 +22,55 @@ class Home:
         region: the home, 0 if none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, seed: int = 0) -> None:
+        """``seed`` picks a home when nothing answers, so that not all nodes pick the same."""
+        self._seed = seed
         self.region = 0
         self._history: deque[tuple[float, dict[int, float]]] = deque(maxlen=HISTORY_MAX)
 
     def update(
-        self, latency: Mapping[int, float], derp_map: DERPMap, now: float, *, alive: bool
+        self,
+        latency: Mapping[int, float],
+        derp_map: DERPMap,
+        now: float,
+        *,
+        alive: bool,
+        told: bool = True,
     ) -> int:
         """Take a measurement and choose.
 
         A home that works is left only for a clearly better one.  When nothing answers the home is
-        kept, or else the first region taken: a node without a home cannot be found.
+        kept, or else any region taken: a node without a home cannot be found.
 
         Args:
             latency: seconds, by region that answered.
             derp_map: the regions there are.
             now: seconds.
-            alive: the relay connection to the present home works.
+            alive: the present home's relay is connected and was heard lately.
+            told: control hears of a move; without that a home that works is not left.
         """
         scores = (derp_map.home_params.region_score if derp_map.home_params else None) or {}
-        scaled = {r: s * _score(scores, r) for r, s in latency.items()}
-        self._history.append((now, scaled))
+        self._history.append((now, dict(latency)))
         while now - self._history[0][0] > HISTORY:
             self._history.popleft()
         if derp_map.region(self.region) is None:
             self.region = 0
-        best = {r: t for r, t in self.latencies().items() if r in scaled}
+        best = {r: t * _score(scores, r) for r, t in self.latencies().items() if r in latency}
         able = {r: region for r in best if (region := _home_region(derp_map, r)) is not None}
         candidates = [r for r, region in able.items() if not region.avoid or r == self.region]
         candidates = candidates or list(able)
         if not candidates:
-            self.region = self.region or _first(derp_map)
+            self.region = self.region or _any(derp_map, self._seed)
             return self.region
         candidate = min(candidates, key=lambda r: (best[r], r))
-        if not self._keep(scaled.get(self.region, 0.0), best[candidate], alive=alive):
+        current = latency.get(self.region, 0.0) * _score(scores, self.region)
+        stay = alive and not told and self.region
+        if not stay and not self._keep(current, best[candidate], alive=alive):
             self.region = candidate
         return self.region
 
     def latencies(self) -> dict[int, float]:
-        """Best recent latency [s] of each region, scores applied."""
+        """Best recent latency [s] of each region."""
         best: dict[int, float] = {}
         for _, measured in self._history:
             for region, seconds in measured.items():
@@ -75,30 +81,6 @@ class Home:
         if not self.region or not (current or alive):
             return False
         return current - best < ABSOLUTE_GAIN or best > current * RELATIVE_GAIN
-
-
-def net_info(
-    report: Report, home: int, *, has_ipv6: bool, portmap: Portmap = NO_PORTMAP
-) -> NetInfo:
-    """What control is told of a measurement."""
-    versions = {version for _, version in report.latency}
-    return NetInfo(
-        mapping_varies_by_dest_ip=report.hard_nat,
-        working_ipv6=6 in versions,
-        os_has_ipv6=has_ipv6,
-        working_udp=bool(versions) if report.asked else None,
-        upnp=portmap.support.upnp,
-        pmp=portmap.support.pmp,
-        pcp=portmap.support.pcp,
-        have_port_map=portmap.external is not None,
-        preferred_derp=home,
-        derp_latency={f"{r}-v{v}": s for (r, v), s in sorted(report.latency.items())} or None,
-    )
-
-
-def facts(info: NetInfo) -> NetInfo:
-    """Without latencies, which alone are not worth telling control."""
-    return structs.replace(info, derp_latency=None)
 
 
 def _score(scores: Mapping[int, float], region: int) -> float:
@@ -117,11 +99,13 @@ def _home_region(derp_map: DERPMap, region_id: int) -> DERPRegion | None:
     return region
 
 
-def _first(derp_map: DERPMap) -> int:
-    """The first region by number; those to be avoided only if there is no other."""
-    regions = sorted(
-        (region.no_measure_no_home, region.avoid, r)
-        for r, region in (derp_map.regions or {}).items()
-        if region is not None and _relays(region)
-    )
-    return regions[0][2] if regions else 0
+def _any(derp_map: DERPMap, seed: int) -> int:
+    """A region, always the same for a seed; those to be avoided only if there are no others."""
+    ranks: dict[tuple[bool, bool], list[int]] = {}
+    for r, region in sorted((derp_map.regions or {}).items()):
+        if region is not None and _relays(region):
+            ranks.setdefault((region.no_measure_no_home, region.avoid), []).append(r)
+    if not ranks:
+        return 0
+    best = ranks[min(ranks)]
+    return best[seed % len(best)]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailnet.agent.backend.echo.message import encode_request, reply_data_untrusted
+from tailnet.agent.echo.message import encode_request, reply_data_untrusted
 from tailnet.agent.errors import BadPacket
 
 

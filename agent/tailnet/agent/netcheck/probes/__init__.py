@@ -1,0 +1,1 @@
+"""Questions to relays other than STUN from the data socket."""

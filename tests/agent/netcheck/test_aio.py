@@ -1,0 +1,202 @@
+"""The shells on loopback: a real relay and STUN server, and real sockets."""
+
+import asyncio
+import itertools
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from integration.lab.derp import DerpServer
+from integration.lab.stun import StunServer
+from integration.lab.tls import make_server_tls
+
+from tailnet.agent import clock
+from tailnet.agent.addr import AddrPort
+from tailnet.agent.derp.dial.aio import Dialer
+from tailnet.agent.errors import UserError
+from tailnet.agent.keys import NodePrivate
+from tailnet.agent.netcheck import captive
+from tailnet.agent.netcheck.aio import Netcheck
+from tailnet.agent.netcheck.plan import make_plan
+from tailnet.agent.netcheck.probes.aio import Probes
+from tailnet.agent.tailcfg.derpmap import DERPMap, DERPNode, DERPRegion
+
+V4 = frozenset({4})
+LOOPBACK = "127.0.0.1"
+
+
+def make_probes(*, plain_http: bool = False) -> Probes:
+    """On this machine."""
+    dialer = Dialer(
+        mark=lambda _: None, wall=clock.wall, ca_file=None, plain_http=plain_http, environ={}
+    )
+    return Probes(
+        dialer, mark=lambda _: None, now=clock.now, wall=clock.wall, random_bytes=os.urandom
+    )
+
+
+def make_netcheck() -> Netcheck:
+    """The same."""
+    return Netcheck(make_probes(), mark=lambda _: None, now=clock.now, random_bytes=os.urandom)
+
+
+class Site:
+    """A relay with TLS, and STUN.
+
+    Attributes:
+        relay: runs.
+        stun: runs.
+        derp_map: both, as region 7.
+    """
+
+    def __init__(self, relay: DerpServer, stun: StunServer, pin: str) -> None:
+        self.relay, self.stun = relay, stun
+        self.derp_map = self.map_with(cert_name=f"sha256-raw:{pin}")
+
+    def map_with(self, **fields: object) -> DERPMap:
+        """A map of one region and node."""
+        usual: dict[str, object] = {
+            "name": "7a",
+            "region_id": 7,
+            "host_name": LOOPBACK,
+            "ipv4": LOOPBACK,
+            "ipv6": "none",
+            "stun_port": self.stun.port,
+            "derp_port": self.relay.port,
+        }
+        node = DERPNode(**{**usual, **fields})  # type: ignore[arg-type]
+        return DERPMap(regions={7: DERPRegion(region_id=7, region_code="x", nodes=(node,))})
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[Site]:
+    """One."""
+    tls, pin, _ = make_server_tls([LOOPBACK])
+    key = NodePrivate.from_random(os.urandom(32))
+    relay = DerpServer(key, now=clock.now, random_bytes=os.urandom)
+    stun = StunServer()
+    await relay.start(LOOPBACK, 0, tls)
+    await stun.start(LOOPBACK, 0)
+    yield Site(relay, stun, pin)
+    await stun.stop()
+    await relay.stop()
+
+
+async def test_netcheck_finds_what_there_is(site: Site) -> None:
+    """The address that STUN saw is the one that was sent from."""
+    report, home = await make_netcheck().run(site.derp_map, V4)
+    assert home == 7
+    assert report.udp
+    assert [addr.ip for addr in report.seen] == [AddrPort.of(LOOPBACK, 1).ip]
+    assert set(report.latency) == {(7, 4)}
+    assert report.can_send == {4}
+    assert report.hard_nat is None
+    assert site.stun.answered == 1
+
+
+async def test_netcheck_sends_from_where_it_is_told(site: Site) -> None:
+    """Address and port; one that is not ours is refused in words."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind((LOOPBACK, 0))
+        port = free.getsockname()[1]
+    report, _ = await make_netcheck().run(site.derp_map, V4, LOOPBACK, port)
+    assert report.seen == (AddrPort.of(LOOPBACK, port),)
+    for address, words in (("192.0.2.1", "cannot send from 192.0.2.1"), ("x", "not an IP")):
+        with pytest.raises(UserError, match=words):
+            await make_netcheck().run(site.derp_map, V4, address)
+
+
+async def test_silent_stun_is_replaced_by_https(site: Site) -> None:
+    """The certificate's pin counts there, too."""
+    found: list[tuple[int, int, float, bool]] = []
+    await make_probes().otherwise(site.derp_map, [7], lambda *one: found.append(one))
+    assert {(r, v) for r, v, _, icmp in found if not icmp} == {(7, 4)}
+    found.clear()
+    wrong = site.map_with(cert_name="sha256-raw:" + "0" * 64, ipv6="none")
+    await make_probes().otherwise(wrong, [7], lambda *one: found.append(one))
+    assert [one for one in found if not one[3]] == []
+
+
+async def test_region_without_stun_is_measured_by_https(site: Site) -> None:
+    """At once: there is nothing to wait for."""
+    pin = next(iter((site.derp_map.regions or {}).values()))
+    assert pin is not None
+    assert pin.nodes is not None
+    derp_map = site.map_with(cert_name=pin.nodes[0].cert_name, stun_port=-1)
+    report, home = await make_netcheck().run(derp_map, V4)
+    assert (home, report.udp, set(report.latency)) == (7, False, {(7, 4)})
+
+
+async def test_map_without_relays_has_no_home() -> None:
+    """And is no reason to wait."""
+    report, home = await make_netcheck().run(DERPMap(), V4)
+    assert (report.asked, home) == (False, 0)
+
+
+async def test_names_are_resolved_for_the_families_left_open(site: Site) -> None:
+    """A name that does not exist leaves its server out."""
+    open_map = site.map_with(ipv4="", host_name="localhost")
+    plan = make_plan(open_map, V4, None, 0)
+    [(key, addr)] = (await make_probes().addresses(plan)).items()
+    assert (key[1], addr) == (4, AddrPort.of(LOOPBACK, site.stun.port))
+    gone = make_plan(site.map_with(ipv4="", host_name="a..b"), V4, None, 0)
+    assert await make_probes().addresses(gone) == {}
+
+
+Reply = Callable[[bytes], bytes]
+
+
+@asynccontextmanager
+async def web(monkeypatch: pytest.MonkeyPatch, reply: Reply) -> AsyncIterator[DERPMap]:
+    """A web server in the place of port 80."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(reply(await reader.readuntil(b"\r\n\r\n")))
+        writer.close()
+
+    server = await asyncio.start_server(serve, LOOPBACK, 0)
+    monkeypatch.setattr(captive, "PORT", server.sockets[0].getsockname()[1])
+    node = DERPNode(ipv4=LOOPBACK, can_port80=True)
+    async with server:
+        yield DERPMap(regions={1: DERPRegion(region_id=1, nodes=(node,))})
+
+
+@pytest.mark.parametrize(
+    ("answer", "portal"),
+    [
+        (b"HTTP/1.1 204 \r\nX-Tailscale-Response: response ts_127.0.0.1\r\n\r\n", False),
+        (b"HTTP/1.1 204 \r\n\r\n", True),
+        (b"HTTP/1.1 302 Found\r\nLocation: http://login.example/\r\n\r\n", True),
+        (b"garbage\r\n\r\n", None),
+        (b"", None),
+    ],
+)
+async def test_portals_are_told_from_relays(
+    monkeypatch: pytest.MonkeyPatch, answer: bytes, portal: bool | None
+) -> None:
+    """What is no HTTP says nothing."""
+    async with web(monkeypatch, lambda _: answer) as derp_map:
+        assert await make_probes().portal(derp_map, 0) is portal
+
+
+async def test_nobody_to_ask_is_no_verdict() -> None:
+    """Maps seldom have relays with port 80."""
+    assert await make_probes().portal(DERPMap(), 0) is None
+
+
+async def test_hostile_datagrams_do_not_disturb(site: Site) -> None:
+    """Garbage and answers to nothing are passed over."""
+    check = make_netcheck()
+    counter = itertools.count()
+    shaken: Awaitable[tuple[object, int]] = check.run(site.derp_map, V4)
+    task = asyncio.get_running_loop().create_task(_as_coroutine(shaken))
+    while not task.done():
+        check.handle_datagram(bytes(next(counter) % 64))
+        await asyncio.sleep(0)
+    assert (await task)[1] == 7
+
+
+async def _as_coroutine(work: Awaitable[tuple[object, int]]) -> tuple[object, int]:
+    return await work
