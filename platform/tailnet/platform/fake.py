@@ -16,6 +16,7 @@ from tailnet.platform.interface import (
     DnsEvent,
     FirewallConfig,
     NetfilterMode,
+    Gateway,
     PlatformError,
     RouterConfig,
 )
@@ -218,3 +219,21 @@ class FakeDns:
         if self.fail_next is not None:
             error, self.fail_next = self.fail_next, None
             raise error
+
+
+@dataclass(slots=True)
+class FakeGateways:
+    """A way out that a test chooses.
+
+    Attributes:
+        found: what is answered.
+        asked: how often.
+    """
+
+    found: Gateway | None = None
+    asked: int = 0
+
+    async def gateway(self) -> Gateway | None:
+        """As the test says."""
+        self.asked += 1
+        return self.found

@@ -169,6 +169,19 @@ class NetworkEvent:
     slept: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The next hop of the IPv4 default route.
+
+    Attributes:
+        ip: its address.
+        own: our address towards it.
+    """
+
+    ip: IPv4Address
+    own: IPv4Address
+
+
 class TunDevice(Protocol):
     """An open TUN device; it goes with its descriptor."""
 
@@ -247,6 +260,13 @@ class Bypass(Protocol):
 
     def mark(self, sock: socket) -> None:
         """Before bind or connect.  Does nothing where the system refuses and says so once."""
+
+
+class Gateways(Protocol):
+    """Knows the way out."""
+
+    async def gateway(self) -> Gateway | None:
+        """By which the daemon's own packets leave now; ``None``: by none, or over a plain link."""
 
 
 class NetworkMonitor(Protocol):
