@@ -23,7 +23,6 @@ from tailnet.agent.backend.plan import PlanCache, make_plan
 from tailnet.agent.backend.prefs import Prefs
 from tailnet.agent.control.channel import Channel
 from tailnet.agent.control.fold import Folder
-from tailnet.agent.control.http1 import read_body_untrusted, split_head_untrusted
 from tailnet.agent.control.records import RecordStream, early_payload
 from tailnet.agent.control.session import MapSession
 from tailnet.agent.datapath.tsmp import encode_disco_key, encode_ping
@@ -36,6 +35,7 @@ from tailnet.agent.disco import messages as disco
 from tailnet.agent.errors import BadPacket, RemoteProtocolError, UserError
 from tailnet.agent.http2.connection import Http2
 from tailnet.agent.httpd.conversation import BadRequest, Conversation, Request, Step
+from tailnet.agent.httpd.response import read_body_untrusted, split_head_untrusted
 from tailnet.agent.keys import DiscoPublic, NodePrivate, NodePublic
 from tailnet.agent.netstack.http_proxy import HttpProxy
 from tailnet.agent.netstack.socks5 import Socks5

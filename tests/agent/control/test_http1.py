@@ -8,16 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.vectors import control_noise as v
 
-from tailnet.agent.control.http1 import (
+from tailnet.agent.control.http1 import Upgrade, upgrade_request
+from tailnet.agent.errors import BadPacket, RemoteProtocolError
+from tailnet.agent.httpd.response import (
     MAX_BODY,
     MAX_HEAD,
     ResponseHead,
-    Upgrade,
     read_body_untrusted,
     split_head_untrusted,
-    upgrade_request,
 )
-from tailnet.agent.errors import BadPacket, RemoteProtocolError
 from tailnet.agent.keys import MachinePrivate, MachinePublic
 from tailnet.agent.noise.control import Initiator, error_frame
 

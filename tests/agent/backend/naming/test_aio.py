@@ -8,6 +8,7 @@ from ipaddress import ip_address
 from types import MappingProxyType
 
 from dnslib import DNSRecord
+from msgspec.structs import replace
 from tests.support.nodes import no_https
 
 from tailnet.agent.addr import AddrPort
@@ -20,7 +21,7 @@ from tailnet.agent.dns.resolver.aio import MagicDns
 from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.tailcfg.dns import DNSConfig, Resolver
 from tailnet.agent.tailcfg.dns import DNSRecord as TailnetRecord
-from tailnet.agent.tailcfg.node import Node, NodeID
+from tailnet.agent.tailcfg.node import Hostinfo, Node, NodeID, Service
 from tailnet.platform.fake import FakeDns
 from tailnet.platform.interface import NO_DNS, DnsConfig, DnsEvent, PlatformError
 
@@ -212,3 +213,25 @@ async def test_a_record_outside_every_domain_is_answered_too() -> None:
         await settle()
         assert ask(naming, "db.corp") == ["10.0.0.1"]
         assert "db.corp" in host.config.match
+
+
+async def test_an_exit_node_that_answers_for_names_is_asked_for_all_of_them() -> None:
+    """At its peer API; one that does not is passed by, for the fallback."""
+    exit_node = replace(
+        node(2, "exit"),
+        allowed_ips=("100.64.0.2/32", "0.0.0.0/0", "::/0"),
+        cap=26,
+        hostinfo=Hostinfo(services=(Service(proto="peerapi4", port=4711),)),
+    )
+    mute = replace(exit_node, hostinfo=None)
+    prefs = replace(Prefs(), exit_node_ip="100.64.0.2")
+    dns = replace(MAGIC, fallback_resolvers=(Resolver(addr="192.0.2.7"),))
+    async with opened(FakeDns(split=True)) as naming:
+        naming.follow(prefs, netmap(dns, exit_node))
+        await settle()
+        asked = naming.compiled.routes[ROOT]
+        assert [r.addr for r in asked] == ["http://100.64.0.2:4711/dns-query"]
+        naming.note(None)
+        naming.follow(prefs, netmap(dns, mute))
+        await settle()
+        assert naming.wanted.defaults == dns.fallback_resolvers

@@ -73,10 +73,10 @@ class Server:
 
 
 @asynccontextmanager
-async def served(answers: Answers, *, tls: bool = True) -> AsyncIterator[Server]:
+async def served(answers: Answers) -> AsyncIterator[Server]:
     """A server on a port of its own."""
     server = Server(answers)
-    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=TLS if tls else None)
+    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=TLS)
     server.port = listener.sockets[0].getsockname()[1]
     try:
         yield server
@@ -166,15 +166,43 @@ async def test_nobody_there_is_a_failure_and_leaves_nothing_open() -> None:
     async with client() as ask:
         with pytest.raises(OSError):  # noqa: PT011 - the system's words
             await ask(at(server), b"?")
-        with pytest.raises(OSError, match="not known"):
-            await ask(Https("https://dns.lab/", ()), b"?")
+        with pytest.raises(OSError, match="no address"):
+            await ask(Https("http://dns.lab/", ()), b"?")
 
 
-async def test_a_peer_is_asked_without_tls() -> None:
-    """WireGuard is below."""
-    async with served(echo, tls=False) as server, client() as ask:
-        url = f"http://127.0.0.1:{server.port}/dns-query"
-        assert await ask(Https(url, ()), b"x") == b"answer to x"
+@pytest.mark.parametrize(
+    ("head", "body", "words"),
+    [
+        (f"200 OK\r\nContent-Type: {MESSAGE}\r\nContent-Length: 4", b"good", ""),
+        (
+            f"200 OK\r\nContent-Type: {MESSAGE}\r\nTransfer-Encoding: chunked",
+            b"4\r\ngood\r\n0\r\n\r\n",
+            "",
+        ),
+        (f"503 No\r\nContent-Type: {MESSAGE}\r\nContent-Length: 4", b"good", "answered 503"),
+        ("200 OK\r\nContent-Type: text/html\r\nContent-Length: 4", b"good", "text/html"),
+        (f"200 OK\r\nContent-Type: {MESSAGE}\r\nContent-Length: 9", b"good", "cut off"),
+    ],
+)
+async def test_a_peer_is_asked_without_tls(head: str, body: bytes, words: str) -> None:
+    """By HTTP/1.1; WireGuard is below."""
+    heard: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.readuntil(b"\r\n\r\n") + await reader.readexactly(1))
+        writer.write(f"HTTP/1.1 {head}\r\n\r\n".encode() + body)
+        writer.close()
+
+    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+    to = Https(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/dns-query", ())
+    async with listener, client() as ask:
+        if words:
+            with pytest.raises(OSError, match=words):
+                await ask(to, b"x")
+        else:
+            assert await ask(to, b"x") == b"good"
+    assert heard[0].startswith(b"POST /dns-query HTTP/1.1\r\n")
+    assert heard[0].endswith(b"\r\n\r\nx")
 
 
 async def test_who_gives_up_does_not_disturb_the_others() -> None:

@@ -14,11 +14,13 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from tailnet.agent.addr import AddrPort
+from tailnet.agent.backend.exitnode import find_exit_node
 from tailnet.agent.backend.prefs import Prefs
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.dns.compile import BaseUnreadable, Compiled, Host, compile_dns
 from tailnet.agent.dns.resolver.aio import MagicDns
-from tailnet.agent.dns.wanted import NOTHING, Wanted, wanted_dns
+from tailnet.agent.dns.wanted import NOTHING, ExitNode, Wanted, wanted_dns
 from tailnet.agent.tailcfg.dns import DNSConfig
 from tailnet.agent.tailcfg.node import Node, NodeID
 from tailnet.agent.tasks import Tasks
@@ -48,7 +50,9 @@ class Naming:
     def __init__(self, resolver: MagicDns) -> None:
         self.resolver = resolver
         self._configurator: DnsConfigurator | None = None
-        self._basis: tuple[DNSConfig, Node, bool] | None = None
+        self._basis: tuple[DNSConfig, Node, bool, ExitNode | None] | None = None
+        self._prefs: Prefs | None = None
+        self._exit_node: ExitNode | None = None
         self._netmap: NetworkMap | None = None
         self._changed: set[NodeID] | None = None  # since that map; None: any
         self._news = asyncio.Event()
@@ -93,15 +97,20 @@ class Naming:
         if netmap is None:
             self._end()
             return
+        if netmap is not self._netmap or prefs is not self._prefs:
+            self._prefs = prefs
+            self._exit_node = exit_node_in_use(prefs, netmap)
         if netmap is not self._netmap or self._changed != set():
             changed = self._changed if self._netmap is not None else None
             self.resolver.set_nodes(netmap.self_node, netmap.peers, changed)
             self._netmap, self._changed = netmap, set()
-        basis = (netmap.dns, netmap.self_node, prefs.corp_dns)
+        basis = (netmap.dns, netmap.self_node, prefs.corp_dns, self._exit_node)
         if basis == self._basis:
             return
         self._basis = basis
-        wanted = wanted_dns(netmap.dns, netmap.self_node, accept=prefs.corp_dns)
+        wanted = wanted_dns(
+            netmap.dns, netmap.self_node, accept=prefs.corp_dns, exit_node=self._exit_node
+        )
         if wanted != self.wanted:
             self.wanted = wanted
             self._news.set()
@@ -114,7 +123,7 @@ class Naming:
     def _end(self) -> None:
         if self._netmap is None:
             return
-        self._basis = self._netmap = self._changed = None
+        self._basis = self._netmap = self._changed = self._exit_node = None
         self.wanted = NOTHING
         self.resolver.forget()
         self._news.set()
@@ -174,3 +183,21 @@ class Naming:
         if (unreadable, refused) != (self.unreadable, self.refused):
             self.unreadable, self.refused = unreadable, refused
             self.on_change()
+
+
+def exit_node_in_use(prefs: Prefs, netmap: NetworkMap) -> ExitNode | None:
+    """The exit node, and where it answers for names.
+
+    Source: tailscale ipn/ipnlocal/node_backend.go, exitNodeCanProxyDNS and peerAPIBase.
+    """
+    number = find_exit_node(prefs, netmap)
+    if number is None:
+        return None
+    node = netmap.peers[number]
+    services = (node.hostinfo.services if node.hostinfo else None) or ()
+    ports = {service.proto: service.port for service in services}
+    families = {ip.version for ip in netmap.self_node.ips()}
+    for ip in sorted(node.ips(), key=lambda ip: ip.version):
+        if ip.version in families and (port := ports.get(f"peerapi{ip.version}")):
+            return ExitNode(node, f"http://{AddrPort(ip, port)}/dns-query")
+    return ExitNode(node)

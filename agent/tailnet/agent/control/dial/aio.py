@@ -20,21 +20,20 @@ from tailnet.agent.control.dialplan import (
     key_attempt,
     noise_attempts,
 )
-from tailnet.agent.control.http1 import (
-    MAX_BODY,
-    MAX_HEAD,
-    ResponseHead,
-    Upgrade,
-    read_body_untrusted,
-    request,
-    split_head_untrusted,
-)
+from tailnet.agent.control.http1 import Upgrade, request
 from tailnet.agent.control.race.aio import race, reason
 from tailnet.agent.control.reach.aio import READ_SIZE, Reacher, Streams
 from tailnet.agent.control.register import CAPABILITY_VERSION
 from tailnet.agent.control.resolve.aio import Resolver
 from tailnet.agent.derp.proxy import LOGIN_WANTED, login_wanted
 from tailnet.agent.errors import BadPacket, UserError
+from tailnet.agent.httpd.response import (
+    MAX_BODY,
+    MAX_HEAD,
+    ResponseHead,
+    read_body_untrusted,
+    split_head_untrusted,
+)
 from tailnet.agent.keys import MachinePrivate, MachinePublic
 from tailnet.agent.noise.control import EPHEMERAL_LEN, Initiator, TransportKeys
 from tailnet.agent.tailcfg.codec import decode_untrusted

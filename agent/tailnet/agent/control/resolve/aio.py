@@ -8,12 +8,7 @@ from datetime import datetime
 from ipaddress import ip_address
 
 from tailnet.agent.addr import IPAddress
-from tailnet.agent.control.http1 import (
-    MAX_BODY,
-    get_request,
-    read_body_untrusted,
-    split_head_untrusted,
-)
+from tailnet.agent.control.http1 import get_request
 from tailnet.agent.control.names import (
     NameCache,
     bootstrap_path,
@@ -23,6 +18,7 @@ from tailnet.agent.control.names import (
 from tailnet.agent.control.race.aio import race
 from tailnet.agent.derp.dial.aio import Dialer as RelayDialer
 from tailnet.agent.errors import BadPacket
+from tailnet.agent.httpd.response import MAX_BODY, read_body_untrusted, split_head_untrusted
 from tailnet.agent.tailcfg.codec import ip_or_none
 from tailnet.agent.tailcfg.derpmap import DERPMap, DERPNode, DERPRegion
 

@@ -1,8 +1,8 @@
 """DNS over HTTP/2: one connection for each server, kept for as long as it is used.
 
 Known resolvers are dialled at their known addresses, all of them, without asking for any name.
-TLS is 1.3 or newer, and the name in the URL must be certified.  A peer is asked without TLS:
-WireGuard is below.
+TLS is 1.3 or newer, and the name in the URL must be certified.  A peer is asked by HTTP/1.1
+without TLS, each question by a connection of its own: WireGuard is below.
 
 Source: RFC 8484; tailscale net/dns/resolver/forwarder.go, getKnownDoHClientForProvider and sendDoH.
 """
@@ -24,6 +24,7 @@ from tailnet.agent.addr import IPAddress
 from tailnet.agent.dns.upstream import Https
 from tailnet.agent.errors import BadPacket, LocalProtocolError
 from tailnet.agent.http2.connection import Body, Ended, GoneAway, Head, Http2
+from tailnet.agent.httpd.response import read_body_untrusted, split_head_untrusted
 from tailnet.agent.tasks import Tasks
 
 log = logging.getLogger("tailnet.dns")
@@ -86,6 +87,9 @@ class HttpsClient:
         """
         target = _target(to.url)
         try:
+            if not target.tls:
+                async with asyncio.timeout(PATIENCE):
+                    return await _post_plain(target, message)
             async with asyncio.timeout(PATIENCE):
                 connection = await self._connection(to, target)
             async with asyncio.timeout(PATIENCE):
@@ -127,15 +131,12 @@ class HttpsClient:
         raise OSError(msg)
 
     async def _dial(self, to: Https, target: _Target) -> "_Connection":
-        addresses = to.dial or (_literal(target.host),)
-        infos = [_info(ip, target.port) for ip in addresses]
+        infos = [_info(ip, target.port) for ip in to.dial]
         sock = await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=STAGGER)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            context = self._tls() if target.tls else None
-            name = target.host if target.tls else None
             reader, writer = await asyncio.open_connection(
-                sock=sock, ssl=context, server_hostname=name
+                sock=sock, ssl=self._tls(), server_hostname=target.host
             )
         except BaseException:
             sock.close()
@@ -155,12 +156,37 @@ class HttpsClient:
         return self._context
 
 
-def _literal(host: str) -> IPAddress:
+async def _post_plain(target: _Target, message: bytes) -> bytes:
+    """Ask a peer at its address; OSError if that is no answer."""
     try:
-        return ip_address(host)
+        ip = ip_address(target.host)
     except ValueError:
-        msg = f"the address of {host} is not known"
+        msg = f"{target.host} is no address"
         raise OSError(msg) from None
+    reader, writer = await asyncio.open_connection(str(ip), target.port)
+    with contextlib.closing(writer):
+        head = (
+            f"POST {target.path} HTTP/1.1\r\nHost: {target.authority}\r\n"
+            f"Content-Type: {MESSAGE}\r\nAccept: {MESSAGE}\r\n"
+            f"Content-Length: {len(message)}\r\nConnection: close\r\n\r\n"
+        )
+        writer.write(head.encode() + message)
+        data, eof = b"", False
+        try:
+            while not eof:
+                data += (more := await reader.read(_READ))
+                eof = not more
+                if (split := split_head_untrusted(data)) is None:
+                    continue
+                body = read_body_untrusted(*split, eof=eof)
+                if body is not None:
+                    kind = split[0].headers.get("content-type", "")
+                    return _checked(target, str(split[0].status), kind, body)
+        except BadPacket as error:
+            msg = f"{target.host}: {error}"
+            raise OSError(msg) from None
+    msg = f"{target.host} hung up"
+    raise OSError(msg)
 
 
 _Info = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int]]
@@ -298,16 +324,20 @@ class _Connection:
 
 def _check(target: _Target, answer: _Answer, reason: str) -> bytes:
     """The message in an answer, if it is one."""
-    headers = answer.head.headers if answer.head is not None else {}
-    status = headers.get(":status", "")
-    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if reason:
-        problem = reason
-    elif status != "200":
-        problem = f"it answered {status}"
-    elif kind != MESSAGE:
-        problem = f"it answered with {kind[:64]!r}"
-    else:
-        return answer.body
-    msg = f"{target.host}: {problem}"
-    raise OSError(msg)
+        msg = f"{target.host}: {reason}"
+        raise OSError(msg)
+    headers = answer.head.headers if answer.head is not None else {}
+    status, kind = headers.get(":status", ""), headers.get("content-type", "")
+    return _checked(target, status, kind, answer.body)
+
+
+def _checked(target: _Target, status: str, kind: str, body: bytes) -> bytes:
+    kind = kind.partition(";")[0].strip().lower()
+    if status != "200":
+        msg = f"{target.host}: it answered {status}"
+        raise OSError(msg)
+    if kind != MESSAGE:
+        msg = f"{target.host}: it answered with {kind[:64]!r}"
+        raise OSError(msg)
+    return body
