@@ -115,6 +115,11 @@ class PlanCache:
     others: dict[IPNetwork, int] = field(default_factory=dict)
     offering: int = 0
     router: RouterConfig | None = None
+    self_node: Node | None = None
+    self_prefixes: tuple[IPNetwork, ...] = ()
+    """Addresses of ``self_node``."""
+    local: frozenset[IPv4Interface | IPv6Interface] = frozenset()
+    """The same, as the device has them."""
     rules: tuple[FilterRule, ...] | None = None
     jailed: set[NodeID] = field(default_factory=set)
     barred: list[IPNetwork] = field(default_factory=list)
@@ -224,7 +229,7 @@ def plan_slices(
         router = with_exit_node(router, lan=prefs.exit_node_allow_lan_access)
     return Plan(
         peers=cache.peers,
-        local=tuple(dict.fromkeys((*netmap.self_node.address_prefixes(), *routable))),
+        local=tuple(dict.fromkeys((*cache.self_prefixes, *routable))),
         filter=_filter(prefs, netmap, cache),
         router=router,
         firewall=_firewall(prefs, netmap.self_node, router),
@@ -364,24 +369,24 @@ def _make(
 
 
 def _router(self_node: Node, cache: PlanCache) -> RouterConfig:
-    local = frozenset(ip_interface(p) for p in self_node.address_prefixes() if _is_single(p))
-    last = cache.router
+    if self_node is not cache.self_node:
+        own = self_node.address_prefixes()
+        cache.self_node, cache.self_prefixes = self_node, own
+        cache.local = frozenset(ip_interface(p) for p in own if _is_single(p))
+    last, local = cache.router, cache.local
     if last is None or last.local_addrs != local:
-        elsewhere = frozenset(cache.own_elsewhere)
-        many = len(cache.own) + len(elsewhere) > MAX_PEER_ROUTES
-        own = elsewhere | (frozenset((CGNAT,)) if many else frozenset(cache.own))
-        cache.router = last = RouterConfig(
-            local_addrs=local,
-            routes=own | frozenset(cache.others) | _services(local),
-            local_routes=frozenset(),
-        )
+        many = len(cache.own) + len(cache.own_elsewhere) > MAX_PEER_ROUTES
+        of_peers = (CGNAT,) if many else cache.own
+        # one pass over 10,000 whose hashes are known
+        routes = _services(local).union(of_peers, cache.own_elsewhere, cache.others)
+        cache.router = last = RouterConfig(local, routes)
     return last
 
 
 def _services(local: frozenset[IPv4Interface | IPv6Interface]) -> frozenset[IPNetwork]:
     """Routes to the daemon's own services, for the families we have."""
     families = {address.version for address in local}
-    return frozenset(ip_network(ip) for ip in (SERVICE_V4, SERVICE_V6) if ip.version in families)
+    return frozenset(net for net in SERVICES if net.version in families)
 
 
 def with_exit_node(router: RouterConfig, *, lan: bool) -> RouterConfig:
@@ -400,6 +405,7 @@ def _firewall(prefs: Prefs, self_node: Node, router: RouterConfig) -> FirewallCo
     )
 
 
+SERVICES = (ip_network(SERVICE_V4), ip_network(SERVICE_V6))
 _CGNAT_SHIFT = CGNAT.max_prefixlen - CGNAT.prefixlen
 _CGNAT_TOP = int(CGNAT.network_address) >> _CGNAT_SHIFT
 

@@ -290,7 +290,8 @@ class Tunnel:
             # has it, and in the tables another may be the last.
             self._peers = dict(plan.peers)
             self._dataplane.set_peers({p: (peer.key, peer.entry) for p, peer in plan.peers.items()})
-        left, self._left = self._left & plan.peers.keys(), self._left - plan.peers.keys()
+        left = self._left & plan.peers.keys()
+        self._left -= left
         for peer in self._with_session(restarted) | left:
             self._dataplane.want_session(peer)
         self._set_routes(plan)
