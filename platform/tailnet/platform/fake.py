@@ -15,8 +15,8 @@ from tailnet.platform.interface import (
     DnsConfig,
     DnsEvent,
     FirewallConfig,
-    NetfilterMode,
     Gateway,
+    NetfilterMode,
     PlatformError,
     RouterConfig,
 )
