@@ -64,8 +64,15 @@ from tailnet.agent.tailcfg.node import (
     UserProfile,
 )
 from tailnet.agent.tailcfg.node import Node as Peer
-from tailnet.platform.fake import FakeBypass, FakeDns, FakeFirewall, FakeRouter, FakeTun
-from tailnet.platform.interface import Bypass, Router, TunDevice
+from tailnet.platform.fake import (
+    FakeBypass,
+    FakeDns,
+    FakeFirewall,
+    FakeGateways,
+    FakeRouter,
+    FakeTun,
+)
+from tailnet.platform.interface import Bypass, Gateways, Router, TunDevice
 from tailnet.platform.linux.router import LinuxRouter
 from tailnet.platform.linux.tun import open_tun
 
@@ -199,6 +206,7 @@ class System:
     def __init__(self, *, native: bool, router: bool) -> None:
         self.host = Host(hostname="bench")
         self.bypass: Bypass = FakeBypass()
+        self.gateways: Gateways = FakeGateways()
         self._native = native
         self._router = router
         self._tun = Tun()

@@ -28,8 +28,15 @@ from tailnet.agent.dns.upstream import Https
 from tailnet.agent.errors import UserError
 from tailnet.agent.keys import NodePrivate
 from tailnet.agent.tailcfg.derpmap import DERPMap, DERPNode, DERPRegion
-from tailnet.platform.fake import FakeBypass, FakeDns, FakeFirewall, FakeRouter, FakeTun
-from tailnet.platform.interface import Bypass
+from tailnet.platform.fake import (
+    FakeBypass,
+    FakeDns,
+    FakeFirewall,
+    FakeGateways,
+    FakeRouter,
+    FakeTun,
+)
+from tailnet.platform.interface import Bypass, Gateways
 
 REGION = 900
 
@@ -40,6 +47,7 @@ class FakeSystem:
     def __init__(self, hostname: str) -> None:
         self.host = Host(hostname=hostname)
         self.bypass: Bypass = FakeBypass()
+        self.gateways: Gateways = FakeGateways()
         self.router = FakeRouter()
         self.firewall = FakeFirewall()
         self.tun = FakeTun()

@@ -36,11 +36,13 @@ from tailnet.platform.interface import (
     DnsEvent,
     Firewall,
     FirewallConfig,
+    Gateways,
     PlatformError,
     Router,
     TunDevice,
 )
 from tailnet.platform.linux.bypass import LinuxBypass
+from tailnet.platform.linux.gateway import LinuxGateways
 from tailnet.platform.linux.hostinfo import describe, forwarding_problem, local_networks
 from tailnet.platform.linux.nft.firewall import LinuxFirewall
 from tailnet.platform.linux.nft.firewall import remove as remove_firewall
@@ -240,6 +242,7 @@ class LinuxSystem:
         self._userspace = userspace
         # Without routes of ours nothing can come back into the tunnel.
         self.bypass: Bypass = LinuxBypass(tun_name) if userspace is None else NoBypass()
+        self.gateways: Gateways = LinuxGateways()
         self.host = Host(
             hostname=socket.gethostname().partition(".")[0],
             os_version=about.os_version,

@@ -33,6 +33,8 @@ from tailnet.agent.netstack.service.interface import DNS_PORT, MAX_CONNECTIONS
 from tailnet.agent.netstack.service.plain.aio import PlainStack
 from tailnet.agent.netstack.service.ports.aio import ServicePorts
 from tailnet.agent.netstack.service.stack.aio import Services, ServiceStack
+from tailnet.agent.portmap.interface import Protocol
+from tailnet.agent.portmap.mapper import ALL
 from tailnet.agent.supervisor import Service, supervise
 
 USERSPACE = "userspace-networking"
@@ -99,6 +101,7 @@ async def serve(
                 tun_udp_gro=not _flag("TS_TUN_DISABLE_UDP_GRO"),
                 datapath_threads=options.datapath_threads,
                 derp_over_http=_flag("TS_DEBUG_USE_DERP_HTTP"),
+                map_protocols=_map_protocols(),
             ),
             auth_key=options.auth_key,
             ca_file=ca_file,
@@ -217,6 +220,13 @@ def _allow_many_files() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _map_protocols() -> frozenset[Protocol]:
+    """What a gateway may be asked in."""
+    if _flag("TS_DISABLE_PORTMAPPER"):
+        return frozenset()
+    return ALL - {Protocol.UPNP} if _flag("TS_DISABLE_UPNP") else ALL
 
 
 def _flag(name: str, *, default: bool = False) -> bool:

@@ -1,6 +1,7 @@
 """What the rest of the agent knows of port mappings."""
 
 from enum import Enum
+from ipaddress import IPv4Address
 from typing import NamedTuple
 
 from tailnet.agent.addr import AddrPort
@@ -12,6 +13,13 @@ class Protocol(Enum):
     PMP = "NAT-PMP"
     PCP = "PCP"
     UPNP = "UPnP"
+
+
+class Network(NamedTuple):
+    """Where we are: the gateway, and our own address towards it."""
+
+    gateway: IPv4Address
+    own: IPv4Address
 
 
 class PortmapSupport(NamedTuple):

@@ -26,6 +26,9 @@ from tailnet.agent.keys import DiscoPrivate, DiscoPublic, NodePrivate, NodePubli
 from tailnet.agent.magicsock.aio import Magicsock, PingReply
 from tailnet.agent.magicsock.sockets.offload import PLAIN, Offload
 from tailnet.agent.netcheck.report import Report
+from tailnet.agent.portmap.aio import PortMapper
+from tailnet.agent.portmap.interface import Portmap
+from tailnet.agent.portmap.interface import Protocol as MapProtocol
 from tailnet.agent.slices import SLICE, Steps, sliced
 from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.tailcfg.node import NetInfo
@@ -37,6 +40,7 @@ from tailnet.platform.interface import (
     DnsConfigurator,
     Firewall,
     FirewallConfig,
+    Gateways,
     NetfilterMode,
     Router,
     RouterConfig,
@@ -60,6 +64,7 @@ class System(Protocol):
 
     host: Host
     bypass: Bypass
+    gateways: Gateways
 
     def open_tun(self, queues: int) -> TunDevice:
         """Open the device, with as many queues where it can; raises ``PlatformError``."""
@@ -96,6 +101,7 @@ class TunnelSettings:
     tun_udp_gro: bool = True
     datapath_threads: int = 1
     derp_over_http: bool = False
+    map_protocols: frozenset[MapProtocol] = frozenset(MapProtocol)
 
 
 class Tunnel:
@@ -170,6 +176,14 @@ class Tunnel:
             offload=settings.offload,
         )
         self._sock.set_node_key(node_key)
+        self.portmapper = PortMapper(
+            system.gateways,
+            mark=system.bypass.mark,
+            now=now,
+            random_bytes=random_bytes,
+            on_change=self._mapped,
+            protocols=settings.map_protocols,
+        )
         self._dataplane = Dataplane(
             self._datapath,
             self._engine,
@@ -215,6 +229,7 @@ class Tunnel:
         self._derp.start()
         self._sock.start()
         self._host.start()
+        self.portmapper.start()
 
     def make_dns(self) -> DnsConfigurator:
         """For the open device."""
@@ -234,6 +249,7 @@ class Tunnel:
     async def close(self) -> None:
         """Routes and rules first, so that nothing is sent into a dead device."""
         await self._tasks.close()
+        await self.portmapper.close()
         if self._host is not None:
             await self._host.close()
         await self._sock.close()
@@ -254,6 +270,8 @@ class Tunnel:
             self._derp_map = derp_map
             self._derp.set_map(derp_map)
             self._sock.set_derp_map(derp_map)
+            wanted = bool(derp_map.regions) and self._sock.has_ipv4
+            self.portmapper.set_port(self._sock.local_port if wanted else 0)
 
     def apply(self, plan: Plan | None, alive: PeerId | None = None) -> Steps[None]:
         """Make the packets' tables and the kernel's follow ``plan``, in slices; each as a diff.
@@ -481,6 +499,7 @@ class Tunnel:
             "rejected": self._dataplane.rejections.counts,
             "disco": self._sock.drops(),
             "relays": self._derp.drops(),
+            "portmap": self.portmapper.drops(),
         }
         return {
             layer: {reason: count for reason, count in counts.items() if count}
@@ -496,6 +515,9 @@ class Tunnel:
     def _own_net_info(self, net_info: NetInfo) -> None:
         self.net_info = net_info
         self._on_change()
+
+    def _mapped(self, portmap: Portmap) -> None:
+        self._sock.set_portmap(portmap)
 
     def _relays_live(self, regions: frozenset[int]) -> None:
         self.live_relays = regions

@@ -1,0 +1,1 @@
+"""HTTP requests to the gateway, bounded in time and size."""

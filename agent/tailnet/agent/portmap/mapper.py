@@ -1,0 +1,391 @@
+"""One mapping for one port, kept as long as the gateway lets us; without I/O.
+
+::
+
+          network and port known            250 ms are over             granted, or all refused
+     off ────────────────────► probing ───────────────────► asking ───────────────────► resting
+      ▲                           ▲     NAT-PMP, PCP, UPnP: what                            │
+      │ no private gateway        │     answered, the mapping's own                         │
+      └───────────────────────────┴─────────────────────────────────────────────────────────┘
+                                     half the lease, a pause, a restart, another network
+
+Answers count only from the gateway.  A mapping stays in use while it is asked for again, unless the
+gateway is known to have forgotten it and refuses.
+
+Source: tailscale net/portmapper/portmapper.go; for restarts RFC 6886 section 3.6 and RFC 6887
+section 8.5.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable
+from enum import Enum
+from ipaddress import IPv4Address, IPv4Network
+from itertools import count
+
+from tailnet.agent.addr import AddrPort
+from tailnet.agent.errors import BadPacket
+from tailnet.agent.portmap import natpmp, pcp, ssdp
+from tailnet.agent.portmap.actions import Action, Mapping, Note, SendUdp
+from tailnet.agent.portmap.answers import Answer, parse_untrusted, protocol_of
+from tailnet.agent.portmap.ask import AskPcp, AskPmp, Denied, Granted
+from tailnet.agent.portmap.epoch import Epoch
+from tailnet.agent.portmap.igd import AskIgd, removal
+from tailnet.agent.portmap.interface import Network, Portmap, PortmapSupport, Protocol
+
+PROBE_TIME = 0.25  # seconds that gateways have to show what they speak
+PROBE_PAUSE = 5.0  # seconds within which nobody is probed again because somebody would like to know
+REPEATS = (0.25, 0.5, 1.0)  # seconds between repetitions of a request; the last is patience
+ATTEMPT_TIME = 5.0  # seconds for a mapping by UPnP
+LIFETIME = 7200  # seconds asked for, and the most we believe in
+SHORTEST = 4  # seconds; a lease that ends sooner is taken for this long
+UPNP_RENEWAL = 1200.0  # seconds at most; a router that speaks only UPnP does not tell of restarts
+FIRST_PAUSE, LAST_PAUSE = 10.0, 600.0  # seconds between attempts that failed
+MAX_GATEWAYS = 4  # answers to one search
+ALL = frozenset(Protocol)
+_RFC1918 = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
+_GROUP = IPv4Address(ssdp.GROUP)
+
+
+class _Phase(Enum):
+    OFF = "off"
+    PROBING = "probing"
+    ASKING = "asking"
+    RESTING = "resting"
+
+
+class Mapper:
+    """The machine.
+
+    Args:
+        random_bytes: source of randomness.
+        protocols: those that may be used.
+
+    Attributes:
+        mapping: the one in force, if any.
+        support: what the last probe found.
+        drops: datagrams and documents ignored, by reason.
+    """
+
+    def __init__(
+        self, random_bytes: Callable[[int], bytes], protocols: frozenset[Protocol] = ALL
+    ) -> None:
+        self._random_bytes = random_bytes
+        self._protocols = protocols
+        self._actions: deque[Action] = deque()
+        self.mapping: Mapping | None = None
+        self.support = PortmapSupport()
+        self.drops: Counter[str] = Counter()
+        self._network: Network | None = None
+        self._port = 0
+        self._phase = _Phase.OFF
+        self._at: float | None = None  # when the phase ends
+        self._pause = FIRST_PAUSE
+        self._probed_at: float | None = None
+        self._doubted = False  # the gateway may have lost the mapping
+        self._heard: set[Protocol] = set()
+        self._found: dict[str, int] = {}  # description URLs, with the version of the device
+        self._todo: list[Protocol] = []  # still to be asked, the present one first
+        self._ask: AskPmp | AskPcp | AskIgd | None = None
+        self._repeats = 0
+        self._epochs = {Protocol.PMP: Epoch(), Protocol.PCP: Epoch()}
+        self._tickets = count(1)
+
+    # --- what is
+
+    @property
+    def portmap(self) -> Portmap:
+        """For those who only want to know."""
+        return Portmap(self.mapping.external if self.mapping else None, self.support)
+
+    @property
+    def busy(self) -> bool:
+        """Probing or asking."""
+        return self._phase in {_Phase.PROBING, _Phase.ASKING}
+
+    @property
+    def probing(self) -> bool:
+        """``support`` is about to be known."""
+        return self._phase is _Phase.PROBING
+
+    # --- wishes
+
+    def set_network(self, network: Network | None, now: float) -> None:
+        """Where we are; on another network the mapping of before is worth nothing.
+
+        On the same one it is made sure of: a link that went and came may be a router's restart.
+        """
+        if network is not None and not _is_private(network.gateway):
+            self._note(f"the gateway {network.gateway} is not of a private network")
+            network = None
+        if network == self._network:
+            self._doubt(now)
+            return
+        self._network = network
+        self._forget()
+        self.support, self._probed_at = PortmapSupport(), None
+        self._epochs = {Protocol.PMP: Epoch(), Protocol.PCP: Epoch()}
+        self._begin(now)
+
+    def set_port(self, port: int, now: float) -> None:
+        """The UDP port to be reached; 0 for none."""
+        if port != self._port:
+            self.release()
+            self._port = port
+            self._begin(now)
+
+    def probe(self, now: float) -> None:
+        """Find out anew what the gateway speaks, unless that was done just now."""
+        recently = self._probed_at is not None and now - self._probed_at < PROBE_PAUSE
+        if self._phase is _Phase.RESTING and not recently:
+            self._start_probing(now)
+
+    def release(self) -> None:
+        """Give the mapping back; nothing is waited for."""
+        mapping, network = self.mapping, self._network
+        if mapping is not None and network is not None:
+            self._note(f"giving {mapping.external} back")
+            if mapping.granted.service is not None:
+                self._actions.append(removal(mapping.granted.service, mapping.granted.port))
+            elif mapping.by is Protocol.PCP:
+                nonce = mapping.granted.nonce
+                self._send(pcp.map_request(network.own, nonce, mapping.internal, 0, 0))
+            else:
+                self._send(natpmp.map_request(mapping.internal, 0, 0))
+        self._forget()
+
+    # --- inputs
+
+    def handle_datagram_untrusted(self, src: AddrPort, data: bytes, now: float) -> None:
+        """Something came to our socket.
+
+        Raises:
+            BadPacket: not from the gateway, or it makes no sense.
+        """
+        self._check_source(src)
+        if src.port == natpmp.PORT:
+            self._handle_answer(parse_untrusted(data), now)
+        elif self.probing and Protocol.UPNP in self._protocols:
+            found = ssdp.parse_untrusted(data)
+            if found is not None and len(self._found) < MAX_GATEWAYS:
+                self._heard.add(Protocol.UPNP)
+                self._found[found.location] = found.version
+
+    def handle_announcement_untrusted(self, src: AddrPort, data: bytes, now: float) -> None:
+        """Something came to the port where gateways tell that they started.
+
+        Anybody in the network could have sent it: no more follows than a question.
+
+        Raises:
+            BadPacket: not from the gateway, or it makes no sense.
+        """
+        self._check_source(src)
+        parse_untrusted(data)
+        self._doubt(now)
+
+    def handle_http_untrusted(
+        self, ticket: int, url: str, status: int, body: bytes, now: float
+    ) -> None:
+        """What came of a :class:`Post`; ``status`` 0: nothing.
+
+        Raises:
+            BadPacket: it makes no sense.
+        """
+        ask = self._ask
+        if not isinstance(ask, AskIgd):
+            return
+        try:
+            ask.handle_answer_untrusted(ticket, url, status, body)
+        finally:
+            self._actions += ask.take_posts()
+            self._settle(ask.result, now)
+
+    def handle_timeout(self, now: float) -> None:
+        """What is due."""
+        if self.mapping is not None and now >= self.mapping.ends_at:
+            self._note(f"the lease of {self.mapping.external} is over")
+            self.mapping = None
+        if self._at is None or now < self._at:
+            return
+        if self._phase is _Phase.PROBING:
+            self._probed(now)
+        elif self._phase is _Phase.ASKING:
+            self._repeat(now)
+        else:
+            self._start_probing(now)
+
+    # --- outputs
+
+    def poll_action(self) -> Action | None:
+        """Next thing to do."""
+        return self._actions.popleft() if self._actions else None
+
+    def next_timeout(self) -> float | None:
+        """When :meth:`handle_timeout` is wanted [s]."""
+        ends = None if self.mapping is None else self.mapping.ends_at
+        return min((t for t in (self._at, ends) if t is not None), default=None)
+
+    # --- phases
+
+    def _begin(self, now: float) -> None:
+        self._pause = FIRST_PAUSE
+        if self._network is None or not self._protocols:
+            self._phase, self._at = _Phase.OFF, None
+        elif not self._port:
+            self._phase, self._at = _Phase.RESTING, None  # it can be probed
+        else:
+            self._start_probing(now)
+
+    def _forget(self) -> None:
+        self.mapping = self._ask = None
+        self._doubted = False
+        self._phase, self._at = _Phase.OFF, None
+
+    def _doubt(self, now: float) -> None:
+        """The mapping may be lost: ask for it again, but not all the time."""
+        self._doubted = True
+        if self._phase is _Phase.RESTING and self._port:
+            self._at = now if self._probed_at is None else max(now, self._probed_at + PROBE_PAUSE)
+            self.handle_timeout(now)
+
+    def _start_probing(self, now: float) -> None:
+        if self._network is None:
+            return
+        self._phase, self._at = _Phase.PROBING, now + PROBE_TIME
+        self._heard, self._found = set(), {}
+        self._note(f"probing {self._network.gateway}")
+        if Protocol.PMP in self._protocols:
+            self._send(natpmp.EXTERNAL_REQUEST)
+        if Protocol.PCP in self._protocols:
+            self._send(pcp.announce_request(self._network.own))
+        if Protocol.UPNP in self._protocols:
+            for search in ssdp.searches():
+                for ip in (self._network.gateway, _GROUP):
+                    self._actions.append(SendUdp(AddrPort(ip, ssdp.PORT), search))
+
+    def _probed(self, now: float) -> None:
+        """The window is over: ask what was heard, the mapping's own protocol first."""
+        self._probed_at = now
+        asked = {p: p in self._heard if p in self._protocols else None for p in Protocol}
+        self.support = PortmapSupport(
+            asked[Protocol.UPNP], asked[Protocol.PMP], asked[Protocol.PCP]
+        )
+        names = ", ".join(p.value for p in Protocol if p in self._heard)
+        self._note(f"the gateway speaks {names or 'nothing'}")
+        mapping = self.mapping
+        if not self._port:
+            self._phase, self._at = _Phase.RESTING, None
+            return
+        if mapping is not None and not self._doubted and now < mapping.renew_at:
+            self._phase, self._at = _Phase.RESTING, mapping.renew_at
+            return
+        self._phase = _Phase.ASKING
+        self._todo = [p for p in Protocol if p in self._heard]
+        if mapping is not None:
+            self._todo.sort(key=lambda p: p is not mapping.by)
+        self._ask_next(now)
+
+    def _ask_next(self, now: float) -> None:
+        if not self._todo or self._network is None:
+            self._fail(now)
+            return
+        network, mapping, protocol = self._network, self.mapping, self._todo[0]
+        wished = mapping.external.port if mapping is not None else 0
+        self._note(f"asking for port {self._port} by {protocol.value}")
+        if protocol is Protocol.UPNP:
+            newest = sorted(self._found, key=lambda url: -self._found[url])
+            self._ask = AskIgd(
+                newest,
+                network,
+                self._port,
+                wished,
+                random_bytes=self._random_bytes,
+                ticket=self._tickets.__next__,
+            )
+            self._at = now + ATTEMPT_TIME
+            self._actions += self._ask.take_posts()
+            self._settle(self._ask.result, now)
+            return
+        if protocol is Protocol.PCP:
+            nonce = mapping.granted.nonce if mapping is not None else b""
+            nonce = nonce or self._random_bytes(pcp.NONCE_LEN)
+            self._ask = AskPcp(network.own, nonce, self._port, wished, LIFETIME)
+        else:
+            self._ask = AskPmp(self._port, wished, LIFETIME)
+        self._repeats = 0
+        self._repeat(now)
+
+    def _repeat(self, now: float) -> None:
+        """Send the requests again, or give this protocol up."""
+        if isinstance(self._ask, AskPmp | AskPcp) and self._repeats < len(REPEATS):
+            self._at = now + REPEATS[self._repeats]
+            self._repeats += 1
+            for request in self._ask.requests:
+                self._send(request)
+        else:
+            self._settle(Denied("no answer"), now)
+
+    def _handle_answer(self, answer: Answer, now: float) -> None:
+        protocol = protocol_of(answer)
+        if protocol is not None:
+            self._heard.add(protocol)
+        if (
+            isinstance(answer, natpmp.External | natpmp.Mapped | pcp.Announced | pcp.Mapped)
+            and protocol is not None
+            and self._epochs[protocol].restarted(answer.epoch, now)
+            and self.mapping is not None
+            and self.mapping.by is protocol
+        ):
+            self._note("the gateway restarted")
+            self._doubt(now)
+        if self._phase is _Phase.ASKING and isinstance(self._ask, AskPmp | AskPcp):
+            self._settle(self._ask.handle(answer), now)
+
+    def _settle(self, result: Granted | Denied | None, now: float) -> None:
+        """The protocol that is being asked has decided, or not yet."""
+        if result is None or self._phase is not _Phase.ASKING:
+            return
+        protocol = self._todo.pop(0)
+        if isinstance(result, Denied):
+            self._note(f"no mapping by {protocol.value}: {result.why}")
+            self._ask = None
+            self._ask_next(now)
+            return
+        lifetime = min(max(result.lifetime or LIFETIME, SHORTEST), LIFETIME)
+        renewal = lifetime / 2
+        if protocol is Protocol.UPNP:
+            renewal = min(renewal, UPNP_RENEWAL)
+        self.mapping = Mapping(result, self._port, protocol, now + renewal, now + lifetime)
+        self._note(f"{self.mapping.external} leads to port {self._port} for {lifetime} s")
+        self._ask = None
+        self._doubted = False
+        self._pause = FIRST_PAUSE
+        self._phase, self._at = _Phase.RESTING, self.mapping.renew_at
+
+    def _fail(self, now: float) -> None:
+        """Nobody maps; what is left of a lease is used, and asked for more often."""
+        if self._doubted:
+            self.mapping, self._doubted = None, False
+        pause = self._pause
+        self._pause = min(self._pause * 2, LAST_PAUSE)
+        if self.mapping is not None:
+            pause = min(pause, max(1.0, (self.mapping.ends_at - now) / 4))
+        self._phase, self._at = _Phase.RESTING, now + pause
+
+    # --- small things
+
+    def _check_source(self, src: AddrPort) -> None:
+        if self._network is None or src.ip != self._network.gateway:
+            msg = "not from the gateway"
+            raise BadPacket(msg)
+
+    def _send(self, data: bytes) -> None:
+        if self._network is not None:
+            self._actions.append(SendUdp(AddrPort(self._network.gateway, natpmp.PORT), data))
+
+    def _note(self, text: str) -> None:
+        self._actions.append(Note(text))
+
+
+def _is_private(ip: IPv4Address) -> bool:
+    """RFC 1918: nobody else's gateway is asked."""
+    return any(ip in net for net in _RFC1918)
