@@ -32,11 +32,12 @@ PACKAGES = {
     "iperf3": ("iperf3", "iperf3", "iperf3", "iperf3"),
     "wg": ("wireguard-tools", "wireguard-tools", "wireguard-tools-wg", "wireguard-tools"),
     "wireguard-go": ("wireguard-go", "", "wireguard-go", "wireguard-go"),
+    "miniupnpd": ("miniupnpd-nftables", "", "miniupnpd", "miniupnpd"),
     "cc": ("gcc libc6-dev", "gcc", "gcc musl-dev", "gcc"),
     "headers": ("python3-dev", "python3-devel", "python3-dev", "python"),
     "venv": ("python3-venv", "python3", "python3", "python"),
 }
-OPTIONAL = {"iperf3", "wg", "wireguard-go"}  # the lab is complete without; benchmarks are not
+OPTIONAL = {"iperf3", "wg", "wireguard-go", "miniupnpd"}  # the lab is complete without
 COMPILER = {"cc", "headers"}  # only where there is no ready-made package of python-pytun
 PYTHON = {"venv"}
 TOOLS = PACKAGES.keys() - COMPILER - PYTHON
