@@ -1,0 +1,238 @@
+"""The host's DNS behind one port: the choice, whoever was chosen, and the watch over both."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from pathlib import Path
+from typing import Protocol
+
+from tailnet.platform.interface import NO_DNS, DnsConfig, DnsEvent, PlatformError
+from tailnet.platform.linux.dns.choose import Choice, Flavour, Mode, choose
+from tailnet.platform.linux.dns.facts import observe
+from tailnet.platform.linux.dns.fight import Fight
+from tailnet.platform.linux.dns.programs import DebianResolvconf, Openresolv, left_by_us
+from tailnet.platform.linux.dns.replaced import ResolvConfFile
+from tailnet.platform.linux.dns.resolved import Resolved
+from tailnet.platform.linux.dns.watch import watch_bus, watch_file
+
+log = logging.getLogger("tailnet.platform")
+
+_SETTLE = 0.1  # seconds after a hint: files are written in steps
+_GONE = 5.0  # seconds that systemd-resolved may take to restart
+_OTHER_SOCKET = "run/tailscale/tailscaled.sock"
+
+
+class Adapter(Protocol):
+    """Whoever is told.  As ``DnsConfigurator``, without choice and watch."""
+
+    @property
+    def split(self) -> bool: ...  # noqa: D102
+
+    async def base(self) -> DnsConfig | None: ...  # noqa: D102
+
+    async def apply(self, config: DnsConfig) -> None: ...  # noqa: D102
+
+    async def down(self) -> None: ...  # noqa: D102
+
+
+class Direct:
+    """Nobody is told: the file is replaced."""
+
+    split = False
+
+    def __init__(self, root: Path) -> None:
+        self.file = ResolvConfFile(root)
+        self.written = ""
+
+    async def base(self) -> DnsConfig | None:
+        """What the file said before us, or says since somebody else wrote it."""
+        return self.file.base()
+
+    async def apply(self, config: DnsConfig) -> None:
+        """See ``DnsConfigurator``."""
+        if config.match:
+            line = "/etc/resolv.conf cannot send only some names to a resolver"
+            raise PlatformError(line)
+        self.written = ""  # what happens meanwhile is our doing
+        self.written = self.file.write(config)
+
+    async def down(self) -> None:
+        """See ``DnsConfigurator``."""
+        self.written = ""
+        self.file.restore()
+
+
+class LinuxDns:
+    """A ``DnsConfigurator`` of the host that the calling thread sees.
+
+    Args:
+        tun_name: the tunnel's device.
+        root: directory that has ``etc``.
+        now: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        tun_name: str,
+        *,
+        root: Path = Path("/"),
+        now: Callable[[], float] = time.monotonic,  # noqa: TID251 - this room has its own clocks
+    ) -> None:
+        self._tun = tun_name
+        self._root = root
+        self._now = now
+        self._adapter: Adapter = Direct(root)
+        self._choice = Choice(Mode.DIRECT, "nobody looked yet")
+        self._config = NO_DNS
+
+    @property
+    def mode(self) -> str:
+        """See ``DnsConfigurator``."""
+        return self._choice.mode.value
+
+    @property
+    def split(self) -> bool:
+        """See ``DnsConfigurator``."""
+        return self._adapter.split
+
+    async def up(self) -> None:
+        """See ``DnsConfigurator``."""
+        for line in await cleanup(self._root):
+            log.info("DNS: %s", line)
+        self._config = NO_DNS
+        self._choose(choose(await observe(self._root)))
+        await self._adapter.down()
+
+    async def base(self) -> DnsConfig | None:
+        """See ``DnsConfigurator``."""
+        return await self._adapter.base()
+
+    async def apply(self, config: DnsConfig) -> None:
+        """See ``DnsConfigurator``."""
+        self._config = config
+        await self._adapter.apply(config)
+
+    async def down(self) -> None:
+        """See ``DnsConfigurator``."""
+        self._config = NO_DNS
+        await self._adapter.down()
+
+    async def events(self) -> AsyncIterator[DnsEvent]:
+        """See ``DnsConfigurator``."""
+        came, changed = asyncio.Event(), asyncio.Event()
+        changed.set()  # whatever happened before the watch began
+        file = ResolvConfFile(self._root).path
+        watches = [
+            asyncio.create_task(watch_file(file, changed)),  # noqa: TID251
+            asyncio.create_task(watch_bus(came, changed)),  # noqa: TID251
+        ]
+        try:
+            async with aclosing(self._tell(came, changed)) as told:
+                async for event in told:
+                    yield event
+        finally:
+            for watch in watches:
+                watch.cancel()
+            await asyncio.gather(*watches, return_exceptions=True)
+
+    async def _tell(self, came: asyncio.Event, changed: asyncio.Event) -> AsyncGenerator[DnsEvent]:
+        fight, trouble = Fight(), self._choice.trouble
+        if trouble:
+            yield DnsEvent(again=False, trouble=trouble)
+        while True:
+            await _wait(changed, fight.deadline, self._now)
+            changed.clear()
+            again, reason = came.is_set() and self._choice.mode is Mode.RESOLVED, ""
+            came.clear()
+            if again:
+                reason = "systemd-resolved started anew"
+            if (switched := await self._look_again()) is not None:
+                again, reason = True, switched
+            if self._is_trampled():
+                fight, repair = fight.trampled(self._now())
+                again, reason = again or repair, reason or "another program wrote /etc/resolv.conf"
+            else:
+                fight = fight.at_peace(self._now())
+            lost = (
+                "another program keeps replacing /etc/resolv.conf, so names of the tailnet"
+                " do not resolve; make it stop, or use systemd-resolved"
+            )
+            told = lost if fight.lost else self._choice.trouble
+            if again or told != trouble:
+                trouble = told
+                yield DnsEvent(again=again, trouble=trouble, reason=reason)
+
+    def _is_trampled(self) -> bool:
+        adapter = self._adapter
+        if not isinstance(adapter, Direct) or not adapter.written:
+            return False
+        return not adapter.file.is_as_written(adapter.written)
+
+    async def _look_again(self) -> str | None:
+        """Choose again; why, if another was chosen.
+
+        A service that restarts is away for a moment only.
+        """
+        try:
+            choice = choose(await observe(self._root))
+            if choice.mode is not self._choice.mode and self._choice.mode is Mode.RESOLVED:
+                await asyncio.sleep(_GONE)
+                choice = choose(await observe(self._root))
+            if choice.mode is self._choice.mode:
+                self._choice = choice
+                return None
+            await self._adapter.down()
+        except PlatformError as error:
+            log.warning("DNS: %s", error)
+            return None
+        self._choose(choice)
+        return f"from now on by {choice.mode.value}: {choice.why}"
+
+    def _choose(self, choice: Choice) -> None:
+        log.info("DNS of this host: %s (%s)", choice.mode.value, choice.why)
+        self._choice = choice
+        match choice.mode:
+            case Mode.RESOLVED:
+                self._adapter = Resolved(self._tun)
+            case Mode.DEBIAN:
+                self._adapter = DebianResolvconf(self._root)
+            case Mode.OPENRESOLV:
+                self._adapter = Openresolv()
+            case Mode.DIRECT:
+                self._adapter = Direct(self._root)
+
+
+async def _wait(changed: asyncio.Event, deadline: float | None, now: Callable[[], float]) -> None:
+    """Until a hint, and a moment more, or the deadline."""
+    try:
+        async with asyncio.timeout(None if deadline is None else max(0.0, deadline - now())):
+            await changed.wait()
+    except TimeoutError:
+        return
+    await asyncio.sleep(_SETTLE)
+
+
+async def cleanup(root: Path = Path("/")) -> list[str]:
+    """Take back what a daemon that died left; of systemd-resolved nothing is left.
+
+    No daemon may be running.
+
+    Returns:
+        A line for each thing done.
+
+    Raises:
+        PlatformError: something could not be taken back.
+    """
+    done = []
+    file = ResolvConfFile(root)
+    if file.restore():
+        done.append(f"restored {file.path}")
+    if not (root / _OTHER_SOCKET).exists() and file.restore_other():
+        done.append(f"restored {file.path}, which the original agent had left")
+    if (flavour := await left_by_us(root)) is not Flavour.NONE:
+        adapter: Adapter = DebianResolvconf(root) if flavour is Flavour.DEBIAN else Openresolv()
+        await adapter.down()
+        done.append("removed our record from resolvconf")
+    return done

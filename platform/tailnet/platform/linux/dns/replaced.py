@@ -1,0 +1,232 @@
+"""``/etc/resolv.conf`` replaced by a file of ours, and put back.
+
+::
+
+                 /etc/resolv.conf                      …/resolv.conf.before-tailnetd
+    before       theirs: a file, a link, or nothing
+    meanwhile    ours, with a mark                     theirs
+    after        theirs, the very same
+
+At no time is there no file, and whatever step was the last before a crash, the next start ends in
+"before".  Where the file itself is mounted, as in containers, it cannot be renamed and is written
+in place instead.
+
+Source: tailscale net/dns/direct.go.
+"""
+
+import errno
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tailnet.platform.interface import NO_DNS, DnsConfig, PlatformError
+from tailnet.platform.linux.dns.text import (
+    MARK,
+    MAX_SIZE,
+    NOTHING_BEFORE,
+    OTHER_MARK,
+    parse,
+    render,
+    says_at_top,
+)
+
+log = logging.getLogger("tailnet.platform")
+
+_MODE = 0o644
+_MOUNTED = {errno.EBUSY, errno.EXDEV}  # what renaming or linking a mounted file gives
+
+
+class ResolvConfFile:
+    """The file of the host whose root directory is ``root``."""
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self.path = root / "etc/resolv.conf"
+        self.backup = root / "etc/resolv.conf.before-tailnetd"
+        self._fresh = root / "etc/.resolv.conf.tailnetd"
+        self._other_backup = root / "etc/resolv.pre-tailscale-backup.conf"
+
+    def before(self) -> str | None:
+        """Text of the file as it was before us; ``None`` if there was none.
+
+        Raises:
+            PlatformError: it cannot be read.
+        """
+        return _read(self.backup if self.is_ours() else self.path)
+
+    def base(self) -> DnsConfig:
+        """Whom it sent questions to, without us.
+
+        Raises:
+            PlatformError: it cannot be read.
+        """
+        return parse(self.before() or "").without_us()
+
+    def is_ours(self) -> bool:
+        """Whether we wrote what is there now."""
+        return not self.path.is_symlink() and says_at_top(_read(self.path) or "", MARK)
+
+    def is_as_written(self, text: str) -> bool:
+        """Whether the file says exactly this."""
+        return not self.path.is_symlink() and _read(self.path) == text
+
+    def text_for(self, config: DnsConfig) -> str:
+        """What :meth:`write` would write."""
+        before = self.before()
+        said = f"It comes back from {self.backup.name}" if before is not None else NOTHING_BEFORE
+        if before is None and os.path.lexists(self.backup if self.is_ours() else self.path):
+            said = f"It was a link to nothing, which comes back from {self.backup.name}"
+        comment = (
+            f"{MARK}, which answers for the names of the tailnet and passes on all others.\n"
+            f"{said} when tailnetd stops.\n"
+            "To keep it: tnet set --accept-dns=false"
+        )
+        return render(config, options=parse(before or "").options, comment=comment)
+
+    def write(self, config: DnsConfig) -> str:
+        """Replace the file, or put it back for ``NO_DNS``; the text that is now ours.
+
+        Raises:
+            PlatformError: the system refused; everything is as it was.
+        """
+        if config == NO_DNS:
+            self.restore()
+            return ""
+        text = self.text_for(config)
+        if self.is_as_written(text):
+            return text
+        with _told(f"cannot change {self.path}"):
+            ours = self.is_ours()
+            if not ours:
+                self._save()
+            try:
+                self._put(text)
+            except OSError:
+                if not ours:
+                    self.backup.unlink(missing_ok=True)
+                raise
+        return text
+
+    def restore(self) -> bool:
+        """Put back what was there; true if there was something to do.
+
+        What somebody else wrote meanwhile stays.
+
+        Raises:
+            PlatformError: the system refused.
+        """
+        with _told(f"cannot restore {self.path}"):
+            self._fresh.unlink(missing_ok=True)
+            saved = os.path.lexists(self.backup)
+            if not self.is_ours() and os.path.lexists(self.path):
+                self.backup.unlink(missing_ok=True)
+                return saved
+            if saved:
+                self._put_back(self.backup)
+                return True
+            if not self.is_ours():
+                return False
+            if not says_at_top(_read(self.path) or "", NOTHING_BEFORE):
+                log.warning("%s is gone; %s is removed without it", self.backup, self.path)
+            self._remove()
+            return True
+
+    def restore_other(self) -> bool:
+        """The same for a file of the original agent, which must not run."""
+        text = _read(self.path)
+        if text is None or self.path.is_symlink() or not says_at_top(text, OTHER_MARK):
+            return False
+        if not os.path.lexists(self._other_backup):
+            return False
+        with _told(f"cannot restore {self.path}"):
+            self._put_back(self._other_backup)
+        return True
+
+    def _save(self) -> None:
+        """A second name for what is there, so that there is never no file."""
+        self.backup.unlink(missing_ok=True)
+        if not os.path.lexists(self.path):
+            return
+        try:
+            self.backup.hardlink_to(self.path)  # of a link, the link itself
+        except OSError as error:
+            if error.errno not in _MOUNTED | {errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK}:
+                raise
+            if self.path.is_symlink():
+                self.backup.symlink_to(self.path.readlink())
+            else:
+                _write(self.backup, self.path.read_bytes())
+
+    def _put(self, text: str) -> None:
+        try:
+            _write(self._fresh, text.encode())
+            self._fresh.replace(self.path)
+        except OSError as error:
+            self._fresh.unlink(missing_ok=True)
+            if error.errno not in _MOUNTED:
+                raise
+            _overwrite(self.path, text.encode())
+
+    def _put_back(self, saved: Path) -> None:
+        try:
+            saved.replace(self.path)
+        except OSError as error:
+            if error.errno not in _MOUNTED:
+                raise
+            _overwrite(self.path, saved.read_bytes())
+            saved.unlink()
+
+    def _remove(self) -> None:
+        try:
+            self.path.unlink()
+        except OSError as error:
+            if error.errno not in _MOUNTED:
+                raise
+            _overwrite(self.path, b"")
+
+
+def _read(path: Path) -> str | None:
+    """Text; ``None`` if there is no file, or a link to nowhere."""
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_SIZE + 1).decode(errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        line = f"cannot read {path}: {error.strerror}"
+        raise PlatformError(line) from error
+
+
+def _write(path: Path, data: bytes) -> None:
+    """A new file, on the disk, that everybody may read whatever the umask is."""
+    path.unlink(missing_ok=True)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
+    with os.fdopen(fd, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fchmod(fd, _MODE)
+        os.fsync(fd)
+
+
+def _overwrite(path: Path, data: bytes) -> None:
+    """In place: whoever reads just then sees part of it."""
+    with path.open("r+b") as file:
+        file.write(data)
+        file.truncate()
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    try:
+        yield
+    except PlatformError:
+        raise
+    except OSError as error:
+        hint = ""
+        if error.errno == errno.EPERM:
+            hint = "; is it immutable? See: lsattr /etc/resolv.conf"
+        elif error.errno == errno.EROFS:
+            hint = "; in a unit of systemd this needs ReadWritePaths=/etc"
+        line = f"{what}: {error.strerror}{hint}"
+        raise PlatformError(line) from error
