@@ -164,3 +164,42 @@ def test_without_an_exit_node_all_is_as_before(lab: Lab) -> None:
     refused = here.tnet("set", "--exit-node=h1", check=False)
     assert isinstance(refused, subprocess.CompletedProcess)
     assert "h1 does not offer to be an exit node" in refused.stderr
+
+
+def test_the_kill_switch_holds_without_a_daemon_and_has_a_way_out(lab: Lab) -> None:
+    """Stopped, killed, cleaned up, not connected, or before the daemon at boot."""
+    here = lab.hosts["h1"]
+    command = here.daemon_command
+
+    def stopped() -> bool:
+        return not any(reaches(here, address) for address in INTERNET)
+
+    here.tnet("set", "--kill-switch")
+    until("the kill switch", stopped, 10.0)
+    with no_leak(here):
+        until("the peer", lambda: reaches(here, lab.hosts["h2"].ipv4), 10.0)
+        here.tnet("set", "--exit-node=h2")
+        until("the way through", lambda: through(here), 10.0)
+        here.tnet("down")
+        until("no network", stopped, 10.0)
+        here.tnet("up")
+        until("the way through", lambda: through(here), 10.0)
+        here.kill9()
+        assert stopped()
+        here.exec(*command("--cleanup"))
+        assert stopped()
+        here.start()
+        until("the way through", lambda: through(here), 20.0)
+        here.stop()
+        assert stopped()
+    here.exec(*command("--cleanup", "--remove-guard"))
+    assert through(here)
+    assert "kill switch is set" in here.exec(*command("--guard")).stdout
+    with no_leak(here):
+        assert stopped()
+        here.start()
+        here.wait_running()
+    here.tnet("set", "--kill-switch=false", "--exit-node=")
+    until("the link", lambda: through(here), 10.0)
+    assert here.stop() == 0
+    assert "tailnetd" not in here.exec("nft", "list", "tables").stdout

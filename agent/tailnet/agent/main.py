@@ -21,7 +21,7 @@ from tailnet.agent import clock
 from tailnet.agent._version import __version__
 from tailnet.agent.addr import AddrPort, IPNetwork
 from tailnet.agent.backend.login import Host
-from tailnet.agent.daemon.aio import USERSPACE, Options, serve, to_plain_text
+from tailnet.agent.daemon.aio import USERSPACE, Options, saved_guard, serve, to_plain_text
 from tailnet.agent.datapath.interface import Datapath
 from tailnet.agent.datapath.native import NativeDatapath, why_not
 from tailnet.agent.datapath.reference.aio import ReferenceDatapath
@@ -37,6 +37,7 @@ from tailnet.platform.interface import (
     Firewall,
     FirewallConfig,
     Gateways,
+    NetfilterMode,
     PlatformError,
     Router,
     TunDevice,
@@ -174,6 +175,17 @@ def _die(message: str) -> NoReturn:
     is_flag=True,
     help="Remove routes, rules and the socket a dead daemon left, then exit.",
 )
+@click.option(
+    "--remove-guard",
+    is_flag=True,
+    help="With --cleanup: also the kill switch, until tailnetd sets it again.",
+)
+@click.option(
+    "--guard",
+    "only_guard",
+    is_flag=True,
+    help="Set the kill switch if the saved settings want it, then exit; for early at boot.",
+)
 @click.version_option(__version__, message="tailnetd %(version)s")
 def command(  # noqa: PLR0913 - one argument a flag
     *,
@@ -191,12 +203,16 @@ def command(  # noqa: PLR0913 - one argument a flag
     http_proxy: str,
     verbose: int,
     clean: bool,
+    remove_guard: bool,
+    only_guard: bool,
 ) -> None:
     """Parse, check what can be checked without side effects, then run."""
     path = socket_path or default_socket()
     _configure_logging(verbose)
+    if remove_guard and not clean:
+        _die("--remove-guard goes with --cleanup")
     if clean:
-        _cleanup(tun, path)
+        _cleanup(tun, path, guard=remove_guard)
         return
     if datapath == NATIVE and (reason := why_not()):
         _die(f"--datapath=native: {reason}; build it with: make native (needs cargo)")
@@ -205,6 +221,9 @@ def command(  # noqa: PLR0913 - one argument a flag
         _die("--state=mem: keeps nothing that could be encrypted")
     if decrypt_state:
         _decrypt(state, state_key, path)
+        return
+    if only_guard:
+        _guard(tun, state, state_key, path)
         return
     options = Options(
         tun=tun,
@@ -374,12 +393,26 @@ def _decrypt(state: Path, state_key: str, path: Path) -> None:
     click.echo(f"{state} is plain text now; start tailnetd without --state-key")
 
 
-def _cleanup(tun: str, path: Path) -> None:
+def _guard(tun: str, state: Path, state_key: str, path: Path) -> None:
+    """``--guard``: as the last daemon would have it; a living one sees to it itself."""
+    if _answers(path):
+        return
+    try:
+        wanted = saved_guard(state, state_key)
+        if wanted is not None:
+            config = FirewallConfig(mode=NetfilterMode.OFF, guard=wanted)
+            asyncio.run(LinuxFirewall(tun).apply(config))
+            click.echo("the kill switch is set; end it with: tailnetd --cleanup --remove-guard")
+    except (UserError, PlatformError) as error:
+        _die(str(error))
+
+
+def _cleanup(tun: str, path: Path, *, guard: bool) -> None:
     """``--cleanup``: refuse while a daemon lives, else remove residue and say what it was."""
     if _answers(path):
         _die(f"a daemon is running (socket {path}); stop it first, it cleans up by itself")
     try:
-        removed = asyncio.run(_residue(tun)) if tun != USERSPACE else []
+        removed = asyncio.run(_residue(tun, guard=guard)) if tun != USERSPACE else []
     except PlatformError as error:
         _die(str(error))
     with contextlib.suppress(FileNotFoundError):
@@ -389,10 +422,10 @@ def _cleanup(tun: str, path: Path) -> None:
         click.echo(f"removed {item}")
 
 
-async def _residue(tun: str) -> list[str]:
+async def _residue(tun: str, *, guard: bool) -> list[str]:
     # After a crash the service manager starts us again: until then nothing may leak.
     crashed = os.environ.get("SERVICE_RESULT", "success") != "success"
-    return await cleanup(tun, leak_guard=crashed) + await remove_firewall(guard=False)
+    return await cleanup(tun, leak_guard=crashed) + await remove_firewall(guard=guard)
 
 
 def _answers(path: Path) -> bool:

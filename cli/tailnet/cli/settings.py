@@ -205,6 +205,10 @@ NICKNAME = Setting(
 
 PATHS = (
     Setting(
+        "kill-switch", "KillSwitch", False,
+        "Let nothing leave this machine but through the tunnel, even while tailnetd does not run.",
+    ),
+    Setting(
         "path-policy", "PathPolicy", (),
         "Ways to peers that are allowed (comma-separated, PEER=direct-only|relay-only|auto).",
         "POLICIES",
@@ -219,7 +223,7 @@ PATHS = (
         "Addresses to tell peers besides those found (comma-separated, IP:PORT).", "ADDRS",
     ),
 )  # fmt: skip
-"""Of this machine's network; ``up`` leaves them alone."""
+"""Of this machine and its network; ``up`` leaves them alone."""
 
 SETTABLE = (*(setting for setting in SETTINGS if setting.in_set), NICKNAME, *PATHS)
 """What ``set`` changes."""

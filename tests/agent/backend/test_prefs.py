@@ -82,6 +82,7 @@ MATRIX = {
     "PathPolicy": "acts",
     "EndpointInterfaces": "acts",
     "StaticEndpoints": "acts",
+    "KillSwitch": "acts",
 }
 SETTABLE = sorted(FIELDS.keys() - NOT_SETTABLE)
 

@@ -29,7 +29,7 @@ from tailnet.agent.backend.kept.aio import MapFile, MapKeeper, remove_map, tidy
 from tailnet.agent.backend.keptmap import in_words, map_path
 from tailnet.agent.backend.login import key_left
 from tailnet.agent.backend.naming.aio import Naming
-from tailnet.agent.backend.plan import Plan, with_exit_node
+from tailnet.agent.backend.plan import Plan, guard, with_exit_node
 from tailnet.agent.backend.prefs import Prefs
 from tailnet.agent.backend.ruling.aio import Ruling
 from tailnet.agent.backend.state import Facts, State, next_state
@@ -309,10 +309,11 @@ class Node:
         """Without a map nothing leaks either, unless people must reach a page to log in again."""
         facts = self._facts()
         waits = facts.want_running and facts.has_node_key and not facts.key_expired
+        firewall = replace(EMPTY.firewall, guard=guard(prefs))
         if not (waits and prefs.wants_exit_node):
-            return EMPTY
+            return replace(EMPTY, firewall=firewall)
         blocked = with_exit_node(EMPTY.router, lan=prefs.exit_node_allow_lan_access)
-        return replace(EMPTY, router=blocked)
+        return replace(EMPTY, router=blocked, firewall=firewall)
 
     def _usable(self) -> bool:
         """The network map may be acted on."""

@@ -48,7 +48,8 @@ class Prefs(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     ``advertise_routes`` are prefixes as text, ``advertise_tags`` have their ``tag:``.  ``sync``,
     ``no_stateful_filtering`` and ``AutoUpdate.Apply`` have a third value, unset.
 
-    The last three are ours, see :mod:`tailnet.agent.backend.pathprefs`.
+    The last four are ours, see :mod:`tailnet.agent.backend.pathprefs`; ``kill_switch``: nothing
+    leaves this host but through the tunnel, whether the daemon runs or not.
     """
 
     control_url: str = field(default="", name="ControlURL")
@@ -88,6 +89,7 @@ class Prefs(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     path_policy: tuple[str, ...] | None = None
     endpoint_interfaces: tuple[str, ...] | None = None
     static_endpoints: tuple[str, ...] | None = None
+    kill_switch: bool = False
 
     @property
     def wants_exit_node(self) -> bool:

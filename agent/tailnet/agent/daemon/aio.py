@@ -15,6 +15,7 @@ from tailnet.agent._version import __version__
 from tailnet.agent.addr import AddrPort, IPAddress
 from tailnet.agent.backend.aio import Node, NodeSettings
 from tailnet.agent.backend.files.aio import ConfigFile, StateFile, StateMemory, read_state_key
+from tailnet.agent.backend.plan import guard
 from tailnet.agent.backend.seal import Seal
 from tailnet.agent.backend.tunnel.aio import System, TunnelSettings
 from tailnet.agent.dns.forward.aio import Forwarder
@@ -36,6 +37,7 @@ from tailnet.agent.netstack.service.stack.aio import Services, ServiceStack
 from tailnet.agent.portmap.interface import Protocol
 from tailnet.agent.portmap.mapper import ALL
 from tailnet.agent.supervisor import Service, supervise
+from tailnet.platform.interface import Guard
 
 USERSPACE = "userspace-networking"
 
@@ -154,6 +156,15 @@ def to_plain_text(path: Path, state_key: str) -> None:
         msg = f"there is no state file {path}"
         raise UserError(msg)
     StateFile(path).save(StateFile(path, _seal(state_key)).load(os.urandom))
+
+
+def saved_guard(path: Path, state_key: str) -> Guard | None:
+    """The kill switch, as the saved settings want it.
+
+    Raises:
+        UserError: they cannot be read.
+    """
+    return guard(StateFile(path, _seal(state_key)).load(os.urandom).prefs)
 
 
 def _seal(state_key: str) -> Seal | None:
