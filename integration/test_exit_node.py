@@ -198,7 +198,7 @@ def test_the_kill_switch_holds_without_a_daemon_and_has_a_way_out(lab: Lab) -> N
     with no_leak(here):
         assert stopped()
         here.start()
-        here.wait_running()
+        here.wait_running(20.0)
     here.tnet("set", "--kill-switch=false", "--exit-node=")
     until("the link", lambda: through(here), 10.0)
     assert here.stop() == 0
