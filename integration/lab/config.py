@@ -13,15 +13,17 @@ TAGGED_KEY = "tskey-auth-tagged"  # its nodes are tag:lab
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """One DERP region with one server.
+    """One DERP region with one server, or two that know nothing of each other.
 
     Attributes:
         region: its number; its code is ``lab<number>``.
         port: TCP, TLS; 0 means 3340 + (region - 900).
+        spare: there is a second server, 100 ports further.
     """
 
     region: int
     port: int = 0
+    spare: bool = False
 
     @property
     def listens(self) -> int:
@@ -38,7 +40,8 @@ class ServersConfig:
         directory: for the certificate and the admin socket.
         relays: DERP regions.
         control_port: TCP, plain HTTP.
-        stun_port: UDP.
+        stun_port: UDP, of the first region; the others follow.
+        web: relays serve port 80 as well.
         domain: of the tailnet.
     """
 
@@ -48,6 +51,7 @@ class ServersConfig:
     control_port: int = 8080
     stun_port: int = 3478
     domain: str = "lab.ts.net"
+    web: bool = False
 
     @property
     def login_server(self) -> str:

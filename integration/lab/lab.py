@@ -31,6 +31,7 @@ class Lab:
     Attributes:
         topology: which hosts there are.
         relays: DERP regions.
+        web: relays serve port 80 as well.
         hosts: by name, once started.
         flags: of every daemon that ``join`` starts.
     """
@@ -38,6 +39,7 @@ class Lab:
     topology: Topology
     relays: tuple[Relay, ...] = (Relay(900),)
     flags: tuple[str, ...] = ()
+    web: bool = False
     hosts: dict[str, Host] = field(default_factory=dict)
     _claim: Claim | None = None
     _network: Network | None = None
@@ -58,6 +60,7 @@ class Lab:
             address=str(self.topology.internet.ipv4.ip),
             directory=str(self.directory / "servers"),
             relays=self.relays,
+            web=self.web,
         )
         for spec in self.topology.hosts:
             self.hosts[spec.name] = Host(

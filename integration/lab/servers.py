@@ -22,10 +22,12 @@ from integration.lab.config import (
     EXPIRED_KEY,
     ONCE_KEY,
     TAGGED_KEY,
+    Relay,
     ServersConfig,
 )
 from integration.lab.control import AuthKey, ControlServer, ControlSettings
 from integration.lab.derp import DerpServer
+from integration.lab.portal import WebServer
 from integration.lab.stun import StunServer
 from integration.lab.tls import make_server_tls
 from integration.lab.vandal import VandalControl, VandalRelay
@@ -40,6 +42,8 @@ from tailnet.agent.tailcfg.filter import FilterRule
 
 log = logging.getLogger("lab.servers")
 
+SPARE = 100  # ports from a region's first server to its second
+
 
 class Refused(Exception):
     """What was asked for cannot be done; the text says why."""
@@ -52,22 +56,31 @@ _REFUSALS = (Refused, TailnetError, OSError, LookupError, AttributeError, TypeEr
 def derp_map(config: ServersConfig, certificate_sha256: str) -> DERPMap:
     """The relays as control tells nodes of them; their certificate is pinned by its hash."""
     regions: dict[int, DERPRegion | None] = {}
-    for relay in config.relays:
-        node = DERPNode(
-            name=f"{relay.region}a",
-            region_id=relay.region,
-            host_name=config.address,
-            cert_name=f"sha256-raw:{certificate_sha256}",
-            ipv4=config.address,
-            ipv6="none",
-            stun_port=config.stun_port,
-            derp_port=relay.listens,
+    for number, relay in enumerate(config.relays):
+        nodes = tuple(
+            DERPNode(
+                name=f"{relay.region}{letter}",
+                region_id=relay.region,
+                host_name=config.address,
+                cert_name=f"sha256-raw:{certificate_sha256}",
+                ipv4=config.address,
+                ipv6="none",
+                stun_port=config.stun_port + number,
+                derp_port=port,
+                can_port80=config.web,
+            )
+            for letter, port in zip("ab", ports(relay), strict=False)
         )
         code = f"lab{relay.region}"
         regions[relay.region] = DERPRegion(
-            region_id=relay.region, region_code=code, region_name=code, nodes=(node,)
+            region_id=relay.region, region_code=code, region_name=code, nodes=nodes
         )
     return DERPMap(regions=regions, omit_default_regions=True)
+
+
+def ports(relay: Relay) -> list[int]:
+    """Of the servers of a region."""
+    return [relay.listens, *([relay.listens + SPARE] if relay.spare else [])]
 
 
 class Servers:
@@ -90,14 +103,28 @@ class Servers:
         )
         self._control: ControlServer | None = None
         self._saved: bytes | None = None
-        self._stun = StunServer()
+        self._stun = {relay.region: StunServer() for relay in config.relays}
+        self._web = WebServer()
         self._ports = {relay.region: relay.listens for relay in config.relays}
         self._private = {region: NodePrivate.from_random(os.urandom(32)) for region in self._ports}
         self._relays: dict[int, DerpServer | VandalRelay] = {}
+        self._spares = {
+            relay.listens + SPARE: DerpServer(
+                NodePrivate.from_random(os.urandom(32)), now=clock.now, random_bytes=os.urandom
+            )
+            for relay in config.relays
+            if relay.spare
+        }
 
     async def start(self) -> None:
         """Start everything."""
-        await self._stun.start(self._config.address, self._config.stun_port)
+        address = self._config.address
+        for number, stun in enumerate(self._stun.values()):
+            await stun.start(address, self._config.stun_port + number)
+        if self._config.web:
+            await self._web.start(address)
+        for port, spare in self._spares.items():
+            await spare.start(address, port, self._tls)
         for region in self._ports:
             await self.do_start_derp(region)
         await self.do_start_control()
@@ -108,7 +135,11 @@ class Servers:
             await self._control.stop()
         for relay in self._relays.values():
             await relay.stop()
-        await self._stun.stop()
+        for spare in self._spares.values():
+            await spare.stop()
+        for stun in self._stun.values():
+            await stun.stop()
+        await self._web.stop()
 
     # --- control --------------------------------------------------------------
 
@@ -217,6 +248,16 @@ class Servers:
         async with asyncio.timeout(8):
             await self._running().is_alive(self._node_id(name), noise=noise)
 
+    # --- the network ----------------------------------------------------------
+
+    async def do_set_stun(self, region: int, delay: float = 0.0, silent: bool = False) -> None:
+        """How far a region's STUN server seems to be [s], or that it says nothing."""
+        self._stun[region].delay, self._stun[region].silent = delay, silent
+
+    async def do_set_portal(self, captive: bool) -> None:
+        """Whether somebody else answers on port 80."""
+        self._web.captive = captive
+
     # --- relays ---------------------------------------------------------------
 
     async def do_start_derp(self, region: int, fault: str = "") -> None:
@@ -236,6 +277,10 @@ class Servers:
             msg = f"relay {region} is not running"
             raise Refused(msg)
         await relay.stop()
+
+    async def do_stop_spare(self, region: int) -> None:
+        """End the second relay of a region."""
+        await self._spares.pop(self._ports[region] + SPARE).stop()
 
     async def do_restart_derp(self, region: int) -> None:
         """Stop and start."""

@@ -15,6 +15,7 @@ class StunServer(asyncio.DatagramProtocol):
         answered: requests answered.
         ignored: datagrams that were no such request.
         silent: set it to play a network without STUN.
+        delay: seconds that an answer takes, to play a server far away.
     """
 
     def __init__(self) -> None:
@@ -22,6 +23,7 @@ class StunServer(asyncio.DatagramProtocol):
         self.answered = 0
         self.ignored = 0
         self.silent = False
+        self.delay = 0.0
 
     async def start(self, host: str, port: int) -> None:
         """Listen; ``port`` 0 chooses one."""
@@ -53,6 +55,11 @@ class StunServer(asyncio.DatagramProtocol):
             return
         if not self.silent and self._transport is not None:
             self.answered += 1
+            loop = asyncio.get_running_loop()
+            loop.call_later(self.delay, self._send, answer, addr)
+
+    def _send(self, answer: bytes, addr: tuple[str | Any, int]) -> None:
+        if self._transport is not None:
             self._transport.sendto(answer, addr)
 
     def error_received(self, exc: Exception) -> None:
