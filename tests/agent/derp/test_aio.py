@@ -165,6 +165,19 @@ async def test_the_fleet_reconnects_after_a_relay_restart() -> None:
             await server.stop()
 
 
+async def test_a_relay_can_be_asked_whether_it_is_there(server: DerpServer) -> None:
+    """Its answer counts as heard; one that is not connected was never heard."""
+    async with nodes(1, map_of(node_of(server.port))) as (a,):
+        before = a.fleet.heard(REGION)
+        assert before is not None
+        assert a.fleet.heard(REGION + 1) is None
+        a.fleet.check(REGION)
+        a.fleet.check(REGION + 1)
+        async with asyncio.timeout(5):
+            while a.fleet.heard(REGION) == before:  # noqa: ASYNC110 - a pong is no event
+                await asyncio.sleep(0)
+
+
 async def test_packets_wait_for_a_connection_and_the_oldest_go_first(server: DerpServer) -> None:
     """32 of them; the newest arrive once the relay is there."""
     a = Node()

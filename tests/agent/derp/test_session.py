@@ -236,6 +236,26 @@ def test_a_relay_silent_for_two_minutes_is_dead() -> None:
         f.session.handle_timeout(320.0)
 
 
+def test_more_patience_ends_where_less_is_asked_for() -> None:
+    """A measurement waits longer than a change of networks; one ping serves both."""
+    f = Fixture().up()
+    f.session.ping(200.0, 10.0)
+    assert len(f.frames()) == 1
+    assert f.session.next_timeout() == 210.0
+    f.session.ping(201.0)
+    assert f.frames() == []
+    assert f.session.next_timeout() == 201.0 + PING_TIMEOUT
+    f.session.ping(202.0, 10.0)
+    assert f.session.next_timeout() == 201.0 + PING_TIMEOUT
+
+
+def test_every_frame_is_a_sign_of_life() -> None:
+    """Whatever its kind; the measurement of the home region wants to know."""
+    f = Fixture().up()
+    f.session.handle_data(frames.encode_frame(Kind.KEEP_ALIVE), 77.0)
+    assert f.session.heard == 77.0
+
+
 def test_an_unanswered_ping_ends_the_connection() -> None:
     """Three seconds, after the network moved."""
     f = Fixture().up()

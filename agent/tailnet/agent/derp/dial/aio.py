@@ -4,10 +4,10 @@ Source: tailscale derp/derphttp/derphttp_client.go (dialRegion, dialNode, tlsCli
 """
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from datetime import datetime
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
@@ -22,10 +22,15 @@ PROXY_TIMEOUT = 5.0  # s per node through a proxy, which has to connect as well
 PLAIN_HTTP_PORT = 3340  # what a relay without certificate listens on in a lab
 PIN = "sha256-raw:"
 MAX_ADDRESSES = 4  # raced per node
+HEAD_START = 0.2  # s that IPv6 has where it is known to work
 
 
 class Dialer:
-    """How this machine reaches relays."""
+    """How this machine reaches relays.
+
+    Attributes:
+        ipv6_works: the last measurement had answers over IPv6, which then is tried first.
+    """
 
     def __init__(
         self,
@@ -51,6 +56,7 @@ class Dialer:
         self._ca_file = ca_file
         self._contexts: dict[tuple[bool, bool], ssl.SSLContext] = {}
         self.plain_http = plain_http
+        self.ipv6_works = False
 
     def port(self, node: DERPNode) -> int:
         """TCP port of a node."""
@@ -107,7 +113,7 @@ class Dialer:
             raise RemoteProtocolError(msg)
         addresses = await _resolve(proxy.host, proxy.port, socket.AF_UNSPEC, optional=False)
         loop = asyncio.get_running_loop()
-        sock = await _race(addresses[:MAX_ADDRESSES], self._mark)
+        sock = await self._race(addresses)
         try:
             await loop.sock_sendall(sock, connect_request(host, port, proxy.credentials))
             tunnel = Tunnel(proxy.url)
@@ -138,7 +144,11 @@ class Dialer:
         if not addresses:
             msg = "the relay has no address"
             raise OSError(msg)
-        return await _race(addresses[:MAX_ADDRESSES], self._mark)
+        return await self._race(addresses)
+
+    async def _race(self, addresses: "list[Address]") -> socket.socket:
+        head_start = HEAD_START if self.ipv6_works else 0.0
+        return await race(addresses[:MAX_ADDRESSES], self._mark, head_start)
 
     async def secure(
         self,
@@ -235,20 +245,50 @@ async def _resolve(
     return [(kind, (str(address[0]), port)) for kind, _, _, _, address in found]
 
 
-async def _race(addresses: list[Address], mark: Callable[[socket.socket], None]) -> socket.socket:
+class _Lead:
+    """Lets IPv6 go first."""
+
+    def __init__(self, addresses: list[Address], seconds: float) -> None:
+        self._seconds = seconds
+        self._ahead = [each for each in addresses if seconds and each[0] == socket.AF_INET6]
+        self._over = asyncio.Event()
+
+    async def wait(self, address: Address) -> None:
+        """Until it is time for this address."""
+        if self._ahead and address not in self._ahead:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._seconds):
+                    await self._over.wait()
+
+    def failed(self, address: Address) -> None:
+        """Nothing more is to be expected of it."""
+        if address in self._ahead:
+            self._ahead.remove(address)
+            if not self._ahead:
+                self._over.set()
+
+
+async def race(
+    addresses: list[Address], mark: Callable[[socket.socket], None], head_start: float = 0.0
+) -> socket.socket:
     """The first socket that connects; the others are closed.
+
+    IPv4 waits ``head_start`` seconds for IPv6, unless that fails earlier or is not there.
 
     Raises:
         OSError: none does.
     """
     won: asyncio.Future[socket.socket] = asyncio.get_running_loop().create_future()
     errors: list[OSError] = []
+    lead = _Lead(addresses, head_start)
 
     async def attempt(address: Address) -> None:
         try:
+            await lead.wait(address)
             sock = await _connect(address, mark)
         except OSError as error:
             errors.append(error)
+            lead.failed(address)
             return
         if won.done():
             sock.close()
@@ -273,7 +313,9 @@ async def _race(addresses: list[Address], mark: Callable[[socket.socket], None])
 
 async def _connect(address: Address, mark: Callable[[socket.socket], None]) -> socket.socket:
     family, target = address
-    with closing(socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)) as sock:
+    with contextlib.closing(
+        socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    ) as sock:
         mark(sock)
         await asyncio.get_running_loop().sock_connect(sock, target)
         return socket.socket(fileno=sock.detach())

@@ -195,6 +195,7 @@ class Measuring:
             log.info("home relay is region %d", home) if home else log.info("no home relay")
             self._derp.set_home(home)
             self._hub.set_home(home, now)
+        self._derp.dialer.ipv6_works = 6 in report.versions
         ports = self._sockets.ports
         found = collect(
             report,
