@@ -10,10 +10,10 @@ export MATURIN_NO_INSTALL_RUST := 1
 
 FUZZ_SECONDS ?= 60
 
-.PHONY: venv native lint lint-native test test-native unit integration fuzz fuzz-python fuzz-native fuzz-differential lab bench bench-control wheels clean
+.PHONY: venv native lint lint-native test test-native unit integration fuzz fuzz-python fuzz-native fuzz-differential lab nat-matrix bench bench-control wheels clean
 .NOTPARALLEL:
 
-lab bench: NEEDS := lab
+lab bench nat-matrix: NEEDS := lab
 test integration: NEEDS := tools
 
 OLD := from sys import *; version_info < (3, 11) and exit( \
@@ -86,6 +86,9 @@ fuzz-differential: venv
 
 lab: venv
 	@$(BIN)/python -m integration.lab $(ARGS)
+
+nat-matrix: venv
+	@$(BIN)/python -m integration.lab.matrix $(ARGS)
 
 bench-control: venv
 	@$(BIN)/python -m integration.bench.control $(ARGS)

@@ -4,12 +4,37 @@ from pathlib import Path
 
 from integration.lab.process import LabError, run
 from integration.lab.residue import NETNS_FILES
-from integration.lab.topology import Topology
+from integration.lab.topology import HostSpec, RouterSpec, Topology, Translation
 
 BRIDGE = "br0"
 UPLINK = "eth0"
+PORT = 41641  # of the daemons, for what a router forwards
 SERVER_NAME = "control.lab"
 
+LAN = "lan0"
+
+_ROUTER = """\
+table ip lab {
+	set asked { type ipv4_addr; flags timeout; timeout 2m; }
+	chain prerouting {
+		type nat hook prerouting priority dstnat;
+		%(forwarded)s
+	}
+	chain postrouting {
+		type nat hook postrouting priority srcnat;
+		oifname %(wan)s masquerade %(how)s
+	}
+	chain input {
+		type filter hook input priority filter;
+		# Refused before it is remembered: otherwise the mapping made later gets another port.
+		iifname %(wan)s meta l4proto udp ct state new drop
+	}
+	chain forward {
+		type filter hook forward priority filter;
+		%(passing)s
+	}
+}
+"""
 _FIREWALL = """\
 table bridge lab {
 	chain forward {
@@ -45,7 +70,8 @@ class Network:
         """Make everything.  What fails half-way is removed by :func:`residue.wipe`."""
         hosts = self.topology.hosts
         segment = self.topology.internet
-        names = [segment.name, *(host.name for host in hosts)]
+        machines: list[RouterSpec | HostSpec] = [*self.topology.routers, *hosts]
+        names = [segment.name, *(each.name for each in machines)]
         self._write_files(names)
         _batch([f"netns add {self.namespace(name)}" for name in names])
         inside = [
@@ -55,22 +81,45 @@ class Network:
             f"address add {segment.ipv6} dev {BRIDGE} nodad",
             f"link set {BRIDGE} up",
         ]
-        for host in hosts:
-            port = f"v-{host.name}"
-            peer = f"peer name {UPLINK} netns {self.namespace(host.name)}"
-            inside.append(f"link add {port} type veth {peer}")
-            inside.append(f"link set {port} master {BRIDGE} up")
+        for each in machines:
+            if not each.behind:
+                port = f"v-{each.name}"
+                peer = f"peer name {UPLINK} netns {self.namespace(each.name)}"
+                inside.append(f"link add {port} type veth {peer}")
+                inside.append(f"link set {port} master {BRIDGE} up")
         _batch(inside, namespace=self.internet)
+        for router in self.topology.routers:
+            self._build_router(router)
         for host in hosts:
-            commands = [
-                "link set lo up",
-                f"address add {host.ipv4} dev {UPLINK}",
-                f"address add {host.ipv6} dev {UPLINK} nodad",
-                f"link set {UPLINK} up",
-            ]
+            commands = ["link set lo up", f"address add {host.ipv4} dev {UPLINK}"]
+            if host.ipv6 is not None:
+                commands.append(f"address add {host.ipv6} dev {UPLINK} nodad")
+            commands.append(f"link set {UPLINK} up")
+            commands += self._default_route(host.behind)
             _batch(commands, namespace=self.namespace(host.name))
         if not self.topology.udp:
             self.allow_udp(allowed=False)
+
+    def _build_router(self, router: RouterSpec) -> None:
+        here = self.namespace(router.name)
+        below: list[RouterSpec | HostSpec] = [*self.topology.routers, *self.topology.hosts]
+        inner = next(each.name for each in below if each.behind == router.name)
+        commands = [
+            "link set lo up",
+            f"address add {router.wan} dev {UPLINK}",
+            f"link set {UPLINK} up",
+            *self._default_route(router.behind),
+            f"link add {LAN} type veth peer name {UPLINK} netns {self.namespace(inner)}",
+            f"address add {router.lan} dev {LAN}",
+            f"link set {LAN} up",
+        ]
+        _batch(commands, namespace=here)
+        run(["sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"], namespace=here)
+        run(["nft", "-f", "-"], namespace=here, feed=_rules(router))
+
+    def _default_route(self, behind: str) -> list[str]:
+        gateway = (r.lan.ip for r in self.topology.routers if r.name == behind)
+        return [f"route add default via {ip}" for ip in gateway]
 
     def allow_udp(self, *, allowed: bool) -> None:
         """Let UDP pass between hosts, or drop it silently.
@@ -94,6 +143,22 @@ class Network:
             (directory / "hosts").write_text("\n".join(lines) + "\n")
             # No name server: a question is refused at once instead of leaving the lab.
             (directory / "resolv.conf").write_text("options timeout:1 attempts:1\n")
+
+
+def _rules(router: RouterSpec) -> str:
+    """The kernel translates per connection and keeps the port if it can: "port" needs no more."""
+    kind, asked = router.translation, ""
+    passing = forwarded = how = ""
+    if kind is Translation.SYMMETRIC:
+        how = "random,fully-random"
+    elif kind is Translation.BLOCKED:
+        passing = "meta l4proto udp drop"
+    elif kind is Translation.RESTRICTED:
+        passing = f"oifname {UPLINK} meta l4proto udp update @asked {{ ip daddr }}"
+        asked = "ip saddr @asked"
+    if kind in {Translation.RESTRICTED, Translation.CONE}:
+        forwarded = f"iifname {UPLINK} {asked} udp dport {PORT} dnat to {router.inner}"
+    return _ROUTER % {"wan": UPLINK, "forwarded": forwarded, "how": how, "passing": passing}
 
 
 def _batch(commands: list[str], *, namespace: str | None = None) -> None:

@@ -5,7 +5,8 @@ A topology says what shall be; :class:`integration.lab.net.Network` makes it so.
 
 import re
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv6Interface
+from enum import Enum
+from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 
 MAX_HOSTS = 200
 FIRST_HOST = 11  # last octet of the first host; what is below belongs to servers
@@ -33,17 +34,50 @@ class HostSpec:
     Attributes:
         name: last part of the namespace's name, and the host name; lower case, 1 to 12 characters.
         ipv4: underlay address.
-        ipv6: underlay address.
+        ipv6: underlay address; ``None`` behind a router.
+        behind: name of the router that it is behind; empty: it is on the segment.
     """
 
     name: str
     ipv4: IPv4Interface
-    ipv6: IPv6Interface
+    ipv6: IPv6Interface | None
+    behind: str = ""
 
     def __post_init__(self) -> None:
         if re.fullmatch(r"[a-z][a-z0-9]{0,11}", self.name) is None:
             msg = f"not a host name for the lab: {self.name!r}"
             raise ValueError(msg)
+
+
+class Translation(Enum):
+    """What a router does to UDP, in the words of RFC 4787: mapping, then filtering."""
+
+    CONE = "endpoint-independent, none"
+    RESTRICTED = "endpoint-independent, by address"
+    PORT = "endpoint-independent, by address and port"
+    SYMMETRIC = "per destination at random, by address and port"
+    BLOCKED = "no UDP passes"
+
+
+@dataclass(frozen=True, slots=True)
+class RouterSpec:
+    """A router with one machine behind it, or another router.
+
+    Attributes:
+        name: last part of the namespace's name.
+        wan: its outer address.
+        lan: its inner address.
+        inner: address of what is behind it.
+        translation: what it does.
+        behind: name of the router that it is behind itself; empty: it is on the segment.
+    """
+
+    name: str
+    wan: IPv4Interface
+    lan: IPv4Interface
+    inner: IPv4Address
+    translation: Translation
+    behind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +88,17 @@ class Topology:
         internet: where the servers are.
         hosts: machines joined to it.
         udp: whether hosts can send UDP to each other; to the servers they always can.
+        routers: outer ones first.
     """
 
     internet: Segment
     hosts: tuple[HostSpec, ...]
     udp: bool = True
+    routers: tuple[RouterSpec, ...] = ()
 
     def __post_init__(self) -> None:
         names = [self.internet.name, *(host.name for host in self.hosts)]
+        names += [router.name for router in self.routers]
         if len(set(names)) != len(names):
             msg = "two hosts of a topology have the same name"
             raise ValueError(msg)
@@ -91,3 +128,57 @@ def flat(*names: str, udp: bool = True) -> Topology:
         for number, name in enumerate(names, FIRST_HOST)
     )
     return Topology(INTERNET, hosts, udp=udp)
+
+
+OPEN, DOUBLE = "open", "double"
+KINDS: dict[str, tuple[Translation, ...]] = {
+    OPEN: (),
+    "cone": (Translation.CONE,),
+    "addr": (Translation.RESTRICTED,),
+    "port": (Translation.PORT,),
+    "sym": (Translation.SYMMETRIC,),
+    DOUBLE: (Translation.PORT, Translation.PORT),
+    "blocked": (Translation.BLOCKED,),
+}
+"""Ways to be connected: the routers from the outside in."""
+
+
+def translated(**hosts: str) -> Topology:
+    """Each host behind routers of its own.
+
+    ::
+
+        bridge (servers) ── router ── [router ──] host
+              │
+        open host, router …
+
+    Args:
+        hosts: name and kind, from :data:`KINDS`.
+    """
+    machines, routers = [], []
+    for number, (name, kind) in enumerate(hosts.items(), FIRST_HOST):
+        address, behind = IPv4Interface(f"10.99.0.{number}/24"), ""
+        for depth, translation in enumerate(KINDS[kind]):
+            net = f"{172 if depth == 0 and kind == DOUBLE else 192}.{20 + depth}.{number}"
+            inner = IPv4Interface(f"{net}.2/24")
+            router = RouterSpec(
+                f"r{depth}{name}",
+                address,
+                IPv4Interface(f"{net}.1/24"),
+                inner.ip,
+                translation,
+                behind,
+            )
+            routers.append(router)
+            address, behind = inner, router.name
+        ipv6 = None if behind else IPv6Interface(f"fd99::{number}/64")
+        machines.append(HostSpec(name, address, ipv6, behind))
+    return Topology(INTERNET, tuple(machines), routers=tuple(routers))
+
+
+def can_meet(one: str, two: str) -> bool:
+    """Theory: a hole can be punched if no port must be guessed where ports are looked at."""
+    if "blocked" in (one, two):
+        return False
+    strict = {"port", "sym", DOUBLE}
+    return not ((one == "sym" and two in strict) or (two == "sym" and one in strict))

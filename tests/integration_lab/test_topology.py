@@ -1,7 +1,18 @@
 """Topologies: what they hold and what they refuse."""
 
+from itertools import product
+
 import pytest
-from integration.lab.topology import INTERNET, MAX_HOSTS, HostSpec, Topology, flat
+from integration.lab.topology import (
+    INTERNET,
+    KINDS,
+    MAX_HOSTS,
+    HostSpec,
+    Topology,
+    can_meet,
+    flat,
+    translated,
+)
 
 
 def test_hosts_get_addresses_in_order() -> None:
@@ -16,7 +27,7 @@ def test_every_address_is_on_the_segment() -> None:
     """Up to the largest lab."""
     topology = flat(*(f"h{n}" for n in range(MAX_HOSTS)))
     assert all(host.ipv4.ip in INTERNET.ipv4.network for host in topology.hosts)
-    assert all(host.ipv6.ip in INTERNET.ipv6.network for host in topology.hosts)
+    assert all(host.ipv6 and host.ipv6.ip in INTERNET.ipv6.network for host in topology.hosts)
 
 
 @pytest.mark.parametrize("name", ["", "H1", "h-1", "1h", "abcdefghijklm", "h1/x", "h 1"])
@@ -44,3 +55,23 @@ def test_too_many_hosts_are_refused() -> None:
     """The last octet would overflow."""
     with pytest.raises(ValueError, match="at most"):
         flat(*(f"h{n}" for n in range(MAX_HOSTS + 1)))
+
+
+def test_hosts_behind_routers_have_a_way_out_and_no_ipv6() -> None:
+    """Each through routers of its own, outer ones first; no two networks are the same."""
+    topology = translated(a="open", b="port", c="double")
+    assert [host.behind for host in topology.hosts] == ["", "r0b", "r1c"]
+    assert [host.ipv6 is None for host in topology.hosts] == [False, True, True]
+    outer, middle, inner = topology.routers
+    assert (outer.behind, middle.behind, inner.behind) == ("", "", "r0c")
+    assert middle.inner == inner.wan.ip
+    assert inner.inner == topology.hosts[2].ipv4.ip
+    assert len({router.lan.network for router in topology.routers}) == 3
+
+
+def test_theory_of_pairs() -> None:
+    """The same whoever begins; only ports that must be guessed keep two apart."""
+    for one, two in product(KINDS, repeat=2):
+        assert can_meet(one, two) == can_meet(two, one)
+    assert can_meet("sym", "addr")
+    assert not can_meet("sym", "port")

@@ -1,0 +1,162 @@
+"""Every pair of translators on a real kernel: who meets whom, and how fast.
+
+``make nat-matrix`` prints the table and writes it into docs/nat-traversal.md.
+"""
+
+import argparse
+import contextlib
+import sys
+import time
+from collections.abc import Iterable
+from itertools import combinations_with_replacement
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+from integration.lab import caddy
+from integration.lab.config import AUTH_KEY
+from integration.lab.lab import Lab
+from integration.lab.process import LabError
+from integration.lab.topology import KINDS, can_meet, translated
+from integration.lab.waiting import until
+
+PATIENCE = 12.0  # seconds for a direct path
+CERTAINTY = 4.0  # seconds without one where there can be none
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "nat-traversal.md"
+OURS = "tailnetd"
+TITLES = {
+    "tailnetd-tailnetd": "Two of ours:",
+    "tailnetd-go": "Ours (begins) and a Go node:",
+    "go-go": "Two Go nodes:",
+}
+ALL = tuple(TITLES)
+BEGIN, END = "<!-- matrix: made by make nat-matrix -->", "<!-- end of matrix -->"
+
+
+class Result(NamedTuple):
+    """Of one pair.
+
+    Attributes:
+        one: kind of the one that begins.
+        two: of the other.
+        took: seconds until a ping came back directly; ``None`` if all took the relay.
+        answered: a ping through the tunnel passed.
+    """
+
+    one: str
+    two: str
+    took: float | None
+    answered: bool
+
+    @property
+    def right(self) -> bool:
+        """As theory says."""
+        return self.answered and (self.took is not None) == can_meet(self.one, self.two)
+
+
+def measure(lab: Lab, kinds: tuple[str, str]) -> Result:
+    """From the first packet between them on; the control server lets the first ping the other."""
+    one, two = f"{kinds[0]}a", f"{kinds[1]}b"
+    ip = next(str(n["addresses"][0]).partition("/")[0] for n in nodes(lab) if n["name"] == two)
+    began = time.monotonic()
+    took: float | None = None
+
+    def direct() -> bool:
+        with contextlib.suppress(LabError):  # no answer at all
+            return bool(lab.admin("ping", name=one, types="disco", ip=ip).get("Endpoint"))
+        return False
+
+    with contextlib.suppress(LabError):  # no direct path
+        until("a direct path", direct, PATIENCE if can_meet(*kinds) else CERTAINTY)
+        took = time.monotonic() - began
+    answer = lab.admin("ping", name=one, types="TSMP", ip=ip)
+    return Result(*kinds, took, not answer.get("Err"))
+
+
+def nodes(lab: Lab) -> list[dict[str, Any]]:
+    """What the control server knows."""
+    found: list[dict[str, Any]] = lab.admin("nodes")
+    return found
+
+
+def run_matrix(lab: Lab, pairs: Iterable[tuple[str, str]]) -> list[Result]:
+    """Hosts are named by their kind and a letter: ``a`` begins, ``b`` answers."""
+    return [measure(lab, pair) for pair in pairs]
+
+
+def join(lab: Lab, programs: str) -> None:
+    """Start a node on every host; ``programs`` are those of the hosts ``a`` and ``b``."""
+    sides = dict(zip("ab", programs.split("-"), strict=True))
+    ours = [name for name in lab.hosts if sides[name[-1]] == OURS]
+    if ours:
+        lab.join(*ours)
+    if len(ours) == len(lab.hosts):
+        lab.wait_complete(60)
+        return
+    if (program := caddy.binary()) is None:
+        msg = "the Go node is not installed: pip install '.[lab]'"
+        raise LabError(msg)
+    for name, host in lab.hosts.items():
+        if name not in ours:
+            caddy.CaddyNode(host, program, AUTH_KEY).wait_running(30)
+    everybody = set(lab.hosts)
+    until("everybody to be online", lambda: lab.online() >= everybody, 30)
+
+
+def whole(programs: str) -> list[Result]:
+    """Every unordered pair, in a lab of its own."""
+    lab = Lab(translated(**{f"{kind}{side}": kind for kind in KINDS for side in "ab"}))
+    try:
+        lab.start()
+        join(lab, programs)
+        return run_matrix(lab, combinations_with_replacement(KINDS, 2))
+    finally:
+        lab.close()
+
+
+def table(results: list[Result]) -> str:
+    """In Markdown; a cell is the seconds to a direct path, or "relay"."""
+    kinds = list(KINDS)
+    cells = {(r.one, r.two): r for r in results}
+    lines = ["| |" + "|".join(f" {kind} " for kind in kinds) + "|", "|---" * (len(kinds) + 1) + "|"]
+    for at, one in enumerate(kinds):
+        row = []
+        for other, two in enumerate(kinds):
+            result = cells.get((one, two))
+            said = "" if other < at or result is None else _cell(result)
+            row.append(f" {said} ")
+        lines.append(f"| {one} |" + "|".join(row) + "|")
+    times = [r.took for r in results if r.took is not None]
+    if times:
+        lines += ["", f"Median {median(times):.2f} s, slowest {max(times):.2f} s."]
+    return "\n".join(lines)
+
+
+def _cell(result: Result) -> str:
+    said = "relay" if result.took is None else f"{result.took:.2f} s"
+    return said if result.right else f"**{said}: wrong**"
+
+
+def main() -> int:
+    """Run it; exit code 1 if something is not as theory says."""
+    parser = argparse.ArgumentParser(prog="make nat-matrix", description=__doc__)
+    parser.add_argument("--no-docs", action="store_true", help="leave the page as it is")
+    parser.add_argument("programs", nargs="*", default=ALL, metavar="ONE-TWO", help=", ".join(ALL))
+    arguments = parser.parse_args()
+    parts, good = [], True
+    for programs in arguments.programs:
+        results = whole(programs)
+        parts.append(f"{TITLES[programs]}\n\n{table(results)}")
+        sys.stdout.write(parts[-1] + "\n\n")
+        sys.stdout.flush()
+        good = good and (programs == "go-go" or all(r.right for r in results))
+    if not arguments.no_docs:
+        page = PAGE.read_text()
+        head, _, rest = page.partition(BEGIN)
+        text = "\n\n".join(parts)
+        PAGE.write_text(f"{head}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
