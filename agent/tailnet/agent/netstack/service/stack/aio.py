@@ -12,6 +12,7 @@ from tailnet.agent.netstack.service.ports.aio import ServicePorts
 
 log = logging.getLogger("tailnet.service")
 
+MAX_KNOWN = 1024  # addresses
 EVENTS = 64  # taken at once, after which others of the loop get their turn
 
 
@@ -62,6 +63,7 @@ class Services:
         self._stack = make_stack(ours.detach())
         self._stack.set_addresses([str(SERVICE_V4), str(SERVICE_V6)])
         self._alive = False
+        self._known: dict[str, AddrPort] = {}
 
     def detach(self) -> int:
         """The datapath's end; once."""
@@ -94,7 +96,7 @@ class Services:
                 case EventKind.UDP:
                     self._datagram(local, remote, data)
                 case EventKind.SYN:
-                    port, src = AddrPort.parse(local).port, AddrPort.parse(remote)
+                    port, src = self._parsed(local).port, self._parsed(remote)
                     if (sock := self._ports.connect(port, src)) is not None:
                         self._stack.join(stream, sock.detach())
                     else:
@@ -105,13 +107,21 @@ class Services:
                     self._listen_no_more()
 
     def _datagram(self, local: str, remote: str, data: bytes) -> None:
-        port = AddrPort.parse(local).port
+        port = self._parsed(local).port
         if not self._ports.has(port):
             self._stack.refuse_udp(local, remote)
             return
         self._ports.handle_datagram(
-            port, AddrPort.parse(remote), data, lambda said: self._say(local, remote, said)
+            port, self._parsed(remote), data, lambda said: self._say(local, remote, said)
         )
+
+    def _parsed(self, text: str) -> AddrPort:
+        """Parsed once: this host's own addresses, and a few ports of them, come again and again."""
+        if (known := self._known.get(text)) is None:
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            known = self._known[text] = AddrPort.parse(text)
+        return known
 
     def _say(self, local: str, remote: str, answer: bytes) -> None:
         if self._alive:
