@@ -34,23 +34,20 @@ Next = Callable[[], Awaitable[NetworkEvent]]
 
 @asynccontextmanager
 async def watching(clocks: Clocks = read_clocks) -> AsyncIterator[Next]:
-    """Events, one by one, from when the watch has begun: then it reads the clocks."""
+    """Events, one by one, after the first, which says how it is."""
     queue: asyncio.Queue[NetworkEvent] = asyncio.Queue()
-    begun = asyncio.Event()
-
-    def reading() -> tuple[float, float]:
-        begun.set()
-        return clocks()
 
     async def watch() -> None:
-        async for event in LinuxNetworkMonitor("tailnet0", clocks=reading).events():
+        async for event in LinuxNetworkMonitor("tailnet0", clocks=clocks).events():
             queue.put_nowait(event)
 
     async def following() -> NetworkEvent:
         return await asyncio.wait_for(queue.get(), PATIENCE)
 
     task = asyncio.create_task(watch())
-    await asyncio.wait_for(begun.wait(), PATIENCE)
+    first = await following()
+    assert first.change is NetworkChange.FIRST
+    assert first.state.default == "eth0"
     try:
         yield following
     finally:
@@ -112,7 +109,7 @@ async def test_what_happens_to_the_tunnel_is_told_as_such() -> None:
 async def test_sleep_is_noticed_by_the_clocks() -> None:
     """One counts while the host is suspended, the other does not."""
     clocks = [0.0]
-    async with watching(lambda: (clocks[0], 0.0)) as following:
+    async with watching(lambda: (clocks[0], 0.0, clocks[0])) as following:
         clocks[0] = 3600.0
         ip("link", "add", "x0", "type", "veth", "peer", "name", "x1")
         event = await following()

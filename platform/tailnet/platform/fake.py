@@ -17,6 +17,9 @@ from tailnet.platform.interface import (
     FirewallConfig,
     Gateway,
     NetfilterMode,
+    NetworkChange,
+    NetworkEvent,
+    NetworkState,
     PlatformError,
     RouterConfig,
 )
@@ -237,3 +240,21 @@ class FakeGateways:
         """As the test says."""
         self.asked += 1
         return self.found
+
+
+class FakeMonitor:
+    """A network of which the test says what becomes of it."""
+
+    def __init__(self, state: NetworkState | None = None) -> None:
+        self._events: asyncio.Queue[NetworkEvent] = asyncio.Queue()
+        if state is not None:
+            self.tell(NetworkChange.FIRST, state)
+
+    def tell(self, change: NetworkChange, state: NetworkState, *, slept: float = 0.0) -> None:
+        """Let it happen."""
+        self._events.put_nowait(NetworkEvent(change, state, "the test says so", slept))
+
+    async def events(self) -> AsyncIterator[NetworkEvent]:
+        """What was told, in order."""
+        while True:
+            yield await self._events.get()

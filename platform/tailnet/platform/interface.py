@@ -143,10 +143,20 @@ class NetworkState:
         """The device of the default route, of IPv4 where there are two."""
         return self.default_v4 or self.default_v6
 
+    @property
+    def connected(self) -> bool:
+        """Some device that is up has an address that packets from elsewhere may be sent to."""
+        return any(
+            interface.up
+            and any(not (a.ip.is_loopback or a.ip.is_link_local) for a in interface.addrs)
+            for interface in self.interfaces.values()
+        )
+
 
 class NetworkChange(Enum):
     """What became of the host's network."""
 
+    FIRST = "first"  # nothing yet: this is how it is
     MINOR = "minor"  # measure again: some address or device is another
     MAJOR = "major"  # sockets and paths of before are worth nothing
     TUNNEL = "tunnel"  # somebody may have removed addresses, routes or rules of ours
@@ -160,7 +170,7 @@ class NetworkEvent:
         change: what it means.
         state: the network from now on.
         reason: for people.
-        slept: seconds that the host was suspended.
+        slept: seconds that the host was away: suspended, or stopped as a virtual machine.
     """
 
     change: NetworkChange
@@ -272,11 +282,8 @@ class Gateways(Protocol):
 class NetworkMonitor(Protocol):
     """Tells of changes of the host's network."""
 
-    async def state(self) -> NetworkState:
-        """As it is now."""
-
     def events(self) -> AsyncIterator[NetworkEvent]:
-        """Changes from now on, the first state being none.  For ever; closes with its task."""
+        """How it is, then every change.  For ever, whatever fails; closes with its task."""
 
 
 @dataclass(frozen=True, slots=True)

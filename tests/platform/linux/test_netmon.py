@@ -80,10 +80,33 @@ def test_the_rest_is_minor(new: NetworkState) -> None:
     assert event.reason
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (state(ETH, v4=""), state(device("eth0", "192.0.2.3/24"), v4="")),
+        (state(v4=""), state(ETH, v4="")),
+    ],
+    ids=["another", "the first"],
+)
+def test_without_default_routes_addresses_decide(old: NetworkState, new: NetworkState) -> None:
+    """A network of its own, which leads nowhere else."""
+    event = compare(old, new)
+    assert event is not None
+    assert event.change is NetworkChange.MAJOR
+
+
+def test_a_network_is_there_when_packets_could_come_back() -> None:
+    """Neither by loopback, nor by what the kernel made up, nor without a cable."""
+    assert state(ETH).connected
+    assert state(device("wwan0", "100.70.1.2/30")).connected  # as mobile carriers give
+    assert not state(device("lo", "127.0.0.1/8", "::1/128")).connected
+    assert not state(device("eth0", "fe80::1/64", "169.254.3.4/16")).connected
+    assert not state(replace(ETH, up=False)).connected
+
+
 def test_the_same_network_is_no_event_unless_we_slept() -> None:
     """Ten minutes, and the routers on the way have forgotten us."""
     assert compare(HOME, HOME) is None
-    assert compare(HOME, HOME, 0.1) is None
     short, long = compare(HOME, HOME, 30.0), compare(HOME, HOME, 700.0)
     assert short is not None
     assert short.change is NetworkChange.MINOR

@@ -14,7 +14,6 @@ from tailnet.platform.interface import (
 from tailnet.platform.linux.rules import is_tailnet_address
 
 LONG_SLEEP = 600.0  # seconds; mappings of routers on the way have ended
-SLEPT_AT_ALL = 5.0  # seconds; less is measuring noise
 _GLOBAL_V6 = IPv6Network("2000::/3")
 _UNIQUE_LOCAL = IPv6Network("fc00::/7")
 
@@ -51,19 +50,26 @@ def compare(old: NetworkState, new: NetworkState, slept: float = 0.0) -> Network
     Args:
         old: before.
         new: now.
-        slept: seconds that the host was suspended in between.
+        slept: seconds that the host was away in between.
     """
     reason = _major(old, new)
     if slept >= LONG_SLEEP:
-        reason = reason or f"the host slept for {slept / 60:.0f} minutes"
-    out = new.interfaces.get(new.default)
-    if reason and out is not None and out.up:
+        reason = reason or f"the host was away for {slept / 60:.0f} minutes"
+    if reason and _has_way_out(old, new):
         return NetworkEvent(NetworkChange.MAJOR, new, reason, slept)
     if reason or old != new:
         return NetworkEvent(NetworkChange.MINOR, new, reason or _minor(old, new), slept)
-    if slept >= SLEPT_AT_ALL:
-        return NetworkEvent(NetworkChange.MINOR, new, f"the host slept for {slept:.0f} s", slept)
+    if slept > 0:
+        return NetworkEvent(NetworkChange.MINOR, new, f"the host was away for {slept:.0f} s", slept)
     return None
+
+
+def _has_way_out(old: NetworkState, new: NetworkState) -> bool:
+    """Sockets bound anew would be of use; without default routes every address is a way out."""
+    if not old.default and not new.default:
+        return new.connected
+    out = new.interfaces.get(new.default)
+    return out is not None and out.up
 
 
 def _major(old: NetworkState, new: NetworkState) -> str:

@@ -10,7 +10,7 @@ import errno
 import logging
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from ipaddress import ip_interface
 from typing import Any
 
@@ -23,12 +23,14 @@ from tailnet.platform.interface import (
 )
 from tailnet.platform.linux.netmon.classify import compare
 from tailnet.platform.linux.netmon.messages import Hint, hints
+from tailnet.platform.linux.netmon.sleep import Sleep
 from tailnet.platform.linux.rtnetlink import AsyncIPRoute, NetlinkError
 
 log = logging.getLogger("tailnet.platform")
 
 PAUSE = 0.25  # seconds without hints before we look
 MOST = 1.0  # seconds that hints may put it off
+RETRY = 10.0  # seconds between looks where the kernel tells nothing
 SLEEP_POLL = 15.0  # seconds between looks at the clocks
 _GROUPS = 0x1 | 0x10 | 0x100 | 0x40 | 0x400 | 0x80 | 1 << 18  # link, addresses, routes, rules
 _QUEUE = 4 << 20  # bytes
@@ -37,12 +39,18 @@ _SO_RCVBUFFORCE = 33
 _IFF_UP, _IFF_RUNNING = 0x1, 0x40
 _FAR = {socket.AF_INET: "8.8.8.8", socket.AF_INET6: "2001:4860:4860::8888"}
 
-Clocks = Callable[[], tuple[float, float]]
+EVERYTHING = Hint.NETWORK | Hint.TUNNEL
+
+Clocks = Callable[[], tuple[float, float, float]]
 
 
-def read_clocks() -> tuple[float, float]:
-    """Seconds since boot, with and without the time that the host slept."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME), time.clock_gettime(time.CLOCK_MONOTONIC)
+def read_clocks() -> tuple[float, float, float]:
+    """Seconds: since boot, the same without the time that the host slept, and of the calendar."""
+    return (
+        time.clock_gettime(time.CLOCK_BOOTTIME),
+        time.clock_gettime(time.CLOCK_MONOTONIC),
+        time.clock_gettime(time.CLOCK_REALTIME),
+    )
 
 
 class LinuxNetworkMonitor:
@@ -71,31 +79,46 @@ class LinuxNetworkMonitor:
 
     async def events(self) -> AsyncIterator[NetworkEvent]:
         """See ``NetworkMonitor``."""
-        with _open() as sock:
-            known = await self.state()
-            slept_before = self._slept()
-            while True:
-                hint = await self._wait(sock)
-                slept = self._slept() - slept_before
-                slept_before += slept
-                if Hint.TUNNEL in hint:
-                    yield NetworkEvent(NetworkChange.TUNNEL, known, "rules or routes were removed")
-                if Hint.NETWORK not in hint and slept <= 0:
-                    continue
-                state = await self.state()
-                event = compare(known, state, slept)
-                known = state
-                if event is not None:
-                    log.info("network: %s change: %s", event.change.value, event.reason)
-                    yield event
+        known: NetworkState | None = None
+        sleep = Sleep(*self._clocks())
+        while True:
+            try:
+                with _notifications() as sock:
+                    hint = EVERYTHING  # of what happened before nobody was notified
+                    while True:
+                        for event in await self._look(known, hint, sleep.handle(*self._clocks())):
+                            known = event.state
+                            yield event
+                        hint = await self._wait(sock)
+            except (OSError, NetlinkError) as error:
+                log.warning("cannot watch the network: %s; looking again in %.0f s", error, RETRY)
+                await asyncio.sleep(RETRY)
 
-    def _slept(self) -> float:
-        """Seconds in suspend since boot, to the nearest tenth: the clocks are read one by one."""
-        boot, awake = self._clocks()
-        return round(boot - awake, 1)
+    async def _look(
+        self, known: NetworkState | None, hint: Hint, slept: float
+    ) -> list[NetworkEvent]:
+        """What the hints were about; usually one event, or none.
 
-    async def _wait(self, sock: socket.socket) -> Hint:
+        Raises:
+            OSError, NetlinkError: the kernel does not say.
+        """
+        if known is None:
+            return [NetworkEvent(NetworkChange.FIRST, await self.state(), "this is how it is")]
+        found = []
+        if Hint.TUNNEL in hint:
+            found.append(NetworkEvent(NetworkChange.TUNNEL, known, "something of ours went"))
+        if Hint.NETWORK in hint or slept:
+            event = compare(known, await self.state(), slept)
+            if event is not None:
+                log.info("network: %s change: %s", event.change.value, event.reason)
+                found.append(event)
+        return found
+
+    async def _wait(self, sock: socket.socket | None) -> Hint:
         """Until something is worth a look, or it is time to see whether we slept."""
+        if sock is None:
+            await asyncio.sleep(RETRY)
+            return EVERYTHING
         loop = asyncio.get_running_loop()
         found, latest, end = Hint.NONE, loop.time() + SLEEP_POLL, 0.0
         while True:
@@ -108,7 +131,7 @@ class LinuxNetworkMonitor:
                 if error.errno != errno.ENOBUFS:
                     raise
                 data = b""
-            news = hints(data, self._index()) if data else Hint.NETWORK | Hint.TUNNEL
+            news = hints(data, self._index()) if data else EVERYTHING
             if news is Hint.NONE:
                 continue
             found |= news
@@ -122,12 +145,23 @@ class LinuxNetworkMonitor:
             return 0
 
 
-def _open() -> socket.socket:
-    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
-    with contextlib.suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _QUEUE)
-    sock.bind((0, _GROUPS))
-    return sock
+@contextlib.contextmanager
+def _notifications() -> Iterator[socket.socket | None]:
+    """A socket that gets them, ``None`` in sandboxes that have none to give.
+
+    Raises:
+        OSError: no netlink at all.
+    """
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0) as sock:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _QUEUE)
+        try:
+            sock.bind((0, _GROUPS))
+        except OSError as error:
+            log.info("no notifications of the network: %s; looking every %.0f s", error, RETRY)
+            yield None
+            return
+        yield sock
 
 
 async def _way_out(ip: AsyncIPRoute, family: int, far: str) -> int:
