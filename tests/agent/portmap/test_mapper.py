@@ -318,13 +318,16 @@ def test_another_ones_pcp_answer_does_not_count() -> None:
 @settings(deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from([0.1, 0.3]), st.sampled_from(list(Protocol)))
 def test_a_mapping_survives_loss(seed: int, rate: float, protocol: Protocol) -> None:
-    """At most briefly is there none."""
+    """An attempt fails by chance, and the next comes at most ten minutes later."""
     chance = Random(seed)
     house = House(frozenset({protocol}))
     house.lost = lambda: chance.random() < rate
     house.begin()
-    house.run(2000)
-    assert house.mapper.portmap.external is not None
+    for _ in range(10):
+        house.run(2000)
+        if house.mapper.portmap.external is not None:
+            return
+    raise AssertionError(house.mapper.portmap)
 
 
 JUNK = st.one_of(
