@@ -9,6 +9,7 @@ the figures.
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -216,6 +217,8 @@ def main() -> int:
         help="measure resident memory instead, before and after so much traffic (default 10)",
     )  # fmt: skip
     arguments = parser.parse_args()
+    for each in (signal.SIGTERM, signal.SIGHUP):  # `timeout` and a closed terminal clean up, too
+        signal.signal(each, signal.default_int_handler)
     try:
         if arguments.startup:
             startup(arguments.rounds)
