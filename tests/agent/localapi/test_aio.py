@@ -18,8 +18,9 @@ from tailnet.agent.backend.prefs import Prefs
 from tailnet.agent.errors import UserError
 from tailnet.agent.localapi import aio
 from tailnet.agent.localapi.aio import LocalServer, peer_uid
-from tailnet.agent.localapi.routes import Response, parse_dial
+from tailnet.agent.localapi.exchange import Response
 from tailnet.agent.localapi.schema import BASE, FELL_BEHIND, HOST, Notify
+from tailnet.agent.localapi.upgrades import parse_dial
 
 
 @pytest.fixture

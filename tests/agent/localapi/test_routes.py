@@ -10,18 +10,10 @@ from tests.support.fake_backend import FakeBackend
 
 from tailnet.agent.backend.loginprofile import LoginProfile
 from tailnet.agent.errors import UserError
-from tailnet.agent.localapi.routes import (
-    ROUTES,
-    Access,
-    Request,
-    Response,
-    Route,
-    access_of,
-    find,
-    parse_mask,
-    refuse_headers,
-)
+from tailnet.agent.localapi.exchange import Access, Request, Response
+from tailnet.agent.localapi.routes import ROUTES, Route, access_of, find, refuse_headers
 from tailnet.agent.localapi.schema import BASE, PingResult
+from tailnet.agent.localapi.upgrades import parse_mask
 from tailnet.agent.tailcfg.node import UserID, UserProfile
 
 

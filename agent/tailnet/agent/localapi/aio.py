@@ -15,25 +15,19 @@ from tailnet.agent.errors import UserError
 from tailnet.agent.httpd.aio import Client, ClientGone, Server
 from tailnet.agent.httpd.conversation import Request as Head
 from tailnet.agent.localapi.bus import Subscription
+from tailnet.agent.localapi.exchange import JSON, Access, Request, Response, text
+from tailnet.agent.localapi.interface import Backend
 from tailnet.agent.localapi.listen.aio import SocketFile
 from tailnet.agent.localapi.routes import (
     BASE_CAPTURE,
     BASE_DIAL,
-    DIAL_PROTOCOL,
-    JSON,
-    Access,
-    Backend,
-    Request,
-    Response,
     Route,
     access_of,
     find,
-    parse_dial,
-    parse_mask,
     refuse_headers,
-    text,
 )
 from tailnet.agent.localapi.schema import VERSION, encode
+from tailnet.agent.localapi.upgrades import DIAL_PROTOCOL, parse_dial, parse_mask
 from tailnet.agent.tasks import Tasks
 
 log = logging.getLogger("tailnet.localapi")

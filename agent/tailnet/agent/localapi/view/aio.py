@@ -1,10 +1,8 @@
 """A ``Node`` as the LocalAPI shows it: the backend port of ``routes``, over the real thing."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
 
 import msgspec
-from msgspec import UNSET
 
 from tailnet.agent import clock
 from tailnet.agent.addr import AddrPort, IPAddress
@@ -20,39 +18,31 @@ from tailnet.agent.backend.events import (
     ProfileChanged,
     StateChanged,
 )
-from tailnet.agent.backend.exitnode import offers_exit
-from tailnet.agent.backend.health import HealthWarning
 from tailnet.agent.backend.loginprofile import LoginProfile
 from tailnet.agent.backend.planview import describe
 from tailnet.agent.backend.prefs import Prefs, to_json
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.errors import UserError
-from tailnet.agent.keys import PeerId
 from tailnet.agent.localapi import schema
 from tailnet.agent.localapi.bus import Bus, Subscription
+from tailnet.agent.localapi.interface import Stream
 from tailnet.agent.localapi.reportview import describe_report
-from tailnet.agent.localapi.routes import Stream
 from tailnet.agent.localapi.schema import (
-    DatapathStatus,
     Engine,
     NetcheckReport,
     Notify,
     PathDetails,
-    PeerStatus,
     PingResult,
     Status,
-    TailnetStatus,
 )
 from tailnet.agent.localapi.view import paths
+from tailnet.agent.localapi.view.shapes import health, region_code
+from tailnet.agent.localapi.view.status.aio import StatusView
 from tailnet.agent.magicsock.aio import PingReply
 from tailnet.agent.magicsock.sockets.aio import has_ipv6
 from tailnet.agent.netstack.interface import Connection, DialError
-from tailnet.agent.slices import SLICE, Steps, sliced
-from tailnet.agent.tailcfg import node as tailcfg
 from tailnet.agent.tailcfg.derpmap import DERPMap
-from tailnet.agent.tasks import in_slices
 
-ACTIVE_FOR = 120.0  # seconds since the last traffic; ipnlocal peerStatus
 PING_WAIT = 10.0  # seconds; the client has a shorter patience of its own
 
 
@@ -77,6 +67,7 @@ class NodeView:
         self._userspace_drops = userspace_drops
         self._service_drops = service_drops
         self._version = version
+        self._status = StatusView(node, version=version, userspace=userspace_drops is not None)
         self._bus = Bus()
         node.watch(self._publish)
 
@@ -84,39 +75,7 @@ class NodeView:
 
     async def status(self, peers: bool) -> Status:
         """``GET status``; without ``peers`` much cheaper in large networks."""
-        netmap = self._node.netmap
-        crowd = await in_slices(self._peers(netmap)) if peers else None
-        return msgspec.structs.replace(self._status(netmap), peer=crowd)
-
-    def _status(self, netmap: NetworkMap | None) -> Status:
-        node = self._node
-        me = netmap.self_node if netmap else None
-        about = node.tunnel.about
-        return Status(
-            version=self._version,
-            tun=self._userspace_drops is None,
-            backend_state=node.state.label,
-            have_node_key=True if node.account.registered else UNSET,
-            auth_url=node.account.auth_url,
-            tailscale_ips=tuple(str(ip) for ip in me.ips()) if me else None,
-            self_=self._self_status(netmap),
-            health=tuple(warning.text for warning in node.warnings),
-            magic_dns_suffix=_suffix(me.name) if me else "",
-            current_tailnet=TailnetStatus(
-                name=netmap.domain,
-                magic_dns_suffix=_suffix(netmap.self_node.name),
-                magic_dns_enabled=netmap.dns.proxied,
-            )
-            if netmap
-            else None,
-            user=_users(netmap) if netmap else None,
-            datapath=DatapathStatus(
-                name=about.name,
-                version=about.version,
-                aead=about.aead,
-                threads=node.tunnel.datapath_threads,
-            ),
-        )
+        return await self._status.read(peers)
 
     def prefs(self) -> Prefs:
         """The user's wishes; no keys are in them."""
@@ -290,7 +249,7 @@ class NodeView:
         if status is not None:
             first = msgspec.structs.replace(first, initial_status=status)
         if mask & schema.INITIAL_HEALTH:
-            first = msgspec.structs.replace(first, health=_health(node.warnings))
+            first = msgspec.structs.replace(first, health=health(node.warnings))
         return self._bus.watch(mask, [first])
 
     def engine(self) -> Engine:
@@ -322,102 +281,13 @@ class NodeView:
             case LoginRefused(message):
                 notify = msgspec.structs.replace(notify, err_message=message)
             case HealthChanged(warnings):
-                notify = msgspec.structs.replace(notify, health=_health(warnings))
+                notify = msgspec.structs.replace(notify, health=health(warnings))
             case ProfileChanged():
                 # As at a start: no state yet; the prefs come next.
                 notify = msgspec.structs.replace(notify, state=int(self._node.state))
             case NetworkMapChanged():
                 return
         self._bus.publish(notify)
-
-    # --- one node
-
-    def _self_status(self, netmap: NetworkMap | None) -> PeerStatus:
-        node = self._node
-        if netmap is None:
-            return PeerStatus(public_key=node.public_key, host_name=node.host_name, os="linux")
-        me = netmap.self_node
-        region = node.tunnel.net_info.preferred_derp if node.tunnel.net_info else 0
-        return msgspec.structs.replace(
-            self._described(me),
-            public_key=node.public_key,
-            host_name=node.account.prefs.hostname or node.host_name,
-            os="linux",
-            addrs=tuple(str(addr) for addr, _ in node.tunnel.endpoints),
-            relay=_region_code(netmap, region),
-            online=bool(node.tunnel.live_relays),
-            key_expiry=_expiry(me),
-        )
-
-    def _peers(self, netmap: NetworkMap | None) -> Steps[dict[str, PeerStatus]]:
-        """One map's peers, in slices; how each stands is of the moment of its slice."""
-        crowd: dict[str, PeerStatus] = {}
-        if netmap is None:
-            return crowd
-        plan = self._node.plan
-        live = {e.node.id: p for p, e in plan.peers.items()} if plan else {}
-        for part in sliced(tuple(netmap.peers.values())):
-            for peer in part:
-                crowd[str(peer.key)] = self._peer_status(peer, live.get(peer.id), netmap)
-            if len(part) == SLICE:
-                yield
-        return crowd
-
-    def _peer_status(
-        self, peer: tailcfg.Node, handle: PeerId | None, netmap: NetworkMap
-    ) -> PeerStatus:
-        about = msgspec.structs.replace(
-            self._described(peer), relay=_region_code(netmap, peer.home_region)
-        )
-        if handle is None:
-            return about
-        node = self._node
-        activity = node.tunnel.activity(handle)
-        path = node.tunnel.magicsock.status(handle)
-        last = max(activity.last_data_sent, activity.last_data_received)
-        return msgspec.structs.replace(
-            about,
-            cur_addr=str(path.cur) if path and path.cur else "",
-            rx_bytes=activity.rx_bytes,
-            tx_bytes=activity.tx_bytes,
-            last_write=node.wall_of(activity.last_sent) or schema.ZERO_TIME,
-            last_handshake=node.wall_of(node.tunnel.session(handle).last_handshake)
-            or schema.ZERO_TIME,
-            active=bool(last) and node.age_of(last) < ACTIVE_FOR,
-            in_magic_sock=True,
-            in_engine=bool(activity.last_sent or activity.last_received),
-        )
-
-    def _described(self, node: tailcfg.Node) -> PeerStatus:
-        info = node.hostinfo or tailcfg.Hostinfo()
-        allowed = node.allowed_prefixes()
-        return PeerStatus(
-            id=node.stable_id,
-            node_id=str(node.id),
-            public_key=str(node.key),
-            host_name=info.hostname or node.base_name,
-            dns_name=node.name,
-            os=info.os,
-            user_id=node.user,
-            tailscale_ips=tuple(str(ip) for ip in node.ips()),
-            allowed_ips=tuple(str(p) for p in allowed),
-            tags=node.tags or UNSET,
-            primary_routes=node.primary_routes or UNSET,
-            created=node.created or schema.ZERO_TIME,
-            last_seen=node.last_seen or schema.ZERO_TIME,
-            online=bool(node.online),
-            exit_node=self._node.plan is not None and node.id == self._node.plan.exit_node,
-            exit_node_option=offers_exit(node),
-            capabilities=node.capabilities or UNSET,
-            cap_map=node.cap_map or UNSET,
-            in_network_map=True,
-            expired=True if node.expired else UNSET,
-            key_expiry=_expiry(node),
-        )
-
-
-def _expiry(node: tailcfg.Node) -> datetime | msgspec.UnsetType:
-    return node.key_expiry if node.key_expiry and node.key_expiry.year > 1 else UNSET
 
 
 def _failed(about: PingResult, why: str) -> PingResult:
@@ -435,47 +305,5 @@ def _answered(about: PingResult, reply: PingReply | None, netmap: NetworkMap) ->
         about,
         latency_seconds=reply.latency,
         derp_region_id=reply.via.region,
-        derp_region_code=_region_code(netmap, reply.via.region),
+        derp_region_code=region_code(netmap, reply.via.region),
     )
-
-
-def _suffix(name: str) -> str:
-    return name.partition(".")[2].rstrip(".")
-
-
-def _region_code(netmap: NetworkMap, region_id: int) -> str:
-    region = netmap.derp_map.region(region_id)
-    return region.region_code if region else ""
-
-
-def _users(netmap: NetworkMap) -> dict[int, schema.UserProfile]:
-    return {
-        int(user.id): schema.UserProfile(
-            id=int(user.id),
-            login_name=user.login_name,
-            display_name=user.display_name,
-            profile_pic_url=user.profile_pic_url,
-        )
-        for user in netmap.user_profiles.values()
-    }
-
-
-def _health(warnings: tuple[HealthWarning, ...]) -> dict[str, object]:
-    """In Go's shape.
-
-    Source: tailscale health/state.go, State and UnhealthyState.
-    """
-    return {
-        "Warnings": {
-            warning.what.code: {
-                "WarnableCode": warning.what.code,
-                "Severity": str(warning.what.severity),
-                "Title": warning.what.title,
-                "Text": warning.text,
-                "BrokenSince": warning.since,
-                "DependsOn": list(warning.what.depends_on),
-                "ImpactsConnectivity": warning.what.connectivity,
-            }
-            for warning in warnings
-        }
-    }

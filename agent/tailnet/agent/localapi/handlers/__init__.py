@@ -1,0 +1,1 @@
+"""What answers each route: a function of the backend and the request."""

@@ -1,0 +1,15 @@
+"""What is asked when something is wrong."""
+
+from tailnet.agent.localapi.exchange import Request, Response, json, text
+from tailnet.agent.localapi.interface import Backend
+
+DEBUG_ACTIONS = ("plan", "drops", "clear-netmap-cache")
+
+
+async def debug(backend: Backend, request: Request) -> Response:
+    """``POST debug``, an ``action``."""
+    action = request.query.get("action", "")
+    if action not in DEBUG_ACTIONS:
+        return text(400, f"unknown debug action {action[:64]!r}")
+    tree = await backend.debug(action)
+    return Response(204) if tree is None else json(tree)

@@ -1,0 +1,148 @@
+"""What the LocalAPI needs of the node: the port that its view implements."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from tailnet.agent.addr import IPAddress
+from tailnet.agent.backend.loginprofile import LoginProfile
+from tailnet.agent.backend.prefs import Prefs
+from tailnet.agent.localapi.bus import Subscription
+from tailnet.agent.localapi.schema import NetcheckReport, PathDetails, PingResult, Status
+from tailnet.agent.netstack.interface import Connection
+from tailnet.agent.tailcfg.derpmap import DERPMap
+
+
+class Stream(Protocol):
+    """Bytes for as long as somebody reads them."""
+
+    async def read(self) -> bytes:
+        """More; empty at the end."""
+
+    def close(self) -> None:
+        """No more is wanted.  Idempotent."""
+
+
+class Backend(Protocol):
+    """What the LocalAPI needs of the node."""
+
+    async def status(self, peers: bool) -> Status:
+        """A snapshot; ``peers`` false leaves ``Peer`` and ``User`` out."""
+
+    def prefs(self) -> Prefs:
+        """The current prefs."""
+
+    async def edit_prefs(self, masked: Mapping[str, object]) -> Prefs:
+        """Apply, validate and store a ``MaskedPrefs`` object; returns the new prefs.
+
+        Raises:
+            UserError: refused; nothing changed.
+        """
+
+    async def start(self, update_prefs: Mapping[str, object] | None, auth_key: str) -> None:
+        """Store the given prefs, and log in with ``auth_key`` if not empty.
+
+        ``update_prefs`` has settable fields only, unmasked; those that are absent stay.
+
+        Raises:
+            UserError: refused; nothing changed.
+        """
+
+    async def login_interactive(self) -> None:
+        """Ask control for a login URL; it arrives on the bus."""
+
+    async def logout(self) -> None:
+        """Expire the node key and forget the login."""
+
+    def profiles(self) -> tuple[LoginProfile, ...]:
+        """All accounts, newest first."""
+
+    def profile(self) -> LoginProfile:
+        """The one in use; without id before its login is complete."""
+
+    async def new_profile(self) -> None:
+        """Use a new, empty account.
+
+        Raises:
+            UserError: refused; nothing changed.
+        """
+
+    async def switch_profile(self, profile_id: str) -> None:
+        """Use another account.
+
+        Raises:
+            UserError: there is none of that id, or it cannot be used; nothing changed.
+        """
+
+    async def delete_profile(self, profile_id: str) -> None:
+        """Forget an account and its keys; if it is in use, a new, empty one is.
+
+        Raises:
+            UserError: there is none of that id; nothing changed.
+        """
+
+    async def ping(self, ip: IPAddress, kind: str, size: int) -> PingResult:
+        """One ping; waits for the answer as long as makes sense, then says so in ``err``.
+
+        Raises:
+            UserError: a ``kind`` that does not exist yet.
+        """
+
+    def paths(self) -> tuple[PathDetails, ...]:
+        """The ways to all peers, in short."""
+
+    def path(self, ip: IPAddress) -> PathDetails:
+        """The ways to one peer.
+
+        Raises:
+            UserError: there is no such peer.
+        """
+
+    async def reload_config(self) -> bool:
+        """Read the configuration file again; false if there is none.
+
+        Raises:
+            UserError: it says something wrong; nothing changed.
+        """
+
+    async def set_dns(self, name: str, value: str) -> None:
+        """Let control publish a TXT record ``_acme-challenge.…`` of this node's name.
+
+        Raises:
+            UserError: it does not, or cannot be reached.
+        """
+
+    async def debug(self, action: str) -> object:
+        """One of ``DEBUG_ACTIONS``: a tree for JSON, or ``None`` where there is nothing to say."""
+
+    async def dial(self, host: str, port: int) -> Connection:
+        """Connect by name or address, into the tailnet or elsewhere.
+
+        Raises:
+            UserError: no name, no way, no answer.
+        """
+
+    def derp_map(self) -> DERPMap:
+        """The relays there are; none before the first network map."""
+
+    async def netcheck(self, address: str, port: int) -> NetcheckReport:
+        """Measure the network, from ``address`` and ``port`` if given.
+
+        Raises:
+            UserError: there is no map of relays, or no sending from there.
+        """
+
+    def capture(self) -> Stream:
+        """Begin to copy packets, as pcapng.
+
+        Raises:
+            UserError: there is a capture already.
+        """
+
+    async def watch(self, mask: int, session_id: str) -> Subscription:
+        """Begin a watch; the first message has what the mask's Initial bits ask for.
+
+        ``session_id``: 16 hex digits, random.
+        """
+
+    def operator(self) -> str:
+        """Name of the local user who may write besides root; empty if none."""

@@ -1,0 +1,61 @@
+"""Parts of upstream's JSON that several answers share."""
+
+from datetime import datetime
+
+import msgspec
+from msgspec import UNSET
+
+from tailnet.agent.backend.health import HealthWarning
+from tailnet.agent.control.netmap import NetworkMap
+from tailnet.agent.localapi import schema
+from tailnet.agent.tailcfg.node import Node
+
+
+def expiry(node: Node) -> datetime | msgspec.UnsetType:
+    """When its key expires; absent where it never does."""
+    return node.key_expiry if node.key_expiry and node.key_expiry.year > 1 else UNSET
+
+
+def suffix(name: str) -> str:
+    """A node's MagicDNS suffix, from its whole name."""
+    return name.partition(".")[2].rstrip(".")
+
+
+def region_code(netmap: NetworkMap, region_id: int) -> str:
+    """A region's short name; empty if the map has none of that id."""
+    region = netmap.derp_map.region(region_id)
+    return region.region_code if region else ""
+
+
+def users(netmap: NetworkMap) -> dict[int, schema.UserProfile]:
+    """Who owns the nodes of a map."""
+    return {
+        int(user.id): schema.UserProfile(
+            id=int(user.id),
+            login_name=user.login_name,
+            display_name=user.display_name,
+            profile_pic_url=user.profile_pic_url,
+        )
+        for user in netmap.user_profiles.values()
+    }
+
+
+def health(warnings: tuple[HealthWarning, ...]) -> dict[str, object]:
+    """In Go's shape.
+
+    Source: tailscale health/state.go, State and UnhealthyState.
+    """
+    return {
+        "Warnings": {
+            warning.what.code: {
+                "WarnableCode": warning.what.code,
+                "Severity": str(warning.what.severity),
+                "Title": warning.what.title,
+                "Text": warning.text,
+                "BrokenSince": warning.since,
+                "DependsOn": list(warning.what.depends_on),
+                "ImpactsConnectivity": warning.what.connectivity,
+            }
+            for warning in warnings
+        }
+    }
