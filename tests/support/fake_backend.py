@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from tailnet.agent.addr import IPAddress
 from tailnet.agent.backend.loginprofile import LoginProfile
 from tailnet.agent.backend.prefs import Prefs, apply_masked, to_json, validate
+from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.errors import UserError
 from tailnet.agent.localapi import schema
 from tailnet.agent.localapi.bus import Bus, Subscription
@@ -53,6 +54,7 @@ class FakeBackend:
     calls: list[tuple[object, ...]] = field(default_factory=list)
     accounts: list[LoginProfile] = field(default_factory=list)
     chosen: str = ""
+    known: NetworkMap | None = None
     relays: DERPMap = field(default_factory=DERPMap)
     measured: NetcheckReport = field(default_factory=NetcheckReport)
     streams: "list[Streamed]" = field(default_factory=list)
@@ -83,6 +85,10 @@ class FakeBackend:
         self.calls.append(("start", auth_key))
         self.bus.publish(Notify(prefs=to_json(self.current)))
         self.on_start()
+
+    def netmap(self) -> NetworkMap | None:
+        """What the test put there."""
+        return self.known
 
     def derp_map(self) -> DERPMap:
         """As told."""

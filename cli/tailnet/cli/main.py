@@ -20,6 +20,8 @@ COMMANDS = {
     "switch": "Use another account, list or remove accounts",
     "status": "Show the state of tailnetd and its connections",
     "ip": "Show addresses of this machine or a peer",
+    "whois": "Show who is behind an address",
+    "whoami": "Show who this machine is in its tailnet",
     "exit-node": "List exit nodes, or suggest one",
     "ping": "Ping a peer, and see how it is reached",
     "path": "Show how a peer is reached, and why so",

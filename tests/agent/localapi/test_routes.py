@@ -76,6 +76,9 @@ def test_what_changes_something_needs_write() -> None:
         ("netcheck", "POST"),
         ("dial", "POST"),
         ("serve-config", "GET"),
+        ("whois", "GET"),
+        ("user-profile", "GET"),
+        ("peer-by-id", "GET"),
     }
 
 
@@ -123,7 +126,7 @@ async def test_nothing_is_served() -> None:
         ("POST", "/", 405),
         ("GET", "/elsewhere", 404),
         ("GET", f"{BASE}nonsense", 404),
-        ("GET", f"{BASE}whois", 501),
+        ("GET", f"{BASE}id-token", 501),
         ("GET", f"{BASE}profiles", 404),
         ("PUT", f"{BASE}profiles/current", 405),
         ("PATCH", f"{BASE}profiles/3f2a", 405),

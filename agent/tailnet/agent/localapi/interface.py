@@ -6,6 +6,7 @@ from typing import Protocol
 from tailnet.agent.addr import IPAddress
 from tailnet.agent.backend.loginprofile import LoginProfile
 from tailnet.agent.backend.prefs import Prefs
+from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.localapi.bus import Subscription
 from tailnet.agent.localapi.schema import NetcheckReport, PathDetails, PingResult, Status
 from tailnet.agent.netstack.interface import Connection
@@ -96,6 +97,9 @@ class Backend(Protocol):
         Raises:
             UserError: there is no such peer.
         """
+
+    def netmap(self) -> NetworkMap | None:
+        """The network as control described it last."""
 
     async def reload_config(self) -> bool:
         """Read the configuration file again; false if there is none.

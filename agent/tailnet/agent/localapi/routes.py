@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from tailnet.agent.localapi.exchange import Access, Request, Response, problem, text
-from tailnet.agent.localapi.handlers import accounts, debug, network, prefs
+from tailnet.agent.localapi.handlers import accounts, debug, identity, network, prefs
 from tailnet.agent.localapi.handlers.accounts import PROFILES
 from tailnet.agent.localapi.interface import Backend
 from tailnet.agent.localapi.schema import BASE, HOST
@@ -91,6 +91,9 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
         "DELETE": Route(Access.WRITE, accounts.delete_profile),
     },
     "reload-config": {"POST": Route(Access.WRITE, prefs.reload_config)},
+    "whois": {"GET": Route(Access.READ, identity.whois)},
+    "user-profile": {"GET": Route(Access.READ, identity.user_profile)},
+    "peer-by-id": {"GET": Route(Access.READ, identity.peer_by_id)},
     "set-dns": {"POST": Route(Access.WRITE, network.set_dns)},
     "debug": {"POST": Route(Access.WRITE, debug.debug)},
     "watch-ipn-bus": {"GET": Route(Access.READ, None)},
@@ -106,7 +109,7 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
 LATER = frozenset(
     """
     reset-auth set-expiry-sooner shutdown disconnect-control
-    set-use-exit-node-enabled suggest-exit-node user-profile peer-by-id services whois id-token
+    set-use-exit-node-enabled suggest-exit-node services id-token
     alpha-set-device-attrs query-feature cert-domains pins dns-config
     dns-osconfig dns-query check-ip-forwarding check-udp-gro-forwarding set-udp-gro-forwarding
     check-so-mark-in-use appc-route-info routecheck bugreport goroutines pprof metrics usermetrics

@@ -229,6 +229,24 @@ class PathDetails(Struct, frozen=True, kw_only=True, rename="pascal"):
     history: tuple[PathSwitch, ...] = ()
 
 
+class WhoNode(Struct, frozen=True, kw_only=True, rename="pascal"):
+    """What ``GET whois`` says of a node, as far as people care; ``name`` ends with a dot."""
+
+    stable_id: str = field(default="", name="StableID")
+    name: str = ""
+    addresses: tuple[str, ...] | None = None
+    allowed_ips: tuple[str, ...] | None = field(default=None, name="AllowedIPs")
+    tags: tuple[str, ...] | None = None
+
+
+class WhoIs(Struct, frozen=True, kw_only=True, rename="pascal"):
+    """``GET whois``; ``cap_map`` is what rules grant that node at this one, beyond packets."""
+
+    node: WhoNode = WhoNode()
+    user_profile: UserProfile = UserProfile()
+    cap_map: dict[str, tuple[Any, ...] | None] | None = None
+
+
 class DERPRegionName(Struct, frozen=True, kw_only=True, rename="pascal"):
     """What ``GET derpmap`` says of a region, as far as people care."""
 

@@ -131,6 +131,10 @@ class NodeView:
         plan = node.plan
         return paths.details(plan.peers[peer].node, about, plan.derp_map, node.age_of)
 
+    def netmap(self) -> NetworkMap | None:
+        """The network as control described it last."""
+        return self._node.netmap
+
     def derp_map(self) -> DERPMap:
         """``GET derpmap``."""
         netmap = self._node.netmap

@@ -1,0 +1,49 @@
+"""``tnet whois``.
+
+Source: tailscale cmd/tailscale/cli/whois.go.
+"""
+
+from urllib.parse import quote
+
+import click
+from msgspec import json as msgjson
+
+from tailnet.agent.localapi.schema import WhoIs, decode
+from tailnet.cli.client import LocalClient, Refused
+from tailnet.cli.connect import with_client
+from tailnet.cli.errors import Failure
+from tailnet.cli.flags import GoCommand, flag
+from tailnet.cli.identity import describe
+from tailnet.cli.text import clean
+
+NOT_FOUND = 404
+
+
+@click.command(cls=GoCommand, help="Show the machine and the user behind an address.")
+@click.argument("address", metavar="IP[:PORT]")
+@flag("json", help="Output JSON.")
+@click.option(
+    "--proto",
+    type=click.Choice(["tcp", "udp"]),
+    help="Protocol of the port; an address has one owner, so it changes nothing here.",
+)
+@with_client
+def command(client: LocalClient, *, address: str, json: bool, proto: str | None) -> None:
+    """Ask once, print."""
+    question = f"whois?addr={quote(address)}" + (f"&proto={proto}" if proto else "")
+    try:
+        answer = client.request("GET", question)
+    except Refused as error:
+        if error.status != NOT_FOUND:
+            raise
+        msg = f"no node of this tailnet has the address {clean(address)}"
+        raise Failure(msg) from None
+    if json:
+        click.echo(msgjson.format(answer, indent=2).decode())
+        return
+    try:
+        who = decode(answer, WhoIs)
+    except ValueError as error:
+        raise Failure(str(error)) from None
+    for line in describe(who):
+        click.echo(line)
