@@ -12,7 +12,7 @@ from integration.lab import measure
 from integration.lab.lab import ROOT, Lab
 from integration.lab.net import Network
 from integration.lab.process import LabError, kill_and_wait
-from integration.lab.residue import NETNS, NETNS_FILES, processes_in, sweep
+from integration.lab.residue import NETNS, processes_in, sweep
 from integration.lab.topology import flat
 from integration.lab.waiting import until
 
@@ -22,9 +22,9 @@ DEMO = [sys.executable, "-u", "-m", "integration.lab"]
 
 
 def residue(pid: int) -> list[Path]:
-    """Namespaces, their files, and directories of the labs of a process."""
+    """Namespaces and directories of the labs of a process."""
     found: list[Path] = []
-    for root in (NETNS, NETNS_FILES, Path(tempfile.gettempdir())):
+    for root in (NETNS, Path(tempfile.gettempdir())):
         found += root.glob(f"tnl{pid}-*")
     return found
 
@@ -80,7 +80,7 @@ def test_shell_stays_open_until_enter() -> None:
             assert line, said
             said += line
         for name in ("h1", "h2"):
-            assert f"ip netns exec tnl{demo.pid}-0-{name} bash" in said
+            assert f"ip netns exec tnl{demo.pid}-0-{name} sh" in said
         rest, _ = demo.communicate("\n", timeout=30)
     assert demo.returncode == 0, rest
     assert residue(demo.pid) == []

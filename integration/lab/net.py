@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from integration.lab import private
 from integration.lab.process import LabError, run
-from integration.lab.residue import NETNS_FILES
 from integration.lab.topology import HostSpec, RouterSpec, Topology, Translation
 
 BRIDGE = "br0"
@@ -132,17 +132,12 @@ class Network:
         run(["nft", "-f", "-"], namespace=self.internet, feed=rules)
 
     def _write_files(self, names: list[str]) -> None:
-        """``/etc/netns/NS/``: bound over ``/etc`` for every program in the namespace."""
         known = [(self.topology.internet.ipv4, SERVER_NAME)]
         known += [(host.ipv4, host.name) for host in self.topology.hosts]
         lines = ["127.0.0.1 localhost", "::1 localhost"]
         lines += [f"{address.ip} {name}" for address, name in known]
         for name in names:
-            directory = NETNS_FILES / self.namespace(name)
-            directory.mkdir(parents=True, exist_ok=True)
-            (directory / "hosts").write_text("\n".join(lines) + "\n")
-            # No name server: a question is refused at once instead of leaving the lab.
-            (directory / "resolv.conf").write_text("options timeout:1 attempts:1\n")
+            private.make(self.namespace(name), "\n".join(lines) + "\n")
 
 
 def _rules(router: RouterSpec) -> str:

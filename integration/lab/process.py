@@ -10,6 +10,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from integration.lab import private
+
 Words = Sequence[str] | Sequence[Path] | Sequence[str | Path]  # a command line
 STOP_TIMEOUT = 8.0  # seconds from SIGTERM to SIGKILL
 
@@ -23,9 +25,14 @@ class Gone(LabError):
 
 
 def in_namespace(namespace: str | None, argv: Words) -> list[str]:
-    """The command line that runs ``argv`` inside a network namespace (``None``: this one)."""
+    """The command line that runs ``argv`` inside a network namespace (``None``: this one).
+
+    A machine of a lab also sees its own ``/etc`` and ``/run``.
+    """
     words = [str(word) for word in argv]
-    return words if namespace is None else ["ip", "netns", "exec", namespace, *words]
+    if namespace is None:
+        return words
+    return ["ip", "netns", "exec", namespace, *private.enter_words(namespace), *words]
 
 
 def run(
@@ -124,7 +131,7 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """Process id (``ip netns exec`` becomes the program, so it is the program's own)."""
+        """Process id: what enters the namespace becomes the program."""
         return self._popen.pid
 
     @property

@@ -2,9 +2,9 @@
 
 Everything of one lab begins with its tag, ``tnl<pid>-<n>``:
 
-* directory ``/tmp/<tag>``: logs, state, sockets; its lock is held as long as the lab lives;
+* directory ``/tmp/<tag>``: logs, state, sockets, and the ``/etc`` and ``/run`` of each machine; its
+  lock is held as long as the lab lives;
 * namespaces ``/run/netns/<tag>-*`` with all links, rules and processes inside;
-* files ``/etc/netns/<tag>-*/``;
 * control sockets ``/run/wireguard/<tag>*.sock`` of wireguard-go, when a benchmark used it.
 
 Removal needs no record of what was made: it looks for the tag.  So it also works for a lab that was
@@ -22,7 +22,6 @@ from pathlib import Path
 from integration.lab.process import LabError, kill_and_wait, run
 
 NETNS = Path("/run/netns")
-NETNS_FILES = Path("/etc/netns")
 WIREGUARD = Path("/run/wireguard")
 _TAG = re.compile(r"tnl(\d+)-\d+")
 _LABS_PER_PROCESS = 1000
@@ -91,12 +90,9 @@ def wipe(tag: str) -> None:
     if namespaces:
         batch = "".join(f"netns delete {namespace.name}\n" for namespace in namespaces)
         run(["ip", "-force", "-batch", "-"], feed=batch, check=False)
-    for directory in [*NETNS_FILES.glob(f"{tag}-*"), _temporary() / tag]:
-        shutil.rmtree(directory, ignore_errors=True)
+    shutil.rmtree(_temporary() / tag, ignore_errors=True)
     for leftover in WIREGUARD.glob(f"{tag}*.sock"):
         leftover.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        NETNS_FILES.rmdir()  # only if empty
 
 
 def _alive(pid: int) -> bool:
@@ -123,7 +119,7 @@ def _locked(directory: Path) -> bool:
 def sweep() -> list[str]:
     """Remove what dead labs left; returns their tags."""
     tags: set[str] = set()
-    for root in (_temporary(), NETNS, NETNS_FILES):
+    for root in (_temporary(), NETNS):
         for entry in root.glob("tnl*"):
             if found := _TAG.match(entry.name):
                 tags.add(found.group())
