@@ -11,7 +11,8 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from integration.bench.control import AUTH_KEY, REGION, Peers
+from integration.bench.control import AUTH_KEY
+from integration.bench.crowd import REGION, Peers
 from integration.lab import control_poll
 from integration.lab.control import AuthKey, ControlServer, ControlSettings
 from integration.lab.control_stream import Audience

@@ -13,8 +13,8 @@ from ipaddress import ip_network
 
 from tailnet.agent.addr import IPAddress
 from tailnet.agent.backend.account.aio import Account, World
-from tailnet.agent.backend.adverts import Adverts
 from tailnet.agent.backend.answers.aio import NodeAnswers
+from tailnet.agent.backend.checkup.aio import Checkup, Parts
 from tailnet.agent.backend.events import (
     HealthChanged,
     NetworkMapChanged,
@@ -24,9 +24,10 @@ from tailnet.agent.backend.events import (
 )
 from tailnet.agent.backend.files.aio import ConfigFile, StateStore
 from tailnet.agent.backend.follow.aio import Follower
-from tailnet.agent.backend.health import Health, HealthFacts, HealthWarning
+from tailnet.agent.backend.health import HealthWarning
+from tailnet.agent.backend.introductions.aio import Introductions
 from tailnet.agent.backend.kept.aio import MapFile, MapKeeper, remove_map, tidy
-from tailnet.agent.backend.keptmap import in_words, map_path
+from tailnet.agent.backend.keptmap import map_path
 from tailnet.agent.backend.login import key_left
 from tailnet.agent.backend.naming.aio import Naming
 from tailnet.agent.backend.plan import Plan, guard, with_exit_node
@@ -37,14 +38,13 @@ from tailnet.agent.backend.tunnel.aio import EMPTY, System, Tunnel, TunnelSettin
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.dns.resolver.aio import MagicDns
-from tailnet.agent.keys import DiscoPrivate, DiscoPublic, PeerId
+from tailnet.agent.keys import DiscoPrivate, PeerId
 from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.tasks import Tasks
 
 log = logging.getLogger("tailnet.node")
 
 EXPIRY_SLACK = 10.0  # seconds after the key's end until the state follows
-MAP_AGE_STEP = 60.0  # seconds between two looks at what changes by itself, as the age of a map
 NO_RELAYS = DERPMap()
 LONGEST_TIMER = 86_400.0  # seconds; a wall clock may be set meanwhile
 
@@ -100,7 +100,7 @@ class Node:
             answers=NodeAnswers(
                 self,
                 prefs=lambda: self.account.prefs,
-                health=lambda: {w.what.code: w.text for w in self._health.shown},
+                health=lambda: {w.what.code: w.text for w in self.warnings},
             ),
         )
         self._ruling = Ruling(settings.config, self.account)
@@ -109,7 +109,6 @@ class Node:
         self._kept = self._make_keeper()
         self._had_map = False
         self._tasks = Tasks()
-        self._adverts = Adverts()
         self.tunnel = Tunnel(
             system,
             settings.tunnel,
@@ -120,19 +119,31 @@ class Node:
             random_bytes=random_bytes,
             on_change=self._reconsider,
             on_failed=on_failed,
-            on_session=self._session_made,
-            on_disco_key=self._told_us_disco,
+            on_session=lambda peer: self._introductions.session_made(peer),  # noqa: PLW0108 - made below
+            on_disco_key=lambda peer, key: self._introductions.heard(peer, key),  # noqa: PLW0108
         )
         self._expiry_timer: asyncio.TimerHandle | None = None
         self._follower = Follower(self.tunnel.apply, on_done=self._reconsider)
+        self._introductions: Introductions = Introductions(
+            self.tunnel,
+            self._follower,
+            netmap=lambda: self.netmap,
+            away=lambda: self._kept.since is not None,
+            on_news=lambda peer: self._reconsider(alive=peer),
+            now=now,
+        )
         self.naming = Naming(resolver)
-        self.naming.on_change = resolver.on_health = self._set_health
-        self._watchers: list[Callable[[NodeEvent], None]] = []
         self.state = State.NO_STATE
-        self._health: Health = Health()
-        self._health_timer: asyncio.TimerHandle | None = None
-        self._began = now()
-        self._closed = False
+        self._checkup: Checkup = Checkup(
+            Parts(store, self.account, self._ruling, self.tunnel, self.naming, self._follower),
+            state=lambda: self.state,
+            kept_since=lambda: self._kept.since,
+            on_change=lambda: self._tell(HealthChanged(self.warnings)),
+            now=now,
+            wall=wall,
+        )
+        self.naming.on_change = resolver.on_health = self._checkup.look
+        self._watchers: list[Callable[[NodeEvent], None]] = []
 
     # --- life
 
@@ -169,7 +180,7 @@ class Node:
         account, keeper = self.account, self._kept
         kept = await keeper.load(account.prefs.server_url, public_of(account.node_key))
         if kept is not None and account.registered and keeper is self._kept:
-            account.netmap = kept
+            account.use_map(kept)
             self._arm_expiry()
 
     def _make_keeper(self) -> MapKeeper:
@@ -191,7 +202,7 @@ class Node:
                 before.forget()
             _ = self._tasks.start("kept map", before.close())
             self._had_map = False
-            self._adverts.forget()
+            self._introductions.forget()
             self._arm_expiry()
             self._follower.start_over()
             self.naming.note(None)
@@ -202,10 +213,9 @@ class Node:
 
     async def close(self) -> None:
         """Leave the host as it was found; keys and prefs stay."""
-        self._closed = True
-        for timer in (self._expiry_timer, self._health_timer):
-            if timer is not None:
-                timer.cancel()
+        self._checkup.close()
+        if self._expiry_timer is not None:
+            self._expiry_timer.cancel()
         await self._tasks.close()
         await self._follower.close()
         await self.naming.close()
@@ -257,7 +267,7 @@ class Node:
     @property
     def warnings(self) -> tuple[HealthWarning, ...]:
         """What is wrong, worth showing."""
-        return self._health.shown
+        return self._checkup.shown
 
     @property
     def public_key(self) -> str:
@@ -298,12 +308,12 @@ class Node:
         self._had_map = self.netmap is not None
         self.tunnel.magicsock.set_told(told=not self.account.control_problem)
         self.account.describe(self.tunnel.endpoints, self.tunnel.net_info)
-        self._set_health()
+        self._checkup.look()
         while (state := next_state(self.state, self._facts())) is not self.state:
             log.info("%s → %s", self.state.label, state.label)
             self.state = state
             self._tell(StateChanged(state))
-            self._set_health()
+            self._checkup.look()
 
     def _idle(self, prefs: Prefs) -> Plan:
         """Without a map nothing leaks either, unless people must reach a page to log in again."""
@@ -353,102 +363,20 @@ class Node:
         self._arm_expiry()
         self._reconsider()
 
-    def _set_health(self) -> None:
-        if self._health.handle_facts(self._health_facts(), self._now(), self._wall()):
-            self._tell(HealthChanged(self._health.shown))
-        if self._health_timer is not None:
-            self._health_timer.cancel()
-        at = self._health.next_timeout()
-        delays = [at - self._now()] if at is not None else []
-        if self._kept.since is not None or self._forwarding_problem():
-            delays.append(MAP_AGE_STEP)
-        self._health_timer = (
-            asyncio.get_running_loop().call_later(max(0.0, min(delays)), self._set_health)
-            if delays and not self._closed
-            else None
-        )
-
-    def _health_facts(self) -> HealthFacts:
-        account, tunnel, plan, netmap = self.account, self.tunnel, self.plan, self.netmap
-        home = tunnel.net_info.preferred_derp if tunnel.net_info is not None else 0
-        return HealthFacts(
-            state=self.state,
-            uptime=self._now() - self._began,
-            want_running=account.prefs.want_running,
-            registered=account.registered,
-            store_problem=self._store.problem,
-            config_problem=self._ruling.problem,
-            login_problem=account.login_problem,
-            control_problem=account.control_problem,
-            map_age=self._age_of_map(),
-            has_network=bool(tunnel.endpoints or tunnel.live_relays),
-            behind_portal=tunnel.behind_portal,
-            has_relays=plan is not None and bool(plan.derp_map.regions),
-            home=home,
-            live_relays=len(tunnel.live_relays),
-            relay_problems=tunnel.relay_problems,
-            has_udp=tunnel.has_udp,
-            forwarding_problem=self._forwarding_problem(),
-            filter_refused=plan is not None and plan.filter_refused,
-            router_problem=tunnel.router_problem,
-            firewall_problem=tunnel.firewall_problem,
-            key_left=self._key_left(),
-            exit_node_missing=self.account.prefs.wants_exit_node
-            and (plan is None or plan.exit_node_missing),
-            routes_ignored=plan is not None and plan.routes_ignored,
-            dns_unreadable=self.naming.unreadable,
-            dns_refused=self.naming.refused or self.naming.trouble,
-            dns_failing=self.naming.resolver.failing if account.prefs.corp_dns else "",
-            dns_looping=self.naming.resolver.looping,
-            messages=netmap.display_messages if netmap is not None else {},
-            lines=netmap.health if netmap is not None else (),
-        )
-
-    def _forwarding_problem(self) -> str:
-        return self.tunnel.forwarding_problem(self.account.prefs.advertise_routes or ())
-
     # --- without the control server
 
-    def _age_of_map(self) -> str:
-        since = self._kept.since
-        return in_words((self._wall() - since).total_seconds()) if since is not None else ""
-
     def _kept_expired(self, netmap: NetworkMap) -> None:
-        self.account.netmap = netmap
+        self.account.use_map(netmap)
         self._follower.note(None)
         self.naming.note(None)
         self._reconsider()
-
-    def _session_made(self, peer: PeerId) -> None:
-        """A peer that cannot hear of our disco key from control hears it from us."""
-        if self._kept.since is not None and not self.tunnel.has_direct_path(peer):
-            self._tell_disco(peer)
-
-    def _tell_disco(self, peer: PeerId) -> None:
-        entry = self.plan.peers.get(peer) if self.plan is not None else None
-        if entry is None or self.netmap is None:
-            return
-        ways = self._adverts.tell(peer, entry, self.netmap.self_node, self._now())
-        if ways is not None:
-            self.tunnel.tell_disco_key(peer, *ways)
-
-    def _told_us_disco(self, peer: PeerId, key: DiscoPublic) -> None:
-        """Believe it until control says something new; it may need ours as well."""
-        entry = self.plan.peers.get(peer) if self.plan is not None else None
-        if entry is None:
-            return
-        if self._follower.announce(entry.node, key):
-            log.debug("peer %d has a new disco key", peer)
-            self._reconsider(alive=peer)
-        if self._adverts.due(peer, self._now()):
-            self._tell_disco(peer)
 
     def _tell(self, event: NodeEvent) -> None:
         if isinstance(event, NetworkMapChanged):
             self._follower.note(event.changed)
             self.naming.note(event.changed)
             self._kept.note(event.netmap, self.account.prefs.server_url)
-            self._adverts.forget()
+            self._introductions.forget()
             self._arm_expiry()
         elif isinstance(event, ProfileChanged):
             self._profile_changed(event)

@@ -11,38 +11,23 @@ import msgspec
 
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.backend import profiles
+from tailnet.agent.backend.account.record import Record
+from tailnet.agent.backend.account.standing import Standing
 from tailnet.agent.backend.contact.aio import Contact, Hear
-from tailnet.agent.backend.events import (
-    BrowseToURL,
-    LoginFinished,
-    LoginRefused,
-    NetworkMapChanged,
-    NodeEvent,
-    PrefsChanged,
-    ProfileChanged,
-)
+from tailnet.agent.backend.events import BrowseToURL, NodeEvent, PrefsChanged, ProfileChanged
 from tailnet.agent.backend.files.aio import StateStore
 from tailnet.agent.backend.login import Host, hostinfo, key_left
-from tailnet.agent.backend.loginprofile import LoginProfile, NetworkProfile
-from tailnet.agent.backend.prefs import Prefs, apply_masked, validate
+from tailnet.agent.backend.loginprofile import LoginProfile
+from tailnet.agent.backend.prefs import Prefs, apply_masked
 from tailnet.agent.backend.store import Stored
 from tailnet.agent.control.aio import ControlClient, ControlConfig
 from tailnet.agent.control.ask import Answers
-from tailnet.agent.control.events import (
-    AuthURL,
-    Connected,
-    ControlEvent,
-    Disconnected,
-    LoginFailed,
-    NetmapChanged,
-    PopBrowser,
-    Registered,
-)
+from tailnet.agent.control.events import ControlEvent
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.errors import UserError
 from tailnet.agent.keys import DiscoPrivate, NodePrivate
-from tailnet.agent.tailcfg.node import NetInfo, Node, UserProfile
+from tailnet.agent.tailcfg.node import NetInfo
 from tailnet.platform.interface import Bypass
 
 log = logging.getLogger("tailnet.account")
@@ -86,18 +71,13 @@ class Account:
         self._on_event = on_event
         self._on_change = on_change
         self._answers = answers
-        self._stored: Stored = store.load(world.random_bytes)
-        # Until a server accepts it this key is only a proposal, and is not on disk.
-        self.node_key = self._stored.node_key or self._new_key()
+        self._record = Record(store.load(world.random_bytes), store.save, world.random_bytes)
+        self._standing = Standing(self._record, world.wall)
         self._turn = asyncio.Lock()  # one change of account at a time
         self._contact = Contact(self._make_control, self._heard)
         self._auth_key = ""
         self._endpoints: tuple[tuple[AddrPort, int], ...] = ()
         self._net_info: NetInfo | None = None
-        self._login_problem = ""
-        self._control_problem = ""
-        self.netmap: NetworkMap | None = None
-        self.auth_url = ""
         self.locked = False
         """A configuration file rules: prefs cannot be changed by commands."""
 
@@ -106,27 +86,41 @@ class Account:
     @property
     def prefs(self) -> Prefs:
         """The user's wishes, as on disk."""
-        return self._stored.prefs
+        return self._record.prefs
+
+    @property
+    def node_key(self) -> NodePrivate:
+        """Identity of this login, accepted or proposed."""
+        return self._record.node_key
 
     @property
     def registered(self) -> bool:
         """A server has accepted this node's key before."""
-        return self._stored.node_key is not None
+        return self._record.registered
 
     @property
     def profile(self) -> LoginProfile:
         """The account in use; without id before its login is complete."""
-        return profiles.current(self._stored)
+        return profiles.current(self._record.stored)
 
     @property
     def profile_id(self) -> str:
         """Of the profile in use, logged in or not."""
-        return self._stored.profile_id
+        return self._record.stored.profile_id
 
     @property
     def profiles(self) -> tuple[LoginProfile, ...]:
         """All accounts, newest first."""
-        return profiles.listed(self._stored)
+        return profiles.listed(self._record.stored)
+
+    @property
+    def netmap(self) -> NetworkMap | None:
+        """The last network map, in use or not."""
+        return self._standing.netmap
+
+    def use_map(self, netmap: NetworkMap) -> None:
+        """This one is the last, though no server sent it now: it was kept."""
+        self._standing.netmap = netmap
 
     @property
     def can_continue(self) -> bool:
@@ -134,14 +128,19 @@ class Account:
         return not self.auth_url and (self._contact.open or self.registered)
 
     @property
+    def auth_url(self) -> str:
+        """What a person must open to log in; empty if nothing."""
+        return self._standing.auth_url
+
+    @property
     def login_problem(self) -> str:
         """Why the last attempt to log in failed; empty when it did not."""
-        return self._login_problem
+        return self._standing.login_problem
 
     @property
     def control_problem(self) -> str:
         """Why the map stream ended; empty while there is one."""
-        return self._control_problem
+        return self._standing.control_problem
 
     # --- wishes
 
@@ -152,14 +151,12 @@ class Account:
             UserError: refused, or not storable.
         """
         prefs = apply_masked(self.prefs, masked)
-        self._check(prefs)
+        self._record.check(prefs)
         elsewhere = prefs.server_url != self.prefs.server_url and self.registered
-        stored = replace(self._blank() if elsewhere else self._stored, prefs=prefs)
-        if stored != self._stored:
-            self._store.save(stored)
-            self._stored = stored
         if elsewhere:
-            self.node_key = self._new_key()
+            self._record.use(replace(self._record.blank(), prefs=prefs))
+        else:
+            self._record.change(prefs=prefs)
 
     def settle(self) -> None:
         """Bring the state on disk into its form of today.
@@ -168,7 +165,7 @@ class Account:
             UserError: it cannot be written; it is as it was.
         """
         if self._store.stale:
-            self._store.save(self._stored)
+            self._record.settle()
             log.info("the state is encrypted now")
 
     def resume(self, auth_key: str) -> None:
@@ -179,7 +176,7 @@ class Account:
             self._connect()
         elif auth_key and not self.registered:
             self._auth_key = auth_key
-            self._save(prefs=_connected(self.prefs))
+            self._record.change(prefs=_connected(self.prefs))
             self._connect()
 
     def edit(self, masked: Mapping[str, object], *, by_file: bool = False) -> Prefs:
@@ -191,8 +188,8 @@ class Account:
         if self.locked and not by_file:
             raise UserError(LOCKED)
         prefs = apply_masked(self.prefs, masked)
-        self._check(prefs)
-        self._save(prefs=prefs)
+        self._record.check(prefs)
+        self._record.change(prefs=prefs)
         if prefs.want_running and not self._contact.open and self.registered:
             self._connect()
         elif not prefs.want_running and self._contact.open:
@@ -216,11 +213,11 @@ class Account:
             raise UserError(LOCKED)
         async with self._turn:
             prefs = apply_masked(self.prefs, masked)
-            self._check(prefs)
+            self._record.check(prefs)
             if prefs.server_url != self.prefs.server_url and self.registered:
-                self._replace(replace(self._blank(), prefs=_connected(prefs)))
+                self._replace(replace(self._record.blank(), prefs=_connected(prefs)))
             else:
-                self._save(prefs=_connected(prefs))
+                self._record.change(prefs=_connected(prefs))
                 self._hang_up()
             await self._contact.close()
             self._auth_key = auth_key
@@ -255,7 +252,7 @@ class Account:
         async with self._turn:
             if self.registered:
                 await self._contact.logout()
-            await self._use(profiles.dropped(self._stored, self._world.random_bytes))
+            await self._use(profiles.dropped(self._record.stored, self._world.random_bytes))
 
     # --- several accounts
 
@@ -267,8 +264,8 @@ class Account:
         """
         async with self._turn:
             self._check_unlocked()
-            chosen = profiles.switched(self._stored, profile_id, self._world.random_bytes)
-            if chosen is not self._stored:
+            chosen = profiles.switched(self._record.stored, profile_id, self._world.random_bytes)
+            if chosen is not self._record.stored:
                 await self._use(chosen)
 
     async def new_profile(self) -> None:
@@ -279,7 +276,7 @@ class Account:
         """
         async with self._turn:
             self._check_unlocked()
-            await self._use(self._blank())
+            await self._use(self._record.blank())
 
     async def delete(self, profile_id: str) -> None:
         """Forget an account and its keys; the server is not told.
@@ -289,11 +286,12 @@ class Account:
         """
         async with self._turn:
             self._check_unlocked()
-            left = profiles.removed(self._stored, profile_id, self._world.random_bytes)
+            left = profiles.removed(self._record.stored, profile_id, self._world.random_bytes)
             if left.profile_id != self.profile_id:
                 await self._use(left)
             else:
-                self._write(left)
+                removed = self._record.write(left)
+                self._on_event(ProfileChanged(left.profile_id, removed))
 
     async def _use(self, stored: Stored) -> None:
         self._replace(stored)
@@ -307,33 +305,11 @@ class Account:
         Raises:
             UserError: it cannot be written; nothing changed.
         """
-        removed = self._removed(stored)
-        self._store.save(stored)
+        removed = self._record.use(stored)
         self._hang_up()
-        self._stored = stored
-        self.node_key = stored.node_key or self._new_key()
-        self.netmap = None
+        self._standing.netmap = None
         self._auth_key = ""
         self._on_event(ProfileChanged(stored.profile_id, removed))
-
-    def _write(self, stored: Stored) -> None:
-        """Save, and tell if other profiles are gone."""
-        removed = self._removed(stored)
-        self._store.save(stored)
-        self._stored = stored
-        if removed:
-            self._on_event(ProfileChanged(stored.profile_id, removed))
-
-    def _removed(self, stored: Stored) -> frozenset[str]:
-        left = {profile.id for profile in profiles.listed(stored)}
-        return frozenset({profile.id for profile in self.profiles} - left)
-
-    def _blank(self) -> Stored:
-        return profiles.blank(self._stored, self._world.random_bytes)
-
-    def _check(self, prefs: Prefs) -> None:
-        validate(prefs)
-        profiles.check_nickname(self._stored, prefs.profile_name)
 
     def _check_unlocked(self) -> None:
         if self.locked:
@@ -364,7 +340,7 @@ class Account:
 
     def _hang_up(self) -> None:
         """End the control session; the network map stays."""
-        self._login_problem = self._control_problem = self.auth_url = ""
+        self._standing.hung_up()
         self._contact.hang_up()
 
     def _connect(self) -> None:
@@ -374,7 +350,7 @@ class Account:
         self._describe()
 
     def _make_control(self, fresh: bool, hear: Hear) -> ControlClient:
-        stored, world = self._stored, self._world
+        stored, world = self._record.stored, self._world
         return ControlClient(
             ControlConfig(
                 server_url=stored.prefs.server_url,
@@ -398,115 +374,15 @@ class Account:
         )
 
     def _describe(self) -> None:
-        info = hostinfo(self.prefs, self._world.host, self._stored.backend_log_id, self._net_info)
+        log_id = self._record.stored.backend_log_id
+        info = hostinfo(self.prefs, self._world.host, log_id, self._net_info)
         self._contact.describe(info, self._endpoints)
 
     def _heard(self, event: ControlEvent) -> None:
-        match event:
-            case Registered():
-                self._accepted(event)
-            case AuthURL(url):
-                self._must_visit(url)
-            case LoginFailed(message, retry_in, pending=pending, final=final):
-                log.info("login: %s (trying again in %.1f s)", message, retry_in)
-                if not self._contact.accepted:
-                    self._login_problem = message
-                if final or not pending:  # else the person is still to open the URL
-                    self._on_event(LoginRefused(message))
-            case PopBrowser(url):
-                self._on_event(BrowseToURL(url))
-            case Connected():
-                self._control_problem = ""
-            case Disconnected(reason, retry_in):
-                log.info("control: %s (trying again in %.1f s)", reason, retry_in)
-                self._control_problem = f"not in contact with the control server: {reason}"
-            case NetmapChanged(netmap, full, changed, removed):
-                self.netmap = netmap
-                self._note_account(netmap)
-                self._on_event(NetworkMapChanged(netmap, None if full else changed | removed))
+        contact = self._contact
+        for news in self._standing.handle(event, accepted=contact.accepted, fresh=contact.fresh):
+            self._on_event(news)
         self._on_change()
-
-    def _note_account(self, netmap: NetworkMap) -> None:
-        """The server said who this is; an older profile of the same account is replaced."""
-        me, stored = netmap.self_node, self._stored
-        network = NetworkProfile(
-            magic_dns_name=me.name.partition(".")[2].rstrip("."),
-            domain_name=netmap.domain,
-            display_name=_display_name(me),
-        )
-        if (stored.node_id, stored.network) == (me.stable_id, network):
-            return
-        known = replace(
-            stored,
-            node_id=me.stable_id,
-            network=network,
-            created=stored.created or self._world.wall(),
-        )
-        try:
-            self._write(profiles.absorbed(known))
-        except UserError as error:
-            log.warning("%s", error)
-            self._stored = known
-
-    def _must_visit(self, url: str) -> None:
-        if not self._contact.fresh and self.registered:
-            # The server does not take our key: the node was deleted there, and is no part of the
-            # tailnet any more.
-            log.info("the control server does not know this node any more: log in again")
-            self.netmap = None
-        self.auth_url = url
-        self._on_event(BrowseToURL(url))
-
-    def _accepted(self, event: Registered) -> None:
-        if not self.registered:
-            log.info("logged in to %s as %s", self.prefs.server_url, event.login_name)
-        self.node_key = event.node_key
-        self._login_problem = ""
-        self.auth_url = ""
-        self._try_save(
-            node_key=event.node_key,
-            old_node_key=event.old_node_key,
-            user_profile=UserProfile(
-                id=event.user_id, login_name=event.login_name, display_name=event.display_name
-            ),
-        )
-        self._on_event(LoginFinished())
-
-    # --- memory
-
-    def _new_key(self) -> NodePrivate:
-        return NodePrivate.from_random(self._world.random_bytes(32))
-
-    def _save(self, **changes: object) -> None:
-        """Replace the stored state, on disk first.
-
-        Raises:
-            UserError: it cannot be written; the old state stands.
-        """
-        stored = replace(self._stored, **changes)  # type: ignore[arg-type]
-        if stored != self._stored:
-            self._store.save(stored)
-            self._stored = stored
-
-    def _try_save(self, **changes: object) -> None:
-        """Save what the server told us; a full disk must not end the session."""
-        try:
-            self._save(**changes)
-        except UserError as error:
-            log.warning("%s", error)  # the store remembers it for the health list
-            self._stored = replace(self._stored, **changes)  # type: ignore[arg-type]
-
-
-def _display_name(me: Node) -> str:
-    """What people call the tailnet; empty if the server does not say.
-
-    Source: tailscale tailcfg/tailcfg.go, NodeAttrTailnetDisplayName.
-    """
-    values = (me.cap_map or {}).get("tailnet-display-name") or ()
-    try:
-        return msgspec.json.decode(values[0], type=str) if values else ""
-    except msgspec.DecodeError:
-        return ""
 
 
 def _connected(prefs: Prefs) -> Prefs:

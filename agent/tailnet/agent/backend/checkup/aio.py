@@ -1,0 +1,135 @@
+"""``Checkup``: looks whether anything is wrong, when asked and when time alone can change that."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from tailnet.agent.backend.account.aio import Account
+from tailnet.agent.backend.files.aio import StateStore
+from tailnet.agent.backend.follow.aio import Follower
+from tailnet.agent.backend.health import Health, HealthFacts, HealthWarning
+from tailnet.agent.backend.keptmap import in_words
+from tailnet.agent.backend.login import key_left
+from tailnet.agent.backend.naming.aio import Naming
+from tailnet.agent.backend.ruling.aio import Ruling
+from tailnet.agent.backend.state import State
+from tailnet.agent.backend.tunnel.aio import Tunnel
+
+STEP = 60.0  # seconds between two looks at what changes by itself, as the age of a map
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a node is made of, as far as it can be ill."""
+
+    store: StateStore
+    account: Account
+    ruling: Ruling
+    tunnel: Tunnel
+    naming: Naming
+    follower: Follower
+
+
+class Checkup:
+    """Keeps the list of warnings current.
+
+    Args:
+        state: the backend's, now.
+        kept_since: when the kept map in use was kept; ``None``: none is in use.
+        on_change: other warnings show.
+    """
+
+    def __init__(  # noqa: PLR0913 - each is one thing of the node
+        self,
+        parts: Parts,
+        *,
+        state: Callable[[], State],
+        kept_since: Callable[[], datetime | None],
+        on_change: Callable[[], None],
+        now: Callable[[], float],
+        wall: Callable[[], datetime],
+    ) -> None:
+        self._parts = parts
+        self._state = state
+        self._kept_since = kept_since
+        self._on_change = on_change
+        self._now = now
+        self._wall = wall
+        self._health = Health()
+        self._timer: asyncio.TimerHandle | None = None
+        self._began = now()
+        self._closed = False
+
+    @property
+    def shown(self) -> tuple[HealthWarning, ...]:
+        """What is wrong, worth showing."""
+        return self._health.shown
+
+    def look(self) -> None:
+        """Facts may have changed."""
+        if self._health.handle_facts(self._facts(), self._now(), self._wall()):
+            self._on_change()
+        if self._timer is not None:
+            self._timer.cancel()
+        at = self._health.next_timeout()
+        delays = [at - self._now()] if at is not None else []
+        if self._kept_since() is not None or self._forwarding_problem():
+            delays.append(STEP)
+        self._timer = (
+            asyncio.get_running_loop().call_later(max(0.0, min(delays)), self.look)
+            if delays and not self._closed
+            else None
+        )
+
+    def close(self) -> None:
+        """Look no more by itself."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _facts(self) -> HealthFacts:
+        parts = self._parts
+        account, tunnel, naming = parts.account, parts.tunnel, parts.naming
+        plan, netmap = parts.follower.plan, account.netmap
+        home = tunnel.net_info.preferred_derp if tunnel.net_info is not None else 0
+        return HealthFacts(
+            state=self._state(),
+            uptime=self._now() - self._began,
+            want_running=account.prefs.want_running,
+            registered=account.registered,
+            store_problem=parts.store.problem,
+            config_problem=parts.ruling.problem,
+            login_problem=account.login_problem,
+            control_problem=account.control_problem,
+            map_age=self._age_of_map(),
+            has_network=bool(tunnel.endpoints or tunnel.live_relays),
+            behind_portal=tunnel.behind_portal,
+            has_relays=plan is not None and bool(plan.derp_map.regions),
+            home=home,
+            live_relays=len(tunnel.live_relays),
+            relay_problems=tunnel.relay_problems,
+            has_udp=tunnel.has_udp,
+            forwarding_problem=self._forwarding_problem(),
+            filter_refused=plan is not None and plan.filter_refused,
+            router_problem=tunnel.router_problem,
+            firewall_problem=tunnel.firewall_problem,
+            key_left=key_left(netmap, self._wall()),
+            exit_node_missing=account.prefs.wants_exit_node
+            and (plan is None or plan.exit_node_missing),
+            routes_ignored=plan is not None and plan.routes_ignored,
+            dns_unreadable=naming.unreadable,
+            dns_refused=naming.refused or naming.trouble,
+            dns_failing=naming.resolver.failing if account.prefs.corp_dns else "",
+            dns_looping=naming.resolver.looping,
+            messages=netmap.display_messages if netmap is not None else {},
+            lines=netmap.health if netmap is not None else (),
+        )
+
+    def _forwarding_problem(self) -> str:
+        parts = self._parts
+        return parts.tunnel.forwarding_problem(parts.account.prefs.advertise_routes or ())
+
+    def _age_of_map(self) -> str:
+        since = self._kept_since()
+        return in_words((self._wall() - since).total_seconds()) if since is not None else ""

@@ -1,0 +1,1 @@
+"""Disco keys that peers tell each other."""
