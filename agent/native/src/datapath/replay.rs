@@ -2,8 +2,10 @@
 //!
 //! Source: RFC 6479; wireguard-go replay/replay.go Filter.
 
-use super::session::REJECT_AFTER_MESSAGES;
-
+/// Never send or accept at or above.
+///
+/// Source: WireGuard paper §6.1.
+pub const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
 /// Counters; replay.go windowSize.  Two paths at once reorder by thousands.
 pub const WINDOW: u64 = 8128;
 const WORDS: u64 = 128;

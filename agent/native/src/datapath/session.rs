@@ -13,14 +13,12 @@ use std::sync::{Arc, Mutex};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 
 use super::peer::Peer;
-use super::replay::ReplayWindow;
+use super::replay::{REJECT_AFTER_MESSAGES, ReplayWindow};
 
 /// Bytes before the ciphertext.
 pub const HEADER: usize = 16;
 /// Bytes behind it.
 pub const TAG: usize = 16;
-/// Never send or accept at or above.
-pub const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
 /// Seconds that a session lives.
 pub const REJECT_AFTER_TIME: f64 = 180.0;
 /// Message type, as the first four bytes say it.
