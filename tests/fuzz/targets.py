@@ -19,7 +19,8 @@ from tailnet.agent.addr import AddrPort
 from tailnet.agent.backend import store
 from tailnet.agent.backend.config import parse_config
 from tailnet.agent.backend.peers import PeerIds
-from tailnet.agent.backend.plan import PlanCache, make_plan
+from tailnet.agent.backend.plan import make_plan
+from tailnet.agent.backend.plancache import PlanCache
 from tailnet.agent.backend.prefs import Prefs
 from tailnet.agent.control.channel import Channel
 from tailnet.agent.control.fold import Folder

@@ -2,7 +2,7 @@
 
 from tailnet.agent.addr import parse_ip
 from tailnet.agent.backend.adverts import AGAIN, Adverts
-from tailnet.agent.backend.plan import PeerPlan
+from tailnet.agent.backend.peerplan import PeerPlan
 from tailnet.agent.datapath.interface import PeerEntry
 from tailnet.agent.keys import DiscoPublic, NodePublic, PeerId
 from tailnet.agent.magicsock.hub import PeerInfo

@@ -9,7 +9,8 @@ from tests.agent.backend.test_plan import netmap, node
 
 from tailnet.agent.backend.exitnode import find_exit_node, suggest, without_ours
 from tailnet.agent.backend.peers import PeerIds
-from tailnet.agent.backend.plan import PlanCache, make_plan
+from tailnet.agent.backend.plan import make_plan
+from tailnet.agent.backend.plancache import PlanCache
 from tailnet.agent.backend.prefs import Prefs
 from tailnet.agent.tailcfg.node import Node, NodeID, StableNodeID
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.backend.peers import PeerIds
-from tailnet.agent.backend.plan import Plan, PlanCache, make_plan
+from tailnet.agent.backend.plan import Plan, make_plan
+from tailnet.agent.backend.plancache import PlanCache
 from tailnet.agent.backend.prefs import Prefs
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.filter.rules import Filter

@@ -4,7 +4,7 @@ Source: tailscale wgengine/magicsock/magicsock.go, maybeSendTSMPDiscoAdvert.
 """
 
 from tailnet.agent.addr import IPAddress
-from tailnet.agent.backend.plan import PeerPlan
+from tailnet.agent.backend.peerplan import PeerPlan
 from tailnet.agent.keys import PeerId
 from tailnet.agent.tailcfg.node import Node
 

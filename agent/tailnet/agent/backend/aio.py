@@ -30,11 +30,13 @@ from tailnet.agent.backend.kept.aio import MapFile, MapKeeper, remove_map, tidy
 from tailnet.agent.backend.keptmap import map_path
 from tailnet.agent.backend.login import key_left
 from tailnet.agent.backend.naming.aio import Naming
-from tailnet.agent.backend.plan import Plan, guard, with_exit_node
+from tailnet.agent.backend.plan import Plan
 from tailnet.agent.backend.prefs import Prefs
+from tailnet.agent.backend.routes import with_exit_node
 from tailnet.agent.backend.ruling.aio import Ruling
 from tailnet.agent.backend.state import Facts, State, next_state
 from tailnet.agent.backend.tunnel.aio import EMPTY, System, Tunnel, TunnelSettings
+from tailnet.agent.backend.wall import guard
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.dns.resolver.aio import MagicDns

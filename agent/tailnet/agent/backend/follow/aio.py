@@ -14,7 +14,8 @@ from collections.abc import Callable
 from contextlib import nullcontext
 
 from tailnet.agent.backend.peers import PeerIds
-from tailnet.agent.backend.plan import Plan, PlanCache, plan_slices
+from tailnet.agent.backend.plan import Plan, plan_slices
+from tailnet.agent.backend.plancache import PlanCache
 from tailnet.agent.backend.prefs import Prefs
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.keys import DiscoPublic, PeerId

@@ -12,7 +12,8 @@ from tailnet.agent.addr import AddrPort, IPAddress, IPNetwork
 from tailnet.agent.backend.exitnode import without_ours
 from tailnet.agent.backend.host.aio import HostNetwork
 from tailnet.agent.backend.login import Host
-from tailnet.agent.backend.plan import PeerPlan, Plan, less
+from tailnet.agent.backend.peerplan import PeerPlan, less
+from tailnet.agent.backend.plan import Plan
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.datapath import pcapng, tsmp
 from tailnet.agent.datapath.aio import Dataplane

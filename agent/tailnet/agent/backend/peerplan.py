@@ -1,0 +1,116 @@
+"""What becomes of one node of the network map, in the terms of each room.
+
+Source: tailscale wgengine/wgcfg/nmcfg/nmcfg.go, WGCfg; ipn/ipnlocal/local.go, peerRoutes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from tailnet.agent.addr import ULA, IPNetwork
+from tailnet.agent.backend.routes import NOTHING, Share
+from tailnet.agent.datapath.interface import PeerEntry
+from tailnet.agent.keys import DiscoPublic, NodePublic, PeerId
+from tailnet.agent.magicsock.peers import PeerInfo, Policy
+from tailnet.agent.tailcfg.node import Node
+
+
+@dataclass(frozen=True, slots=True)
+class PeerPlan:
+    """One peer, in the terms of each room.
+
+    Attributes:
+        node: as control described it.
+        key: its WireGuard key.
+        entry: destinations routed to it, for the datapath.
+        info: how to reach it, for magicsock.
+    """
+
+    node: Node
+    key: NodePublic
+    entry: PeerEntry
+    info: PeerInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What was made of one node.
+
+    Attributes:
+        node: of this.
+        peer, plan: ``None`` if it cannot be talked to.
+        share: what it adds to the routes.
+        offers: it offers routes that are not accepted.
+    """
+
+    node: Node
+    peer: PeerId | None = None
+    plan: PeerPlan | None = None
+    share: Share = NOTHING
+    offers: bool = False
+
+
+def can_be_talked_to(node: Node, self_key: NodePublic) -> bool:
+    """It has a key of its own that is valid, and a way to reach it."""
+    unreachable = node.disco_key.is_zero and not node.home_region and not node.is_wire_guard_only
+    return not (node.expired or unreachable or node.key.is_zero or node.key == self_key)
+
+
+def plan_peer(
+    node: Node,
+    *,
+    disco: DiscoPublic,
+    accept: bool,
+    defaults: tuple[IPNetwork, ...],
+    policy: Policy,
+) -> tuple[PeerPlan, Share, bool]:
+    """Its plan, its share of the routes, and whether it offers routes that are not accepted.
+
+    Args:
+        node: one that can be talked to.
+        disco: its disco key.
+        accept: its subnet routes are taken.
+        defaults: what it has besides, as the exit node.
+        policy: which ways to it are allowed.
+    """
+    own = node.address_prefixes()
+    same = node.allowed_ips is None or node.allowed_ips == node.addresses
+    allowed = own if same else node.allowed_prefixes()
+    mine = tuple(p for p in allowed if p in own)
+    subnets = tuple(p for p in allowed if p not in own and p.prefixlen)
+    accepted = subnets if accept else ()
+    plan = PeerPlan(
+        node=node,
+        key=node.key,
+        entry=PeerEntry(allowed=tuple(dict.fromkeys((*mine, *accepted, *defaults)))),
+        info=PeerInfo(
+            node_key=node.key,
+            disco_key=disco,
+            endpoints=node.endpoint_addrs(),
+            home_region=node.home_region,
+            wireguard_only=node.is_wire_guard_only,
+            policy=policy,
+        ),
+    )
+    v4 = tuple(p for p in mine if p.version == 4)
+    v6 = {ULA if p.version == 6 and p.network_address in ULA else p for p in mine}
+    share = Share(v4, (*(v6.difference(v4)), *accepted))
+    return plan, share, len(accepted) < len(subnets)
+
+
+def less(
+    have: Mapping[PeerId, PeerPlan], news: Mapping[PeerId, PeerPlan | None], *, everything: bool
+) -> dict[PeerId, PeerPlan | None]:
+    """What peers lose on the way from ``have`` to ``news``: ``None``, or fewer prefixes.
+
+    ``everything``: who is not in ``news`` is gone.
+    """
+    out: dict[PeerId, PeerPlan | None] = {}
+    for peer, old in have.items() if everything else [(p, have[p]) for p in news if p in have]:
+        new = news.get(peer)
+        if new is None:
+            out[peer] = None
+        elif new is not old and new.entry.allowed != old.entry.allowed:
+            left = tuple(net for net in old.entry.allowed if net in new.entry.allowed)
+            if len(left) < len(old.entry.allowed):
+                out[peer] = replace(old, entry=PeerEntry(left))
+    return out

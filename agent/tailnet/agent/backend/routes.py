@@ -1,0 +1,115 @@
+"""Which prefixes go into the tunnel: every peer's share, counted.
+
+Two peers may have one prefix, so a peer that goes takes a route with it only when it was the last.
+
+Source: tailscale ipn/ipnlocal/local.go, peerRoutes, routerConfigLocked.
+"""
+
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface, ip_network
+
+from tailnet.agent.addr import CGNAT, SERVICE_V4, SERVICE_V6, IPNetwork
+from tailnet.agent.backend.exitnode import EVERYTHING
+from tailnet.agent.tailcfg.node import Node
+from tailnet.platform.interface import RouterConfig
+
+MAX_PEER_ROUTES = 10_000  # own IPv4 addresses of peers; beyond, one route for all of CGNAT
+SERVICES = (ip_network(SERVICE_V4), ip_network(SERVICE_V6))
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one peer adds to the routes.
+
+    Attributes:
+        own: its own IPv4 addresses.
+        others: everything else: its range of IPv6, and what it leads to.
+    """
+
+    own: tuple[IPNetwork, ...] = ()
+    others: tuple[IPNetwork, ...] = ()
+
+
+NOTHING = Share()
+
+
+class Routes:
+    """The shares of all peers, and what they amount to."""
+
+    def __init__(self) -> None:
+        self._own: dict[IPNetwork, int] = {}
+        self._own_elsewhere: dict[IPNetwork, int] = {}  # as ``own``, those outside of CGNAT
+        self._others: dict[IPNetwork, int] = {}
+        self._made: RouterConfig | None = None
+        self._self_node: Node | None = None
+        self._local: frozenset[IPv4Interface | IPv6Interface] = frozenset()
+
+    def clear(self) -> None:
+        """No peers."""
+        for counter in (self._own, self._own_elsewhere, self._others):
+            counter.clear()
+        self._made = None
+
+    def replace(self, old: Share, new: Share) -> None:
+        """A peer's share is another now."""
+        if old != new:
+            self._made = None
+            self._note(old, -1)
+            self._note(new, +1)
+
+    def _note(self, share: Share, sign: int) -> None:
+        for route in share.own:
+            _count(self._own if _in_cgnat(route) else self._own_elsewhere, route, sign)
+        for route in share.others:
+            _count(self._others, route, sign)
+
+    def config(self, self_node: Node) -> RouterConfig:
+        """Addresses and routes; the same object as long as nothing changes."""
+        if self_node is not self._self_node:
+            own = self_node.address_prefixes()
+            self._self_node = self_node
+            self._local = frozenset(ip_interface(p) for p in own if _is_single(p))
+        last, local = self._made, self._local
+        if last is None or last.local_addrs != local:
+            many = len(self._own) + len(self._own_elsewhere) > MAX_PEER_ROUTES
+            of_peers = (CGNAT,) if many else self._own
+            # one pass over 10,000 whose hashes are known
+            routes = _services(local).union(of_peers, self._own_elsewhere, self._others)
+            self._made = last = RouterConfig(local, routes)
+        return last
+
+
+def with_exit_node(router: RouterConfig, *, lan: bool) -> RouterConfig:
+    """Everything goes into the tunnel, there or not; ``lan``: but not what the links have."""
+    routes = router.routes.union(EVERYTHING)
+    return replace(router, routes=routes, lan_direct=lan, leak_guard=True)
+
+
+def _services(local: frozenset[IPv4Interface | IPv6Interface]) -> frozenset[IPNetwork]:
+    """Routes to the daemon's own services, for the families we have."""
+    families = {address.version for address in local}
+    return frozenset(net for net in SERVICES if net.version in families)
+
+
+_CGNAT_SHIFT = CGNAT.max_prefixlen - CGNAT.prefixlen
+_CGNAT_TOP = int(CGNAT.network_address) >> _CGNAT_SHIFT
+
+
+def _in_cgnat(prefix: IPNetwork) -> bool:
+    return (
+        prefix.version == 4
+        and prefix.prefixlen >= CGNAT.prefixlen
+        and int(prefix.network_address) >> _CGNAT_SHIFT == _CGNAT_TOP
+    )
+
+
+def _count(counter: dict[IPNetwork, int], route: IPNetwork, sign: int) -> None:
+    count = counter.get(route, 0) + sign
+    if count:
+        counter[route] = count
+    else:
+        del counter[route]
+
+
+def _is_single(prefix: IPNetwork) -> bool:
+    return prefix.prefixlen == prefix.max_prefixlen
