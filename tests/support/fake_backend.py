@@ -20,6 +20,7 @@ from tailnet.agent.localapi.schema import (
 )
 from tailnet.agent.netstack.interface import Connection
 from tailnet.agent.tailcfg.derpmap import DERPMap
+from tailnet.agent.trace.facts import Facts
 
 
 class Streamed:
@@ -55,6 +56,7 @@ class FakeBackend:
     accounts: list[LoginProfile] = field(default_factory=list)
     chosen: str = ""
     known: NetworkMap | None = None
+    looked_at: Facts | None = None
     relays: DERPMap = field(default_factory=DERPMap)
     measured: NetcheckReport = field(default_factory=NetcheckReport)
     streams: "list[Streamed]" = field(default_factory=list)
@@ -85,6 +87,12 @@ class FakeBackend:
         self.calls.append(("start", auth_key))
         self.bus.publish(Notify(prefs=to_json(self.current)))
         self.on_start()
+
+    def trace_facts(self) -> Facts:
+        """What the test put there."""
+        if self.looked_at is None:
+            raise NotImplementedError
+        return self.looked_at
 
     def netmap(self) -> NetworkMap | None:
         """What the test put there."""

@@ -25,12 +25,17 @@ COMMANDS = {
     "exit-node": "List exit nodes, or suggest one",
     "ping": "Ping a peer, and see how it is reached",
     "path": "Show how a peer is reached, and why so",
+    "trace": "Show how a packet gets to a peer or from one, or what stops it",
+    "explain": "Show what stands between this machine and a peer",
     "netcheck": "Measure the network, and the latencies of relays",
     "nc": "Connect to a port of a peer, with standard input and output",
     "wait": "Wait until this machine is connected",
     "version": "Show versions",
     "debug": "Look inside tailnetd",
 }
+
+
+MODULES = {"trace": "trace_packet"}  # the standard library has a module of that name
 
 
 class LazyGroup(click.Group):
@@ -44,7 +49,8 @@ class LazyGroup(click.Group):
         """Import it."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"tailnet.cli.commands.{cmd_name.replace('-', '_')}")
+        name = MODULES.get(cmd_name, cmd_name.replace("-", "_"))
+        module = importlib.import_module(f"tailnet.cli.commands.{name}")
         command: click.Command = module.command
         return command
 

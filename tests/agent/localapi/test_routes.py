@@ -76,6 +76,7 @@ def test_what_changes_something_needs_write() -> None:
         ("netcheck", "POST"),
         ("dial", "POST"),
         ("serve-config", "GET"),
+        ("trace", "GET"),
         ("whois", "GET"),
         ("user-profile", "GET"),
         ("peer-by-id", "GET"),

@@ -11,6 +11,7 @@ from tailnet.agent.localapi.bus import Subscription
 from tailnet.agent.localapi.schema import NetcheckReport, PathDetails, PingResult, Status
 from tailnet.agent.netstack.interface import Connection
 from tailnet.agent.tailcfg.derpmap import DERPMap
+from tailnet.agent.trace.facts import Facts
 
 
 class Stream(Protocol):
@@ -97,6 +98,9 @@ class Backend(Protocol):
         Raises:
             UserError: there is no such peer.
         """
+
+    def trace_facts(self) -> Facts:
+        """What a trace looks at, of this moment."""
 
     def netmap(self) -> NetworkMap | None:
         """The network as control described it last."""

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from tailnet.agent.localapi.exchange import Access, Request, Response, problem, text
-from tailnet.agent.localapi.handlers import accounts, debug, identity, network, prefs
+from tailnet.agent.localapi.handlers import accounts, debug, identity, network, prefs, tracing
 from tailnet.agent.localapi.handlers.accounts import PROFILES
 from tailnet.agent.localapi.interface import Backend
 from tailnet.agent.localapi.schema import BASE, HOST
@@ -99,6 +99,7 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
     "watch-ipn-bus": {"GET": Route(Access.READ, None)},
     "ping": {"POST": Route(Access.READ, network.ping)},
     "path": {"GET": Route(Access.READ, network.get_path)},
+    "trace": {"GET": Route(Access.READ, tracing.trace)},
     "derpmap": {"GET": Route(Access.READ, network.derp_map)},
     "netcheck": {"POST": Route(Access.READ, network.netcheck)},
     DIAL: {"POST": Route(Access.READ, None)},

@@ -247,6 +247,25 @@ class WhoIs(Struct, frozen=True, kw_only=True, rename="pascal"):
     cap_map: dict[str, tuple[Any, ...] | None] | None = None
 
 
+class TraceStep(Struct, frozen=True, kw_only=True, rename="pascal"):
+    """One decision: ``verdict`` is pass, note or stop; ``evidence`` are lines."""
+
+    stage: str = ""
+    verdict: str = "pass"
+    text: str = ""
+    evidence: tuple[str, ...] = ()
+
+
+class TraceAnswer(Struct, frozen=True, kw_only=True, rename="pascal"):
+    """``GET trace``: a packet's way, to its end or to what stops it; ``verdict``: the gravest."""
+
+    src: str = ""
+    dst: str = ""
+    flow: str = ""
+    verdict: str = "pass"
+    steps: tuple[TraceStep, ...] = ()
+
+
 class DERPRegionName(Struct, frozen=True, kw_only=True, rename="pascal"):
     """What ``GET derpmap`` says of a region, as far as people care."""
 

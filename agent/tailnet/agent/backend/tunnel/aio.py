@@ -19,6 +19,7 @@ from tailnet.agent.datapath import pcapng, tsmp
 from tailnet.agent.datapath.aio import Dataplane
 from tailnet.agent.datapath.capture.aio import Capture
 from tailnet.agent.datapath.interface import About, Activity, Datapath, TunPort
+from tailnet.agent.datapath.rejections import Rejections
 from tailnet.agent.derp.aio import DerpFleet
 from tailnet.agent.echo.aio import echo
 from tailnet.agent.errors import UserError
@@ -491,6 +492,11 @@ class Tunnel:
     def _name(self, peer: PeerId) -> str:
         plan = self._peers.get(peer)
         return "" if plan is None else plan.node.base_name
+
+    @property
+    def rejections(self) -> Rejections:
+        """What peers told us about flows of ours that they do not let in."""
+        return self._dataplane.rejections
 
     def drops(self) -> dict[str, dict[str, int]]:
         """What was not carried or not believed, by layer and reason; only what happened."""

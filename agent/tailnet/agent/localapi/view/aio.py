@@ -38,10 +38,12 @@ from tailnet.agent.localapi.schema import (
 from tailnet.agent.localapi.view import paths
 from tailnet.agent.localapi.view.shapes import health, region_code
 from tailnet.agent.localapi.view.status.aio import StatusView
+from tailnet.agent.localapi.view.trace.aio import facts_of
 from tailnet.agent.magicsock.aio import PingReply
 from tailnet.agent.magicsock.sockets.aio import has_ipv6
 from tailnet.agent.netstack.interface import Connection, DialError
 from tailnet.agent.tailcfg.derpmap import DERPMap
+from tailnet.agent.trace.facts import Facts
 
 PING_WAIT = 10.0  # seconds; the client has a shorter patience of its own
 
@@ -130,6 +132,10 @@ class NodeView:
             raise UserError(msg)
         plan = node.plan
         return paths.details(plan.peers[peer].node, about, plan.derp_map, node.age_of)
+
+    def trace_facts(self) -> Facts:
+        """What ``GET trace`` looks at."""
+        return facts_of(self._node)
 
     def netmap(self) -> NetworkMap | None:
         """The network as control described it last."""
