@@ -128,4 +128,4 @@ def test_ten_thousand_at_rest_cost_nothing() -> None:
     assert hub.next_timeout() is None
     hub.set_peers(peers, net.now)
     assert (hub.poll_event(), hub.poll_transmit(), hub.active_peers) == (None, None, 0)
-    assert all(peer.machine is None for peer in hub._peers.values())
+    assert all(peer.machine is None for peer in hub._roster.peers.values())

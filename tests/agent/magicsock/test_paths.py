@@ -107,7 +107,7 @@ def test_good_path_is_not_probed_further() -> None:
     net = Net(Nat.NONE, Nat.NONE)
     net.a.talk(100)
     net.run(3, lambda: direct(net.a))
-    machine = net.a.hub._peers[ONLY].machine
+    machine = net.a.hub._roster.peers[ONLY].machine
     assert machine is not None
     round_at = machine._round_at
     for _ in range(90):

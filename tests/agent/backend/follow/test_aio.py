@@ -187,7 +187,7 @@ class Host:
             self.granted,
             self.tunnel._filter,
             self.tunnel._wanted,
-            {record.info for record in hub._peers.values()},
+            {record.info for record in hub._roster.peers.values()},
         )
 
 
