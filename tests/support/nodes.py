@@ -20,7 +20,7 @@ from tailnet.agent.backend.events import NodeEvent
 from tailnet.agent.backend.files.aio import ConfigFile, StateFile, StateStore
 from tailnet.agent.backend.login import Host
 from tailnet.agent.backend.state import State
-from tailnet.agent.backend.tunnel.aio import TunnelSettings
+from tailnet.agent.backend.tunnel.interface import TunnelSettings
 from tailnet.agent.datapath.reference.aio import ReferenceDatapath
 from tailnet.agent.dns.forward.aio import Forwarder
 from tailnet.agent.dns.resolver.aio import MagicDns

@@ -35,7 +35,8 @@ from tailnet.agent.backend.prefs import Prefs
 from tailnet.agent.backend.routes import with_exit_node
 from tailnet.agent.backend.ruling.aio import Ruling
 from tailnet.agent.backend.state import Facts, State, next_state
-from tailnet.agent.backend.tunnel.aio import EMPTY, System, Tunnel, TunnelSettings
+from tailnet.agent.backend.tunnel.aio import Tunnel
+from tailnet.agent.backend.tunnel.interface import EMPTY, System, TunnelSettings
 from tailnet.agent.backend.wall import guard
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.crypto.x25519 import public_of

@@ -16,7 +16,7 @@ from tailnet.agent.addr import AddrPort, IPAddress
 from tailnet.agent.backend.aio import Node, NodeSettings
 from tailnet.agent.backend.files.aio import ConfigFile, StateFile, StateMemory, read_state_key
 from tailnet.agent.backend.seal import Seal
-from tailnet.agent.backend.tunnel.aio import System, TunnelSettings
+from tailnet.agent.backend.tunnel.interface import System, TunnelSettings
 from tailnet.agent.backend.wall import guard
 from tailnet.agent.dns.forward.aio import Forwarder
 from tailnet.agent.dns.https.aio import HttpsClient

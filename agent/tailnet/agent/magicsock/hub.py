@@ -117,7 +117,7 @@ class Hub:
 
     def handle_disco_untrusted(self, data: bytes, src: Source, now: float) -> None:
         """A datagram that looks like disco; what is not from a peer only counts in ``drops``."""
-        self._inbox.handle_untrusted(data, src, now)
+        self._inbox.handle_disco_untrusted(data, src, now)
 
     def note_data_sent(self, peer: PeerId, now: float) -> None:
         """Data or a handshake left for a peer."""

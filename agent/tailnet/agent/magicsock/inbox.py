@@ -33,7 +33,7 @@ class Inbox:
         self._mail = mail
         self._direct = direct
 
-    def handle_untrusted(self, data: bytes, src: Source, now: float) -> None:
+    def handle_disco_untrusted(self, data: bytes, src: Source, now: float) -> None:
         """A datagram that looks like disco; what is not from a peer only counts in ``drops``."""
         if self._mail.node_key.is_zero or (isinstance(src, AddrPort) and not self._direct):
             self._mail.drops["unwanted"] += 1

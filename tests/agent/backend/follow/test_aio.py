@@ -22,8 +22,9 @@ from tailnet.agent.backend.follow.aio import Follower
 from tailnet.agent.backend.plan import Plan
 from tailnet.agent.backend.planview import describe
 from tailnet.agent.backend.prefs import Prefs
-from tailnet.agent.backend.tunnel import aio as tunnel_module
-from tailnet.agent.backend.tunnel.aio import EMPTY, Tunnel, TunnelSettings
+from tailnet.agent.backend.tunnel.aio import Tunnel
+from tailnet.agent.backend.tunnel.interface import EMPTY, TunnelSettings
+from tailnet.agent.backend.tunnel.tables import aio as tables_module
 from tailnet.agent.control import fold as fold_module
 from tailnet.agent.control.events import NetmapChanged
 from tailnet.agent.control.netmap import NetworkMap
@@ -43,7 +44,7 @@ SLICED: tuple[ModuleType, ...] = (
     slices,
     plan_module,
     follow_module,
-    tunnel_module,
+    tables_module,
     fold_module,
     mapping,
 )
@@ -157,7 +158,7 @@ class Host:
     @property
     def granted(self) -> Granted:
         """Whom the datapath takes which sources from."""
-        datapath, known = self.tunnel._datapath, self.tunnel._peers
+        datapath, known = self.tunnel._datapath, self.tunnel._tables.peers
         assert isinstance(datapath, ReferenceDatapath)
         return {
             (known[p].key, net) for p, one in datapath._tables.peers.items() for net in one.allowed
@@ -165,7 +166,7 @@ class Host:
 
     def check(self) -> None:
         """All that is granted is granted by one plan, the one whose filter is in force."""
-        granted, rules = self.granted, self.tunnel._filter
+        granted, rules = self.granted, self.tunnel._tables.filter
         for plan in self.plans:
             if plan.filter is rules and granted <= _granted(plan):
                 return
@@ -185,7 +186,7 @@ class Host:
         return Outcome(
             describe(plan),
             self.granted,
-            self.tunnel._filter,
+            self.tunnel._tables.filter,
             self.tunnel._wanted,
             {record.info for record in hub._roster.peers.values()},
         )
@@ -250,7 +251,7 @@ async def test_no_network_closes_the_doors_at_once() -> None:
             await asyncio.sleep(0)
         assert len(host.granted) == 7
         host.wish("down")
-        assert host.tunnel._filter == EMPTY.filter
+        assert host.tunnel._tables.filter == EMPTY.filter
         assert host.tunnel._wanted == EMPTY.router
         assert host.follower.plan is None
         assert host.follower._steps
@@ -276,4 +277,4 @@ async def test_a_whole_map_says_who_has_a_disputed_prefix() -> None:
     assert isinstance(datapath, ReferenceDatapath)
     owner = datapath._tables.routes.lookup(bytes([10, 9, 9, 1]))
     assert owner is not None
-    assert host.tunnel._peers[owner.id].node.id == 4
+    assert host.tunnel._tables.peers[owner.id].node.id == 4

@@ -91,7 +91,7 @@ class NodeAnswers:
     ) -> PingResponse | None:
         if target.disco_key.is_zero:
             return msgspec.structs.replace(about, err="that peer does not speak disco")
-        reply = await self._node.tunnel.ping(peer, PING_WAIT, 0)
+        reply = await self._node.tunnel.pings.by_disco(peer, PING_WAIT, 0)
         return None if reply is None else _by(about, reply, netmap)
 
     async def _icmp(
@@ -101,7 +101,7 @@ class NodeAnswers:
         if not own:
             return msgspec.structs.replace(about, err=f"no IPv{ip.version} address here")
         try:
-            latency = await self._node.tunnel.ping_icmp(own[0], ip, PING_WAIT)
+            latency = await self._node.tunnel.pings.by_icmp(own[0], ip, PING_WAIT)
         except OSError as error:
             return msgspec.structs.replace(about, err=f"ICMP ping: {error.strerror or error}")
         if latency is None:
@@ -114,7 +114,7 @@ class NodeAnswers:
         own = [a for a in netmap.self_node.ips() if a.version == ip.version]
         if not own:
             return msgspec.structs.replace(about, err=f"no IPv{ip.version} address here")
-        latency = await self._node.tunnel.ping_tsmp(peer, own[0], ip, PING_WAIT)
+        latency = await self._node.tunnel.pings.by_tsmp(peer, own[0], ip, PING_WAIT)
         if latency is None:
             return None
         return msgspec.structs.replace(about, latency_seconds=latency)

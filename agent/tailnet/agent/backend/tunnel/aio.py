@@ -4,106 +4,41 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from typing import Protocol
 
-from tailnet.agent.addr import AddrPort, IPAddress, IPNetwork
-from tailnet.agent.backend.exitnode import without_ours
+from tailnet.agent.addr import AddrPort, IPAddress
 from tailnet.agent.backend.host.aio import HostNetwork
-from tailnet.agent.backend.login import Host
-from tailnet.agent.backend.peerplan import PeerPlan, less
 from tailnet.agent.backend.plan import Plan
+from tailnet.agent.backend.tunnel.interface import EMPTY, System, TunnelSettings
+from tailnet.agent.backend.tunnel.pings.aio import Pings
+from tailnet.agent.backend.tunnel.tables.aio import Tables
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.datapath import pcapng, tsmp
 from tailnet.agent.datapath.aio import Dataplane
 from tailnet.agent.datapath.capture.aio import Capture
-from tailnet.agent.datapath.interface import About, Activity, Datapath, TunPort
+from tailnet.agent.datapath.interface import About, Activity, TunPort
 from tailnet.agent.datapath.rejections import Rejections
 from tailnet.agent.derp.aio import DerpFleet
-from tailnet.agent.echo.aio import echo
 from tailnet.agent.errors import UserError
-from tailnet.agent.filter.rules import Filter
 from tailnet.agent.keys import DiscoPrivate, DiscoPublic, NodePrivate, NodePublic, PeerId
-from tailnet.agent.magicsock.aio import Magicsock, PingReply
-from tailnet.agent.magicsock.sockets.offload import PLAIN, Offload
+from tailnet.agent.magicsock.aio import Magicsock
 from tailnet.agent.netcheck.report import Report
 from tailnet.agent.portmap.aio import PortMapper
 from tailnet.agent.portmap.interface import Portmap
-from tailnet.agent.portmap.interface import Protocol as MapProtocol
-from tailnet.agent.slices import SLICE, Steps, sliced
+from tailnet.agent.slices import Steps
 from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.tailcfg.node import NetInfo
 from tailnet.agent.tasks import Tasks
 from tailnet.agent.wireguard.engine import Engine
-from tailnet.agent.wireguard.events import PeerState, PeerStatus
+from tailnet.agent.wireguard.events import PeerStatus
 from tailnet.platform.interface import (
-    Bypass,
     DnsConfigurator,
-    Firewall,
-    FirewallConfig,
-    Gateways,
-    NetfilterMode,
-    Router,
     RouterConfig,
     TunDevice,
 )
 
 log = logging.getLogger("tailnet.tunnel")
-
-EMPTY = Plan(
-    peers={},
-    local=(),
-    filter=Filter.shields_up(),
-    router=RouterConfig(),
-    firewall=FirewallConfig(mode=NetfilterMode.OFF),
-    derp_map=DERPMap(),
-)
-
-
-class System(Protocol):
-    """What ``main`` knows of this operating system."""
-
-    host: Host
-    bypass: Bypass
-    gateways: Gateways
-
-    def open_tun(self, queues: int) -> TunDevice:
-        """Open the device, with as many queues where it can; raises ``PlatformError``."""
-
-    def make_router(self, tun_name: str) -> Router:
-        """A router for that device."""
-
-    def make_firewall(self, tun_name: str) -> Firewall:
-        """A firewall for that device."""
-
-    def make_dns(self, tun_name: str) -> DnsConfigurator:
-        """How this host resolves names, with that device."""
-
-    def make_datapath(self) -> Datapath:
-        """A datapath that has not started."""
-
-    def local_networks(self) -> tuple[IPNetwork, ...]:
-        """The prefixes of this host's links, now."""
-
-    def forwarding_problem(self, *, v4: bool, v6: bool) -> str:
-        """Why a subnet router of these families does not work; empty if it does."""
-
-
-@dataclass(frozen=True, slots=True)
-class TunnelSettings:
-    """Flags of the daemon that concern the tunnel."""
-
-    port: int = 0
-    ca_file: str | None = None
-    always_derp: bool = False
-    never_direct: bool = False
-    offload: Offload = PLAIN
-    tun_tcp_gro: bool = True
-    tun_udp_gro: bool = True
-    datapath_threads: int = 1
-    derp_over_http: bool = False
-    map_protocols: frozenset[MapProtocol] = frozenset(MapProtocol)
 
 
 class Tunnel:
@@ -134,18 +69,12 @@ class Tunnel:
         self._on_change = on_change
         self._on_disco_key = on_disco_key
         self._disco = public_of(disco)
-        self._random_bytes = random_bytes
-        self._pongs: dict[tuple[PeerId, bytes], asyncio.Future[float]] = {}
         self._tasks = Tasks()
         self._host: HostNetwork | None = None
         self._netcheck_turn = asyncio.Lock()
         self._capture: Capture | None = None
         self._device = ""
-        self._local: tuple[IPNetwork, ...] | None = None
-        self._filter: Filter | None = None
         self._wanted = RouterConfig()
-        self._peers: dict[PeerId, PeerPlan] = {}  # what the tables have
-        self._left: set[PeerId] = set()  # whose sessions we ended by going down
         self._derp_map: DERPMap | None = None
         self.idle = EMPTY  # the plan while there is no network
         self.endpoints: tuple[tuple[AddrPort, int], ...] = ()
@@ -195,6 +124,20 @@ class Tunnel:
             to_agent=self._to_agent,
             on_failed=on_failed,
             on_established=on_session,
+        )
+        self._tables = Tables(
+            self._datapath,
+            self._dataplane,
+            self._sock,
+            local_networks=system.local_networks,
+            set_routes=self._set_routes,
+        )
+        self.pings = Pings(
+            self._sock,
+            self._datapath,
+            userspace=system.host.userspace,
+            now=now,
+            random_bytes=random_bytes,
         )
 
     @property
@@ -276,58 +219,8 @@ class Tunnel:
             self.portmapper.set_port(self._sock.local_port if wanted else 0)
 
     def apply(self, plan: Plan | None, alive: PeerId | None = None) -> Steps[None]:
-        """Make the packets' tables and the kernel's follow ``plan``, in slices; each as a diff.
-
-        First take away, then change the rules, then give: at no stop can a peer do what neither
-        plan lets it do.  If it is given up, the next call must be for a plan with all peers.
-
-        ``None`` is "no network": nothing gets in, and the host is as :attr:`idle` says, from the
-        first slice on.  ``alive``: a peer whose new disco key came through its session, which
-        therefore is good.
-        """
-        down = plan is None
-        if plan is None:
-            plan = self.idle
-            self._set_rules(plan)
-            self._set_routes(plan)
-        changed = plan.changed
-        news = plan.peers if changed is None else {p: plan.peers.get(p) for p in changed}
-        for part in sliced(list(less(self._peers, news, everything=changed is None).items())):
-            if down:
-                self._left |= self._with_session(peer for peer, _ in part)
-            self._change_peers(dict(part))
-            if len(part) == SLICE:
-                yield
-        self._set_rules(plan)
-        restarted: set[PeerId] = set()
-        for part in sliced([(p, n) for p, n in news.items() if n is not None]):
-            restarted |= self._restarted(part) - {alive}
-            self._change_peers(dict(part))
-            if len(part) == SLICE:
-                yield
-        if changed is None and list(self._peers) != list(plan.peers):
-            # All of it was said, in parts; but of two peers that claim one prefix the last of all
-            # has it, and in the tables another may be the last.
-            self._peers = dict(plan.peers)
-            self._dataplane.set_peers({p: (peer.key, peer.entry) for p, peer in plan.peers.items()})
-        left = self._left & plan.peers.keys()
-        self._left -= left
-        for peer in self._with_session(restarted) | left:
-            self._dataplane.want_session(peer)
-        self._set_routes(plan)
-        if not down:
-            self._sock.set_telling(plan.telling)
-
-    def _set_rules(self, plan: Plan) -> None:
-        local = plan.local
-        if any(net.prefixlen == 0 for net in local):
-            local = without_ours(local, self._system.local_networks())
-        if local != self._local:
-            self._local = local
-            self._datapath.set_local(local)
-        if plan.filter is not self._filter:
-            self._filter = plan.filter
-            self._datapath.set_filter(plan.filter)
+        """Follow ``plan``, in slices; ``None`` is "no network".  See :meth:`Tables.apply`."""
+        return self._tables.apply(plan, self.idle, alive)
 
     def _set_routes(self, plan: Plan) -> None:
         self._wanted = plan.router
@@ -335,78 +228,6 @@ class Tunnel:
             port = self._sock.local_port
             ports = frozenset((port,) if port else ())
             self._host.want(plan.router, replace(plan.firewall, ports=ports))
-
-    def _change_peers(self, changed: Mapping[PeerId, PeerPlan | None]) -> None:
-        """Tell all tables, the datapath first: a path needs its peer there."""
-        differ = {p: new for p, new in changed.items() if self._peers.get(p) is not new}
-        if not differ:
-            return
-        for peer, new in differ.items():
-            if new is None:
-                self._peers.pop(peer, None)
-            else:
-                self._peers[peer] = new
-        self._dataplane.change_peers(
-            {p: None if n is None else (n.key, n.entry) for p, n in differ.items()}
-        )
-        self._sock.change_peers({p: None if n is None else n.info for p, n in differ.items()})
-
-    def _with_session(self, peers: Iterable[PeerId]) -> set[PeerId]:
-        return {p for p in peers if self._dataplane.status(p).state is not PeerState.NONE}
-
-    def _restarted(self, peers: Iterable[tuple[PeerId, PeerPlan]]) -> set[PeerId]:
-        """Peers with a new disco key: their daemon started anew and has lost our session.
-
-        Without a handshake of ours they would hear nothing for WireGuard's 15 s of patience, and
-        the same goes for those whose sessions we lost by going down.
-        Source: tailscale wgengine/userspace.go, discoChanged.
-        """
-        return {
-            peer
-            for peer, plan in peers
-            if (known := self._peers.get(peer)) is not None
-            and known is not plan
-            and known.info.disco_key != plan.info.disco_key
-        }
-
-    async def ping(self, peer: PeerId, wait: float, size: int) -> PingReply | None:
-        """A disco ping by every path known; ``None`` when nothing came back in time."""
-        return await self._sock.ping(peer, wait, size)
-
-    async def ping_tsmp(
-        self, peer: PeerId, src: IPAddress, dst: IPAddress, wait: float
-    ) -> float | None:
-        """Ask a peer's daemon through the tunnel; the round trip [s], ``None`` without answer.
-
-        Args:
-            peer: whom.
-            src: our address, of the family of ``dst``.
-            dst: the peer's.
-            wait: seconds.
-        """
-        data = self._random_bytes(tsmp.PING_DATA_LEN)
-        pong: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-        self._pongs[peer, data] = pong
-        began = self._now()
-        try:
-            async with asyncio.timeout(wait):
-                self._datapath.send_plain(peer, [tsmp.encode_ping(src, dst, data)])
-                return await pong - began
-        except TimeoutError:
-            return None
-        finally:
-            del self._pongs[peer, data]
-
-    async def ping_icmp(self, src: IPAddress, dst: IPAddress, wait: float) -> float | None:
-        """Ask a peer's host by an echo request of our kernel; the round trip [s], or ``None``.
-
-        Raises:
-            OSError: this system cannot; the text says why.
-        """
-        if self._system.host.userspace:
-            msg = "ICMP ping needs a tunnel device, and this node has none"
-            raise OSError(msg)
-        return await echo(src, dst, wait, now=self._now, random_bytes=self._random_bytes)
 
     # --- what is
 
@@ -490,7 +311,7 @@ class Tunnel:
         return self._capture
 
     def _name(self, peer: PeerId) -> str:
-        plan = self._peers.get(peer)
+        plan = self._tables.peers.get(peer)
         return "" if plan is None else plan.node.base_name
 
     @property
@@ -539,9 +360,7 @@ class Tunnel:
         if isinstance(message, tsmp.Ping):
             self._datapath.send_plain(peer, [tsmp.encode_pong(message, peerapi_port=0)])
         elif isinstance(message, tsmp.Pong):
-            pong = self._pongs.get((peer, message.data))
-            if pong is not None and not pong.done():
-                pong.set_result(self._now())
+            self.pings.handle_pong(peer, message)
         elif isinstance(message, tsmp.DiscoKey):
             self._on_disco_key(peer, message.key)
 

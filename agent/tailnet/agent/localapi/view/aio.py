@@ -105,7 +105,7 @@ class NodeView:
         about = msgspec.structs.replace(about, node_name=target.base_name)
         if target.disco_key.is_zero:
             return _failed(about, "that peer does not speak disco")
-        reply = await node.tunnel.ping(peer, PING_WAIT, size)
+        reply = await node.tunnel.pings.by_disco(peer, PING_WAIT, size)
         return _answered(about, reply, netmap)
 
     def paths(self) -> tuple[PathDetails, ...]:

@@ -1,0 +1,78 @@
+"""What the tunnel is made of and wants: the operating system, the daemon's flags, a plan."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from tailnet.agent.addr import IPNetwork
+from tailnet.agent.backend.login import Host
+from tailnet.agent.backend.plan import Plan
+from tailnet.agent.datapath.interface import Datapath
+from tailnet.agent.filter.rules import Filter
+from tailnet.agent.magicsock.sockets.offload import PLAIN, Offload
+from tailnet.agent.portmap.interface import Protocol as MapProtocol
+from tailnet.agent.tailcfg.derpmap import DERPMap
+from tailnet.platform.interface import (
+    Bypass,
+    DnsConfigurator,
+    Firewall,
+    FirewallConfig,
+    Gateways,
+    NetfilterMode,
+    Router,
+    RouterConfig,
+    TunDevice,
+)
+
+EMPTY = Plan(
+    peers={},
+    local=(),
+    filter=Filter.shields_up(),
+    router=RouterConfig(),
+    firewall=FirewallConfig(mode=NetfilterMode.OFF),
+    derp_map=DERPMap(),
+)
+
+
+class System(Protocol):
+    """What ``main`` knows of this operating system."""
+
+    host: Host
+    bypass: Bypass
+    gateways: Gateways
+
+    def open_tun(self, queues: int) -> TunDevice:
+        """Open the device, with as many queues where it can; raises ``PlatformError``."""
+
+    def make_router(self, tun_name: str) -> Router:
+        """A router for that device."""
+
+    def make_firewall(self, tun_name: str) -> Firewall:
+        """A firewall for that device."""
+
+    def make_dns(self, tun_name: str) -> DnsConfigurator:
+        """How this host resolves names, with that device."""
+
+    def make_datapath(self) -> Datapath:
+        """A datapath that has not started."""
+
+    def local_networks(self) -> tuple[IPNetwork, ...]:
+        """The prefixes of this host's links, now."""
+
+    def forwarding_problem(self, *, v4: bool, v6: bool) -> str:
+        """Why a subnet router of these families does not work; empty if it does."""
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelSettings:
+    """Flags of the daemon that concern the tunnel."""
+
+    port: int = 0
+    ca_file: str | None = None
+    always_derp: bool = False
+    never_direct: bool = False
+    offload: Offload = PLAIN
+    tun_tcp_gro: bool = True
+    tun_udp_gro: bool = True
+    datapath_threads: int = 1
+    derp_over_http: bool = False
+    map_protocols: frozenset[MapProtocol] = frozenset(MapProtocol)

@@ -1,0 +1,77 @@
+"""Pings of a peer by each way there is: disco, TSMP through the tunnel, ICMP by the kernel."""
+
+import asyncio
+from collections.abc import Callable
+
+from tailnet.agent.addr import IPAddress
+from tailnet.agent.datapath import tsmp
+from tailnet.agent.datapath.interface import Datapath
+from tailnet.agent.echo.aio import echo
+from tailnet.agent.keys import PeerId
+from tailnet.agent.magicsock.aio import Magicsock, PingReply
+
+
+class Pings:
+    """Asks, and waits for what comes back."""
+
+    def __init__(
+        self,
+        sock: Magicsock,
+        datapath: Datapath,
+        *,
+        userspace: bool,
+        now: Callable[[], float],
+        random_bytes: Callable[[int], bytes],
+    ) -> None:
+        """``userspace``: there is no device for the kernel to ping through."""
+        self._sock = sock
+        self._datapath = datapath
+        self._userspace = userspace
+        self._now = now
+        self._random_bytes = random_bytes
+        self._pongs: dict[tuple[PeerId, bytes], asyncio.Future[float]] = {}
+
+    async def by_disco(self, peer: PeerId, wait: float, size: int) -> PingReply | None:
+        """A disco ping by every path known; ``None`` when nothing came back in time."""
+        return await self._sock.ping(peer, wait, size)
+
+    async def by_tsmp(
+        self, peer: PeerId, src: IPAddress, dst: IPAddress, wait: float
+    ) -> float | None:
+        """Ask a peer's daemon through the tunnel; the round trip [s], ``None`` without answer.
+
+        Args:
+            peer: whom.
+            src: our address, of the family of ``dst``.
+            dst: the peer's.
+            wait: seconds.
+        """
+        data = self._random_bytes(tsmp.PING_DATA_LEN)
+        pong: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self._pongs[peer, data] = pong
+        began = self._now()
+        try:
+            async with asyncio.timeout(wait):
+                self._datapath.send_plain(peer, [tsmp.encode_ping(src, dst, data)])
+                return await pong - began
+        except TimeoutError:
+            return None
+        finally:
+            del self._pongs[peer, data]
+
+    async def by_icmp(self, src: IPAddress, dst: IPAddress, wait: float) -> float | None:
+        """Ask a peer's host by an echo request of our kernel; the round trip [s], or ``None``.
+
+        Raises:
+            OSError: this system cannot; the text says why.
+        """
+        if self._userspace:
+            msg = "ICMP ping needs a tunnel device, and this node has none"
+            raise OSError(msg)
+        return await echo(src, dst, wait, now=self._now, random_bytes=self._random_bytes)
+
+    def handle_pong(self, peer: PeerId, pong: tsmp.Pong) -> None:
+        """A peer's daemon answers."""
+        waiting = self._pongs.get((peer, pong.data))
+        if waiting is not None and not waiting.done():
+            waiting.set_result(self._now())

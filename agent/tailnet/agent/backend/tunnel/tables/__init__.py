@@ -1,0 +1,1 @@
+"""What the packets' tables have."""
