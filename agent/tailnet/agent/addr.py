@@ -1,6 +1,7 @@
 """Socket addresses and the address ranges of a tailnet."""
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from socket import AF_INET, AF_INET6, inet_pton  # text to bytes; no socket is made here
 from typing import NamedTuple
 
 from tailnet.agent.errors import BadPacket
@@ -66,18 +67,12 @@ def parse_ip(text: str) -> IPAddress:
     Raises:
         ValueError: not an address.
     """
-    if ":" in text:
-        return IPv6Address(text)
-    value, parts = 0, text.split(".")
-    for part in parts:
-        usual = (
-            len(part) < 4 and part.isascii() and part.isdigit() and (part[0] != "0" or part == "0")
-        )
-        octet = int(part) if usual else 256
-        if octet > 0xFF:
-            return IPv4Address(text)  # it has the words for what is wrong
-        value = value << 8 | octet
-    return IPv4Address(value if len(parts) == 4 else text)
+    try:
+        if ":" in text:
+            return IPv6Address(inet_pton(AF_INET6, text))
+        return IPv4Address(inet_pton(AF_INET, text))
+    except OSError:  # these have the words for what is wrong, and take a zone
+        return IPv6Address(text) if ":" in text else IPv4Address(text)
 
 
 def unmap(ip: IPAddress) -> IPAddress:
@@ -98,8 +93,10 @@ def parse_prefix(text: str) -> IPNetwork:
     """
     try:
         if text.endswith("/32") and ":" not in text:
-            return IPv4Network((int(parse_ip(text[:-3])), 32))
+            return IPv4Network((inet_pton(AF_INET, text[:-3]), 32))
+        if text.endswith("/128"):
+            return IPv6Network((inet_pton(AF_INET6, text[:-4]), 128))
         return IPv6Network(text) if ":" in text else IPv4Network(text)
-    except ValueError:
+    except (ValueError, OSError):
         msg = "not a prefix, or host bits are set"
         raise BadPacket(msg) from None

@@ -4,6 +4,7 @@ Source: tailscale tailcfg/tailcfg.go.
 """
 
 from datetime import datetime
+from functools import cached_property
 from typing import Any, NewType
 
 from msgspec import field
@@ -85,11 +86,11 @@ class Hostinfo(Struct, frozen=True):
     exit_node_id: str = field(default="", name="ExitNodeID")
 
 
-class Node(Struct, frozen=True):
+class Node(Struct, frozen=True, dict=True):
     """A node, self or peer, in the form it has on the wire.
 
     Text that one bad peer could spoil for all (addresses, endpoints) stays text here; the methods
-    parse it and leave out what is malformed.
+    parse it and leave out what is malformed.  A node's own addresses are parsed once.
     """
 
     id: NodeID = field(name="ID")
@@ -135,13 +136,21 @@ class Node(Struct, frozen=True):
         host, _, port = self.derp.rpartition(":")
         return int(port) if host == str(DERP_MAGIC) and port.isdecimal() and len(port) < 6 else 0
 
+    @cached_property
+    def _prefixes(self) -> tuple[IPNetwork, ...]:
+        return prefixes(self.addresses)
+
+    @cached_property
+    def _ips(self) -> tuple[IPAddress, ...]:
+        return tuple(p.network_address for p in self._prefixes)
+
     def address_prefixes(self) -> tuple[IPNetwork, ...]:
         """The node's own addresses as /32 and /128."""
-        return prefixes(self.addresses)
+        return self._prefixes
 
     def ips(self) -> tuple[IPAddress, ...]:
         """The node's own addresses."""
-        return tuple(p.network_address for p in self.address_prefixes())
+        return self._ips
 
     def allowed_prefixes(self) -> tuple[IPNetwork, ...]:
         """What this node may send from and be sent; ``null`` is its own addresses."""
