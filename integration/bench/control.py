@@ -42,12 +42,15 @@ from tailnet.agent.backend.aio import Node, NodeSettings
 from tailnet.agent.backend.events import NetworkMapChanged, NodeEvent
 from tailnet.agent.backend.files.aio import StateFile
 from tailnet.agent.backend.state import State
+from tailnet.agent.control.fold import Change, Folder
 from tailnet.agent.control.session import MapSession
 from tailnet.agent.dns.forward.aio import Forwarder
 from tailnet.agent.dns.resolver.aio import MagicDns
 from tailnet.agent.localapi.schema import encode
 from tailnet.agent.localapi.view.aio import NodeView
 from tailnet.agent.netstack.interface import Connection
+from tailnet.agent.slices import Steps
+from tailnet.agent.tailcfg.mapping import MapResponse
 
 AUTH_KEY = "tskey-auth-bench"
 ROUNDS = 25  # deltas of each kind
@@ -59,7 +62,7 @@ class Client:
     """A node, and when it did what."""
 
     def __init__(self, system: System, directory: Path) -> None:
-        self.maps = 0
+        self.maps = self.folded = 0
         self._news = asyncio.Event()
         self.node = Node(
             system,
@@ -84,12 +87,22 @@ class Client:
                 self._news.clear()
                 await self._news.wait()
 
-    async def heard(self, maps: int) -> None:
-        """Return when that many maps came."""
+    async def heard(self, *, maps: int = 0, folded: int = 0) -> None:
+        """Return when that many maps were told, and as many messages folded into them."""
         async with asyncio.timeout(PATIENCE):
-            while self.maps < maps:
+            while self.maps < maps or self.folded < folded:
                 self._news.clear()
                 await self._news.wait()
+
+    def count_folded(self) -> None:
+        """Count messages from now on: those that come together are told as one map."""
+        inner = Folder.fold_slices
+
+        def fold(folder: Folder, message: MapResponse, wall: datetime) -> Steps[Change]:
+            self.folded += 1
+            return inner(folder, message, wall)
+
+        Folder.fold_slices = fold  # type: ignore[assignment, method-assign]
 
 
 async def measure(peers: int, seconds: float, directory: Path, system: System) -> Result:
@@ -111,6 +124,7 @@ async def measure(peers: int, seconds: float, directory: Path, system: System) -
     assert server.stdout is not None
     url = (await server.stdout.readline()).decode().strip()
     client = Client(system, directory)
+    client.count_folded()
     await client.node.start()
     _ = blocks.take()
     wanted = {"ControlURL": url, "ControlURLSet": True}
@@ -128,10 +142,10 @@ async def measure(peers: int, seconds: float, directory: Path, system: System) -
     async def deltas(kind: str, count: int, rate: float) -> float:
         assert server.stdin is not None
         assert server.stdout is not None
-        expected, began = client.maps + count, time.process_time()
+        expected, began = client.folded + count, time.process_time()
         server.stdin.write(json.dumps([kind, count, rate]).encode() + b"\n")
         await server.stdout.readline()
-        await client.heard(expected)
+        await client.heard(folded=expected)
         return time.process_time() - began
 
     if peers:
@@ -144,7 +158,7 @@ async def measure(peers: int, seconds: float, directory: Path, system: System) -
         session = client.node.account._contact._session
         assert session is not None
         session.client.poke()
-        await client.heard(maps + 1)
+        await client.heard(maps=maps + 1)
         await asyncio.sleep(1.0)
         result.reconnect_cpu = time.process_time() - spent
         result.blocks["reconnect"] = blocks.take()

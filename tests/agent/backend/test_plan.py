@@ -143,7 +143,7 @@ def test_peers_that_cannot_be_reached_get_nothing() -> None:
         node(4, key=NodePublic(bytes(32))),
         node(5, key=node(1).key),
     )
-    assert made.peers == {}
+    assert not made.peers
     assert routes(made) == set()
     wireguard = node(6, disco_key=none, home_derp=0, is_wire_guard_only=True)
     assert len(plan(wireguard).peers) == 1
@@ -282,7 +282,7 @@ def test_told_what_changed_the_plan_is_the_same_and_says_so(
         fresh = make_plan(prefs, current, ids)
         assert replace(told, changed=None) == fresh
         if told.changed is not None:
-            for peer in told.peers.keys() | last.peers.keys():
+            for peer in {*told.peers, *last.peers}:
                 if told.peers.get(peer) != last.peers.get(peer):
                     assert peer in told.changed
         last = told

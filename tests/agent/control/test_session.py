@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from tailnet.agent.control import mapstream
 from tailnet.agent.control.events import Connected, NetmapChanged
 from tailnet.agent.control.mapstream import decompress_untrusted, split_untrusted
-from tailnet.agent.control.session import MAX_EXPIRY_SLEEP, WATCHDOG, MapSession, SessionEvent
+from tailnet.agent.control.session import (
+    MAX_EXPIRY_SLEEP,
+    MESSAGES_IN_A_TURN,
+    WATCHDOG,
+    MapSession,
+    SessionEvent,
+)
 from tailnet.agent.errors import BadPacket, RemoteProtocolError
 from tailnet.agent.slices import SLICE
 from tailnet.agent.tailcfg.codec import encode
@@ -56,26 +62,57 @@ def test_large_map_is_handled_in_slices() -> None:
         one.go_on_untrusted()
         slices += 1
     assert slices > 2 * len(crowd) // SLICE
-    connected, whole, delta = drain(one)
+    connected, whole = drain(one)
     assert isinstance(connected, Connected)
     assert isinstance(whole, NetmapChanged)
-    assert isinstance(delta, NetmapChanged)
+    assert whole.full
     assert len(whole.netmap.peers) == len(crowd)
-    assert whole.netmap.peers[NodeID(2)].online is None
-    assert delta.netmap.peers[NodeID(2)].online
-    assert not delta.full
-    assert delta.changed == {NodeID(2)}
+    assert whole.netmap.peers[NodeID(2)].online
+
+
+def test_deltas_that_came_together_are_told_as_one() -> None:
+    """Who came and went again is gone, who went and came again is there."""
+    one = session()
+    crowd = tuple(Node(id=NodeID(n)) for n in (2, 3, 4))
+    one.receive_untrusted(frame(MapResponse(node=FIRST.node, peers=crowd)), 1.0, NOW)
+    drain(one)
+    deltas = (
+        MapResponse(online_change={NodeID(4): True}),
+        MapResponse(peers_changed=(Node(id=NodeID(5)),)),
+        MapResponse(peers_removed=(NodeID(5), NodeID(3), NodeID(2))),
+        MapResponse(peers_changed=(Node(id=NodeID(3), name="again"),)),
+    )
+    one.receive_untrusted(b"".join(map(frame, deltas)), 1.0, NOW)
+    (event,) = drain(one)
+    assert isinstance(event, NetmapChanged)
+    assert (event.full, set(event.changed), set(event.removed)) == (False, {3, 4}, {2, 5})
+    assert {n: p.name for n, p in event.netmap.peers.items()} == {3: "again", 4: ""}
+
+
+def test_many_messages_at_once_are_read_in_slices() -> None:
+    """A process that did not run for a while has thousands to read."""
+    one = session()
+    one.receive_untrusted(frame(FIRST) + frame(MapResponse(domain="d")) * 999, 1.0, NOW)
+    slices = 1
+    while one.busy:
+        one.go_on_untrusted()
+        slices += 1
+    assert slices > 1000 // MESSAGES_IN_A_TURN
+    assert [type(e) for e in drain(one)] == [Connected, NetmapChanged]
 
 
 @given(st.lists(st.integers(0, 400), max_size=6), st.booleans())
-def test_any_chunking_gives_the_same_events(cuts: list[int], sized: bool) -> None:
+def test_any_chunking_gives_the_same_map(cuts: list[int], sized: bool) -> None:
     """Cut anywhere, with and without a size in the frame."""
     wire = frame(FIRST, sized=sized) + frame(MapResponse(domain="d"), sized=sized)
     marks = sorted({0, len(wire), *(min(c, len(wire)) for c in cuts)})
     one = session()
     for a, b in itertools.pairwise(marks):
         one.receive_untrusted(wire[a:b], 1.0, NOW)
-    assert [type(e) for e in drain(one)] == [Connected, NetmapChanged, NetmapChanged]
+    connected, *_, last = drain(one)
+    assert isinstance(connected, Connected)
+    assert isinstance(last, NetmapChanged)
+    assert last.netmap.domain == "d"
 
 
 def test_keepalive_bytes() -> None:

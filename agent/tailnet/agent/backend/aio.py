@@ -23,7 +23,7 @@ from tailnet.agent.backend.events import (
     StateChanged,
 )
 from tailnet.agent.backend.files.aio import ConfigFile, StateStore
-from tailnet.agent.backend.follow.aio import Follower
+from tailnet.agent.backend.follow.aio import Follower, Turn
 from tailnet.agent.backend.health import HealthWarning
 from tailnet.agent.backend.introductions.aio import Introductions
 from tailnet.agent.backend.kept.aio import MapFile, MapKeeper, remove_map, tidy
@@ -42,6 +42,7 @@ from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.dns.resolver.aio import MagicDns
 from tailnet.agent.keys import DiscoPrivate, PeerId
+from tailnet.agent.slices import Steps
 from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.tasks import Tasks
 
@@ -126,7 +127,7 @@ class Node:
             on_disco_key=lambda peer, key: self._introductions.heard(peer, key),  # noqa: PLW0108
         )
         self._expiry_timer: asyncio.TimerHandle | None = None
-        self._follower = Follower(self.tunnel.apply, on_done=self._reconsider)
+        self._follower = Follower(self._apply, on_done=self._reconsider)
         self._introductions: Introductions = Introductions(
             self.tunnel,
             self._follower,
@@ -208,7 +209,6 @@ class Node:
             self._introductions.forget()
             self._arm_expiry()
             self._follower.start_over()
-            self.naming.note(None)
             self.state = State.NO_STATE
         if self._store.path is not None:
             for gone in event.removed:
@@ -318,6 +318,11 @@ class Node:
             self._tell(StateChanged(state))
             self._checkup.look()
 
+    def _apply(self, turn: Turn) -> Steps[None]:
+        """The packets follow the plan, and the names."""
+        yield from self.tunnel.apply(turn.plan, turn.alive)
+        yield from self.naming.apply(turn.netmap, turn.changed)
+
     def _idle(self, prefs: Prefs) -> Plan:
         """Without a map nothing leaks either, unless people must reach a page to log in again."""
         facts = self._facts()
@@ -371,13 +376,11 @@ class Node:
     def _kept_expired(self, netmap: NetworkMap) -> None:
         self.account.use_map(netmap)
         self._follower.note(None)
-        self.naming.note(None)
         self._reconsider()
 
     def _tell(self, event: NodeEvent) -> None:
         if isinstance(event, NetworkMapChanged):
             self._follower.note(event.changed)
-            self.naming.note(event.changed)
             self._kept.note(event.netmap, self.account.prefs.server_url)
             self._introductions.forget()
             self._arm_expiry()

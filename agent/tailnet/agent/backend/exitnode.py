@@ -33,7 +33,7 @@ def find_exit_node(prefs: Prefs, netmap: NetworkMap) -> NodeID | None:
     if prefs.auto_exit_node and not wanted and not ip:
         return suggest(netmap)
     address = ip_address(ip) if ip else None
-    for node in netmap.peers.values():
+    for node in netmap.in_order():
         named = wanted and wanted in {node.stable_id, node.base_name, node.name.rstrip(".")}
         if (named or (address is not None and address in node.ips())) and offers_exit(node):
             return node.id

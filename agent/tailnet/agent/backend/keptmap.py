@@ -97,7 +97,7 @@ def encode_lines(netmap: NetworkMap, server: str, at: datetime) -> Iterator[byte
         ),
     )
     yield encode(head) + b"\n"
-    for peer in netmap.peers.values():
+    for peer in netmap.in_order():
         yield encode(peer) + b"\n"
 
 

@@ -6,6 +6,8 @@ Source: tailscale ipn/ipnlocal/local.go, authReconfig.
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from immutables import Map
+
 from tailnet.agent.addr import IPNetwork
 from tailnet.agent.backend.exitnode import find_exit_node
 from tailnet.agent.backend.pathprefs import parse_endpoints, parse_policies
@@ -30,7 +32,8 @@ class Plan:
     """Everything that follows from prefs and network map.
 
     Attributes:
-        peers: those that can be talked to; expired and unreachable ones are left out.
+        peers: those that can be talked to; expired and unreachable ones are left out.  In no
+            order: see :meth:`in_order`.
         local: destinations that inbound packets may have.
         filter: rules for inbound packets.
         router: addresses and routes of the tunnel.
@@ -56,6 +59,10 @@ class Plan:
     filter_refused: bool = False
     changed: frozenset[PeerId] | None = None
     telling: Telling = TELL_ALL
+
+    def in_order(self) -> dict[PeerId, PeerPlan]:
+        """The peers by node id: where two claim one prefix, the last has it."""
+        return dict(sorted(self.peers.items(), key=lambda entry: entry[1].node.id))
 
 
 def make_plan(
@@ -125,9 +132,9 @@ def _set_peers(netmap: NetworkMap, ids: PeerIds, cache: PlanCache) -> Steps[None
     """Look at every node."""
     peers: dict[PeerId, PeerPlan] = {}
     made, self_key = cache.made, netmap.self_node.key
-    for part in sliced(tuple(netmap.peers.items())):
-        for node_id, node in part:
-            known = made.get(node_id)
+    for part in sliced(sorted(netmap.peers)):
+        for node_id in part:
+            known, node = made.get(node_id), netmap.peers[node_id]
             if known is None or known.node is not node:
                 known = cache.make(node, ids, self_key)
             if known.plan is not None and known.peer is not None:
@@ -140,17 +147,14 @@ def _set_peers(netmap: NetworkMap, ids: PeerIds, cache: PlanCache) -> Steps[None
                 cache.replace(node_id, None)
             if len(gone) == SLICE:
                 yield
-    cache.peers = peers
+    cache.peers = Map(peers)
 
 
 def _change_peers(
     netmap: NetworkMap, ids: PeerIds, cache: PlanCache, changed: Collection[NodeID]
 ) -> frozenset[PeerId]:
-    """Look at these nodes (and copy the table); whose plan changed.
-
-    A new peer is the last one: it wins where two claim one prefix, until the next whole map.
-    """
-    peers, touched = cache.peers.copy(), set()
+    """Look at these nodes; whose plan changed."""
+    peers, touched = cache.peers.mutate(), set[PeerId]()
     for node_id in sorted(changed):
         known, node = cache.made.get(node_id), netmap.peers.get(node_id)
         if known is not None and node is known.node:
@@ -167,7 +171,7 @@ def _change_peers(
         if new is not None and new.peer is not None and new.plan is not None:
             peers[new.peer] = new.plan
             touched.add(new.peer)
-    cache.peers = peers
+    cache.peers = peers.finish()
     return frozenset(touched)
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from immutables import Map
+
 from tailnet.agent.addr import IPAddress, IPNetwork
 from tailnet.agent.backend.exitnode import EVERYTHING
 from tailnet.agent.backend.jail import without_sources
@@ -74,7 +76,7 @@ class PlanCache:
 
     terms: Terms = field(default_factory=Terms)
     made: dict[NodeID, Made] = field(default_factory=dict)
-    peers: dict[PeerId, PeerPlan] = field(default_factory=dict)
+    peers: Map[PeerId, PeerPlan] = field(default_factory=Map)
     planned: int = 0
     """Nodes in ``made`` with a plan; as many as ``peers`` unless two of them have one key."""
     offering: int = 0

@@ -58,7 +58,6 @@ __all__ = ["ControlClient", "ControlConfig"]
 log = logging.getLogger("tailnet.control")
 
 REGISTER_TIMEOUT = 30.0  # seconds; a login that waits for a person has none
-MAPS_IN_A_TURN = 4  # told one after the other; each may cost 5 ms
 LOGOUT_TIMEOUT = 5.0  # seconds
 WISH_TIMEOUT = 30.0  # seconds
 FORGET_AGAIN = 60.0  # seconds between two logins because an update was answered "unknown node"
@@ -293,12 +292,11 @@ class ControlClient:
         while session.busy:
             await asyncio.sleep(0)
             session.go_on_untrusted()
-        await self._pump(session)
+        self._pump(session)
         return True
 
-    async def _pump(self, session: MapSession) -> None:
-        """Tell what happened; after a few maps that came at once others have their turn."""
-        told = 0
+    def _pump(self, session: MapSession) -> None:
+        """Tell what happened."""
         if session.established:
             self._map_backoff.reset()
             self._resume = session.resume
@@ -319,10 +317,6 @@ class ControlClient:
                 log.warning("the control server sent a URL that is not safe to open")
                 continue
             self._emit(event)
-            told += isinstance(event, NetmapChanged)
-            if told == MAPS_IN_A_TURN:
-                told = 0
-                await asyncio.sleep(0)
 
     def _forgotten_by_update(self, reason: str) -> None:
         """An update was answered as if we did not exist, while the stream goes on: log in again.

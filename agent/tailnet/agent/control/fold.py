@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import TypeVar
 
+from immutables import Map
 from msgspec.structs import replace
 
 from tailnet.agent.control.netmap import NetworkMap
@@ -41,6 +42,14 @@ class Change:
     changed: frozenset[NodeID]
     removed: frozenset[NodeID]
 
+    def after(self, full: bool, changed: frozenset[NodeID], removed: frozenset[NodeID]) -> "Change":
+        """This one and an earlier one as a single change."""
+        return Change(
+            self.full or full,
+            (changed - self.removed) | self.changed,
+            (removed - self.changed) | self.removed,
+        )
+
 
 class Folder:
     """State of one map stream.
@@ -54,7 +63,7 @@ class Folder:
         self._before = before
         self._self: Node | None = None
         self._peers: dict[NodeID, Node] = {}  # as control describes them
-        self._shown: dict[NodeID, Node] = {}  # with expiry applied, sorted
+        self._shown: Map[NodeID, Node] = Map()  # with expiry applied
         self._derp_map = DERPMap()
         self._dns = DNSConfig()
         self._chunks: Chunks | None = None
@@ -97,7 +106,7 @@ class Folder:
         else:
             changed, removed = self._change_peers(message, wall)
         if first:
-            removed = set(self._before.keys() - self._peers.keys())
+            removed = {peer_id for peer_id in self._before if peer_id not in self._peers}
         yield from self._show(changed, removed, wall)
         self._before = {}
         return Change(first or bool(message.peers), frozenset(changed), frozenset(removed))
@@ -144,7 +153,7 @@ class Folder:
             raise BadPacket(msg)
         return NetworkMap(
             self_node=_expired_view(self._self, wall + self._skew, keep_paths=True),
-            peers=MappingProxyType(self._shown),
+            peers=self._shown,
             derp_map=self._derp_map,
             dns=self._dns,
             packet_filter=self._filter,
@@ -228,21 +237,17 @@ class Folder:
         self, changed: Collection[NodeID], removed: Collection[NodeID], wall: datetime
     ) -> Steps[None]:
         now = wall + self._skew
-        shown = dict(self._shown)
+        shown = self._shown.mutate()
         for peer_id in removed:
             shown.pop(peer_id, None)
-        last = next(reversed(shown), 0)
-        in_order = True
         for part in sliced(tuple(changed)):
             for peer_id in part:
-                in_order &= peer_id in shown or peer_id > last
-                last = max(last, peer_id)
                 peer = self._peers[peer_id]
                 shown[peer_id] = _expired_view(peer, now, keep_paths=False)
                 self._note_expiry(peer, now)
             if len(part) == SLICE:
                 yield
-        self._shown = shown if in_order else dict(sorted(shown.items()))
+        self._shown = shown.finish()
 
 
 def inherit_derp_map(old: DERPMap, new: DERPMap) -> DERPMap:

@@ -19,7 +19,7 @@ class NetworkMap:
 
     self_node: Node
     peers: Mapping[NodeID, Node]
-    """Sorted by id; never contains self."""
+    """In no order; never contains self.  A delta makes a new one that shares nearly all of it."""
     derp_map: DERPMap
     dns: DNSConfig
     packet_filter: tuple[FilterRule, ...] | None
@@ -31,3 +31,7 @@ class NetworkMap:
     display_messages: Mapping[str, DisplayMessage]
     clock_delta: float
     """Server's clock − our wall clock [s]; 0 when below one minute."""
+
+    def in_order(self) -> list[Node]:
+        """The peers, by id."""
+        return sorted(self.peers.values(), key=lambda peer: peer.id)

@@ -219,7 +219,7 @@ def _names(node: Node) -> Callable[[], Mapping[str, tuple[IPAddress, ...]]]:
         nonlocal known
         netmap = node.netmap
         if netmap is not known[0]:
-            nodes = [netmap.self_node, *netmap.peers.values()] if netmap is not None else []
+            nodes = [netmap.self_node, *netmap.in_order()] if netmap is not None else []
             known = netmap, peer_names([(each.name, each.ips()) for each in nodes])
         return known[1]
 

@@ -5,11 +5,12 @@ A name here is lower case without the final dot; the root is the empty string.
 Source: tailscale util/dnsname, ipn/ipnlocal/node_backend.go dnsConfigForNetmap.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, NewType
 
 from tailnet.agent.addr import IPAddress
 from tailnet.agent.errors import BadPacket
+from tailnet.agent.slices import SLICE, Steps, finish, sliced
 from tailnet.agent.tailcfg.node import Node, NodeID
 
 Name = NewType("Name", str)
@@ -73,27 +74,39 @@ class NodeNames:
     the slower path first.  When we have no IPv4 address ourselves, only AAAA are given.
     """
 
-    __slots__ = ("_aaaa", "_by_ip", "_by_name", "_names", "_only_v6")
+    __slots__ = ("_aaaa", "_by_ip", "_by_name", "_names", "_only_v6", "_own")
 
     def __init__(self) -> None:
         self._names: dict[NodeID, _Known] = {}
         self._by_name: dict[Name, tuple[NodeID, ...]] = {}  # the first is the one who is meant
         self._by_ip: dict[IPAddress, NodeID] = {}
+        self._own: Node | None = None
         self._aaaa = self._only_v6 = False
 
     def set_self(self, node: Node) -> bool:
         """Our own record: its capabilities decide for all.  Whether any answer is another now."""
-        own = node.ips()
+        if node is self._own:
+            return False
+        self._own, own = node, node.ips()
         before = self._aaaa, self._only_v6
         self._aaaa = MAGIC_DNS_AAAA in (node.cap_map or {})
         self._only_v6 = bool(own) and all(ip.version == 6 for ip in own)
         return self.change({node.id: node}) or before != (self._aaaa, self._only_v6)
 
-    def set_nodes(self, nodes: Iterable[Node]) -> bool:
+    def set_nodes(self, nodes: Sequence[Node]) -> bool:
         """Everybody; who is not among them is forgotten.  Whether any answer is another now."""
-        wanted = {node.id: node for node in nodes}
-        gone = dict.fromkeys(self._names.keys() - wanted.keys())
-        return self.change({**gone, **wanted})
+        return finish(self.set_nodes_slices(nodes))
+
+    def set_nodes_slices(self, nodes: Sequence[Node]) -> Steps[bool]:
+        """:meth:`set_nodes` in slices."""
+        self._own = None
+        gone = self._names.keys() - {node.id for node in nodes}
+        news = self.change(dict.fromkeys(gone))
+        for part in sliced(nodes):
+            news = self.change({node.id: node for node in part}) or news
+            if len(part) == SLICE:
+                yield
+        return news
 
     def change(self, changed: Mapping[NodeID, Node | None]) -> bool:
         """These came or changed; ``None`` is gone.  A malformed name is a node without one.

@@ -18,7 +18,7 @@ from tailnet.agent import slices
 from tailnet.agent.addr import IPNetwork
 from tailnet.agent.backend import plan as plan_module
 from tailnet.agent.backend.follow import aio as follow_module
-from tailnet.agent.backend.follow.aio import Follower
+from tailnet.agent.backend.follow.aio import Follower, Turn
 from tailnet.agent.backend.plan import Plan
 from tailnet.agent.backend.planview import describe
 from tailnet.agent.backend.prefs import Prefs
@@ -30,7 +30,7 @@ from tailnet.agent.control.events import NetmapChanged
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.control.session import MapSession
 from tailnet.agent.datapath.reference.aio import ReferenceDatapath
-from tailnet.agent.keys import DiscoPrivate, DiscoPublic, NodePrivate, NodePublic, PeerId
+from tailnet.agent.keys import DiscoPrivate, DiscoPublic, NodePrivate, NodePublic
 from tailnet.agent.slices import Steps
 from tailnet.agent.tailcfg import mapping
 from tailnet.agent.tailcfg.codec import encode
@@ -124,9 +124,9 @@ class Host:
         self.prefs, self.up = Prefs(), True
         self.netmap: NetworkMap | None = None
 
-    def _apply(self, plan: Plan | None, alive: PeerId | None) -> Steps[None]:
-        self.plans.append(plan or EMPTY)
-        return self.tunnel.apply(plan, alive)
+    def _apply(self, turn: Turn) -> Steps[None]:
+        self.plans.append(turn.plan or EMPTY)
+        return self.tunnel.apply(turn.plan, turn.alive)
 
     def _look(self) -> None:
         self.follower.follow(self.prefs, self.netmap if self.up else None)

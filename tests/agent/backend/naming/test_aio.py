@@ -18,6 +18,7 @@ from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.dns.forward.aio import Forwarder
 from tailnet.agent.dns.names import ROOT
 from tailnet.agent.dns.resolver.aio import MagicDns
+from tailnet.agent.slices import finish
 from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.tailcfg.dns import DNSConfig, Resolver
 from tailnet.agent.tailcfg.dns import DNSRecord as TailnetRecord
@@ -67,6 +68,17 @@ async def opened(host: FakeDns) -> AsyncIterator[Naming]:
     await naming.close()
 
 
+def follow(
+    naming: Naming,
+    prefs: Prefs,
+    current: NetworkMap | None,
+    changed: frozenset[NodeID] | None = None,
+) -> None:
+    """As a node does: names of others, and what the tailnet wants."""
+    finish(naming.apply(current, changed))
+    naming.follow(prefs, current)
+
+
 async def settle() -> None:
     """The task has had its turns."""
     for _ in range(5):
@@ -85,7 +97,7 @@ async def test_a_host_that_can_split_gets_the_domains_of_the_tailnet() -> None:
     host = FakeDns(split=True)
     async with opened(host) as naming:
         assert host.history == [NO_DNS]
-        naming.follow(Prefs(), netmap(MAGIC, node(2, "peer")))
+        follow(naming, Prefs(), netmap(MAGIC, node(2, "peer")))
         await settle()
         assert host.config.nameservers == (US,)
         assert "lab.ts.net" in host.config.match
@@ -97,7 +109,7 @@ async def test_another_host_sends_all_questions_and_we_ask_whom_it_asked() -> No
     """Our own address among its resolvers is of an earlier time."""
     host = FakeDns(split=False, before=BASE)
     async with opened(host) as naming:
-        naming.follow(Prefs(), netmap(MAGIC))
+        follow(naming, Prefs(), netmap(MAGIC))
         await settle()
         assert host.config == DnsConfig(nameservers=(US,), search=("lab.ts.net", "home"))
         assert naming.compiled.routes[ROOT] == (Resolver(addr="192.0.2.53"),)
@@ -108,14 +120,12 @@ async def test_names_follow_at_once_and_the_host_is_told_only_news() -> None:
     host = FakeDns(split=True)
     async with opened(host) as naming:
         peer = node(2, "peer")
-        naming.follow(Prefs(), netmap(MAGIC))
+        follow(naming, Prefs(), netmap(MAGIC))
         await settle()
         told = len(host.history)
-        naming.note(frozenset({peer.id}))
-        naming.follow(Prefs(), netmap(MAGIC, peer))
+        follow(naming, Prefs(), netmap(MAGIC, peer), frozenset({peer.id}))
         assert ask(naming, "peer.lab.ts.net") == ["100.64.0.2"]
-        naming.note(frozenset({peer.id}))
-        naming.follow(Prefs(), netmap(MAGIC))
+        follow(naming, Prefs(), netmap(MAGIC), frozenset({peer.id}))
         assert ask(naming, "peer.lab.ts.net") == []
         await settle()
         assert len(host.history) == told
@@ -128,17 +138,17 @@ async def test_off_and_on_again() -> None:
     """Down, a user who does not want it, and back."""
     host = FakeDns(split=True)
     async with opened(host) as naming:
-        naming.follow(Prefs(), netmap(MAGIC))
+        follow(naming, Prefs(), netmap(MAGIC))
         await settle()
         on = host.config
-        naming.follow(Prefs(corp_dns=False), netmap(MAGIC))
+        follow(naming, Prefs(corp_dns=False), netmap(MAGIC))
         await settle()
         assert host.config == NO_DNS
         assert ask(naming, "me.lab.ts.net") == ["100.64.0.1"]
-        naming.follow(Prefs(), netmap(MAGIC))
+        follow(naming, Prefs(), netmap(MAGIC))
         await settle()
         assert host.config == on
-        naming.follow(Prefs(), None)
+        follow(naming, Prefs(), None)
         assert ask(naming, "me.lab.ts.net") == []
         await settle()
         assert host.config == NO_DNS
@@ -163,7 +173,7 @@ async def test_a_refusal_is_said_and_tried_again() -> None:
     async with opened(host) as naming:
         naming.on_change = lambda: heard.append(naming.refused)
         host.reason = "it is on fire"
-        naming.follow(Prefs(), netmap(MAGIC))
+        follow(naming, Prefs(), netmap(MAGIC))
         await settle()
         assert heard == ["it is on fire"]
         assert ask(naming, "me.lab.ts.net") == ["100.64.0.1"]
@@ -179,7 +189,7 @@ async def test_a_host_that_cannot_be_read_is_left_as_it_is() -> None:
     host = FakeDns(split=False, before=BASE)
     async with opened(host) as naming:
         host.fail_next = PlatformError("no such file")
-        naming.follow(Prefs(), netmap(MAGIC))
+        follow(naming, Prefs(), netmap(MAGIC))
         await settle()
         assert (naming.unreadable, host.config) == ("no such file", NO_DNS)
         assert ask(naming, "me.lab.ts.net") == ["100.64.0.1"]
@@ -193,7 +203,7 @@ async def test_what_others_do_to_the_host_is_repaired_and_said() -> None:
     """For as long as it lasts."""
     host = FakeDns(split=True)
     async with opened(host) as naming:
-        naming.follow(Prefs(), netmap(MAGIC))
+        follow(naming, Prefs(), netmap(MAGIC))
         await settle()
         wanted, host.config = host.config, NO_DNS
         host.happens.put_nowait(DnsEvent(again=True, trouble="somebody rewrites it"))
@@ -209,7 +219,7 @@ async def test_a_record_outside_every_domain_is_answered_too() -> None:
     host = FakeDns(split=True)
     async with opened(host) as naming:
         record = TailnetRecord(name="db.corp.", value="10.0.0.1")
-        naming.follow(Prefs(), netmap(DNSConfig(proxied=True, extra_records=(record,))))
+        follow(naming, Prefs(), netmap(DNSConfig(proxied=True, extra_records=(record,))))
         await settle()
         assert ask(naming, "db.corp") == ["10.0.0.1"]
         assert "db.corp" in host.config.match
@@ -227,11 +237,10 @@ async def test_an_exit_node_that_answers_for_names_is_asked_for_all_of_them() ->
     prefs = replace(Prefs(), exit_node_ip="100.64.0.2")
     dns = replace(MAGIC, fallback_resolvers=(Resolver(addr="192.0.2.7"),))
     async with opened(FakeDns(split=True)) as naming:
-        naming.follow(prefs, netmap(dns, exit_node))
+        follow(naming, prefs, netmap(dns, exit_node))
         await settle()
         asked = naming.compiled.routes[ROOT]
         assert [r.addr for r in asked] == ["http://100.64.0.2:4711/dns-query"]
-        naming.note(None)
-        naming.follow(prefs, netmap(dns, mute))
+        follow(naming, prefs, netmap(dns, mute))
         await settle()
         assert naming.wanted.defaults == dns.fallback_resolvers

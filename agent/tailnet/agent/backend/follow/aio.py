@@ -10,8 +10,9 @@ everybody who asks, until the last slice.  What comes meanwhile:
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 from tailnet.agent.backend.peers import PeerIds
 from tailnet.agent.backend.plan import Plan, plan_slices
@@ -23,19 +24,35 @@ from tailnet.agent.slices import SLICE, Steps, finish, much_to_keep
 from tailnet.agent.tailcfg.node import Node, NodeID
 from tailnet.agent.tasks import Tasks
 
-Apply = Callable[[Plan | None, PeerId | None], Steps[None]]
 Wish = tuple[Prefs | None, NetworkMap | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What comes into force.
+
+    Attributes:
+        plan: ``None``: no network.
+        netmap: what it was made of.
+        changed: only these nodes differ from those of the turn before; ``None``: any.
+        alive: see ``Tunnel.apply``.
+    """
+
+    plan: Plan | None = None
+    netmap: NetworkMap | None = None
+    changed: Collection[NodeID] | None = None
+    alive: PeerId | None = None
 
 
 class Follower:
     """Holds the plan in force.
 
     Args:
-        apply: gives the steps that bring the packets to a plan; see ``Tunnel.apply``.
+        apply: gives the steps that bring everything to a plan.
         on_done: slices are done: look whether there is another wish.
     """
 
-    def __init__(self, apply: Apply, on_done: Callable[[], None]) -> None:
+    def __init__(self, apply: Callable[[Turn], Steps[None]], on_done: Callable[[], None]) -> None:
         self._apply = apply
         self._on_done = on_done
         self._ids = PeerIds()
@@ -92,7 +109,7 @@ class Follower:
             self._steps = None
         self._cache = PlanCache()
         self._wish, self._changed, self.plan = (None, None), None, None
-        finish(self._apply(None, None))
+        finish(self._apply(Turn()))
 
     async def _go_on(self, steps: Steps[None]) -> None:
         """The other slices; closed steps have none."""
@@ -112,11 +129,11 @@ class Follower:
     ) -> Steps[None]:
         if netmap is None:
             self.plan = None
-            yield from self._apply(None, alive)
+            yield from self._apply(Turn(alive=alive))
             return
         with much_to_keep() if changed is None else nullcontext():
             plan = yield from plan_slices(prefs, netmap, self._ids, self._cache, changed)
-            yield from self._apply(plan, alive)
+            yield from self._apply(Turn(plan, netmap, changed, alive))
             self.plan = plan
 
     async def close(self) -> None:

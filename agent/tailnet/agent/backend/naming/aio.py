@@ -6,13 +6,13 @@
                                   ▲            └─► the host, if that is another than before
              what the host had before us
 
-Names of nodes follow at once, one node at a time.  The host follows in a task of its own: asking
+Names of nodes follow the plan, one node at a time.  The host follows in a task of its own: asking
 and telling it takes time, and only the newest wish counts.  One that refuses is told again later.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.backend.exitnode import find_exit_node
@@ -21,6 +21,7 @@ from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.dns.compile import BaseUnreadable, Compiled, Host, compile_dns
 from tailnet.agent.dns.resolver.aio import MagicDns
 from tailnet.agent.dns.wanted import NOTHING, ExitNode, Wanted, wanted_dns
+from tailnet.agent.slices import Steps
 from tailnet.agent.tailcfg.dns import DNSConfig
 from tailnet.agent.tailcfg.node import Node, NodeID
 from tailnet.agent.tasks import Tasks
@@ -54,7 +55,6 @@ class Naming:
         self._prefs: Prefs | None = None
         self._exit_node: ExitNode | None = None
         self._netmap: NetworkMap | None = None
-        self._changed: set[NodeID] | None = None  # since that map; None: any
         self._news = asyncio.Event()
         self._tasks = Tasks()
         self._applied: DnsConfig | None = None
@@ -85,25 +85,22 @@ class Naming:
 
     # --- wishes
 
-    def note(self, changed: frozenset[NodeID] | None) -> None:
-        """Only these nodes will differ in the next map; ``None``: any may."""
-        if changed is None:
-            self._changed = None
-        elif self._changed is not None:
-            self._changed |= changed
+    def apply(self, netmap: NetworkMap | None, changed: Collection[NodeID] | None) -> Steps[None]:
+        """Names of nodes, in slices; ``changed``: only these differ from those of the last call."""
+        if netmap is None:
+            self.resolver.forget()
+        else:
+            yield from self.resolver.set_nodes_slices(netmap.self_node, netmap.peers, changed)
 
     def follow(self, prefs: Prefs, netmap: NetworkMap | None) -> None:
-        """Follow these from now on; ``netmap`` is ``None`` where there is to be no network."""
+        """What the tailnet wants; ``netmap`` is ``None`` where there is to be no network."""
         if netmap is None:
             self._end()
             return
         if netmap is not self._netmap or prefs is not self._prefs:
             self._prefs = prefs
             self._exit_node = exit_node_in_use(prefs, netmap)
-        if netmap is not self._netmap or self._changed != set():
-            changed = self._changed if self._netmap is not None else None
-            self.resolver.set_nodes(netmap.self_node, netmap.peers, changed)
-            self._netmap, self._changed = netmap, set()
+        self._netmap = netmap
         basis = (netmap.dns, netmap.self_node, prefs.corp_dns, self._exit_node)
         if basis == self._basis:
             return
@@ -123,9 +120,8 @@ class Naming:
     def _end(self) -> None:
         if self._netmap is None:
             return
-        self._basis = self._netmap = self._changed = self._exit_node = None
+        self._basis = self._netmap = self._exit_node = None
         self.wanted = NOTHING
-        self.resolver.forget()
         self._news.set()
 
     async def _listen(self, configurator: DnsConfigurator) -> None:

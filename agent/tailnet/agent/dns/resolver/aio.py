@@ -22,6 +22,7 @@ from tailnet.agent.dns.metrics import metrics
 from tailnet.agent.dns.names import ROOT, Name, NodeNames
 from tailnet.agent.dns.upstream import Https, Plain, is_loopback
 from tailnet.agent.errors import BadPacket
+from tailnet.agent.slices import Steps, finish
 from tailnet.agent.tailcfg.dns import Resolver
 from tailnet.agent.tailcfg.node import Node, NodeID
 
@@ -82,8 +83,15 @@ class MagicDns:
         self, own: Node, peers: Mapping[NodeID, Node], changed: Collection[NodeID] | None
     ) -> None:
         """Names of this node and its peers; ``changed``: only these peers; ``None``: any."""
+        finish(self.set_nodes_slices(own, peers, changed))
+
+    def set_nodes_slices(
+        self, own: Node, peers: Mapping[NodeID, Node], changed: Collection[NodeID] | None
+    ) -> Steps[None]:
+        """:meth:`set_nodes` in slices."""
         if changed is None:
-            news = self._nodes.set_nodes((own, *peers.values()))
+            nodes = sorted(peers.values(), key=lambda peer: peer.id)
+            news = yield from self._nodes.set_nodes_slices((own, *nodes))
         else:
             news = self._nodes.change({node_id: peers.get(node_id) for node_id in changed})
         if self._nodes.set_self(own) or news:

@@ -113,7 +113,7 @@ class NodeView:
         plan, sock = self._node.plan, self._node.tunnel.magicsock
         if plan is None:
             return ()
-        known = ((peer.node, sock.report(p)) for p, peer in plan.peers.items())
+        known = ((peer.node, sock.report(p)) for p, peer in plan.in_order().items())
         return tuple(
             paths.summary(node, about, plan.derp_map) for node, about in known if about is not None
         )

@@ -59,7 +59,8 @@ class Tables:
             self._set_rules(plan)
             self._set_routes(plan)
         changed = plan.changed
-        news = plan.peers if changed is None else {p: plan.peers.get(p) for p in changed}
+        news: Mapping[PeerId, PeerPlan | None]
+        news = plan.in_order() if changed is None else {p: plan.peers.get(p) for p in changed}
         for part in sliced(list(less(self.peers, news, everything=changed is None).items())):
             if down:
                 self._left |= self._with_session(peer for peer, _ in part)
@@ -73,12 +74,12 @@ class Tables:
             self._change_peers(dict(part))
             if len(part) == SLICE:
                 yield
-        if changed is None and list(self.peers) != list(plan.peers):
+        if changed is None and list(self.peers) != list(news):
             # All of it was said, in parts; but of two peers that claim one prefix the last of all
             # has it, and in the tables another may be the last.
-            self.peers = dict(plan.peers)
-            self._dataplane.set_peers({p: (peer.key, peer.entry) for p, peer in plan.peers.items()})
-        left = self._left & plan.peers.keys()
+            self.peers = plan.in_order()
+            self._dataplane.set_peers({p: (n.key, n.entry) for p, n in self.peers.items()})
+        left = {peer for peer in self._left if peer in plan.peers}
         self._left -= left
         for peer in self._with_session(restarted) | left:
             self._dataplane.want_session(peer)

@@ -85,7 +85,7 @@ class StatusView:
             return crowd
         plan = self._node.plan
         live = {e.node.id: p for p, e in plan.peers.items()} if plan else {}
-        for part in sliced(tuple(netmap.peers.values())):
+        for part in sliced(netmap.in_order()):
             for peer in part:
                 crowd[str(peer.key)] = self._peer_status(peer, live.get(peer.id), netmap)
             if len(part) == SLICE:
