@@ -1,6 +1,7 @@
 """Clients and a server for tests of proxies; each prints one line of JSON, or ``listening``.
 
-``python -m integration.lab.proxied serve PORT`` echoes TCP and UDP on every address;
+``python -m integration.lab.proxied serve PORT [ADDRESS…]`` echoes TCP and UDP on every address, or
+UDP on these only (a machine of several answers from the one it was asked at);
 ``… many PROXY HOST PORT COUNT`` opens so many connections through a SOCKS5 proxy (``IP:PORT``),
 uses all of them, then closes them; ``… hold`` keeps them open; ``… half PROXY HOST PORT BYTES``
 sends, ends its side, reads on;
@@ -43,7 +44,7 @@ async def _socks(
     return reader, writer, bound
 
 
-async def _serve(port: int) -> None:
+async def _serve(port: int, addresses: list[str]) -> None:
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(BLOCK):
             writer.write(data)
@@ -62,7 +63,7 @@ async def _serve(port: int) -> None:
     )
     server = await asyncio.start_server(echo, sock=listener)
     loop = asyncio.get_running_loop()
-    for address in ("0.0.0.0", "::"):
+    for address in addresses:
         sock = socket.socket(
             socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM
         )
@@ -177,8 +178,8 @@ async def _dns(proxy: str, server: str, name: str) -> dict[str, list[str]]:
 def main() -> None:
     """As the arguments say."""
     match sys.argv[1:]:
-        case ["serve", port]:
-            asyncio.run(_serve(int(port)))
+        case ["serve", port, *addresses]:
+            asyncio.run(_serve(int(port), addresses or ["0.0.0.0", "::"]))
         case ["many", proxy, host, port, count]:
             print(json.dumps(asyncio.run(_many(proxy, host, int(port), int(count)))))  # noqa: T201
         case ["hold", proxy, host, port, count]:
