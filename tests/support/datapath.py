@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import socket
+import sys
 from collections.abc import Callable, Iterable
 from ipaddress import ip_network
 from struct import Struct
@@ -30,6 +31,7 @@ from tailnet.agent.tailcfg.filter import FilterRule, NetPortRange, PortRange
 PEER = PeerId(1)
 ME, THEM, STRANGER = "100.64.0.1", "100.64.0.2", "100.64.0.3"
 MTU = 1280
+UDP_SEGMENT, UDP_GRO = 103, 104
 
 _header = Struct("<IIQ")
 _nonce = Struct("<4xQ").pack
@@ -90,10 +92,11 @@ def allow_all() -> Filter:
     return compile_filter([FilterRule(src_ips=("*",), dst_ports=(ports,))])
 
 
-def udp_socket() -> socket.socket:
+def udp_socket(*, gro: bool = False) -> socket.socket:
     """A non-blocking socket on loopback."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.setblocking(False)
+    sock.setsockopt(socket.IPPROTO_UDP, UDP_GRO, gro)
     sock.bind(("127.0.0.1", 0))
     return sock
 
@@ -111,6 +114,7 @@ class Rig:
         vnet_hdr: bool = False,
         tso: bool = True,
         sentinel: bool = False,
+        gro: bool = False,
         service: bool = False,
         queues: int = 1,
     ) -> None:
@@ -123,7 +127,7 @@ class Rig:
         for ours in self.hosts:
             ours.setblocking(False)
         fd, *more = (theirs.detach() for _, theirs in pairs)
-        udp = udp_socket()
+        udp = udp_socket(gro=gro)
         self.udp_addr: tuple[str, int] = udp.getsockname()
         self.remote = udp_socket()
         self.remote_addr = AddrPort.of(*self.remote.getsockname())
@@ -139,7 +143,7 @@ class Rig:
             dp.set_service(end.detach())
         dp.start(
             TunPort(fd, MTU, vnet_hdr, vnet_hdr and tso, tso, tuple(more)),
-            [UdpPort(udp.detach(), socket.AF_INET, gso=True, gro=False, sentinel=sentinel)],
+            [UdpPort(udp.detach(), socket.AF_INET, gso=True, gro=gro, sentinel=sentinel)],
         )
         self._sent = 0
 
@@ -166,8 +170,11 @@ class Rig:
 
     def seal(self, packet: bytes, counter: int, index: int = 7) -> bytes:
         """What the remote would send."""
-        padded = packet + bytes(-len(packet) % 16)
-        body = Aead(bytes([index + 1]) * 32).seal(_nonce(counter), padded, None)
+        return self.seal_plain(packet + bytes(-len(packet) % 16), counter, index)
+
+    def seal_plain(self, packet: bytes, counter: int, index: int = 7) -> bytes:
+        """The same without padding."""
+        body = Aead(bytes([index + 1]) * 32).seal(_nonce(counter), packet, None)
         return _header.pack(4, index, counter) + body
 
     def open(self, datagram: bytes, index: int = 7) -> bytes:
@@ -179,11 +186,24 @@ class Rig:
     def send(self, packet: bytes, counter: int | None = None, index: int = 7) -> bytes:
         """Send a sealed packet to the datapath, by default with the next counter."""
         if counter is None:
-            counter = self._sent
-            self._sent += 1
+            counter = self._next()
         datagram = self.seal(packet, counter, index)
         self.remote.sendto(datagram, self.udp_addr)
         return datagram
+
+    def send_plain(self, packet: bytes) -> None:
+        """Send a sealed packet that has no padding."""
+        self.remote.sendto(self.seal_plain(packet, self._next()), self.udp_addr)
+
+    def _next(self) -> int:
+        self._sent += 1
+        return self._sent - 1
+
+    def send_group(self, data: bytes, size: int) -> None:
+        """Datagrams of ``size`` bytes each that arrive as one read where the datapath has GRO."""
+        segment = size.to_bytes(2, sys.byteorder)
+        control = [(socket.IPPROTO_UDP, UDP_SEGMENT, segment)]
+        self.remote.sendmsg([data], control, 0, self.udp_addr)
 
     async def receive(self) -> bytes:
         """The next datagram the datapath sent."""

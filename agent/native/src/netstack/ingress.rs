@@ -141,7 +141,7 @@ mod tests {
     fn hostile_reads_give_nothing() {
         let mut state = 1u32;
         for n in 0..20_000usize {
-            let read: Vec<u8> = (0..n % 120)
+            let mut read: Vec<u8> = (0..n % 120)
                 .map(|i| {
                     state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                     match i {
@@ -153,6 +153,10 @@ mod tests {
                 })
                 .collect();
             let _ = parse(&read);
+            if let Some(header) = read.get_mut(VNET..VNET + 20) {
+                ip::sum_header(header);
+                let _ = parse(&read);
+            }
         }
     }
 
@@ -163,8 +167,10 @@ mod tests {
         read[VNET + 3] = 40;
         read[VNET + 6] = 0x20;
         read[VNET + 9] = 99;
+        ip::sum_header(&mut read[VNET..VNET + 20]);
         assert!(matches!(parse(&read), Some((_, Packet::Fragment(_)))));
         read[VNET + 6] = 0x40;
+        ip::sum_header(&mut read[VNET..VNET + 20]);
         assert!(matches!(parse(&read), Some((_, Packet::Other { .. }))));
     }
 }

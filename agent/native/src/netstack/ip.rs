@@ -41,7 +41,8 @@ pub struct Part {
     pub more: bool,
 }
 
-/// Take a packet apart: its bytes without what lies behind, and what they are.
+/// Take a packet apart: its bytes without what lies behind, and what they are; `None` if it is
+/// not IP, or damaged.
 pub fn parse(packet: &[u8]) -> Option<(&[u8], Datagram<'_>)> {
     match packet.first()? >> 4 {
         4 => parse_v4(packet),
@@ -56,6 +57,9 @@ fn parse_v4(packet: &[u8]) -> Option<(&[u8], Datagram<'_>)> {
     let word = |at: usize| u16::from_be_bytes([fixed[at], fixed[at + 1]]);
     let packet = packet.get(..usize::from(word(2)))?;
     let body = packet.get(header..).filter(|_| header >= 20)?;
+    if fold(add(0, &packet[..header])) != 0xffff {
+        return None;
+    }
     let (offset, more) = (usize::from(word(6) & 0x1fff) * 8, word(6) & 0x2000 != 0);
     let datagram = Datagram {
         src: IpAddr::from(Ipv4Addr::new(fixed[12], fixed[13], fixed[14], fixed[15])),
@@ -132,6 +136,13 @@ pub fn packets(
         .collect()
 }
 
+/// Put the checksum into an IPv4 header (RFC 791), whatever was there.
+pub fn sum_header(header: &mut [u8]) {
+    header[10..12].fill(0);
+    let sum = !fold(add(0, header));
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
+}
+
 fn packet(src: IpAddr, dst: IpAddr, protocol: u8, body: &[u8], part: Option<Part>) -> Vec<u8> {
     let mut packet = Vec::with_capacity(48 + body.len());
     match (src, dst) {
@@ -147,8 +158,7 @@ fn packet(src: IpAddr, dst: IpAddr, protocol: u8, body: &[u8], part: Option<Part
             packet.extend([HOPS, protocol, 0, 0]);
             packet.extend(src.octets());
             packet.extend(dst.octets());
-            let sum = !fold(add(0, &packet));
-            packet[10..12].copy_from_slice(&sum.to_be_bytes());
+            sum_header(&mut packet);
         }
         (IpAddr::V6(src), IpAddr::V6(dst)) => {
             let length = body.len() as u16 + if part.is_some() { 8 } else { 0 };

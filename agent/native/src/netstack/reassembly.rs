@@ -172,7 +172,7 @@ impl Pieces {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ip::{Part, UDP, packets, parse};
+    use super::super::ip::{Part, UDP, packets, parse, sum_header};
     use super::*;
 
     const NOW: Instant = Instant::ZERO;
@@ -243,6 +243,7 @@ mod tests {
         let (body, mut honest) = fragments(3000, 9);
         for packet in &mut honest {
             packet[15] = 77; // another sender
+            sum_header(&mut packet[..20]);
         }
         assert_eq!(give(&mut reassembly, &honest[0], NOW), None);
         for id in 0..5000 {

@@ -132,9 +132,17 @@ fn rules(data: &[u8]) {
 
 /// Userspace networking takes any packet apart.
 fn netstack(data: &[u8]) {
-    ingress::parse(data);
-    if let Some((_, datagram)) = ip::parse(data) {
-        icmp::parse(datagram.src, datagram.dst, datagram.body);
+    let mut data = data.to_vec();
+    for _ in 0..2 {
+        ingress::parse(&data);
+        if let Some((_, datagram)) = ip::parse(&data) {
+            icmp::parse(datagram.src, datagram.dst, datagram.body);
+        }
+        // Once more with a sound header, so that what lies behind it is looked at.
+        let header = data.first().map_or(0, |first| usize::from(first & 15) * 4);
+        if let Some(header) = data.get_mut(..header.max(20)) {
+            ip::sum_header(header);
+        }
     }
 }
 

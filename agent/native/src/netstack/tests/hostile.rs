@@ -88,6 +88,74 @@ fn hostile_segment(noise: &mut Noise, sequence: u32, heard: &[Heard]) -> Vec<u8>
     packet
 }
 
+/// A TCP segment, a datagram and a ping of one family, each whole and sound, to a stack's address.
+fn sound(v6: bool) -> Vec<Vec<u8>> {
+    let ends = if v6 {
+        ["fd7a::1", "fd7a::2"]
+    } else {
+        ["100.64.0.1", "100.64.0.2"]
+    };
+    let [src, dst]: [IpAddr; 2] = ends.map(|text| text.parse().unwrap());
+    let mut syn = vec![0; 21];
+    syn[..4].copy_from_slice(&[4, 0, 0, 80]);
+    syn[12..16].copy_from_slice(&[0x50, 2, 0xff, 0xff]);
+    let sum = checksum::add(checksum::pseudo_header(src, dst, ip::TCP, syn.len()), &syn);
+    syn[16..18].copy_from_slice(&(!checksum::fold(sum)).to_be_bytes());
+    let (from, to) = (SocketAddr::new(src, 9), SocketAddr::new(dst, 9));
+    let datagram = udp::datagram(from, to, b"hello").unwrap();
+    let kind = if v6 { 128 } else { 8 };
+    let ping = icmp::finish(src, dst, vec![kind, 0, 0, 0, 0, 5, 0, 1, 77]);
+    [
+        (ip::TCP, syn),
+        (ip::UDP, datagram),
+        (icmp::protocol(dst), ping),
+    ]
+    .into_iter()
+    .flat_map(|(protocol, body)| ip::packets(src, dst, protocol, &body, 1280, 0))
+    .collect()
+}
+
+#[test]
+fn a_wrong_checksum_is_ignored_and_counted() {
+    use std::sync::Arc;
+    let now = smoltcp::time::Instant::ZERO;
+    let events = Arc::new(events::Events::new().unwrap());
+    let stats = Arc::new(Stats::default());
+    let (queue, counted) = (events.clone(), stats.clone());
+    let mut stack = stack::Stack::new(LIMITS, Arc::default(), queue, counted, now).unwrap();
+    let addresses = vec!["100.64.0.2".parse().unwrap(), "fd7a::2".parse().unwrap()];
+    stack.command(stack::Command::Addresses(addresses), now);
+    let mut damaged = 0;
+    for v6 in [false, true] {
+        for packet in sound(v6) {
+            // The addresses are in both sums, what lies behind them in one.
+            let first = if v6 { 8 } else { 0 };
+            for at in first..packet.len() {
+                let mut read = [&[0; 10], packet.as_slice()].concat();
+                read[10 + at] ^= 0x10;
+                stack.ingress(&read, now);
+                damaged += 1;
+                assert_eq!(
+                    stats.ignored.load(Relaxed),
+                    damaged,
+                    "byte {at} of {packet:?}"
+                );
+            }
+        }
+    }
+    assert_eq!(stats.streams.load(Relaxed), 0);
+    assert!(events.take(usize::MAX).is_empty());
+    for packet in sound(false).into_iter().chain(sound(true)) {
+        stack.ingress(&[&[0; 10], packet.as_slice()].concat(), now);
+    }
+    assert_eq!(stats.ignored.load(Relaxed), damaged);
+    assert_eq!(
+        events.take(usize::MAX).len(),
+        4,
+        "two first segments, two datagrams"
+    );
+}
+
 #[test]
 fn a_hostile_peer_costs_packets_and_nothing_else() {
     use std::os::fd::AsFd;
