@@ -128,7 +128,7 @@ def test_a_dead_socket_is_told_apart(tmp_path: Path) -> None:
 def test_who_may_not_write_gets_advice(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     """How to be allowed."""
     daemon.uid = 12345
-    monkeypatch.setattr("tailnet.cli.client.is_root", lambda: False)
+    monkeypatch.setattr("tailnet.client.sync.is_root", lambda: False)
     result = daemon.run("down")
     assert result.exit_code == 1
     assert result.stderr == (

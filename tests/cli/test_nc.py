@@ -13,8 +13,8 @@ from tests.support.served import served
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.localapi.schema import Status
 from tailnet.cli.client import LocalClient
-from tailnet.cli.errors import Failure
 from tailnet.cli.main import cli
+from tailnet.client import Refused
 
 
 class Greeter:
@@ -60,7 +60,7 @@ def test_a_refusal_is_one_line(tmp_path: Path) -> None:
     """With the daemon's reason."""
     path = tmp_path / "s"
     fake = FakeBackend(about=Status(backend_state="Running"))
-    with served(fake, path), pytest.raises(Failure, match=r"^h2:22: connection refused$"):
+    with served(fake, path), pytest.raises(Refused, match=r"^h2:22: connection refused$"):
         LocalClient(str(path)).dial("h2", 22)
 
 

@@ -19,10 +19,12 @@ from tailnet.agent.localapi.schema import (
     decode,
 )
 from tailnet.cli import qr
-from tailnet.cli.client import LocalClient, TimedOut, Watch
+from tailnet.cli.client import LocalClient
 from tailnet.cli.errors import Failure, Silent, warn
 from tailnet.cli.settings import DEFAULT_SERVER, Prefs, expand
 from tailnet.cli.text import clean
+from tailnet.client.errors import ClientError, TimedOut
+from tailnet.client.sync import Watch
 
 TIMEOUT_TEXT = (
     "timeout waiting for Tailscale service to enter a Running state; "
@@ -91,10 +93,10 @@ def connect(
     progress = Progress(client, before, plan, patience, json=json)
     try:
         progress.run()
-    except Failure as failure:
+    except (Failure, ClientError) as failure:
         if not json:
             raise
-        say(BackendState=progress.state, Error=failure.message)
+        say(BackendState=progress.state, Error=str(failure))
         raise Silent from None
 
 

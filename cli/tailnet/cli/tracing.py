@@ -1,12 +1,13 @@
 """Traces, for people: a line for each step, and what to look at."""
 
 import socket
-from urllib.parse import urlencode
 
-from tailnet.agent.localapi.schema import TraceAnswer, TraceStep, decode
-from tailnet.cli.client import LocalClient, Refused
+from tailnet.agent.localapi.schema import TraceAnswer, TraceStep
+from tailnet.cli.client import LocalClient
 from tailnet.cli.errors import Failure
 from tailnet.cli.text import clean
+from tailnet.client import questions
+from tailnet.client.errors import Refused
 
 MARKS = {"pass": "ok", "note": "!", "stop": "STOP"}
 NOT_FOUND = 404
@@ -19,7 +20,7 @@ def ask(client: LocalClient, *, src: str, dst: str, proto: str, port: int) -> Tr
         Failure: there is no such node or name.
     """
     try:
-        return _ask(client, src, dst, proto, port)
+        return client.ask(questions.trace(dst, src=src, proto=proto, port=port))
     except Refused as error:
         if error.status != NOT_FOUND or src:
             raise
@@ -27,7 +28,7 @@ def ask(client: LocalClient, *, src: str, dst: str, proto: str, port: int) -> Tr
         if resolved is None:
             msg = f"no node and no name known here: {clean(dst)}"
             raise Failure(msg) from None
-    found = _ask(client, src, resolved, proto, port)
+    found = client.ask(questions.trace(resolved, src=src, proto=proto, port=port))
     named = TraceStep(stage="name", text=f"{dst} is {resolved}, says this host's resolver")
     return TraceAnswer(
         src=found.src,
@@ -36,14 +37,6 @@ def ask(client: LocalClient, *, src: str, dst: str, proto: str, port: int) -> Tr
         verdict=found.verdict,
         steps=(named, *found.steps),
     )
-
-
-def _ask(client: LocalClient, src: str, dst: str, proto: str, port: int) -> TraceAnswer:
-    query = {"src": src, "dst": dst, "proto": proto} | ({"port": str(port)} if port else {})
-    try:
-        return decode(client.request("GET", f"trace?{urlencode(query)}"), TraceAnswer)
-    except ValueError as error:
-        raise Failure(str(error)) from None
 
 
 def _resolve(name: str) -> str | None:

@@ -9,12 +9,13 @@ from urllib.parse import quote
 import click
 
 from tailnet.agent.localapi.schema import PingResult, decode
-from tailnet.cli.client import LocalClient, TimedOut
+from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
 from tailnet.cli.flags import DURATION, GoCommand, flag
 from tailnet.cli.peers import find_node
 from tailnet.cli.text import clean, format_latency
+from tailnet.client.errors import TimedOut
 
 INTERVAL = 1.0  # seconds between pings
 

@@ -9,10 +9,11 @@ import time
 import click
 
 from tailnet.agent.localapi.schema import Status
-from tailnet.cli.client import LocalClient, NotRunning, TimedOut
+from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
 from tailnet.cli.flags import DURATION, GoCommand
 from tailnet.cli.login import Patience
+from tailnet.client.errors import NotRunning, TimedOut
 
 FIRST_RETRY, LAST_RETRY = 0.1, 2.0  # seconds
 

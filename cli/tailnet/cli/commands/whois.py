@@ -9,12 +9,13 @@ import click
 from msgspec import json as msgjson
 
 from tailnet.agent.localapi.schema import WhoIs, decode
-from tailnet.cli.client import LocalClient, Refused
+from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
 from tailnet.cli.flags import GoCommand, flag
 from tailnet.cli.identity import describe
 from tailnet.cli.text import clean
+from tailnet.client.errors import Refused
 
 NOT_FOUND = 404
 

@@ -1,0 +1,132 @@
+"""What can be asked: values, each with the type of its answer.
+
+The answers' types are those of ``tailnet.agent.localapi.schema``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from msgspec import json
+
+from tailnet.agent.localapi.schema import (
+    LoginProfile,
+    NetcheckReport,
+    PathDetails,
+    PingResult,
+    Status,
+    TraceAnswer,
+    WhoIs,
+)
+
+T = TypeVar("T")
+
+Prefs = dict[str, Any]
+"""Under upstream's names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question(Generic[T]):
+    """One request.
+
+    Attributes:
+        name: below the LocalAPI's path, with its query.
+        kind: what the answer is parsed into; ``None``: nothing is answered.
+        body: what is sent along, as JSON.
+        patience: how long the answer may take [s].
+    """
+
+    method: str
+    name: str
+    kind: type[T]
+    body: Mapping[str, object] | None = None
+    patience: float = 65.0  # the daemon gives up after 60
+
+    @property
+    def data(self) -> bytes:
+        """The body."""
+        return b"" if self.body is None else json.encode(self.body)
+
+
+Nothing = type(None)
+
+
+def status(*, peers: bool = True) -> Question[Status]:
+    """State, this node and its peers; without ``peers`` much quicker in large networks."""
+    return Question("GET", "status" if peers else "status?peers=false", Status)
+
+
+def prefs() -> Question[Prefs]:
+    """The user's wishes."""
+    return Question("GET", "prefs", dict)
+
+
+def edit_prefs(changes: Mapping[str, object]) -> Question[Prefs]:
+    """Change these, under upstream's names, and no others; answers with all."""
+    masks = {f"{name}Set": True for name in changes}
+    return Question("PATCH", "prefs", dict, {**changes, **masks})
+
+
+def start(auth_key: str = "", update_prefs: Mapping[str, object] | None = None) -> Question[None]:
+    """Connect, and log in with an auth key if one is given."""
+    body: dict[str, object] = {"AuthKey": auth_key}
+    if update_prefs is not None:
+        body["UpdatePrefs"] = update_prefs
+    return Question("POST", "start", Nothing, body)
+
+
+def login_interactive() -> Question[None]:
+    """Ask for a login URL; it comes by ``watch`` and in the status."""
+    return Question("POST", "login-interactive", Nothing)
+
+
+def logout() -> Question[None]:
+    """Expire the node key and forget the login."""
+    return Question("POST", "logout", Nothing)
+
+
+def profiles() -> Question[list[LoginProfile]]:
+    """The accounts of this machine."""
+    return Question("GET", "profiles/", list[LoginProfile])
+
+
+def switch_profile(profile_id: str) -> Question[None]:
+    """Use another account."""
+    return Question("POST", f"profiles/{_quoted(profile_id)}", Nothing)
+
+
+def whois(address: str) -> Question[WhoIs]:
+    """Machine, user and grants behind an address, ``ip:port`` or ``nodekey:…``."""
+    return Question("GET", f"whois?{_query({'addr': address})}", WhoIs)
+
+
+def ping(address: str, kind: str = "disco", size: int = 0) -> Question[PingResult]:
+    """One ping; ``kind`` is disco, TSMP, ICMP or peerapi."""
+    query = _query({"ip": address, "type": kind, "size": size})
+    return Question("POST", f"ping?{query}", PingResult)
+
+
+def path(address: str) -> Question[PathDetails]:
+    """How a peer is reached, and why."""
+    return Question("GET", f"path?{_query({'ip': address})}", PathDetails)
+
+
+def trace(dst: str, *, src: str = "", proto: str = "tcp", port: int = 0) -> Question[TraceAnswer]:
+    """A packet's way, from ``src`` or this machine, and what stops it."""
+    query = {"src": src, "dst": dst, "proto": proto} | ({"port": str(port)} if port else {})
+    return Question("GET", f"trace?{_query(query)}", TraceAnswer)
+
+
+def netcheck() -> Question[NetcheckReport]:
+    """Measure the network; takes some seconds."""
+    return Question("POST", "netcheck", NetcheckReport)
+
+
+def _query(parts: Mapping[str, object]) -> str:
+    return "&".join(f"{key}={_quoted(str(value))}" for key, value in parts.items())
+
+
+def _quoted(text: str) -> str:
+    """Percent-encoded; urllib would load more than everything else that a short command needs."""
+    plain = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~"
+    return "".join(chr(b) if b in plain else f"%{b:02X}" for b in text.encode())
