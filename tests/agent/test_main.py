@@ -3,14 +3,12 @@
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 
 from tailnet.agent import main
 from tailnet.agent._version import __version__
-from tailnet.agent.datapath.reference.aio import ReferenceDatapath
 
 
 def test_one_dash_is_as_good_as_two() -> None:
@@ -87,31 +85,6 @@ def test_the_native_datapath_is_refused_in_one_line_where_it_is_not(
         "tailnetd: --datapath=native: tailnet_native is not installed; "
         "build it with: make native (needs cargo)\n"
     )
-
-
-def test_auto_takes_the_native_datapath_if_it_is_there(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """And says which one, and why."""
-    taken: list[int] = []
-    made = SimpleNamespace(set_service=taken.append, about=("native", "1.2", "ring"))
-    monkeypatch.setattr(main, "NativeDatapath", lambda: made)
-    monkeypatch.setattr(ReferenceDatapath, "set_service", lambda _, fd: taken.append(fd))
-    caplog.set_level("INFO", "tailnet.main")
-    for flag, reason, native in (
-        (main.AUTO, "", True),
-        (main.AUTO, "not here", False),
-        (main.NATIVE, "", True),
-        (main.REFERENCE, "", False),
-    ):
-        monkeypatch.setattr(main, "why_not", lambda reason=reason: reason)
-        system = object.__new__(main.LinuxSystem)
-        system._datapath, system._service_fd = flag, 9
-        assert (system.make_datapath() is made) is native
-    assert taken == [9] * 4
-    assert "native datapath 1.2, ciphered by ring" in caplog.text
-    assert "not here" in caplog.text
-    assert "asked for" in caplog.text
 
 
 def test_a_daemon_imports_what_it_needs() -> None:

@@ -1,60 +1,31 @@
-"""``tailnetd``: flags, environment, and this operating system.
-
-The only module that knows which operating system this is; everything else sees
-``tailnet.platform.interface``.
-"""
+"""``tailnetd``: its flags, and what each kind of run does."""
 
 import asyncio
-import contextlib
+import functools
 import logging
 import os
 import re
-import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 import click
 
-from tailnet.agent import clock
+from tailnet.agent import errands
 from tailnet.agent._version import __version__
-from tailnet.agent.addr import AddrPort, IPNetwork
-from tailnet.agent.backend.login import Host
-from tailnet.agent.daemon.aio import USERSPACE, Options, saved_guard, serve, to_plain_text
-from tailnet.agent.datapath.interface import Datapath
-from tailnet.agent.datapath.native import NativeDatapath, why_not
-from tailnet.agent.datapath.reference.aio import ReferenceDatapath
+from tailnet.agent.addr import AddrPort
+from tailnet.agent.daemon.aio import USERSPACE, Options, serve
+from tailnet.agent.datapath.native import why_not
 from tailnet.agent.errors import BadPacket, UserError
-from tailnet.agent.netstack.aio import Userspace
+from tailnet.agent.machine import DatapathChoice, Machine
 from tailnet.agent.netstack.choice import parse_listen
 from tailnet.agent.netstack.proxy.aio import HTTP, SOCKS5
-from tailnet.platform.interface import (
-    Bypass,
-    DnsConfig,
-    DnsConfigurator,
-    DnsEvent,
-    Firewall,
-    FirewallConfig,
-    Gateways,
-    NetfilterMode,
-    PlatformError,
-    Router,
-    TunDevice,
-)
-from tailnet.platform.linux.bypass import LinuxBypass
-from tailnet.platform.linux.gateway import LinuxGateways
-from tailnet.platform.linux.hostinfo import describe, forwarding_problem, local_networks
-from tailnet.platform.linux.nft.firewall import LinuxFirewall
-from tailnet.platform.linux.nft.firewall import remove as remove_firewall
-from tailnet.platform.linux.notify import notify
-from tailnet.platform.linux.router import LinuxRouter, cleanup
-from tailnet.platform.linux.tun import open_tun
-
-log = logging.getLogger("tailnet.main")
+from tailnet.platform.here import this_platform
+from tailnet.platform.interface import PlatformError
 
 DEFAULT_TUN = "tailnet0"
-AUTO, NATIVE, REFERENCE = "auto", "native", "reference"
+IN_MEMORY = Path("mem:")  # as --state
 MAX_THREADS = 16
 
 
@@ -76,6 +47,11 @@ def default_socket() -> Path:
 def _die(message: str) -> NoReturn:
     click.echo(f"tailnetd: {message}", err=True)
     sys.exit(1)
+
+
+def _say(*lines: str) -> None:
+    for line in filter(None, lines):
+        click.echo(line)
 
 
 @click.command(
@@ -136,8 +112,8 @@ def _die(message: str) -> NoReturn:
 )
 @click.option(
     "--datapath",
-    type=click.Choice([AUTO, NATIVE, REFERENCE]),
-    default=AUTO,
+    type=click.Choice([choice.value for choice in DatapathChoice]),
+    default=DatapathChoice.AUTO.value,
     help="What moves packets: the native extension, the pure Python one, or the first that works.",
 )
 @click.option(
@@ -211,159 +187,41 @@ def command(  # noqa: PLR0913 - one argument a flag
     _configure_logging(verbose)
     if remove_guard and not clean:
         _die("--remove-guard goes with --cleanup")
-    if clean:
-        _cleanup(tun, path, guard=remove_guard)
-        return
-    if datapath == NATIVE and (reason := why_not()):
+    if datapath == DatapathChoice.NATIVE and not clean and (reason := why_not()):
         _die(f"--datapath=native: {reason}; build it with: make native (needs cargo)")
     state = state or (statedir or default_state_dir()) / "tailnetd.state"
-    if state == Path("mem:") and (state_key or decrypt_state):
+    if state == IN_MEMORY and (state_key or decrypt_state):
         _die("--state=mem: keeps nothing that could be encrypted")
-    if decrypt_state:
-        _decrypt(state, state_key, path)
-        return
-    if only_guard:
-        _guard(tun, state, state_key, path)
-        return
-    options = Options(
-        tun=tun,
-        state=None if state == Path("mem:") else state,
-        state_key=state_key,
-        config=config,
-        socket=path,
-        port=port,
-        verbose=verbose,
-        auth_key=os.environ.get("TS_AUTHKEY", ""),
-        datapath=datapath,
-        datapath_threads=datapath_threads,
-        proxies=_proxies(socks5_server, http_proxy),
-    )
     try:
-        failure = asyncio.run(
-            serve(options, lambda stack, fd: LinuxSystem(tun, datapath, stack, fd), notify)
+        platform = this_platform()
+        if clean:
+            _say(*errands.clean_up(platform, tun, path, guard=remove_guard))
+            return
+        if decrypt_state:
+            _say(errands.decrypt(state, state_key, path))
+            return
+        if only_guard:
+            _say(errands.set_guard(platform, tun, state, state_key, path))
+            return
+        options = Options(
+            tun=tun,
+            state=None if state == IN_MEMORY else state,
+            state_key=state_key,
+            config=config,
+            socket=path,
+            port=port,
+            verbose=verbose,
+            auth_key=os.environ.get("TS_AUTHKEY", ""),
+            datapath=datapath,
+            datapath_threads=datapath_threads,
+            proxies=_proxies(socks5_server, http_proxy),
         )
+        make = functools.partial(Machine, platform, tun, DatapathChoice(datapath))
+        failure = asyncio.run(serve(options, make, platform.notify))
     except (UserError, PlatformError) as error:
         _die(str(error))
     if failure is not None:
         _die(failure)
-
-
-class LinuxSystem:
-    """This operating system, as ``backend.tunnel`` wants to see one."""
-
-    def __init__(
-        self, tun_name: str, datapath: str, userspace: Userspace | None, service_fd: int
-    ) -> None:
-        about = describe()
-        self._tun_name = tun_name
-        self._datapath = datapath
-        self._service_fd = service_fd
-        self._userspace = userspace
-        # Without routes of ours nothing can come back into the tunnel.
-        self.bypass: Bypass = LinuxBypass(tun_name) if userspace is None else NoBypass()
-        self.gateways: Gateways = LinuxGateways()
-        self.host = Host(
-            hostname=socket.gethostname().partition(".")[0],
-            os_version=about.os_version,
-            distro=about.distro,
-            distro_version=about.distro_version,
-            distro_code_name=about.distro_code_name,
-            machine=about.machine,
-            container=about.container,
-            env=about.env,
-            device_model=about.device_model,
-            cloud=about.cloud,
-            desktop=about.desktop,
-            userspace=userspace is not None,
-        )
-
-    def open_tun(self, queues: int) -> TunDevice:
-        """The device named by ``--tun``."""
-        if self._userspace is not None:
-            return self._userspace.open_tun()
-        return open_tun(self._tun_name, queues=queues)
-
-    def make_router(self, tun_name: str) -> Router:
-        """Over netlink, or the stack that needs only to know."""
-        return self._userspace if self._userspace is not None else LinuxRouter(tun_name)
-
-    def make_firewall(self, tun_name: str) -> Firewall:
-        """Over netlink; nothing comes to the kernel from a userspace tunnel."""
-        return LinuxFirewall(tun_name) if self._userspace is None else NoFirewall()
-
-    def make_dns(self, tun_name: str) -> DnsConfigurator:
-        """Left alone."""
-        del tun_name
-        return NoDns()
-
-    def make_datapath(self) -> Datapath:
-        """The native one if it is there, unless ``--datapath`` says otherwise."""
-        reason = "asked for" if self._datapath == REFERENCE else why_not()
-        made: Datapath = ReferenceDatapath(now=clock.now) if reason else NativeDatapath()
-        line = "packets are moved by the %s datapath %s, ciphered by %s%s"
-        log.info(line, *made.about, f" ({reason})" if reason else "")
-        made.set_service(self._service_fd)
-        return made
-
-    def local_networks(self) -> tuple[IPNetwork, ...]:
-        """Of all links; a userspace node is no exit node of its own host."""
-        return local_networks()
-
-    def forwarding_problem(self, *, v4: bool, v6: bool) -> str:
-        """From the kernel's settings; a userspace router does not need the kernel."""
-        if self._userspace is not None:
-            return ""
-        return forwarding_problem(Path("/"), v4=v4, v6=v6)
-
-
-class NoBypass:
-    """For sockets that no route of ours can catch."""
-
-    def mark(self, sock: socket.socket) -> None:
-        """Nothing to do."""
-
-
-class NoFirewall:
-    """For packets that the kernel never sees."""
-
-    async def apply(self, config: FirewallConfig) -> None:
-        """Nothing to do."""
-
-    async def intact(self) -> bool:
-        """Nothing is missing."""
-        return True
-
-    async def disturbances(self) -> AsyncIterator[None]:
-        """Never."""
-        await asyncio.Event().wait()
-        yield
-
-    async def down(self) -> None:
-        """Nothing to do."""
-
-
-class NoDns:
-    """For a host whose own resolver is not to be changed."""
-
-    mode = "no-op"
-    split = False
-
-    async def up(self) -> None:
-        """Nothing to do."""
-
-    async def events(self) -> AsyncIterator[DnsEvent]:
-        """Never."""
-        await asyncio.Event().wait()
-        yield DnsEvent(again=False)
-
-    async def base(self) -> DnsConfig | None:
-        """Nobody asks it."""
-
-    async def apply(self, config: DnsConfig) -> None:
-        """Nothing to do."""
-
-    async def down(self) -> None:
-        """Nothing to do."""
 
 
 def _proxies(socks5: str, http: str) -> dict[AddrPort, frozenset[str]]:
@@ -380,62 +238,6 @@ def _proxies(socks5: str, http: str) -> dict[AddrPort, frozenset[str]]:
                 _die(f"{flag}={text} is not [IP]:PORT, as in localhost:1055")
             found[address] = found.get(address, frozenset()) | {protocol}
     return found
-
-
-def _decrypt(state: Path, state_key: str, path: Path) -> None:
-    """``--decrypt-state``: refuse while a daemon lives, else rewrite the file."""
-    if _answers(path):
-        _die(f"a daemon is running (socket {path}); stop it first")
-    try:
-        to_plain_text(state, state_key)
-    except UserError as error:
-        _die(str(error))
-    click.echo(f"{state} is plain text now; start tailnetd without --state-key")
-
-
-def _guard(tun: str, state: Path, state_key: str, path: Path) -> None:
-    """``--guard``: as the last daemon would have it; a living one sees to it itself."""
-    if _answers(path):
-        return
-    try:
-        wanted = saved_guard(state, state_key)
-        if wanted is not None:
-            config = FirewallConfig(mode=NetfilterMode.OFF, guard=wanted)
-            asyncio.run(LinuxFirewall(tun).apply(config))
-            click.echo("the kill switch is set; end it with: tailnetd --cleanup --remove-guard")
-    except (UserError, PlatformError) as error:
-        _die(str(error))
-
-
-def _cleanup(tun: str, path: Path, *, guard: bool) -> None:
-    """``--cleanup``: refuse while a daemon lives, else remove residue and say what it was."""
-    if _answers(path):
-        _die(f"a daemon is running (socket {path}); stop it first, it cleans up by itself")
-    try:
-        removed = asyncio.run(_residue(tun, guard=guard)) if tun != USERSPACE else []
-    except PlatformError as error:
-        _die(str(error))
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
-        removed.append(f"socket {path}")
-    for item in removed:
-        click.echo(f"removed {item}")
-
-
-async def _residue(tun: str, *, guard: bool) -> list[str]:
-    # After a crash the service manager starts us again: until then nothing may leak.
-    crashed = os.environ.get("SERVICE_RESULT", "success") != "success"
-    return await cleanup(tun, leak_guard=crashed) + await remove_firewall(guard=guard)
-
-
-def _answers(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return False
-        return True
 
 
 def _configure_logging(verbose: int) -> None:

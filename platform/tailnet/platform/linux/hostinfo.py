@@ -8,11 +8,12 @@ import os
 import shlex
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 
 import psutil
+
+from tailnet.platform.system import HostDescription
 
 _OS_RELEASE = ("etc/os-release", "usr/lib/os-release")
 _CONTAINER_MARKS = (".dockerenv", "run/.containerenv", "run/systemd/container")
@@ -53,35 +54,6 @@ _CLOUDS = (
     ("sys/class/dmi/id/chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77", "azure"),
     ("sys/class/dmi/id/sys_vendor", "DigitalOcean", "digitalocean"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class HostDescription:
-    """The host.  Texts are empty where unknown.
-
-    Attributes:
-        os_version: release of the kernel.
-        distro: ``ID`` of os-release, such as ``debian``.
-        distro_version: ``VERSION_ID``, such as ``12``.
-        distro_code_name: ``VERSION_CODENAME``, such as ``bookworm``.
-        machine: as of uname, such as ``x86_64``.
-        container: this runs in a container.
-        env: kind of a hosted environment, such as ``k8s``.
-        device_model: what the hardware calls itself.
-        cloud: whose machine it is, such as ``aws``.
-        desktop: somebody sits before it.
-    """
-
-    os_version: str
-    distro: str
-    distro_version: str
-    distro_code_name: str
-    machine: str
-    container: bool
-    env: str
-    device_model: str
-    cloud: str
-    desktop: bool
 
 
 def describe(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> HostDescription:

@@ -1,0 +1,105 @@
+"""This machine as the backend sees it: the operating system's ports, or none, and a datapath."""
+
+import logging
+import socket
+from dataclasses import asdict
+from enum import StrEnum
+
+from tailnet.agent import clock
+from tailnet.agent.addr import IPNetwork
+from tailnet.agent.backend.login import Host
+from tailnet.agent.datapath.interface import Datapath
+from tailnet.agent.datapath.native import NativeDatapath, why_not
+from tailnet.agent.datapath.reference.aio import ReferenceDatapath
+from tailnet.agent.netstack.aio import Userspace
+from tailnet.platform.absent import NoBypass, NoDns, NoFirewall
+from tailnet.platform.interface import (
+    Bypass,
+    DnsConfigurator,
+    Firewall,
+    Gateways,
+    Router,
+    TunDevice,
+)
+from tailnet.platform.system import Platform
+
+log = logging.getLogger("tailnet.main")
+
+
+class DatapathChoice(StrEnum):
+    """Values of ``--datapath``."""
+
+    AUTO = "auto"
+    NATIVE = "native"
+    REFERENCE = "reference"
+
+
+class Machine:
+    """A ``backend.tunnel`` ``System``.
+
+    Args:
+        platform: the operating system.
+        tun_name: of the device to open.
+        datapath: which one to make.
+        userspace: our own stack, which takes the kernel's place.
+        service_fd: packet socket of our services.
+    """
+
+    def __init__(
+        self,
+        platform: Platform,
+        tun_name: str,
+        datapath: DatapathChoice,
+        userspace: Userspace | None,
+        service_fd: int,
+    ) -> None:
+        self._platform = platform
+        self._tun_name = tun_name
+        self._datapath = datapath
+        self._userspace = userspace
+        self._service_fd = service_fd
+        # Without routes of ours nothing can come back into the tunnel.
+        self.bypass: Bypass = platform.bypass(tun_name) if userspace is None else NoBypass()
+        self.gateways: Gateways = platform.gateways()
+        self.host = Host(
+            hostname=socket.gethostname().partition(".")[0],
+            userspace=userspace is not None,
+            **asdict(platform.describe()),
+        )
+
+    def open_tun(self, queues: int) -> TunDevice:
+        """The device named by ``--tun``."""
+        if self._userspace is not None:
+            return self._userspace.open_tun()
+        return self._platform.open_tun(self._tun_name, queues=queues)
+
+    def make_router(self, tun_name: str) -> Router:
+        """The platform's, or the stack that needs only to know."""
+        return self._userspace if self._userspace is not None else self._platform.router(tun_name)
+
+    def make_firewall(self, tun_name: str) -> Firewall:
+        """The platform's; nothing comes to the kernel from a userspace tunnel."""
+        return NoFirewall() if self._userspace is not None else self._platform.firewall(tun_name)
+
+    def make_dns(self, tun_name: str) -> DnsConfigurator:
+        """The platform's; a userspace tunnel is not for the host's programs."""
+        return NoDns() if self._userspace is not None else self._platform.dns(tun_name)
+
+    def make_datapath(self) -> Datapath:
+        """The native one if it is there, unless ``--datapath`` says otherwise."""
+        reason = "asked for" if self._datapath is DatapathChoice.REFERENCE else why_not()
+        made: Datapath = ReferenceDatapath(now=clock.now) if reason else NativeDatapath()
+        line = "packets are moved by the %s datapath %s, ciphered by %s%s"
+        log.info(line, *made.about, f" ({reason})" if reason else "")
+        made.set_service(self._service_fd)
+        return made
+
+    def local_networks(self) -> tuple[IPNetwork, ...]:
+        """Of all links; a userspace node is no exit node of its own host."""
+        return self._platform.local_networks()
+
+    def forwarding_problem(self, *, v4: bool, v6: bool) -> str:
+        """The platform's; a userspace router does not need the kernel."""
+        if self._userspace is not None:
+            return ""
+        return self._platform.forwarding_problem(v4=v4, v6=v6)

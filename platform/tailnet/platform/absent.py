@@ -1,0 +1,57 @@
+"""Ports for what is not there: a node without a device of its own changes nothing of its host."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from socket import socket
+
+from tailnet.platform.interface import DnsConfig, DnsEvent, FirewallConfig
+
+
+class NoBypass:
+    """For sockets that no route of ours can catch."""
+
+    def mark(self, sock: socket) -> None:
+        """Nothing to do."""
+
+
+class NoFirewall:
+    """For packets that the kernel never sees."""
+
+    async def apply(self, config: FirewallConfig) -> None:
+        """Nothing to do."""
+
+    async def intact(self) -> bool:
+        """Nothing is missing."""
+        return True
+
+    async def disturbances(self) -> AsyncIterator[None]:
+        """Never."""
+        await asyncio.Event().wait()
+        yield
+
+    async def down(self) -> None:
+        """Nothing to do."""
+
+
+class NoDns:
+    """For a host whose own resolver is not to be changed."""
+
+    mode = "no-op"
+    split = False
+
+    async def up(self) -> None:
+        """Nothing to do."""
+
+    async def events(self) -> AsyncIterator[DnsEvent]:
+        """Never."""
+        await asyncio.Event().wait()
+        yield DnsEvent(again=False)
+
+    async def base(self) -> DnsConfig | None:
+        """Nobody asks it."""
+
+    async def apply(self, config: DnsConfig) -> None:
+        """Nothing to do."""
+
+    async def down(self) -> None:
+        """Nothing to do."""

@@ -1,0 +1,76 @@
+"""Linux, as a ``Platform``."""
+
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+
+from tailnet.platform.absent import NoDns
+from tailnet.platform.interface import (
+    Bypass,
+    DnsConfigurator,
+    Firewall,
+    Gateways,
+    Router,
+    TunDevice,
+)
+from tailnet.platform.linux import hostinfo
+from tailnet.platform.linux.bypass import LinuxBypass
+from tailnet.platform.linux.gateway import LinuxGateways
+from tailnet.platform.linux.nft.firewall import LinuxFirewall
+from tailnet.platform.linux.nft.firewall import remove as remove_firewall
+from tailnet.platform.linux.notify import notify
+from tailnet.platform.linux.router import LinuxRouter, cleanup
+from tailnet.platform.linux.tun import open_tun
+from tailnet.platform.system import HostDescription
+
+ROOT = Path("/")
+
+
+class Linux:
+    """See ``Platform``."""
+
+    def describe(self) -> HostDescription:
+        """From its files."""
+        return hostinfo.describe(ROOT)
+
+    def local_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """Of all links."""
+        return hostinfo.local_networks()
+
+    def forwarding_problem(self, *, v4: bool, v6: bool) -> str:
+        """From the kernel's settings."""
+        return hostinfo.forwarding_problem(ROOT, v4=v4, v6=v6)
+
+    def open_tun(self, name: str, *, queues: int) -> TunDevice:
+        """By ``/dev/net/tun``."""
+        return open_tun(name, queues=queues)
+
+    def bypass(self, tun_name: str) -> Bypass:
+        """By mark, or by device."""
+        return LinuxBypass(tun_name)
+
+    def gateways(self) -> Gateways:
+        """Over netlink."""
+        return LinuxGateways()
+
+    def router(self, tun_name: str) -> Router:
+        """Over netlink."""
+        return LinuxRouter(tun_name)
+
+    def firewall(self, tun_name: str) -> Firewall:
+        """By nftables."""
+        return LinuxFirewall(tun_name)
+
+    def dns(self, tun_name: str) -> DnsConfigurator:
+        """Left alone."""
+        del tun_name
+        return NoDns()
+
+    async def cleanup(self, tun_name: str, *, leak_guard: bool, guard: bool) -> list[str]:
+        """Rules, routes and addresses, then the firewall."""
+        removed = await cleanup(tun_name, leak_guard=leak_guard)
+        removed += await remove_firewall(guard=guard)
+        return [f"removed {item}" for item in removed]
+
+    def notify(self, *states: str) -> bool:
+        """To the socket that systemd named."""
+        return notify(*states)
