@@ -14,6 +14,7 @@ from tailnet.agent.datapath.interface import Path
 from tailnet.agent.keys import DiscoPrivate, NodePublic, PeerId, RelayAddr
 from tailnet.agent.magicsock.hub import Hub
 from tailnet.agent.magicsock.peers import PathChanged, PeerInfo, PingDone, SetWake, WantEndpoints
+from tailnet.agent.wireguard.session import Source
 
 UDP_DELAY = 0.010  # seconds, one way
 RELAY_DELAY = 0.030
@@ -159,7 +160,7 @@ class Host:
         self.path = Path(None, relay=False)
         self.events: list[object] = []
         self.sent: list[Path] = []
-        self.transmitted: list[tuple[AddrPort | RelayAddr, bytes]] = []
+        self.transmitted: list[tuple[Source, bytes]] = []
         self.hub.set_own_endpoints(self.endpoints(), net.now)
 
     def endpoints(self) -> tuple[AddrPort, ...]:
@@ -216,7 +217,7 @@ class Host:
             self.hub.note_data_sent(ONLY, self.net.now)
         self.sent.append(self.path)
         path = self.path
-        if path.udp is not None:
+        if isinstance(path.udp, AddrPort):
             self.net.udp(self, path.udp, DATA)
         if path.relay:
             self.by_relay(DATA)
@@ -235,7 +236,7 @@ class Host:
         for i in range(int(seconds / every)):
             self.net.later(i * every, lambda: void(self.send_data()))
 
-    def receive(self, src: AddrPort | RelayAddr, data: bytes) -> None:
+    def receive(self, src: Source, data: bytes) -> None:
         """A datagram arrived."""
         if data == DATA:
             self.got = self.net.now

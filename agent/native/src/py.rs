@@ -10,6 +10,7 @@ use pyo3::types::{PyBytes, PyList, PyTuple};
 
 use crate::clock::Clock;
 use crate::datapath::drops::NAMES;
+use crate::datapath::geneve::Way;
 use crate::datapath::mac1::Mac1;
 use crate::datapath::peer::{Activity, Path};
 use crate::datapath::prefixes::{Prefix, Prefixes};
@@ -225,10 +226,17 @@ impl Datapath {
         Ok(())
     }
 
-    fn set_path(&self, peer: u64, ip: Option<&[u8]>, port: u16, relay: bool) -> PyResult<()> {
+    fn set_path(
+        &self,
+        peer: u64,
+        ip: Option<&[u8]>,
+        port: u16,
+        vni: u32,
+        relay: bool,
+    ) -> PyResult<()> {
         let udp = ip.map(|ip| socket_addr(ip, port)).transpose()?;
         let path = Path {
-            udp: udp.map(|addr| (addr, SockAddr::new(addr))),
+            udp: udp.map(|addr| (Way { addr, vni }, SockAddr::new(addr))),
             relay,
             ..Path::default()
         };
@@ -312,17 +320,22 @@ impl Datapath {
     }
 }
 
-/// The name of the upcall, then its fields; a source is (packed address, port).
+/// The name of the upcall, then its fields; a source is (packed address, port), and then perhaps the
+/// number of a relay's session.
 fn tuple<'py>(py: Python<'py>, upcall: Upcall) -> PyResult<Bound<'py, PyTuple>> {
     let bytes = |data: &[u8]| PyBytes::new(py, data);
     let addr = |src: SocketAddr| match src.ip() {
         IpAddr::V4(ip) => (bytes(&ip.octets()), src.port()),
         IpAddr::V6(ip) => (bytes(&ip.octets()), src.port()),
     };
+    let way = |way: Way| {
+        let (ip, port) = addr(way.addr);
+        (ip, port, way.vni)
+    };
     match upcall {
         Upcall::NoSession(peer) => ("NoSession", peer).into_pyobject(py),
-        Upcall::Handshake(src, data) => ("Handshake", addr(src), bytes(&data)).into_pyobject(py),
-        Upcall::Disco(src, data) => ("Disco", addr(src), bytes(&data)).into_pyobject(py),
+        Upcall::Handshake(src, data) => ("Handshake", way(src), bytes(&data)).into_pyobject(py),
+        Upcall::Disco(src, data) => ("Disco", way(src), bytes(&data)).into_pyobject(py),
         Upcall::Stun(src, data) => ("Stun", addr(src), bytes(&data)).into_pyobject(py),
         Upcall::RelayOut(peer, data) => {
             let datagrams = PyList::new(py, data.iter().map(|d| bytes(d)))?;
@@ -332,7 +345,7 @@ fn tuple<'py>(py: Python<'py>, upcall: Upcall) -> PyResult<Bound<'py, PyTuple>> 
         Upcall::Woke(peer, wake) => ("Woke", peer, wake).into_pyobject(py),
         Upcall::NewSource(peer, src) => ("NewSource", peer, addr(src)).into_pyobject(py),
         Upcall::PathFailed(peer, dst, errno) => {
-            ("PathFailed", peer, addr(dst), errno).into_pyobject(py)
+            ("PathFailed", peer, way(dst), errno).into_pyobject(py)
         }
         Upcall::ToAgent(peer, data) => ("ToAgent", peer, bytes(&data)).into_pyobject(py),
         Upcall::Failed(reason) => ("Failed", reason).into_pyobject(py),

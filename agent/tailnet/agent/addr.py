@@ -61,6 +61,19 @@ class AddrPort(NamedTuple):
         return f"[{self.ip}]:{self.port}" if self.ip.version == 6 else f"{self.ip}:{self.port}"
 
 
+class ViaAddr(NamedTuple):
+    """A session at a peer relay: what is sent to ``relay`` with this number goes to the other end.
+
+    ``vni``: 1 to 2²⁴ − 1, in a Geneve header before each datagram.
+    """
+
+    relay: AddrPort
+    vni: int
+
+    def __str__(self) -> str:
+        return f"{self.relay}:vni:{self.vni}"
+
+
 def parse_ip(text: str) -> IPAddress:
     """As ``ipaddress.ip_address``, several times as fast: a large network map has 100,000 of them.
 

@@ -14,7 +14,7 @@ from random import Random
 
 import pytest
 
-from tailnet.agent.addr import AddrPort, IPNetwork
+from tailnet.agent.addr import AddrPort, IPNetwork, ViaAddr
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.datapath import tsmp
 from tailnet.agent.datapath.aio import UPCALL_BATCH, Dataplane
@@ -172,7 +172,7 @@ class NotedUnderlay:
     def relay_out(self, peer: PeerId, datagrams: Sequence[bytes]) -> None:
         self.calls.append(("relay_out", peer, datagrams))
 
-    def handle_disco(self, src: AddrPort, data: bytes) -> None:
+    def handle_disco(self, src: AddrPort | ViaAddr, data: bytes) -> None:
         self.calls.append(("handle_disco", src, data))
 
     def handle_stun(self, src: AddrPort, data: bytes) -> None:
@@ -184,7 +184,7 @@ class NotedUnderlay:
     def note_source(self, peer: PeerId, src: AddrPort) -> None:
         self.calls.append(("note_source", peer, src))
 
-    def path_failed(self, peer: PeerId, dst: AddrPort, errno: int) -> None:
+    def path_failed(self, peer: PeerId, dst: AddrPort | ViaAddr, errno: int) -> None:
         self.calls.append(("path_failed", peer, dst, errno))
 
 

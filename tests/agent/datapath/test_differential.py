@@ -20,6 +20,7 @@ from tests.support.datapath import (
 )
 from tests.support.packets import ip, tcp, udp
 
+from tailnet.agent.addr import ViaAddr
 from tailnet.agent.datapath.interface import Path, PeerEntry, Wake
 from tailnet.agent.datapath.reference.split import split
 from tailnet.agent.filter.parse import parse_untrusted
@@ -132,7 +133,35 @@ steps = st.one_of(
     st.tuples(st.just("allowed"), st.sampled_from([THEM, STRANGER])),
     st.tuples(st.just("session"), st.booleans()),
     st.tuples(st.just("drop"), st.integers(1, 3)),
-    st.tuples(st.just("path"), st.tuples(st.booleans(), st.booleans())),
+    st.tuples(st.just("path"), st.tuples(st.sampled_from([0, 1, 2]), st.booleans())),
+    st.tuples(
+        st.just("via"),
+        st.tuples(
+            st.sampled_from(
+                [b"\0\0\x7a\x12\0\0\1\0", b"\0\0\x7a\x12\1\2\3\0", b"\0\x80\x7a\x12\0\0\1\0"]
+            ),
+            st.lists(packets(THEM, ME), min_size=1, max_size=4),
+        ),
+    ),
+    st.tuples(
+        st.just("garbage"),
+        st.tuples(
+            st.sampled_from([0, 0, 0, 1]),
+            st.sampled_from([0, 0x80, 0x40]),
+            st.sampled_from([0x11, 0x12, 0x13]),
+            st.sampled_from([0, 5]),
+            st.sampled_from(
+                [
+                    b"",
+                    b"TS\xf0\x9f\x92\xac" + bytes(56),
+                    bytes([1, 0, 0, 0]) + bytes(144),
+                    bytes([4, 0, 0, 0]) + bytes(40),
+                    bytes([2, 0, 0, 0]) + bytes(88),
+                    bytes(20),
+                ]
+            ),
+        ).map(lambda v: bytes([v[0], v[1], 0x7A, v[2], 0, 0, v[3], 0]) + v[4]),
+    ),
     st.tuples(st.just("forged"), st.integers(0, 90)),
 )
 
@@ -253,9 +282,15 @@ class Player:
         entry, other = PeerEntry((ip_network(address),)), PeerEntry((ip_network(ELSE),))
         self.rig.datapath.set_peers({PEER: entry, OTHER: other})
 
-    def _do_path(self, value: tuple[bool, bool]) -> None:
-        udp_addr = self.rig.remote_addr if value[0] else None
-        self.rig.datapath.set_path(PEER, Path(udp_addr, relay=value[1]))
+    def _do_path(self, value: tuple[int, bool]) -> None:
+        here = self.rig.remote_addr
+        ways = (None, here, ViaAddr(here, 77))
+        self.rig.datapath.set_path(PEER, Path(ways[value[0]], relay=value[1]))
+
+    def _do_via(self, value: tuple[bytes, list[bytes]]) -> None:
+        index = self.sessions[-1]
+        for packet in value[1]:
+            self.rig.remote.sendto(value[0] + self.sealed(packet, index), self.rig.udp_addr)
 
     def _do_session(self, initiator: bool) -> None:
         index = self.sessions[-1] + 2

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailnet.agent.addr import AddrPort
+from tailnet.agent.addr import AddrPort, ViaAddr
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.keys import NodePrivate, RelayAddr
@@ -19,6 +19,7 @@ OTHER = public_of(NodePrivate(b"\x03" * 32))
 HEAD = b"\x01\0\0\0" + bytes(112)
 UDP = AddrPort.parse("192.0.2.1:41641")
 RELAY = RelayAddr(1, OTHER)
+VIA = ViaAddr(UDP, 7)
 
 
 def pair() -> tuple[CookieChecker, CookieGenerator]:
@@ -33,7 +34,7 @@ def test_mac1_tells_who_knows_our_key() -> None:
     assert not checker.has_mac1(CookieGenerator(OTHER).add_macs(HEAD, 0.0))
 
 
-@pytest.mark.parametrize("src", [UDP, RELAY, AddrPort.parse("[2001:db8::1]:1")])
+@pytest.mark.parametrize("src", [UDP, RELAY, VIA, AddrPort.parse("[2001:db8::1]:1")])
 def test_cookie_makes_mac2_good_at_its_source_only(src: Source) -> None:
     """After a reply, mac2 is right from where the reply went."""
     checker, generator = pair()
@@ -45,6 +46,7 @@ def test_cookie_makes_mac2_good_at_its_source_only(src: Source) -> None:
     assert checker.has_mac2(second, src, 5.0)
     assert not checker.has_mac2(second, AddrPort.parse("192.0.2.2:41641"), 5.0)
     assert not checker.has_mac2(second, RelayAddr(1, RESPONDER), 5.0)
+    assert not checker.has_mac2(second, ViaAddr(UDP, 8), 5.0)
 
 
 def test_cookies_last_120_seconds() -> None:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailnet.agent.addr import AddrPort
+from tailnet.agent.addr import AddrPort, ViaAddr
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.keys import NodePrivate, RelayAddr
 from tailnet.agent.wireguard import ratelimit
@@ -23,11 +23,12 @@ def test_burst_then_twenty_a_second() -> None:
 
 
 def test_sources_are_addresses_without_port() -> None:
-    """Another port is the same source; another address or relay key is not."""
+    """Another port, or session at a relay, is the same source; another address or key is not."""
     limiter = RateLimiter()
     for _ in range(BURST):
         limiter.allow(A, 0.0)
     assert not limiter.allow(OTHER_PORT, 0.0)
+    assert not limiter.allow(ViaAddr(A, 7), 0.0)
     assert limiter.allow(B, 0.0)
     assert limiter.allow(RelayAddr(1, public_of(NodePrivate(b"\x02" * 32))), 0.0)
 

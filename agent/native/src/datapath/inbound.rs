@@ -1,5 +1,6 @@
 //! From datagrams to packets for the TUN device.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::clamp::clamp;
@@ -7,6 +8,7 @@ use super::classify::{Class, classify_untrusted};
 use super::coalesce::Coalescer;
 use super::drops::Reason;
 use super::filter::Matcher;
+use super::geneve::{self, Inner, Way};
 use super::group::Writer;
 use super::limiter::Limiter;
 use super::packet::{TSMP, parse_untrusted};
@@ -30,6 +32,8 @@ struct Tally {
     messages: u64,
     packets: u64,
     bytes: u64,
+    /// Where the last one came from, unless through a relay.
+    direct: Option<SocketAddr>,
 }
 
 /// Opens in place, checks and collects; the caller lets it [`Inbound::write`] after each batch.
@@ -78,26 +82,27 @@ impl Inbound {
         let mut at = message.start;
         while at < end {
             let stop = (at + message.size).min(end);
-            let Some(local) = receiver(&data[at..stop]) else {
-                self.other(&data[at..stop], message, now);
-                at = stop;
+            let start = at;
+            at = stop;
+            let Some((front, local)) = receiver(&data[start..stop], message) else {
+                self.other(&data[start..stop], message, now);
                 continue;
             };
             if known.as_ref().is_none_or(|keys| keys.local != local) {
                 if let Some(keys) = known.take() {
-                    self.account(&keys.peer, &tally, message, now);
+                    self.account(&keys.peer, &tally, now);
                 }
                 tally = Tally::default();
                 known = self.tables.session(local);
             }
+            tally.direct = message.src.filter(|_| front == 0);
             match &known {
-                Some(keys) => self.open(keys, data, at, stop, now, &mut tally),
-                None => self.other(&data[at..stop], message, now),
+                Some(keys) => self.open(keys, data, start + front, stop, now, &mut tally),
+                None => self.other(&data[start..stop], message, now),
             }
-            at = stop;
         }
         if let Some(keys) = known {
-            self.account(&keys.peer, &tally, message, now);
+            self.account(&keys.peer, &tally, now);
         }
     }
 
@@ -185,7 +190,7 @@ impl Inbound {
         Ok(packet.length)
     }
 
-    fn account(&mut self, peer: &Peer, tally: &Tally, message: &Incoming, now: f64) {
+    fn account(&mut self, peer: &Peer, tally: &Tally, now: f64) {
         if tally.messages == 0 {
             return;
         }
@@ -193,10 +198,11 @@ impl Inbound {
         if due != 0 {
             self.tables.upcalls.put(Upcall::Woke(peer.id, due));
         }
-        let Some(src) = message.src else { return };
+        let Some(src) = tally.direct else { return };
         self.limiter.note_good(src);
         let path = peer.path.load();
-        if path.udp.is_some_and(|(udp, _)| udp == src) {
+        let way = Way { addr: src, vni: 0 };
+        if path.udp.is_some_and(|(udp, _)| udp == way) {
             return;
         }
         let mut reported = super::lock(&path.reported);
@@ -210,28 +216,56 @@ impl Inbound {
     /// Not a transport message of a session we have.
     fn other(&mut self, data: &[u8], message: &Incoming, now: f64) {
         let mac1 = self.tables.mac1.load();
+        let via = message.src.and_then(|_| geneve::parse_untrusted(data));
+        let (vni, data) = match via {
+            Some((vni, _)) => (vni, &data[geneve::LEN..]),
+            None => (0, data),
+        };
         let class = classify_untrusted(data, mac1.as_deref());
         let tables = &self.tables;
-        let make = match (class, message.src) {
-            (Class::Stun, Some(_)) => Upcall::Stun,
-            (Class::Disco, Some(_)) => Upcall::Disco,
-            (Class::Handshake, Some(_)) => Upcall::Handshake,
-            (Class::Transport, _) => return tables.drops.add(Reason::InNoSession, 1),
-            _ => return tables.drops.add(Reason::InUnknown, 1),
+        let class = match (via, class) {
+            (Some((_, Inner::Disco)), Class::Disco) => Class::Disco,
+            (Some((_, Inner::WireGuard)), Class::Handshake | Class::Transport) => class,
+            (Some(_), _) => Class::Unknown,
+            (None, _) => class,
         };
-        let Some(src) = message.src else { return };
+        let (class, src) = match (class, message.src) {
+            (Class::Transport, _) => return tables.drops.add(Reason::InNoSession, 1),
+            (Class::Unknown, _) | (_, None) => return tables.drops.add(Reason::InUnknown, 1),
+            (class, Some(src)) => (class, src),
+        };
         if self.limiter.allows(src, now) {
-            tables.put_lossy(make(src, data.to_vec()), 1);
+            let (way, data) = (Way { addr: src, vni }, data.to_vec());
+            let upcall = match class {
+                Class::Stun => Upcall::Stun(src, data),
+                Class::Disco => Upcall::Disco(way, data),
+                _ => Upcall::Handshake(way, data),
+            };
+            tables.put_lossy(upcall, 1);
         } else {
             tables.drops.add(Reason::UpcallsFull, 1);
         }
     }
 }
 
-/// The index in a transport message that is long enough to be one.
-fn receiver(data: &[u8]) -> Option<u32> {
-    if data.len() < OVERHEAD || data[..4] != TRANSPORT {
+/// Where a transport message that is long enough to be one begins, and the index in it.
+fn receiver(data: &[u8], message: &Incoming) -> Option<(usize, u32)> {
+    if data.len() < OVERHEAD {
         return None;
     }
-    Some(u32::from_le_bytes([data[4], data[5], data[6], data[7]]))
+    if data[..4] == TRANSPORT {
+        return Some((0, index(data)));
+    }
+    match geneve::parse_untrusted(data) {
+        Some((_, Inner::WireGuard)) if message.src.is_some() => {
+            let inner = &data[geneve::LEN..];
+            let sealed = inner.len() >= OVERHEAD && inner[..4] == TRANSPORT;
+            sealed.then(|| (geneve::LEN, index(inner)))
+        }
+        _ => None,
+    }
+}
+
+fn index(data: &[u8]) -> u32 {
+    u32::from_le_bytes([data[4], data[5], data[6], data[7]])
 }

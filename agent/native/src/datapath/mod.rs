@@ -7,6 +7,7 @@ pub mod coalesce;
 pub mod drops;
 pub mod filter;
 pub mod flows;
+pub mod geneve;
 pub mod group;
 #[cfg(test)]
 mod hostile;

@@ -7,6 +7,7 @@ use super::clamp::clamp;
 use super::drops::Reason;
 use super::filter;
 use super::flows::Flow;
+use super::geneve;
 use super::packet::{Parsed, SYN, TCP, TSMP, UDP, parse_untrusted};
 use super::peer::{Peer, Queue};
 use super::prefixes::Prefixes;
@@ -23,7 +24,7 @@ use crate::sys::event::EventFd;
 
 /// Bytes of sealed datagrams after which sending them is better than waiting.
 const FLUSH: usize = 256 << 10;
-const RESERVE: usize = HEADER + 0xFFFF + 16 + TAG;
+const RESERVE: usize = geneve::LEN + HEADER + 0xFFFF + 16 + TAG;
 
 /// Length with padding: a multiple of 16, but never beyond the MTU (0: no limit).
 ///
@@ -232,19 +233,26 @@ impl Outbound {
 
     /// The loop that costs.
     fn seal(&mut self, keys: &Arc<Keys>, cut: &Cut<'_>, now: f64) {
+        let path = keys.peer.path.load();
+        let head = path.head();
+        let front = head.map_or(0, |head| head.len());
         let count = cut.count();
         let first = keys.counter.fetch_add(count as u64, Ordering::Relaxed);
         let (mut packets, mut total) = (0, 0);
         for index in 0..count {
             let length = cut.len(index);
             let full = padded(length, self.mtu);
-            let size = HEADER + full + TAG;
+            let size = front + HEADER + full + TAG;
             if self.pos + size > self.buffer.len() {
                 self.account(keys, packets, total, now);
                 (packets, total) = (0, 0);
                 self.transmit();
             }
-            let message = &mut self.buffer[self.pos..self.pos + size];
+            let datagram = &mut self.buffer[self.pos..self.pos + size];
+            if let Some(head) = head {
+                datagram[..front].copy_from_slice(&head);
+            }
+            let message = &mut datagram[front..];
             cut.write(index, &mut message[HEADER..HEADER + length]);
             message[HEADER + length..HEADER + full].fill(0);
             if self.tables.tap.on() && length > 0 {
@@ -253,7 +261,7 @@ impl Outbound {
                 tap.put(drops, Direction::Out, None, Some(keys.peer.id), packet);
             }
             keys.seal(message, first + index as u64);
-            self.runs.push(&keys.peer, self.pos, size);
+            self.runs.push(&keys.peer, &path, self.pos, size);
             self.pos += size;
             packets += u64::from(length > 0);
             total += length as u64;

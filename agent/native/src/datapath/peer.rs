@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
+use super::geneve::{self, Way};
 use super::limiter::Bucket;
 use super::prefixes::Allowed;
 use super::reject::REJECTS;
@@ -24,14 +25,21 @@ pub const DATA_RECEIVED: u8 = 2;
 /// Where datagrams go, and what was said about it.
 #[derive(Default)]
 pub struct Path {
-    /// The direct path.
-    pub udp: Option<(SocketAddr, SockAddr)>,
+    /// By UDP: the peer's address, or a relay's and a session there.
+    pub udp: Option<(Way, SockAddr)>,
     /// Through the relay, too or only.
     pub relay: bool,
     /// A refusal was reported.
     pub failed: AtomicBool,
     /// The latest other source that was reported.
     pub reported: Mutex<Option<SocketAddr>>,
+}
+
+impl Path {
+    /// What goes before each datagram, if anything does.
+    pub fn head(&self) -> Option<[u8; geneve::LEN]> {
+        self.udp.and_then(|(way, _)| way.head())
+    }
 }
 
 /// What waits for a session.

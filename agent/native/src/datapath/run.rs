@@ -1,10 +1,10 @@
 //! Runs of sealed datagrams of equal size to one peer, and their way out.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::drops::Reason;
+use super::geneve::Way;
 use super::peer::{Path, Peer};
 use super::tables::Tables;
 use super::udp::{Sockets, UdpSocket};
@@ -13,8 +13,11 @@ use crate::sys::event::EventFd;
 use crate::sys::socket::{Outgoing, SEND_MAX};
 
 /// Datagrams to one peer: cut every `size` bytes; the last may be shorter, and closes the run.
+///
+/// Each begins with what the path wants before it.
 struct Run {
     peer: Arc<Peer>,
+    path: Arc<Path>,
     start: usize,
     end: usize,
     size: usize,
@@ -34,17 +37,18 @@ pub struct Runs(Vec<Run>);
 /// Messages for one socket, and whose they are.
 struct Batch<'a> {
     messages: Vec<Outgoing<'a>>,
-    owners: Vec<(&'a Peer, Arc<Path>, SocketAddr)>,
+    owners: Vec<(&'a Peer, &'a Path, Way)>,
     v4: bool,
 }
 
 impl Runs {
     /// A datagram of `size` bytes at `start`, right behind the one before.
-    pub fn push(&mut self, peer: &Arc<Peer>, start: usize, size: usize) {
+    pub fn push(&mut self, peer: &Arc<Peer>, path: &Arc<Path>, start: usize, size: usize) {
         if let Some(last) = self.0.last_mut()
             && !last.closed
             && size <= last.size
             && Arc::ptr_eq(&last.peer, peer)
+            && Arc::ptr_eq(&last.path, path)
         {
             last.end += size;
             last.closed = size < last.size;
@@ -52,6 +56,7 @@ impl Runs {
         }
         self.0.push(Run {
             peer: Arc::clone(peer),
+            path: Arc::clone(path),
             start,
             end: start + size,
             size,
@@ -68,14 +73,14 @@ impl Runs {
             v4: true,
         };
         for run in &self.0 {
-            let path = run.peer.path.load_full();
+            let path = &*run.path;
             let bytes = &data[run.start..run.end];
             if let Some((dst, to)) = path.udp {
-                if dst.is_ipv4() != batch.v4 {
+                if dst.addr.is_ipv4() != batch.v4 {
                     batch.send(tables, &sockets, stop);
-                    batch.v4 = dst.is_ipv4();
+                    batch.v4 = dst.addr.is_ipv4();
                 }
-                let socket = sockets.towards(dst);
+                let socket = sockets.towards(dst.addr);
                 let chunk = socket.map_or(bytes.len(), |s| s.chunk(run.size, bytes.len()));
                 for part in bytes.chunks(chunk) {
                     if batch.messages.len() == SEND_MAX {
@@ -88,11 +93,13 @@ impl Runs {
                         to,
                         segment: segment as u16,
                     });
-                    batch.owners.push((&run.peer, Arc::clone(&path), dst));
+                    batch.owners.push((&run.peer, path, dst));
                 }
             }
             if path.relay {
-                let cut = bytes.chunks(run.size).map(<[u8]>::to_vec).collect();
+                let head = path.head().map_or(0, |head| head.len());
+                let cut = bytes.chunks(run.size).map(|d| d[head..].to_vec());
+                let cut = cut.collect();
                 tables.put_lossy(Upcall::RelayOut(run.peer.id, cut), run.count());
             } else if path.udp.is_none() {
                 tables.drops.add(Reason::OutNoPath, run.count());

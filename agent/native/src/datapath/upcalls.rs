@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Mutex;
 
+use super::geneve::Way;
 use crate::sys::event::EventFd;
 
 /// See `tailnet.agent.datapath.interface`.
@@ -12,14 +13,14 @@ use crate::sys::event::EventFd;
 #[allow(missing_docs)]
 pub enum Upcall {
     NoSession(u64),
-    Handshake(SocketAddr, Vec<u8>),
-    Disco(SocketAddr, Vec<u8>),
+    Handshake(Way, Vec<u8>),
+    Disco(Way, Vec<u8>),
     Stun(SocketAddr, Vec<u8>),
     RelayOut(u64, Vec<Vec<u8>>),
     Confirmed(u64, u32),
     Woke(u64, u8),
     NewSource(u64, SocketAddr),
-    PathFailed(u64, SocketAddr, i32),
+    PathFailed(u64, Way, i32),
     ToAgent(u64, Vec<u8>),
     Failed(String),
 }

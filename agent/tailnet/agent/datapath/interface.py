@@ -18,7 +18,7 @@ wire; packets are IP packets as on the TUN device, without a virtio-net header.
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from tailnet.agent.addr import AddrPort, IPNetwork
+from tailnet.agent.addr import AddrPort, IPNetwork, ViaAddr
 from tailnet.agent.filter.rules import Filter
 from tailnet.agent.keys import NodePublic, PeerId
 from tailnet.agent.wireguard.session import Activity, Session, Wake
@@ -95,12 +95,13 @@ class UdpPort(NamedTuple):
 
 
 class Path(NamedTuple):
-    """Where sealed datagrams to a peer go: directly, through its relay, or both at once.
+    """Where sealed datagrams to a peer go: by UDP, through its relay, or both at once.
 
-    Both is normal while a direct path is not trusted; the receiver's replay window takes one.
+    By UDP is directly, or through a peer relay with a Geneve header before each.  Both is normal
+    while the path by UDP is not trusted; the receiver's replay window takes one.
     """
 
-    udp: AddrPort | None
+    udp: AddrPort | ViaAddr | None
     relay: bool
 
 
@@ -125,14 +126,14 @@ class NoSession(NamedTuple):
 class Handshake(NamedTuple):
     """A WireGuard initiation, response or cookie reply, not yet verified."""
 
-    src: AddrPort
+    src: AddrPort | ViaAddr
     data: bytes
 
 
 class Disco(NamedTuple):
-    """A datagram that looks like disco."""
+    """A datagram that looks like disco; from a peer relay, without the Geneve header."""
 
-    src: AddrPort
+    src: AddrPort | ViaAddr
     data: bytes
 
 
@@ -165,17 +166,17 @@ class Woke(NamedTuple):
 
 
 class NewSource(NamedTuple):
-    """An authenticated datagram came by UDP from a source other than the peer's path."""
+    """An authenticated datagram came directly from a source other than the peer's path."""
 
     peer: PeerId
     src: AddrPort
 
 
 class PathFailed(NamedTuple):
-    """The kernel refused to send to the peer's direct path; once until the next ``set_path``."""
+    """The kernel refused to send to the peer's path by UDP; once until the next ``set_path``."""
 
     peer: PeerId
-    dst: AddrPort
+    dst: AddrPort | ViaAddr
     errno: int
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Any
 
-from tailnet.agent.addr import AddrPort, IPNetwork
+from tailnet.agent.addr import AddrPort, IPNetwork, ViaAddr
 from tailnet.agent.datapath.interface import (
     UPCALL_LIMIT,
     About,
@@ -40,7 +40,7 @@ from tailnet.agent.wireguard.session import IDLE
 if TYPE_CHECKING:
     import tailnet_native
 
-INTERFACE = 6  # of the extension that this module can use
+INTERFACE = 7  # of the extension that this module can use
 
 _AF_INET6 = 10  # Linux
 _SIZES = {4: 4, 6: 16}  # bytes of an address
@@ -53,10 +53,9 @@ _PLAIN: dict[str, Callable[..., Upcall]] = {
     "ToAgent": ToAgent,
     "Failed": Failed,
 }
-_FROM_NETWORK: dict[str, Callable[[AddrPort, bytes], Upcall]] = {
+_FROM_NETWORK: dict[str, Callable[[AddrPort | ViaAddr, bytes], Upcall]] = {
     "Handshake": Handshake,
     "Disco": Disco,
-    "Stun": Stun,
 }
 
 
@@ -162,8 +161,11 @@ class NativeDatapath:
 
     def set_path(self, peer: PeerId, path: Path) -> None:
         """Where to send from now on."""
-        ip, port = (None, 0) if path.udp is None else (path.udp.ip.packed, path.udp.port)
-        self._native.set_path(peer, ip, port, path.relay)
+        addr, vni = path.udp, 0
+        if isinstance(addr, ViaAddr):
+            addr, vni = addr
+        ip, port = (None, 0) if addr is None else (addr.ip.packed, addr.port)
+        self._native.set_path(peer, ip, port, vni, path.relay)
 
     # sessions
 
@@ -243,16 +245,23 @@ def _addr(packed: bytes, port: int) -> AddrPort:
     return AddrPort(IPv4Address(packed) if len(packed) == 4 else IPv6Address(packed), port)
 
 
+def _way(packed: bytes, port: int, vni: int) -> AddrPort | ViaAddr:
+    addr = _addr(packed, port)
+    return ViaAddr(addr, vni) if vni else addr
+
+
 def _upcall(kind: str, *fields: Any) -> Upcall:  # noqa: ANN401 -- as the extension makes them
     if (plain := _PLAIN.get(kind)) is not None:
         return plain(*fields)
     if (from_network := _FROM_NETWORK.get(kind)) is not None:
-        return from_network(_addr(*fields[0]), fields[1])
+        return from_network(_way(*fields[0]), fields[1])
     peer, *rest = fields
     match kind:
+        case "Stun":
+            return Stun(_addr(*fields[0]), fields[1])
         case "Woke":
             return Woke(peer, Wake(rest[0]))
         case "NewSource":
             return NewSource(peer, _addr(*rest[0]))
         case _:
-            return PathFailed(peer, _addr(*rest[0]), rest[1])
+            return PathFailed(peer, _way(*rest[0]), rest[1])

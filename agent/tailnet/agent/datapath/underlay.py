@@ -7,7 +7,7 @@ Every method returns at once and never raises for network reasons.
 from collections.abc import Sequence
 from typing import Protocol
 
-from tailnet.agent.addr import AddrPort
+from tailnet.agent.addr import AddrPort, ViaAddr
 from tailnet.agent.keys import PeerId
 from tailnet.agent.wireguard.session import Source
 
@@ -27,7 +27,7 @@ class Underlay(Protocol):
     def relay_out(self, peer: PeerId, datagrams: Sequence[bytes]) -> None:
         """Sealed transport messages for the peer's relay, in order."""
 
-    def handle_disco(self, src: AddrPort, data: bytes) -> None:
+    def handle_disco(self, src: AddrPort | ViaAddr, data: bytes) -> None:
         """A datagram that looks like disco came by UDP."""
 
     def handle_stun(self, src: AddrPort, data: bytes) -> None:
@@ -39,5 +39,5 @@ class Underlay(Protocol):
     def note_source(self, peer: PeerId, src: AddrPort) -> None:
         """An authenticated WireGuard message of this peer came from ``src`` by UDP."""
 
-    def path_failed(self, peer: PeerId, dst: AddrPort, errno: int) -> None:
-        """The kernel refuses to send to the peer's direct path."""
+    def path_failed(self, peer: PeerId, dst: AddrPort | ViaAddr, errno: int) -> None:
+        """The kernel refuses to send to the peer's path by UDP."""

@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from tailnet.agent import clock
-from tailnet.agent.addr import AddrPort
+from tailnet.agent.addr import AddrPort, ViaAddr
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.datapath.interface import Datapath, UdpPort, Wake
 from tailnet.agent.derp.aio import DerpFleet
+from tailnet.agent.disco import geneve
 from tailnet.agent.disco.envelope import looks_like_disco
 from tailnet.agent.keys import DiscoPrivate, DiscoPublic, NodePrivate, NodePublic, PeerId, RelayAddr
 from tailnet.agent.magicsock.endpoints import Telling
@@ -269,7 +270,7 @@ class Magicsock:
     def send(self, peer: PeerId, datagram: bytes) -> None:
         """Send a handshake by every way the path has."""
         path = self._hub.route(peer)
-        if path.udp is not None and (error := self._send_udp(path.udp, datagram)):
+        if path.udp is not None and (error := self._send_way(path.udp, datagram)):
             self._hub.path_failed(peer, path.udp, error, self._now())
             path = self._hub.route(peer)
         if path.relay:
@@ -278,17 +279,18 @@ class Magicsock:
 
     def send_to(self, dst: Source, datagram: bytes) -> None:
         """Send back to where something came from."""
-        if isinstance(dst, AddrPort):
-            self._send_udp(dst, datagram)
-        else:
-            self._derp.send(dst.region, dst.key, [datagram])
+        match dst:
+            case AddrPort() | ViaAddr():
+                self._send_way(dst, datagram)
+            case RelayAddr(region, key):
+                self._derp.send(region, key, [datagram])
 
     def relay_out(self, peer: PeerId, datagrams: Sequence[bytes]) -> None:
         """Send through the peer's relay."""
         if (relay := self._hub.relay(peer)) is not None:
             self._derp.send(relay.region, relay.key, datagrams)
 
-    def handle_disco(self, src: AddrPort, data: bytes) -> None:
+    def handle_disco(self, src: AddrPort | ViaAddr, data: bytes) -> None:
         """Disco by UDP."""
         self._hub.handle_disco_untrusted(data, src, self._now())
         self._pump()
@@ -308,7 +310,7 @@ class Magicsock:
         self._hub.note_source(peer, src, self._now())
         self._pump()
 
-    def path_failed(self, peer: PeerId, dst: AddrPort, errno: int) -> None:
+    def path_failed(self, peer: PeerId, dst: AddrPort | ViaAddr, errno: int) -> None:
         """The kernel refuses the path; a dead socket is replaced."""
         now = self._now()
         self._hub.path_failed(peer, dst, errno, now)
@@ -394,6 +396,15 @@ class Magicsock:
 
     def _last_data_sent(self, peer: PeerId) -> float:
         return 0.0 if self._datapath is None else self._datapath.activity(peer).last_data_sent
+
+    def _send_way(self, dst: AddrPort | ViaAddr, datagram: bytes) -> int:
+        """Disco or WireGuard, with the header that a peer relay wants."""
+        if isinstance(dst, AddrPort):
+            return self._send_udp(dst, datagram)
+        disco = looks_like_disco(datagram)
+        protocol = geneve.Protocol.DISCO if disco else geneve.Protocol.WIREGUARD
+        head = geneve.encode(geneve.Header(protocol, dst.vni))
+        return self._send_udp(dst.relay, head + datagram)
 
     def _send_udp(self, dst: AddrPort, datagram: bytes) -> int:
         return 0 if self._datapath is None else self._datapath.send_udp(dst, [datagram])

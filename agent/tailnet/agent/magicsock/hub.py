@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from tailnet.agent.addr import AddrPort
+from tailnet.agent.addr import AddrPort, ViaAddr
 from tailnet.agent.datapath.interface import NO_PATH, Path
 from tailnet.agent.keys import DiscoPrivate, DiscoPublic, NodePublic, PeerId, RelayAddr
 from tailnet.agent.magicsock.inbox import Inbox
@@ -139,10 +139,10 @@ class Hub:
         """Something came from this node through this relay: a way back, if it has no home."""
         self._inbox.note_relay(src, now)
 
-    def path_failed(self, peer: PeerId, dst: AddrPort, errno: int, now: float) -> None:
+    def path_failed(self, peer: PeerId, dst: AddrPort | ViaAddr, errno: int, now: float) -> None:
         """The kernel refused to send to the peer's direct path."""
         record = self._roster.peers.get(peer)
-        if record is None:
+        if record is None or isinstance(dst, ViaAddr):
             return
         if record.info.wireguard_only:
             record.next_fixed(dst)

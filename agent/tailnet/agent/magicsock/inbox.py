@@ -11,7 +11,7 @@
 Source: tailscale wgengine/magicsock/magicsock.go, handleDiscoMessage.
 """
 
-from tailnet.agent.addr import DERP_MAGIC, AddrPort
+from tailnet.agent.addr import DERP_MAGIC, AddrPort, ViaAddr
 from tailnet.agent.disco.messages import CallMeMaybe, Ping, Pong
 from tailnet.agent.keys import DiscoPublic, RelayAddr
 from tailnet.agent.magicsock.mail import Mail
@@ -37,6 +37,9 @@ class Inbox:
         """A datagram that looks like disco; what is not from a peer only counts in ``drops``."""
         if self._mail.node_key.is_zero or (isinstance(src, AddrPort) and not self._direct):
             self._mail.drops["unwanted"] += 1
+            return
+        if isinstance(src, ViaAddr):
+            self._mail.drops["about relays"] += 1
             return
         opened = self._mail.open_untrusted(data, self._roster.index.by_disco)
         if opened is None:
@@ -64,7 +67,9 @@ class Inbox:
             peer.learned_region = src.region
             self._roster.announce(peer_id, peer, now)
 
-    def _handle_ping(self, sender: DiscoPublic, ping: Ping, src: Source, now: float) -> None:
+    def _handle_ping(
+        self, sender: DiscoPublic, ping: Ping, src: AddrPort | RelayAddr, now: float
+    ) -> None:
         if isinstance(src, RelayAddr):
             seen_at = AddrPort(DERP_MAGIC, src.region & 0xFFFF)
             self._mail.send(src, sender, Pong(ping.txid, seen_at))

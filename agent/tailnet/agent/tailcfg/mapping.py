@@ -70,6 +70,7 @@ class PingResponse(Struct, frozen=True):
     err: str = ""
     latency_seconds: float = 0.0
     endpoint: str = ""
+    peer_relay: str = ""
     derp_region_id: int = field(default=0, name="DERPRegionID")
     derp_region_code: str = field(default="", name="DERPRegionCode")
     peer_api_port: int = field(default=0, name="PeerAPIPort")

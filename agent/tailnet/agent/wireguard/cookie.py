@@ -9,11 +9,11 @@ Source: WireGuard paper §5.4.4, §5.4.7; wireguard-go device/cookie.go.
 
 from collections.abc import Callable
 
-from tailnet.agent.addr import AddrPort
+from tailnet.agent.addr import AddrPort, ViaAddr
 from tailnet.agent.crypto.aead import xopen_untrusted, xseal
 from tailnet.agent.crypto.kdf import equal, hash_, mac
 from tailnet.agent.errors import BadPacket
-from tailnet.agent.keys import NodePublic
+from tailnet.agent.keys import NodePublic, RelayAddr
 from tailnet.agent.wireguard.constants import COOKIE_LIFETIME
 from tailnet.agent.wireguard.messages import COOKIE_NONCE_LEN, MAC_LEN, CookieReply
 from tailnet.agent.wireguard.session import Source
@@ -26,9 +26,13 @@ _NO_MAC = bytes(MAC_LEN)
 
 def source_bytes(src: Source) -> bytes:
     """What a cookie is bound to: IP and port, or the node key that a relay vouches for."""
-    if isinstance(src, AddrPort):
-        return src.ip.packed + src.port.to_bytes(2, "big")
-    return b"relay" + src.key.raw
+    match src:
+        case AddrPort(ip, port):
+            return ip.packed + port.to_bytes(2, "big")
+        case ViaAddr(relay, vni):
+            return b"via" + vni.to_bytes(4, "big") + source_bytes(relay)
+        case RelayAddr(_, key):
+            return b"relay" + key.raw
 
 
 def mac1_key(public: NodePublic) -> bytes:

@@ -3,7 +3,8 @@
 Source: wireguard-go ratelimiter/ratelimiter.go.
 """
 
-from tailnet.agent.addr import AddrPort
+from tailnet.agent.addr import AddrPort, ViaAddr
+from tailnet.agent.keys import RelayAddr
 from tailnet.agent.wireguard.session import Source
 
 PER_SECOND = 20
@@ -18,7 +19,7 @@ _MAX_CREDIT = BURST * _COST
 class RateLimiter:
     """20 handshake messages per second and source, 5 at once.
 
-    A source is an IP address without port, or a node behind a relay.
+    A source is an IP address without port (a peer relay's, too), or a node behind DERP.
     """
 
     def __init__(self) -> None:
@@ -31,7 +32,7 @@ class RateLimiter:
     def allow(self, src: Source, now: float) -> bool:
         """Take a token; false when there is none."""
         self._sweep(now)
-        key = src.ip if isinstance(src, AddrPort) else src.key
+        key = _who(src)
         bucket = self._buckets.get(key)
         if bucket is None:
             if len(self._buckets) >= MAX_SOURCES:
@@ -49,3 +50,11 @@ class RateLimiter:
             return
         self._swept = now
         self._buckets = {k: b for k, b in self._buckets.items() if now - b[1] < IDLE}
+
+
+def _who(src: Source) -> object:
+    match src:
+        case AddrPort(ip, _) | ViaAddr(AddrPort(ip, _), _):
+            return ip
+        case RelayAddr(_, key):
+            return key

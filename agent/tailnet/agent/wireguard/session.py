@@ -7,11 +7,11 @@ The engine makes :class:`Session` values; the data plane keeps them in three slo
 from enum import Flag, auto
 from typing import NamedTuple
 
-from tailnet.agent.addr import AddrPort
+from tailnet.agent.addr import AddrPort, ViaAddr
 from tailnet.agent.keys import RelayAddr
 
-Source = AddrPort | RelayAddr
-"""Where a datagram came from."""
+Source = AddrPort | ViaAddr | RelayAddr
+"""Where a datagram came from: by UDP, by UDP through a peer relay, through DERP."""
 
 
 class Session(NamedTuple):

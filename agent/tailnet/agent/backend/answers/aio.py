@@ -5,12 +5,12 @@ from typing import Protocol
 
 import msgspec
 
-from tailnet.agent.addr import AddrPort, IPAddress
+from tailnet.agent.addr import AddrPort, IPAddress, ViaAddr
 from tailnet.agent.backend.plan import Plan
 from tailnet.agent.backend.prefs import Prefs, to_json
 from tailnet.agent.backend.tunnel.aio import Tunnel
 from tailnet.agent.control.netmap import NetworkMap
-from tailnet.agent.keys import PeerId
+from tailnet.agent.keys import PeerId, RelayAddr
 from tailnet.agent.magicsock.aio import PingReply
 from tailnet.agent.tailcfg.mapping import PingResponse
 from tailnet.agent.tailcfg.node import Node as Peer
@@ -121,9 +121,12 @@ class NodeAnswers:
 
 
 def _by(about: PingResponse, reply: PingReply, netmap: NetworkMap) -> PingResponse:
-    if isinstance(reply.via, AddrPort):
+    if not isinstance(reply.via, RelayAddr):
         return msgspec.structs.replace(
-            about, latency_seconds=reply.latency, endpoint=str(reply.via)
+            about,
+            latency_seconds=reply.latency,
+            endpoint=str(reply.via) if isinstance(reply.via, AddrPort) else "",
+            peer_relay=str(reply.via) if isinstance(reply.via, ViaAddr) else "",
         )
     region = netmap.derp_map.region(reply.via.region)
     return msgspec.structs.replace(

@@ -318,8 +318,8 @@ class ReferenceDatapath(Control):
             if peer.sockaddr is not None:
                 self._send_direct(run)
             if peer.path.relay:
-                data, size = run.data, run.size
-                cut = [bytes(data[i : i + size]) for i in range(0, len(data), size)]
+                data, size, head = run.data, run.size, len(peer.head)
+                cut = [bytes(data[i + head : i + size]) for i in range(0, len(data), size)]
                 if not self._upcalls.put(RelayOut(peer.id, cut)):
                     self._drops[drops.UPCALLS_FULL] += len(cut)
             elif peer.sockaddr is None:

@@ -6,22 +6,22 @@ from tailnet.agent.addr import SERVICES, AddrPort
 from tailnet.agent.crypto.aead import BadTag
 from tailnet.agent.datapath.interface import (
     Confirmed,
-    Disco,
     Handshake,
     NewSource,
-    Stun,
     ToAgent,
     Upcall,
     Woke,
 )
 from tailnet.agent.datapath.reference import drops
 from tailnet.agent.datapath.reference.clamp import clamp
+from tailnet.agent.datapath.reference.classify import classify_untrusted, sealed_via
 from tailnet.agent.datapath.reference.coalesce import Coalescer
 from tailnet.agent.datapath.reference.outbound import Tap
 from tailnet.agent.datapath.reference.reject import Replies
 from tailnet.agent.datapath.reference.tables import Keys, Peer, SockAddr, Tables
 from tailnet.agent.datapath.reference.upcalls import UpcallQueue
 from tailnet.agent.datapath.tap import Direction
+from tailnet.agent.disco import geneve
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.filter.match import Matcher, Verdict
 from tailnet.agent.filter.parse import TCP, TSMP, Buffer, Parsed, parse_untrusted
@@ -31,30 +31,12 @@ from tailnet.agent.wireguard.cookie import has_mac1
 FLUSH = 192 << 10  # bytes of packets after which writing them is better than waiting
 _OVERHEAD = 32  # bytes of a transport message around the packet
 _DATAGRAM = 0xFFFF  # the most that one read brings
+_VIA = geneve.HEADER_LEN
 
-_STUN_COOKIE = b"\x21\x12\xa4\x42"
-_DISCO_MAGIC = b"TS\xf0\x9f\x92\xac"
-_DISCO_MIN = 62
 _WITH_MAC1 = (1, 2)
-_HANDSHAKE_SIZES = {1: 148, 2: 92, 3: 64}  # initiation, response, cookie reply
 
 _start = Struct("<QQ").unpack_from
 _nonce = Struct("<4xQ").pack
-
-
-def classify_untrusted(data: bytes, src: AddrPort) -> Upcall | None:
-    """What a datagram without a known session is; ``None`` is nothing we know.
-
-    Source: tailscale wgengine/magicsock/magicsock.go, packetLooksLike.
-    """
-    size = len(data)
-    if size >= 20 and data[0] >> 6 == 0 and data[1] == 1 and data[4:8] == _STUN_COOKIE:
-        return Stun(src, data)
-    if size >= _DISCO_MIN and data.startswith(_DISCO_MAGIC):
-        return Disco(src, data)
-    if data[1:4] == b"\0\0\0" and _HANDSHAKE_SIZES.get(data[0]) == size:
-        return Handshake(src, data)
-    return None
 
 
 class Inbound:
@@ -113,10 +95,12 @@ class Inbound:
         self._pos = 0
         return self._coalescer.take()
 
-    def receive(self, data: memoryview, size: int, src: SockAddr | None, now: float) -> None:
+    def receive(  # noqa: C901, PLR0915 -- the loop that costs
+        self, data: memoryview, size: int, src: SockAddr | None, now: float
+    ) -> None:
         """Datagrams of ``size`` bytes each (the last may be shorter) from one source.
 
-        ``src`` is ``None`` for what came through a relay.  At most 65,535 bytes at once.
+        ``src`` is ``None`` for what came through DERP.  At most 65,535 bytes at once.
         """
         view, pos, counts = self._view, self._pos, self._drops
         sessions = self._tables.sessions
@@ -124,26 +108,33 @@ class Inbound:
         known: Keys | None = None
         # Of the session in hand: authenticated messages, data packets, bytes of IP.
         messages = packets = total = 0
+        direct = src
         length = len(data)
         for start in range(0, length, size):
             end = min(start + size, length)
             room = end - start - _OVERHEAD
             head, counter = _start(data, start) if room >= 0 else (0, 0)
             keys = sessions.get(head)
+            at, via = start, False
+            if keys is None and room >= _VIA and src is not None and sealed_via(data, start):
+                at, room, via = start + _VIA, room - _VIA, True
+                head, counter = _start(data, at)
+                keys = sessions.get(head)
             if keys is not known or keys is None:
                 if keys is None:
                     self._other(bytes(data[start:end]), src)
                     continue
                 if known is not None:
-                    self._account(known.peer, (messages, packets, total), src, now)
+                    self._account(known.peer, (messages, packets, total), direct, now)
                 messages = packets = total = 0
                 known = keys
+            direct = None if via else src
             if now >= keys.expires or counter >= REJECT_AFTER_MESSAGES:
                 counts[drops.IN_EXPIRED] += 1
                 continue
             stop = pos + room
             try:
-                keys.open_into(_nonce(counter), data[start + 16 : end], None, view[pos:stop])
+                keys.open_into(_nonce(counter), data[at + 16 : end], None, view[pos:stop])
             except BadTag:
                 counts[drops.IN_FORGED] += 1
                 continue
@@ -163,7 +154,7 @@ class Inbound:
                 pos += room if taken else 0
         self._pos = pos
         if known is not None:
-            self._account(known.peer, (messages, packets, total), src, now)
+            self._account(known.peer, (messages, packets, total), direct, now)
 
     def _judge(self, peer: Peer, start: int, size: int, now: float) -> int:
         """The long way for one packet; returns its bytes of IP, or 0 if it does not go further."""
@@ -224,7 +215,7 @@ class Inbound:
             self.confirmed.append(keys.peer)
 
     def _account(
-        self, peer: Peer, tally: tuple[int, int, int], src: SockAddr | None, now: float
+        self, peer: Peer, tally: tuple[int, int, int], direct: SockAddr | None, now: float
     ) -> None:
         messages, packets, total = tally
         if not messages:
@@ -232,19 +223,24 @@ class Inbound:
         due = peer.note_received(now, packets, total)
         if due:
             self._upcalls.put(Woke(peer.id, due))
-        if src is not None and src not in (peer.sockaddr, peer.reported):
-            peer.reported = src
-            self._put(NewSource(peer.id, AddrPort.of(*src)))
+        used = None if peer.head else peer.sockaddr
+        if direct is not None and direct not in (used, peer.reported):
+            peer.reported = direct
+            self._put(NewSource(peer.id, AddrPort.of(*direct)))
 
     def _other(self, data: bytes, src: SockAddr | None) -> None:
         """Not a transport message of a session we have."""
         if src is not None:
             upcall = classify_untrusted(data, AddrPort.of(*src)) if len(data) >= 4 else None
-            if isinstance(upcall, Handshake) and data[0] in _WITH_MAC1 and self.mac1_key:
-                upcall = upcall if has_mac1(self.mac1_key, data) else None
+            if isinstance(upcall, Handshake) and self.mac1_key:
+                message = upcall.data
+                wanted = message[0] not in _WITH_MAC1 or has_mac1(self.mac1_key, message)
+                upcall = upcall if wanted else None
             if upcall is not None:
                 self._put(upcall)
                 return
+        if src is not None and len(data) >= _OVERHEAD + _VIA and sealed_via(data, 0):
+            data = data[_VIA:]
         transport = len(data) >= _OVERHEAD and data[:4] == b"\x04\0\0\0"
         self._drops[drops.IN_NO_SESSION if transport else drops.IN_UNKNOWN] += 1
 

@@ -45,7 +45,10 @@ Tap = Callable[[Direction, str, PeerId | None, Buffer], None]
 
 
 class Run(NamedTuple):
-    """Datagrams to one peer: ``data`` cut every ``size`` bytes; the last may be shorter."""
+    """Datagrams to one peer: ``data`` cut every ``size`` bytes; the last may be shorter.
+
+    Each begins with the peer's ``head``.
+    """
 
     peer: Peer
     data: memoryview
@@ -252,6 +255,8 @@ class Outbound:
     def _seal(self, keys: Keys, view: memoryview, spans: Iterable[Span], now: float) -> None:
         """The loop that costs: everything it needs is local, and nothing is copied."""
         out, out_view, pos = self._out, self._view, self._pos
+        geneve = keys.peer.head
+        head = len(geneve)
         seal_into, outer, counter, mtu = keys.seal_into, keys.outer, keys.counter, self.mtu
         run, size = pos, 0  # where this run of equal datagrams starts, and their size
         total = packets = 0
@@ -265,9 +270,12 @@ class Outbound:
             packets += 1
             if length & 15 and (full := padded(length, mtu)) != length:
                 data, length = memoryview(bytes(data) + bytes(full - length)), full
-            stop = pos + HEADER + length + TAG
-            _header(out, pos, outer, counter)
-            seal_into(_nonce(counter), data, None, out_view[pos + HEADER : stop])
+            at = pos + head
+            stop = at + HEADER + length + TAG
+            if head:
+                out[pos:at] = geneve
+            _header(out, at, outer, counter)
+            seal_into(_nonce(counter), data, None, out_view[at + HEADER : stop])
             counter += 1
             if stop - pos != size:
                 if size and stop - pos < size:

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv6Address
 
-from tailnet.agent.addr import IPNetwork
+from tailnet.agent.addr import IPNetwork, ViaAddr
 from tailnet.agent.crypto.aead import Aead
 from tailnet.agent.datapath.interface import (
     NO_PATH,
@@ -17,6 +17,7 @@ from tailnet.agent.datapath.interface import (
 )
 from tailnet.agent.datapath.reference.prefixes import Prefixes
 from tailnet.agent.datapath.reference.reject import REJECTS, Bucket
+from tailnet.agent.disco import geneve
 from tailnet.agent.keys import PeerId
 from tailnet.agent.wireguard.constants import REJECT_AFTER_MESSAGES, REJECT_AFTER_TIME
 from tailnet.agent.wireguard.keypairs import Keypairs
@@ -67,6 +68,7 @@ class Peer:
         "allowed",
         "asked",
         "family",
+        "head",
         "id",
         "keys",
         "last_data_received",
@@ -113,15 +115,20 @@ class Peer:
             self.prefixes.insert(prefix, value=True)
 
     def set_path(self, path: Path) -> None:
-        """Where datagrams go from now on."""
+        """Where datagrams go from now on; ``head`` goes before each that leaves by UDP."""
         self.path = path
+        self.head = b""
         self.path_failed = False
         self.reported = None
         self.sockaddr: SockAddr | None = None
         self.family = 0
-        if path.udp is not None:
-            self.sockaddr = (str(path.udp.ip), path.udp.port)
-            self.family = 6 if isinstance(path.udp.ip, IPv6Address) else 4
+        addr = path.udp
+        if isinstance(addr, ViaAddr):
+            self.head = geneve.encode(geneve.Header(geneve.Protocol.WIREGUARD, addr.vni))
+            addr = addr.relay
+        if addr is not None:
+            self.sockaddr = (str(addr.ip), addr.port)
+            self.family = 6 if isinstance(addr.ip, IPv6Address) else 4
 
     def usable(self, now: float) -> Keys | None:
         """The session to send with, if there is one that is still good."""

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 import msgspec
 
 from tailnet.agent import clock
-from tailnet.agent.addr import AddrPort, IPAddress
+from tailnet.agent.addr import AddrPort, IPAddress, ViaAddr
 from tailnet.agent.backend.aio import Node
 from tailnet.agent.backend.events import (
     BrowseToURL,
@@ -23,6 +23,7 @@ from tailnet.agent.backend.planview import describe
 from tailnet.agent.backend.prefs import Prefs, to_json
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.errors import UserError
+from tailnet.agent.keys import RelayAddr
 from tailnet.agent.localapi import schema
 from tailnet.agent.localapi.bus import Bus, Subscription
 from tailnet.agent.localapi.interface import Stream
@@ -307,9 +308,12 @@ def _failed(about: PingResult, why: str) -> PingResult:
 def _answered(about: PingResult, reply: PingReply | None, netmap: NetworkMap) -> PingResult:
     if reply is None:
         return _failed(about, "timeout waiting for a pong")
-    if isinstance(reply.via, AddrPort):
+    if not isinstance(reply.via, RelayAddr):
         return msgspec.structs.replace(
-            about, latency_seconds=reply.latency, endpoint=str(reply.via)
+            about,
+            latency_seconds=reply.latency,
+            endpoint=str(reply.via) if isinstance(reply.via, AddrPort) else "",
+            peer_relay=str(reply.via) if isinstance(reply.via, ViaAddr) else "",
         )
     return msgspec.structs.replace(
         about,
