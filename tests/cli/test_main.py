@@ -296,7 +296,8 @@ def test_set_changes_what_is_mentioned(daemon: Daemon) -> None:
     result = daemon.run("set", *args)
     assert (result.exit_code, result.output) == (0, "")
     routes = ["192.0.2.0/24", "::1/128"]
-    assert edits(daemon) == [({"RouteAll": True, "CorpDNS": False, "AdvertiseRoutes": routes},)]
+    accepts = {"RouteAll": True, "AcceptRoutes": []}
+    assert edits(daemon) == [({**accepts, "CorpDNS": False, "AdvertiseRoutes": routes},)]
     assert daemon.run("set").stdout.startswith("Usage:")
     refused = daemon.run("set", "--hostname=a_b")
     assert (refused.exit_code, "bad hostname 'a_b'" in refused.stderr) == (1, True)

@@ -16,6 +16,7 @@ from tailnet.agent.localapi.schema import (
     Notify,
     PathDetails,
     PingResult,
+    RouteEntry,
     Status,
 )
 from tailnet.agent.netstack.interface import Connection
@@ -52,6 +53,7 @@ class FakeBackend:
     bus: Bus = field(default_factory=Bus)
     pings: list[PingResult] = field(default_factory=list)
     about_path: PathDetails | None = None
+    route_entries: dict[str | None, tuple[RouteEntry, ...]] = field(default_factory=dict)
     calls: list[tuple[object, ...]] = field(default_factory=list)
     accounts: list[LoginProfile] = field(default_factory=list)
     chosen: str = ""
@@ -157,6 +159,11 @@ class FakeBackend:
         """The next prepared answer."""
         self.calls.append(("ping", str(ip), kind, size))
         return self.pings.pop(0) if self.pings else PingResult(ip=str(ip), err="no answer")
+
+    def routes(self, accept: str | None) -> tuple[RouteEntry, ...]:
+        """The prepared ones."""
+        self.calls.append(("routes", accept))
+        return self.route_entries[accept]
 
     def paths(self) -> tuple[PathDetails, ...]:
         """The prepared one, if any."""

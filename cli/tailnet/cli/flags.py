@@ -47,6 +47,23 @@ class GoBool(click.ParamType[bool]):
         return value in TRUE
 
 
+class BoolOrList(click.ParamType["bool | list[str]"]):
+    """A boolean, or items with commas between them; as a flag without value it is true."""
+
+    name = "true|false|items"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> bool | list[str]:
+        """Parse; what the items mean is the daemon's to say."""
+        if isinstance(value, bool) or value in TRUE or value in FALSE:
+            return BOOL.convert(value, param, ctx)
+        items = [item for part in str(value).split(",") if (item := part.strip())]
+        if not items:
+            self.fail("it is true, false or a list of items", param, ctx)
+        return list(dict.fromkeys(items))
+
+
 class GoDuration(click.ParamType[float]):
     """A duration such as ``1m30s``, as seconds."""
 
@@ -65,6 +82,8 @@ class GoDuration(click.ParamType[float]):
 
 
 BOOL = GoBool()
+BOOL_OR_LIST = BoolOrList()
+SWITCHES = (GoBool, BoolOrList)  # they need no value
 DURATION = GoDuration()
 
 
@@ -123,7 +142,7 @@ def _parse_one(
         raise click.UsageError(msg, ctx)
     if equals:
         return name, value
-    if options[name].is_flag or isinstance(options[name].type, GoBool):
+    if options[name].is_flag or isinstance(options[name].type, SWITCHES):
         return name, "false" if negated else "true"
     if not queue:
         msg = f"flag needs a value: {_dashed(name)}"
@@ -144,7 +163,9 @@ def _resolve(name: str, options: dict[str, click.Option], ctx: click.Context) ->
     for candidate in (name, ALIASES.get(name, "")):
         if candidate in options:
             return candidate, False
-    if name.startswith("no-") and isinstance(getattr(options.get(name[3:]), "type", None), GoBool):
+    if name.startswith("no-") and isinstance(
+        getattr(options.get(name[3:]), "type", None), SWITCHES
+    ):
         return name[3:], True
     if name.removeprefix("no-") in LATER:
         msg = f"--{name} is not supported yet"

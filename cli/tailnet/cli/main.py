@@ -22,6 +22,7 @@ COMMANDS = {
     "ip": "Show addresses of this machine or a peer",
     "whois": "Show who is behind an address",
     "whoami": "Show who this machine is in its tailnet",
+    "routes": "List the routes of the tailnet, and what becomes of them",
     "exit-node": "List exit nodes, or suggest one",
     "ping": "Ping a peer, and see how it is reached",
     "path": "Show how a peer is reached, and why so",

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
-from tailnet.cli.flags import BOOL
+from tailnet.cli.flags import BOOL, BOOL_OR_LIST
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -43,7 +43,17 @@ def _exit_node(prefs: Prefs) -> object:
     return f"auto:{auto}" if auto else prefs.get("ExitNodeIP") or prefs.get("ExitNodeID") or ""
 
 
+def _accepts(prefs: Prefs) -> object:
+    """Which routes are accepted: whether any are, or what is named; also before :func:`expand`."""
+    switch, named = prefs.get("RouteAll"), prefs.get("AcceptRoutes")
+    if isinstance(switch, list):
+        return switch
+    narrowed = switch is True and isinstance(named, list | tuple) and bool(named)
+    return list(named) if narrowed and isinstance(named, list | tuple) else switch is True
+
+
 _SPECIAL: dict[str, Callable[[Prefs], object]] = {
+    "accept-routes": _accepts,
     "advertise-exit-node": lambda p: p[EXIT] if EXIT in p else {*EXIT_ROUTES} <= {*_routes(p)},
     "advertise-routes": lambda p: [route for route in _routes(p) if route not in EXIT_ROUTES],
     "exit-node": _exit_node,
@@ -53,8 +63,9 @@ _SPECIAL: dict[str, Callable[[Prefs], object]] = {
 
 
 def expand(changes: Prefs, current: Prefs) -> dict[str, object]:
-    """The changes as prefs: ``EXIT`` is two of the advertised routes, an exit node is three prefs.
+    """The changes as prefs.
 
+    ``EXIT`` is two of the advertised routes, an exit node is three prefs, accepted routes are two.
     ``current`` matters only where :func:`needs_current`.
     """
     out = dict(changes)
@@ -64,6 +75,10 @@ def expand(changes: Prefs, current: Prefs) -> dict[str, object]:
         ip = text if re.fullmatch(r"[0-9.]+|[0-9a-fA-F.]*:[0-9a-fA-F:.]*", text) else ""
         name = "" if auto or ip else text
         out |= {"ExitNodeID": name, "ExitNodeIP": ip, "AutoExitNode": auto}
+    if "RouteAll" in out:
+        named = out["RouteAll"]
+        only = named if isinstance(named, list) else []
+        out |= {"RouteAll": bool(named), "AcceptRoutes": only}
     if EXIT not in out and "AdvertiseRoutes" not in out:
         return out
     offers = out.pop(EXIT, {*EXIT_ROUTES} <= {*_routes(current)})
@@ -108,7 +123,7 @@ class Setting:
 
     def from_flag(self, value: object) -> object:
         """The pref's value for a flag's."""
-        if isinstance(self.default, bool):
+        if isinstance(self.default, bool):  # or a list, where that is a value, too
             return not value if self.inverted else value
         if self.flag == "netfilter-mode":
             return MODES.index(str(value)) if value in MODES else len(MODES)
@@ -150,7 +165,7 @@ class Setting:
         """The whole flag, for a command line to copy."""
         import shlex  # noqa: PLC0415 - seldom needed
 
-        if isinstance(self.default, bool):
+        if isinstance(self.of(prefs), bool):
             return f"--{self.flag}" if self.of(prefs) is True else f"--{self.flag}=false"
         return f"--{self.flag}={shlex.quote(self.show(prefs)) if self.show(prefs) else ''}"
 
@@ -160,7 +175,11 @@ SETTINGS = (
         "login-server", "ControlURL", DEFAULT_SERVER, "Base URL of the control server.", "URL",
         in_set=False,
     ),
-    Setting("accept-routes", "RouteAll", False, "Accept routes that other nodes advertise."),
+    Setting(
+        "accept-routes", "RouteAll", False,
+        "Accept routes that other nodes advertise; or of these CIDRs, peer:NAME, tag:NAME only.",
+        "true|false|ITEMS",
+    ),
     Setting("accept-dns", "CorpDNS", True, "Accept DNS configuration from the admin panel."),
     Setting("hostname", "Hostname", "", "Hostname to use instead of the one the OS has.", "NAME"),
     Setting(
@@ -235,6 +254,8 @@ def options(settings: tuple[Setting, ...]) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         for setting in reversed(settings):
             kind: Any = BOOL if isinstance(setting.default, bool) else str
+            if setting.flag == "accept-routes":
+                kind = BOOL_OR_LIST
             default = "" if isinstance(setting.default, tuple) else setting.default
             function = click.option(
                 f"--{setting.flag}",

@@ -37,7 +37,8 @@ class RouterConfig:
         local_addrs: addresses of the device (/32 and /128).
         routes: prefixes that go into the tunnel.
         local_routes: prefixes that must not, although ``routes`` covers them.
-        lan_direct: the prefixes of the host's other links are such, too, as they are at the time.
+        lan_direct: the prefixes of the host's other links are such, too, as they are at the time,
+            where a route covers all of one (a part of one is somebody's explicit wish).
         leak_guard: what no route covers goes nowhere, even when the device and the daemon are gone;
             until ``down``, or until a configuration without.
     """

@@ -38,6 +38,7 @@ SAMPLES: dict[str, object] = {
     "RelayServerPort": 0,
     "RelayServerStaticEndpoints": ["192.0.2.1:9"],
     "PathPolicy": ["n2=relay-only"],
+    "AcceptRoutes": ["192.0.2.0/24", "peer:box", "tag:web"],
     "EndpointInterfaces": ["-docker*"],
     "StaticEndpoints": ["192.0.2.1:41641"],
     "CorpDNS": False,
@@ -47,6 +48,7 @@ SAMPLES: dict[str, object] = {
 MATRIX = {
     "ControlURL": "acts",
     "RouteAll": "acts",
+    "AcceptRoutes": "acts",
     "ExitNodeID": "acts",
     "ExitNodeIP": "acts",
     "AutoExitNode": "acts",

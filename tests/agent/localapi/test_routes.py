@@ -72,6 +72,7 @@ def test_what_changes_something_needs_write() -> None:
         ("watch-ipn-bus", "GET"),
         ("ping", "POST"),
         ("path", "GET"),
+        ("routes", "GET"),
         ("derpmap", "GET"),
         ("netcheck", "POST"),
         ("dial", "POST"),

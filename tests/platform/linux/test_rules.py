@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 from tailnet.platform.interface import RouterConfig
 from tailnet.platform.linux.rules import (
     Abilities,
+    Prefix,
     Request,
     Route,
     Rule,
     State,
     Verb,
     also_hits,
+    covered,
     desired,
     is_our_route,
     is_our_rule,
@@ -190,3 +192,19 @@ def test_requests_read_well() -> None:
         "add route throw 10.0.0.0/8 table 52"
     )
     assert str(Request(Verb.ADD, ADDRS[0])) == "add address 100.64.0.1/32"
+
+
+def test_links_that_a_route_covers_are_exceptions_and_others_are_not() -> None:
+    """A part of a link is somebody's wish; the tailnet's own ranges cover nothing."""
+
+    def nets(*texts: str) -> frozenset[Prefix]:
+        return frozenset(map(ip_network, texts))
+
+    links = nets("10.1.2.0/24", "192.168.1.0/24", "100.64.7.0/24", "2001:db8::/64")
+    assert covered(nets("10.0.0.0/8", "100.64.0.0/10", "fd7a:115c:a1e0::/48"), links) == nets(
+        "10.1.2.0/24"
+    )
+    assert covered(nets("192.168.1.0/24", "10.1.2.0/25", "2001:db8::/32"), links) == nets(
+        "192.168.1.0/24", "2001:db8::/64"
+    )
+    assert covered(nets("0.0.0.0/0", "::/0"), links) == links

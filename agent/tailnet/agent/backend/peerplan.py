@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from tailnet.agent.addr import ULA, IPNetwork
+from tailnet.agent.backend.acceptance import Acceptance
 from tailnet.agent.backend.routes import NOTHING, Share
 from tailnet.agent.datapath.interface import PeerEntry
 from tailnet.agent.keys import DiscoPublic, NodePublic, PeerId
@@ -59,7 +60,7 @@ def plan_peer(
     node: Node,
     *,
     disco: DiscoPublic,
-    accept: bool,
+    accept: Acceptance,
     defaults: tuple[IPNetwork, ...],
     policy: Policy,
 ) -> tuple[PeerPlan, Share, bool]:
@@ -68,7 +69,7 @@ def plan_peer(
     Args:
         node: one that can be talked to.
         disco: its disco key.
-        accept: its subnet routes are taken.
+        accept: which subnet routes are used.
         defaults: what it has besides, as the exit node.
         policy: which ways to it are allowed.
     """
@@ -77,7 +78,7 @@ def plan_peer(
     allowed = own if same else node.allowed_prefixes()
     mine = tuple(p for p in allowed if p in own)
     subnets = tuple(p for p in allowed if p not in own and p.prefixlen)
-    accepted = subnets if accept else ()
+    accepted = accept.of(node, subnets)
     plan = PeerPlan(
         node=node,
         key=node.key,
@@ -93,8 +94,8 @@ def plan_peer(
     )
     v4 = tuple(p for p in mine if p.version == 4)
     v6 = {ULA if p.version == 6 and p.network_address in ULA else p for p in mine}
-    share = Share(v4, (*(v6.difference(v4)), *accepted))
-    return plan, share, len(accepted) < len(subnets)
+    share = Share(v4, tuple(v6.difference(v4)), accepted)
+    return plan, share, bool(subnets) and not accept.on
 
 
 def less(

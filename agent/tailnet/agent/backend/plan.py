@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from immutables import Map
 
 from tailnet.agent.addr import IPNetwork
+from tailnet.agent.backend.acceptance import parse_acceptance
 from tailnet.agent.backend.exitnode import find_exit_node
 from tailnet.agent.backend.pathprefs import parse_endpoints, parse_policies
 from tailnet.agent.backend.peerplan import PeerPlan
@@ -93,7 +94,8 @@ def plan_slices(
 ) -> Steps[Plan]:
     """:func:`make_plan` in slices.  If it is given up, the next call must look at all nodes."""
     exit_node = find_exit_node(prefs, netmap)
-    terms = Terms(prefs.route_all, parse_policies(prefs.path_policy or ()), exit_node)
+    accept = parse_acceptance(prefs.accept_routes or (), on=prefs.route_all)
+    terms = Terms(accept, parse_policies(prefs.path_policy or ()), exit_node)
     if cache.terms != terms:
         cache.reset(terms)
         changed = None
@@ -119,7 +121,7 @@ def plan_slices(
         derp_map=netmap.derp_map,
         exit_node=exit_node,
         exit_node_missing=prefs.wants_exit_node and exit_node is None,
-        routes_ignored=bool(cache.offering) and not prefs.route_all,
+        routes_ignored=bool(cache.offering),
         filter_refused=cache.filter.refused,
         changed=touched,
         telling=Telling(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from immutables import Map
 
 from tailnet.agent.addr import IPAddress, IPNetwork
+from tailnet.agent.backend.acceptance import NO_ROUTES, Acceptance
 from tailnet.agent.backend.exitnode import EVERYTHING
 from tailnet.agent.backend.jail import without_sources
 from tailnet.agent.backend.peerplan import Made, PeerPlan, can_be_talked_to, plan_peer
@@ -24,12 +25,12 @@ class Terms:
     """What the plan of every peer depends on; with others, all of them are made again.
 
     Attributes:
-        route_all: subnet routes are accepted.
+        accept: which subnet routes are used.
         policies: ways to peers that the user allows, by stable id.
         exit_node: the peer that everything else goes to.
     """
 
-    route_all: bool = False
+    accept: Acceptance = NO_ROUTES
     policies: Mapping[str, Policy] = field(default_factory=dict)
     exit_node: NodeID | None = None
 
@@ -118,7 +119,7 @@ class PlanCache:
             plan, share, offers = plan_peer(
                 node,
                 disco=self._disco_key(node),
-                accept=self.terms.route_all,
+                accept=self.terms.accept,
                 defaults=EVERYTHING if node.id == self.terms.exit_node else (),
                 policy=self.terms.policies.get(node.stable_id, Policy.AUTO),
             )

@@ -17,14 +17,14 @@ from msgspec import field
 
 from tailnet.agent.addr import IPNetwork
 from tailnet.agent.backend import pathprefs
+from tailnet.agent.backend.acceptance import parse_acceptance
+from tailnet.agent.backend.spelling import MAX_TEXT, check_hostname, check_tag, parse_prefix
 from tailnet.agent.errors import UserError
 
 DEFAULT_CONTROL_URL = "https://controlplane.tailscale.com"
 LOGIN_SYNONYM = "https://login.tailscale.com"
 NETFILTER_ON = 2  # 0 off, 1 nodivert
 
-MAX_HOSTNAME = 253  # characters; dnsname.go maxNameLength
-MAX_TEXT = 256  # characters of a free text
 MAX_LIST = 1024  # routes or tags
 
 
@@ -48,8 +48,9 @@ class Prefs(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     ``advertise_routes`` are prefixes as text, ``advertise_tags`` have their ``tag:``.  ``sync``,
     ``no_stateful_filtering`` and ``AutoUpdate.Apply`` have a third value, unset.
 
-    The last four are ours, see :mod:`tailnet.agent.backend.pathprefs`; ``kill_switch``: nothing
-    leaves this host but through the tunnel, whether the daemon runs or not.
+    The last five are ours, see :mod:`tailnet.agent.backend.pathprefs`; ``kill_switch``: nothing
+    leaves this host but through the tunnel, whether the daemon runs or not; ``accept_routes``
+    narrows ``route_all``, see :mod:`tailnet.agent.backend.acceptance`.
     """
 
     control_url: str = field(default="", name="ControlURL")
@@ -90,6 +91,7 @@ class Prefs(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     endpoint_interfaces: tuple[str, ...] | None = None
     static_endpoints: tuple[str, ...] | None = None
     kill_switch: bool = False
+    accept_routes: tuple[str, ...] | None = None
 
     @property
     def wants_exit_node(self) -> bool:
@@ -207,6 +209,7 @@ def validate(prefs: Prefs) -> None:
     for tag in _bounded(prefs.advertise_tags, "tags"):
         check_tag(tag)
     parse_routes(_bounded(prefs.advertise_routes, "routes"))
+    parse_acceptance(_bounded(prefs.accept_routes, "routes to accept"), on=prefs.route_all)
     pathprefs.parse_policies(_bounded(prefs.path_policy, "path policies"))
     pathprefs.check_interfaces(_bounded(prefs.endpoint_interfaces, "interfaces"))
     pathprefs.parse_endpoints(_bounded(prefs.static_endpoints, "endpoints"))
@@ -261,59 +264,13 @@ def _check_control_url(url: str) -> None:
         raise UserError(msg)
 
 
-def check_hostname(name: str) -> None:
-    """Letters, digits and hyphens in labels of at most 63; empty is "the machine's own name".
-
-    Raises:
-        UserError: anything else.
-    """
-    if not name:
-        return
-    if len(name) > MAX_HOSTNAME:
-        msg = f"hostname too long: {len(name)} characters (max {MAX_HOSTNAME})"
-        raise UserError(msg)
-    for label in name.split("."):
-        if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?", label):
-            msg = (
-                f"bad hostname {name!r}: labels have 1 to 63 letters, digits and hyphens, "
-                "and neither start nor end with a hyphen"
-            )
-            raise UserError(msg)
-
-
-def check_tag(tag: str) -> None:
-    """``tag:`` and a name: a letter, then letters, digits and hyphens.
-
-    Raises:
-        UserError: anything else.
-    """
-    if not re.fullmatch(r"tag:[A-Za-z][A-Za-z0-9-]*", tag) or len(tag) > MAX_TEXT:
-        msg = (
-            f"bad tag {tag[:MAX_TEXT]!r}: it has the form tag:NAME, "
-            "NAME being a letter followed by letters, digits and hyphens"
-        )
-        raise UserError(msg)
-
-
 def parse_routes(texts: tuple[str, ...]) -> tuple[IPNetwork, ...]:
     """Advertised routes: prefixes without host bits; a default route needs its counterpart.
 
     Raises:
         UserError: one of them is wrong.
     """
-    routes = []
-    for text in texts:
-        try:
-            interface = ip_interface(text)
-        except ValueError:
-            interface = None
-        if interface is None or "/" not in text or "%" in text:
-            msg = f"{text[:MAX_TEXT]!r} is not a valid CIDR prefix, such as 192.0.2.0/24"
-            raise UserError(msg)
-        if interface.ip != interface.network.network_address:
-            msg = f"{text} has non-address bits set; expected {interface.network}"
-            raise UserError(msg)
-        routes.append(interface.network)
+    routes = [parse_prefix(text) for text in texts]
     defaults = {route.version for route in routes if route.prefixlen == 0}
     if len(defaults) == 1:
         have, want = ("0.0.0.0/0", "::/0") if 4 in defaults else ("::/0", "0.0.0.0/0")

@@ -23,11 +23,13 @@ class Share:
 
     Attributes:
         own: its own IPv4 addresses.
-        others: everything else: its range of IPv6, and what it leads to.
+        others: its range of IPv6.
+        subnets: what it leads to.
     """
 
     own: tuple[IPNetwork, ...] = ()
     others: tuple[IPNetwork, ...] = ()
+    subnets: tuple[IPNetwork, ...] = ()
 
 
 NOTHING = Share()
@@ -40,13 +42,14 @@ class Routes:
         self._own: dict[IPNetwork, int] = {}
         self._own_elsewhere: dict[IPNetwork, int] = {}  # as ``own``, those outside of CGNAT
         self._others: dict[IPNetwork, int] = {}
+        self._subnets: dict[IPNetwork, int] = {}
         self._made: RouterConfig | None = None
         self._self_node: Node | None = None
         self._local: frozenset[IPv4Interface | IPv6Interface] = frozenset()
 
     def clear(self) -> None:
         """No peers."""
-        for counter in (self._own, self._own_elsewhere, self._others):
+        for counter in (self._own, self._own_elsewhere, self._others, self._subnets):
             counter.clear()
         self._made = None
 
@@ -62,6 +65,8 @@ class Routes:
             _count(self._own if _in_cgnat(route) else self._own_elsewhere, route, sign)
         for route in share.others:
             _count(self._others, route, sign)
+        for route in share.subnets:
+            _count(self._subnets, route, sign)
 
     def config(self, self_node: Node) -> RouterConfig:
         """Addresses and routes; the same object as long as nothing changes."""
@@ -74,8 +79,11 @@ class Routes:
             many = len(self._own) + len(self._own_elsewhere) > MAX_PEER_ROUTES
             of_peers = (CGNAT,) if many else self._own
             # one pass over 10,000 whose hashes are known
-            routes = _services(local).union(of_peers, self._own_elsewhere, self._others)
-            self._made = last = RouterConfig(local, routes)
+            routes = _services(local).union(
+                of_peers, self._own_elsewhere, self._others, self._subnets
+            )
+            # a peer's subnet never takes the place of a link that the host itself has
+            self._made = last = RouterConfig(local, routes, lan_direct=bool(self._subnets))
         return last
 
 

@@ -8,7 +8,13 @@ from tailnet.agent.backend.loginprofile import LoginProfile
 from tailnet.agent.backend.prefs import Prefs
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.localapi.bus import Subscription
-from tailnet.agent.localapi.schema import NetcheckReport, PathDetails, PingResult, Status
+from tailnet.agent.localapi.schema import (
+    NetcheckReport,
+    PathDetails,
+    PingResult,
+    RouteEntry,
+    Status,
+)
 from tailnet.agent.netstack.interface import Connection
 from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.trace.facts import Facts
@@ -101,6 +107,16 @@ class Backend(Protocol):
 
     def trace_facts(self) -> Facts:
         """What a trace looks at, of this moment."""
+
+    def routes(self, accept: str | None) -> tuple[RouteEntry, ...]:
+        """Every route that somebody offers, and what becomes of it.
+
+        ``accept``: as if that were the setting: true, false, or items of ``AcceptRoutes`` with
+        commas between them.
+
+        Raises:
+            UserError: ``accept`` is wrong.
+        """
 
     def netmap(self) -> NetworkMap | None:
         """The network as control described it last."""

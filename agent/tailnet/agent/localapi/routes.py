@@ -100,6 +100,7 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
     "ping": {"POST": Route(Access.READ, network.ping)},
     "path": {"GET": Route(Access.READ, network.get_path)},
     "trace": {"GET": Route(Access.READ, tracing.trace)},
+    "routes": {"GET": Route(Access.READ, network.get_routes)},
     "derpmap": {"GET": Route(Access.READ, network.derp_map)},
     "netcheck": {"POST": Route(Access.READ, network.netcheck)},
     DIAL: {"POST": Route(Access.READ, None)},

@@ -229,6 +229,21 @@ class PathDetails(Struct, frozen=True, kw_only=True, rename="pascal"):
     history: tuple[PathSwitch, ...] = ()
 
 
+class RouteEntry(Struct, frozen=True, kw_only=True, rename="pascal"):
+    """``GET routes``: a route that a peer, or this machine (``peer`` empty), offers.
+
+    ``parts`` is what is used of it, if not all; ``why`` explains the verdict to people.
+    """
+
+    prefix: str = ""
+    peer: str = ""
+    peer_id: str = field(default="", name="PeerID")
+    verdict: str = ""
+    used: bool = False
+    parts: tuple[str, ...] = ()
+    why: str = ""
+
+
 class WhoNode(Struct, frozen=True, kw_only=True, rename="pascal"):
     """What ``GET whois`` says of a node, as far as people care; ``name`` ends with a dot."""
 

@@ -27,6 +27,7 @@ from tailnet.platform.linux.rules import (
     Rule,
     State,
     Verb,
+    covered,
     desired,
     family_of,
     ours,
@@ -105,7 +106,7 @@ class LinuxRouter:
                 log.info("%s was down", self._name)
                 await kernel.set_link(link.index)  # its routes went, too
             if config.lan_direct:
-                near = await kernel.lan(link.index)
+                near = covered(config.routes, await kernel.lan(link.index))
                 config = replace(config, local_routes=config.local_routes | near)
             last, self._last = self._last, None  # until everything is done
             if last is not None and link.up and _is_known(last, config, link.index):

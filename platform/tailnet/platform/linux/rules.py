@@ -249,6 +249,20 @@ def ours(state: State, oif: int | None, added: Iterable[Interface] = ()) -> Stat
     )
 
 
+def covered(routes: frozenset[Prefix], links: Iterable[Prefix]) -> frozenset[Prefix]:
+    """The ``links`` that packets would not reach any more, but for an exception.
+
+    The ranges of the tailnet itself cover nothing: a link inside of them keeps its own addresses,
+    and peers keep theirs.
+    """
+    wide = routes.difference(TAILNET_RANGES)
+    return frozenset(
+        link
+        for link in links
+        if any(link.supernet(new_prefix=n) in wide for n in range(link.prefixlen + 1))
+    )
+
+
 def desired(config: RouterConfig, oif: int, able: Abilities) -> State:
     """What ``config`` means on this kernel.  A prefix in both sets is a ``throw`` route."""
     throws = config.local_routes if able.tables else frozenset()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from tailnet.agent.addr import AddrPort, IPAddress
+from tailnet.agent.addr import AddrPort, IPAddress, IPNetwork
 from tailnet.agent.backend.host.aio import HostNetwork
 from tailnet.agent.backend.plan import Plan
 from tailnet.agent.backend.tunnel.interface import EMPTY, System, TunnelSettings
@@ -240,6 +240,10 @@ class Tunnel:
         """Why these subnet routes do not work; empty if they do."""
         v6 = {":" in route for route in routes}
         return self._system.forwarding_problem(v4=False in v6, v6=True in v6) if v6 else ""
+
+    def links(self) -> tuple[IPNetwork, ...]:
+        """The prefixes of this host's links, now."""
+        return self._system.local_networks()
 
     @property
     def routed(self) -> bool:

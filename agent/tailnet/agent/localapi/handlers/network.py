@@ -62,6 +62,14 @@ async def get_path(backend: Backend, request: Request) -> Response:
         return text(404, str(error))
 
 
+async def get_routes(backend: Backend, request: Request) -> Response:
+    """``GET routes``, as they are or, with ``accept``, as they would be."""
+    try:
+        return json(backend.routes(request.query.get("accept")))
+    except UserError as error:
+        return text(400, str(error))
+
+
 async def set_dns(backend: Backend, request: Request) -> Response:
     """``POST set-dns``: a TXT record of this node, by control."""
     try:

@@ -20,7 +20,8 @@ from tailnet.agent.backend.events import (
 )
 from tailnet.agent.backend.loginprofile import LoginProfile
 from tailnet.agent.backend.planview import describe
-from tailnet.agent.backend.prefs import Prefs, to_json
+from tailnet.agent.backend.prefs import Prefs, to_json, validate
+from tailnet.agent.backend.routetable import route_facts, with_acceptance
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.errors import UserError
 from tailnet.agent.keys import RelayAddr
@@ -34,9 +35,10 @@ from tailnet.agent.localapi.schema import (
     Notify,
     PathDetails,
     PingResult,
+    RouteEntry,
     Status,
 )
-from tailnet.agent.localapi.view import paths
+from tailnet.agent.localapi.view import paths, routes
 from tailnet.agent.localapi.view.shapes import health, region_code
 from tailnet.agent.localapi.view.status.aio import StatusView
 from tailnet.agent.localapi.view.trace.aio import facts_of
@@ -137,6 +139,21 @@ class NodeView:
     def trace_facts(self) -> Facts:
         """What ``GET trace`` looks at."""
         return facts_of(self._node)
+
+    def routes(self, accept: str | None) -> tuple[RouteEntry, ...]:
+        """``GET routes``.
+
+        Raises:
+            UserError: ``accept`` is wrong.
+        """
+        node, prefs = self._node, self._node.account.prefs
+        if accept is not None:
+            prefs = with_acceptance(prefs, accept)
+            validate(prefs)
+        if node.netmap is None:
+            return ()
+        facts = route_facts(prefs, node.netmap, node.tunnel.links())
+        return routes.entries(facts, node.netmap.self_node.id)
 
     def netmap(self) -> NetworkMap | None:
         """The network as control described it last."""
