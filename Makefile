@@ -10,7 +10,7 @@ export MATURIN_NO_INSTALL_RUST := 1
 
 FUZZ_SECONDS ?= 60
 
-.PHONY: venv native lint lint-native test test-native unit integration fuzz fuzz-python fuzz-native fuzz-differential lab nat-matrix bench bench-control wheels clean
+.PHONY: venv native lint lint-native test test-native unit integration fuzz fuzz-python fuzz-native fuzz-differential lab nat-matrix openapi bench bench-control wheels clean
 .NOTPARALLEL:
 
 lab bench nat-matrix: NEEDS := lab
@@ -89,6 +89,10 @@ lab: venv
 
 nat-matrix: venv
 	@$(BIN)/python -m integration.lab.matrix $(ARGS)
+
+# docs/openapi.json; a test says when it is old.
+openapi: venv
+	@$(BIN)/python -m tailnet.agent.localapi > docs/openapi.json
 
 bench-control: venv
 	@$(BIN)/python -m integration.bench.control $(ARGS)

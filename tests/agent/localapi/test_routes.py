@@ -77,6 +77,7 @@ def test_what_changes_something_needs_write() -> None:
         ("netcheck", "POST"),
         ("dial", "POST"),
         ("serve-config", "GET"),
+        ("openapi.json", "GET"),
         ("trace", "GET"),
         ("whois", "GET"),
         ("user-profile", "GET"),

@@ -5,17 +5,20 @@ Source: tailscale ipn/localapi/localapi.go.
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from tailnet.agent.localapi.exchange import Access, Request, Response, problem, text
+from tailnet.agent.localapi.exchange import Access, Request, Response, json, problem, text
 from tailnet.agent.localapi.handlers import accounts, debug, identity, network, prefs, tracing
 from tailnet.agent.localapi.handlers.accounts import PROFILES
 from tailnet.agent.localapi.interface import Backend
+from tailnet.agent.localapi.openapi import describe
 from tailnet.agent.localapi.schema import BASE, HOST
 
 DIAL = "dial"
 BASE_DIAL = BASE + DIAL
 CAPTURE = "debug-capture"
 BASE_CAPTURE = BASE + CAPTURE
+OPENAPI = "openapi.json"
 
 ONE = "{id}"  # in the table of routes: any name
 
@@ -70,6 +73,22 @@ def find(method: str, path: str, access: Access) -> Route | Response:  # noqa: P
     return route
 
 
+async def _openapi(_: Backend, __: Request) -> Response:
+    """``GET openapi.json``."""
+    return json(published())
+
+
+def published() -> dict[str, Any]:
+    """The description of all routes."""
+    return describe(
+        {
+            (name, method): route.needs.name.lower()
+            for name, methods in ROUTES.items()
+            for method, route in methods.items()
+        }
+    )
+
+
 ROUTES: Mapping[str, Mapping[str, Route]] = {
     "status": {"GET": Route(Access.READ, network.get_status)},
     "prefs": {
@@ -105,6 +124,7 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
     "netcheck": {"POST": Route(Access.READ, network.netcheck)},
     DIAL: {"POST": Route(Access.READ, None)},
     CAPTURE: {"POST": Route(Access.WRITE, None)},
+    OPENAPI: {"GET": Route(Access.READ, _openapi)},
     "serve-config": {"GET": Route(Access.READ, network.get_serve_config)},
 }
 

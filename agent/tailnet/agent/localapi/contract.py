@@ -1,0 +1,221 @@
+"""What each route takes and answers, as data: the published description is made of this.
+
+Every route of :mod:`tailnet.agent.localapi.routes` has an entry; a test holds the two together.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from tailnet.agent.localapi import schema
+
+JSON = "application/json"
+TEXT = "text/plain; charset=utf-8"
+LINES = "application/json-lines"
+PCAPNG = "application/x-pcapng"
+Tree = dict[str, Any]
+
+
+class Query(NamedTuple):
+    """A parameter of a URL; ``kind`` is ``string``, ``integer``, ``boolean``, or the choices."""
+
+    name: str
+    kind: str | tuple[str, ...]
+    about: str
+    needed: bool = False
+    most: int | None = None
+
+
+class Operation(NamedTuple):
+    """A method of a route.
+
+    Attributes:
+        about: one line.
+        answer: the type of a good answer; ``None``: it has no body.
+        status: of a good answer.
+        query: parameters.
+        body: the type of what is sent; ``None``: nothing is.
+        refuses: other statuses that are normal here.
+        media: the good answer's.
+    """
+
+    about: str
+    answer: Any = None
+    status: int = 200
+    query: tuple[Query, ...] = ()
+    body: Any = None
+    refuses: tuple[int, ...] = ()
+    media: str = JSON
+
+
+NO_CONTENT = 204
+ADDRESS = Query("ip", "string", "a node's address", needed=True)
+NUMBER = Query("id", "integer", "its number", needed=True)
+
+CONTRACT: Mapping[str, Mapping[str, Operation]] = {
+    "status": {
+        "GET": Operation(
+            "State, this node and its peers.",
+            schema.Status,
+            query=(Query("peers", "boolean", "false leaves peers out: much quicker"),),
+        )
+    },
+    "prefs": {
+        "GET": Operation("The user's wishes, upstream's Prefs.", Tree),
+        "PATCH": Operation(
+            "Change those prefs whose mask is set (MaskedPrefs); answers with all.",
+            Tree,
+            body=Tree,
+            refuses=(400,),
+        ),
+    },
+    "check-prefs": {
+        "POST": Operation(
+            "Whether these prefs would be accepted.", schema.Problem, body=Tree, refuses=(400,)
+        )
+    },
+    "start": {
+        "POST": Operation(
+            "Store prefs (UpdatePrefs) and log in (AuthKey).",
+            status=NO_CONTENT,
+            body=Tree,
+            refuses=(400,),
+        )
+    },
+    "login-interactive": {
+        "POST": Operation(
+            "Ask for a login URL; it comes on the bus.", status=NO_CONTENT, refuses=(400,)
+        )
+    },
+    "logout": {
+        "POST": Operation(
+            "Expire the node key and forget the login.", status=NO_CONTENT, refuses=(400,)
+        )
+    },
+    "profiles/": {
+        "GET": Operation("The accounts of this machine.", list[schema.LoginProfile]),
+        "PUT": Operation("Use a new, empty account.", status=201, refuses=(400,)),
+    },
+    "profiles/current": {"GET": Operation("The account in use.", schema.LoginProfile)},
+    "profiles/{id}": {
+        "GET": Operation("One account.", schema.LoginProfile, refuses=(404,)),
+        "POST": Operation("Use another account.", status=NO_CONTENT, refuses=(400,)),
+        "DELETE": Operation("Forget an account and its keys.", status=NO_CONTENT, refuses=(400,)),
+    },
+    "reload-config": {
+        "POST": Operation("Read the configuration file again: {Reloaded, Err}.", Tree)
+    },
+    "whois": {
+        "GET": Operation(
+            "Node, user and grants behind an address or a key.",
+            schema.WhoIs,
+            query=(
+                Query("addr", "string", "IP, IP:port or nodekey:…", needed=True),
+                Query("proto", ("tcp", "udp"), "taken for upstream's sake"),
+            ),
+            refuses=(400, 404),
+        )
+    },
+    "user-profile": {
+        "GET": Operation(
+            "A user of the network map.", schema.UserProfile, query=(NUMBER,), refuses=(400, 404)
+        )
+    },
+    "peer-by-id": {
+        "GET": Operation(
+            "A peer as the control server described it.",
+            Tree,
+            query=(NUMBER,),
+            refuses=(400, 404),
+        )
+    },
+    "set-dns": {
+        "POST": Operation(
+            "Let control publish a TXT record of this node's name.",
+            Tree,
+            query=(
+                Query("name", "string", "_acme-challenge.…", needed=True),
+                Query("value", "string", "the record's text", needed=True),
+            ),
+            refuses=(500,),
+        )
+    },
+    "debug": {
+        "POST": Operation(
+            "Look inside; answers 204 where there is nothing to say.",
+            Tree,
+            query=(Query("action", "string", "plan, drops, clear-netmap-cache, …", needed=True),),
+            refuses=(204, 400),
+        )
+    },
+    "watch-ipn-bus": {
+        "GET": Operation(
+            "What happens, one Notify a line, until the client goes.",
+            schema.Notify,
+            query=(Query("mask", "integer", "the sum of its bits", most=(1 << 31) - 1),),
+            refuses=(400,),
+            media=LINES,
+        )
+    },
+    "ping": {
+        "POST": Operation(
+            "One ping; anything that goes wrong is in Err.",
+            schema.PingResult,
+            query=(
+                ADDRESS,
+                Query("type", ("disco", "TSMP", "ICMP", "peerapi"), "its kind", needed=True),
+                Query("size", "integer", "bytes, of disco pings alone", most=65_535),
+            ),
+            refuses=(400,),
+        )
+    },
+    "path": {
+        "GET": Operation(
+            "How a peer is reached and why; without ip a list of all peers, in short.",
+            schema.PathDetails | list[schema.PathDetails],
+            query=(ADDRESS._replace(needed=False),),
+            refuses=(400, 404),
+        )
+    },
+    "trace": {
+        "GET": Operation(
+            "A packet's way through what is in force, and what stops it.",
+            schema.TraceAnswer,
+            query=(
+                Query("src", "string", "a node by name or address; this machine if absent"),
+                Query("dst", "string", "the same, or any address"),
+                Query("proto", ("tcp", "udp", "icmp"), "tcp if absent"),
+                Query("port", "integer", "any if absent", most=65_535),
+            ),
+            refuses=(400, 404),
+        )
+    },
+    "derpmap": {"GET": Operation("The relays of the network map.", Tree)},
+    "netcheck": {
+        "POST": Operation(
+            "Measure the network; takes some seconds.",
+            schema.NetcheckReport,
+            query=(
+                Query("address", "string", "send from there"),
+                Query("port", "integer", "and from this UDP port", most=65_535),
+            ),
+            refuses=(400,),
+        )
+    },
+    "dial": {
+        "POST": Operation(
+            "Upgrade to ts-dial: a TCP connection to Dial-Host and Dial-Port.",
+            status=101,
+            refuses=(400,),
+        )
+    },
+    "debug-capture": {
+        "POST": Operation(
+            "The tailnet's packets in the clear, until the client goes.",
+            bytes,
+            refuses=(400,),
+            media=PCAPNG,
+        )
+    },
+    "serve-config": {"GET": Operation("What is served: nothing yet.", Tree)},
+    "openapi.json": {"GET": Operation("This description.", Tree)},
+}
