@@ -6,6 +6,7 @@
 """
 
 import json
+import sys
 
 import pytest
 from integration.lab.lab import Lab
@@ -104,3 +105,38 @@ def test_a_cut_connection_is_resumed(relayed: Lab) -> None:
     finally:
         relayed.admin("set-resume", offered=False)
     assert relayed.hosts["h1"].ping_os(relayed.hosts["h2"].ipv4).lost == 0
+
+
+LISTENS = """
+import socket, time
+servers = [socket.create_server(("0.0.0.0", 8123)), socket.create_server(("127.0.0.1", 8124))]
+time.sleep(60)
+"""
+
+
+def test_who_listens_is_told_when_asked(relayed: Lab) -> None:
+    """A port that others reach and its program; not with shields up, nor when nobody asks."""
+    one = relayed.hosts["h1"]
+
+    def told() -> list[list[object]]:
+        services: list[list[object]] = next(
+            n["services"] for n in relayed.admin("nodes") if n["name"] == "h1"
+        )
+        return [service for service in services if service[0] in {8123, 8124}]
+
+    process = one.spawn("listens", sys.executable, "-c", LISTENS)
+    try:
+        assert told() == []
+        relayed.admin("set-collect-services", wanted=True)
+        until("the port is told", lambda: told() != [], 10)
+        ((port, program),) = told()
+        assert (port, str(program).startswith("python")) == (8123, True)
+        one.tnet("set", "--shields-up")
+        until("nothing is told with shields up", lambda: told() == [], 10)
+        one.tnet("set", "--shields-up=false")
+        until("it is told again", lambda: told() != [], 10)
+        process.stop()
+        until("it is gone", lambda: told() == [], 15)
+    finally:
+        process.stop()
+        relayed.admin("set-collect-services", wanted=False)

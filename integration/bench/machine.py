@@ -18,6 +18,7 @@ from tailnet.platform.fake import (
 from tailnet.platform.interface import Bypass, Gateways, Router, TunDevice
 from tailnet.platform.linux.router import LinuxRouter
 from tailnet.platform.linux.tun import open_tun
+from tailnet.platform.system import Listener
 
 
 class Tun(FakeTun):
@@ -68,6 +69,10 @@ class System:
         return NativeDatapath() if self._native else ReferenceDatapath(now=clock.now)
 
     def local_networks(self) -> tuple[IPNetwork, ...]:
+        """None."""
+        return ()
+
+    def listeners(self) -> tuple[Listener, ...]:
         """None."""
         return ()
 

@@ -100,6 +100,7 @@ class ControlServer:
                 "ephemeral": r.ephemeral,
                 "tags": list(r.tags),
                 "authorized": r.authorized,
+                "services": [[s.port, s.description] for s in r.hostinfo.services or ()],
                 "streams": self._polls.opened[r.id],
                 "resumed": self._polls.resumed[r.id],
             }
@@ -110,6 +111,11 @@ class ControlServer:
         """Give every node these rules."""
         self.settings.packet_filter = rules
         self._polls.notify()
+
+    def collect_services(self, *, wanted: bool) -> None:
+        """Ask every node to tell who listens on its machine, or not to."""
+        self.settings.collect_services = wanted
+        self._polls.push_all(MapResponse(collect_services=wanted))
 
     def expire_key(self, node_id: int) -> None:
         """End the life of a node's key."""

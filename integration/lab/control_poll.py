@@ -85,6 +85,11 @@ class Polls:
         poll.extra.append(message)
         poll.wake.set()
 
+    def push_all(self, message: MapResponse) -> None:
+        """Send it to every node that listens."""
+        for node_id in self._open:
+            self.push(node_id, message)
+
     def end(self, node_id: int) -> None:
         """End a node's stream."""
         poll = self._open.pop(node_id, None)

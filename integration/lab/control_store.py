@@ -60,6 +60,7 @@ class ControlSettings:
         approval: a person must approve each new node.
         dns: what nodes are told of names besides their own domain.
         resume: a stream may go on with the session of the one before.
+        collect_services: nodes tell who listens on their machines.
     """
 
     server_key: MachinePrivate
@@ -73,6 +74,7 @@ class ControlSettings:
     approval: bool = False
     dns: DNSConfig = NO_NAMES
     resume: bool = False
+    collect_services: bool = False
 
 
 class Saved(msgspec.Struct):

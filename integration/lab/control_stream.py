@@ -49,7 +49,7 @@ class Audience:
             packet_filter=self._filter,
             user_profiles=(LAB_USER, TAGGED_USER),
             domain=settings.domain,
-            collect_services=False,
+            collect_services=settings.collect_services,
             control_time=self._store.wall(),
             debug=Debug(disable_log_tail=True),
         )

@@ -216,6 +216,10 @@ class Servers:
         """Whether streams may go on with the session of the one before."""
         self._settings.resume = offered
 
+    async def do_set_collect_services(self, wanted: bool) -> None:
+        """Whether nodes are asked who listens on their machines."""
+        self._running().collect_services(wanted=wanted)
+
     async def do_set_names(self, dns: dict[str, Any]) -> None:
         """What nodes are told of names (JSON of tailcfg) from their next stream on."""
         self._settings.dns = decode_untrusted(json.dumps(dns).encode(), DNSConfig)

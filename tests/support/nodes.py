@@ -37,6 +37,7 @@ from tailnet.platform.fake import (
     FakeTun,
 )
 from tailnet.platform.interface import Bypass, Gateways
+from tailnet.platform.system import Listener
 
 REGION = 900
 
@@ -53,6 +54,7 @@ class FakeSystem:
         self.tun = FakeTun()
         self.dns = FakeDns(split=True)
         self.forwarding = ""
+        self.listening: tuple[Listener, ...] = ()
 
     def open_tun(self, queues: int) -> FakeTun:
         """The device; ``tun.far`` is the kernel's side."""
@@ -81,6 +83,10 @@ class FakeSystem:
     def local_networks(self) -> tuple[IPNetwork, ...]:
         """None."""
         return ()
+
+    def listeners(self) -> tuple[Listener, ...]:
+        """As the test says."""
+        return self.listening
 
     def forwarding_problem(self, *, v4: bool, v6: bool) -> str:
         """As the test says, for IPv4."""

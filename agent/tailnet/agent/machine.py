@@ -21,7 +21,7 @@ from tailnet.platform.interface import (
     Router,
     TunDevice,
 )
-from tailnet.platform.system import Platform
+from tailnet.platform.system import Listener, Platform
 
 log = logging.getLogger("tailnet.main")
 
@@ -97,6 +97,10 @@ class Machine:
     def local_networks(self) -> tuple[IPNetwork, ...]:
         """Of all links; a userspace node is no exit node of its own host."""
         return self._platform.local_networks()
+
+    def listeners(self) -> tuple[Listener, ...]:
+        """Of the host, also where the tunnel is not the kernel's: its services are reachable."""
+        return self._platform.listeners()
 
     def forwarding_problem(self, *, v4: bool, v6: bool) -> str:
         """The platform's; a userspace router does not need the kernel."""

@@ -43,6 +43,14 @@ class HostDescription:
     desktop: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A TCP port of this host that other machines may connect to, and whose it is, if known."""
+
+    port: int
+    program: str
+
+
 class Platform(Protocol):
     """One operating system: what it is, and what makes its ports."""
 
@@ -51,6 +59,9 @@ class Platform(Protocol):
 
     def local_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
         """The prefixes of this host's links, now."""
+
+    def listeners(self) -> tuple[Listener, ...]:
+        """Who takes TCP connections, now.  Takes some milliseconds, and never fails."""
 
     def forwarding_problem(self, *, v4: bool, v6: bool) -> str:
         """Why a subnet router of these families does not work; empty if it does."""

@@ -79,6 +79,7 @@ HANDLED: dict[str, tuple[Any, Claim]] = {
     "OnlineChange": ({"2": True}, lambda h: h.map.peers[2].online is True),  # type: ignore[index]
     "DNSConfig": ({"Proxied": True}, lambda h: h.map.dns.proxied),
     "Domain": ("lab", lambda h: h.map.domain == "lab"),
+    "CollectServices": (True, lambda h: h.map.collect_services),
     "PacketFilter": ([RULE], lambda h: len(h.map.packet_filter or ()) == 1),
     "PacketFilters": ({"a": [RULE], "b": [RULE]}, lambda h: len(h.map.packet_filter or ()) == 2),
     "UserProfiles": ([{"ID": 5}], lambda h: list(h.map.user_profiles) == [5]),
@@ -95,7 +96,6 @@ HANDLED: dict[str, tuple[Any, Claim]] = {
     ),
 }
 DECLINED = {
-    "CollectServices": "what listens on this machine is not reported",
     "SSHPolicy": "there is no SSH server",
     "TKAInfo": "a locked tailnet is told at the login",
     "DomainDataPlaneAuditLogID": "flows are not logged",
@@ -115,7 +115,7 @@ def test_each_field_has_its_effect(name: str) -> None:
 @pytest.mark.parametrize("value", [True, "x", {"a": 1}, [], None])
 def test_declined_fields_are_no_error(name: str, value: object) -> None:
     """As far as they have the type that upstream gives them; null counts as absent."""
-    kinds = {"CollectServices": bool, "SSHPolicy": dict, "DefaultAutoUpdate": bool}
+    kinds = {"SSHPolicy": dict, "DefaultAutoUpdate": bool}
     if value is None or name not in kinds or isinstance(value, kinds[name]):
         assert list(hear(WHOLE, {name: value}).map.peers) == [2, 3]
 

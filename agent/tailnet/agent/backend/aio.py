@@ -28,6 +28,7 @@ from tailnet.agent.backend.health import HealthWarning
 from tailnet.agent.backend.introductions.aio import Introductions
 from tailnet.agent.backend.kept.aio import MapFile, MapKeeper, remove_map, tidy
 from tailnet.agent.backend.keptmap import map_path
+from tailnet.agent.backend.listeners.aio import ListenerWatch
 from tailnet.agent.backend.login import key_left
 from tailnet.agent.backend.naming.aio import Naming
 from tailnet.agent.backend.plan import Plan
@@ -59,7 +60,8 @@ class NodeSettings:
 
     ``auth_key`` (from ``TS_AUTHKEY``) logs in a node that has no login yet.  ``keep_map``: the last
     network map stays on disk, and is used until the control server answers.  ``config``: the file
-    that rules the prefs, if there is one.
+    that rules the prefs, if there is one.  ``report_services``: a server that wants to know who
+    listens on this machine is told.
     """
 
     tunnel: TunnelSettings = field(default_factory=TunnelSettings)
@@ -67,6 +69,7 @@ class NodeSettings:
     ca_file: str | None = None
     keep_map: bool = True
     config: ConfigFile | None = None
+    report_services: bool = True
 
 
 class Node:
@@ -136,6 +139,7 @@ class Node:
             on_news=lambda peer: self._reconsider(alive=peer),
             now=now,
         )
+        self._listeners = ListenerWatch(system.listeners, self._reconsider)
         self.naming = Naming(resolver)
         self.state = State.NO_STATE
         self._checkup: Checkup = Checkup(
@@ -221,6 +225,7 @@ class Node:
             self._expiry_timer.cancel()
         await self._tasks.close()
         await self._follower.close()
+        await self._listeners.close()
         await self.naming.close()
         if self._store.path is None and self.account.registered:
             await self.account.logout()  # nobody will ever be this node again
@@ -310,7 +315,13 @@ class Node:
             self._kept.forget()
         self._had_map = self.netmap is not None
         self.tunnel.magicsock.set_told(told=not self.account.control_problem)
-        self.account.describe(self.tunnel.endpoints, self.tunnel.net_info)
+        self._listeners.want(
+            netmap is not None
+            and netmap.collect_services
+            and not prefs.shields_up
+            and self._settings.report_services
+        )
+        self.account.describe(self.tunnel.endpoints, self.tunnel.net_info, self._listeners.services)
         self._checkup.look()
         while (state := next_state(self.state, self._facts())) is not self.state:
             log.info("%s → %s", self.state.label, state.label)

@@ -7,7 +7,7 @@ from tailnet.agent._version import __version__
 from tailnet.agent.backend.prefs import Prefs
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.tailcfg.codec import instant
-from tailnet.agent.tailcfg.node import Hostinfo, NetInfo
+from tailnet.agent.tailcfg.node import Hostinfo, NetInfo, Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,13 @@ def key_left(netmap: NetworkMap | None, wall: datetime) -> float | None:
     return (expiry - wall).total_seconds() - netmap.clock_delta
 
 
-def hostinfo(prefs: Prefs, host: Host, backend_log_id: str, net_info: NetInfo | None) -> Hostinfo:
+def hostinfo(
+    prefs: Prefs,
+    host: Host,
+    backend_log_id: str,
+    net_info: NetInfo | None,
+    services: tuple[Service, ...] = (),
+) -> Hostinfo:
     """The full document, sent whole in every request (servers replace what they have)."""
     return Hostinfo(
         ipn_version=__version__,
@@ -61,7 +67,7 @@ def hostinfo(prefs: Prefs, host: Host, backend_log_id: str, net_info: NetInfo | 
         go_arch=GO_ARCH.get(host.machine, host.machine),
         routable_ips=tuple(prefs.advertise_routes or ()) or None,
         request_tags=tuple(prefs.advertise_tags or ()) or None,
-        services=(),
+        services=services,
         net_info=net_info,
         userspace=host.userspace,
         userspace_router=host.userspace,

@@ -70,6 +70,7 @@ class Folder:
         self._filter: tuple[FilterRule, ...] | None = None
         self._profiles: dict[UserID, UserProfile] = {}
         self._domain = ""
+        self._collect_services = False
         self._health: tuple[str, ...] = ()
         self._messages: dict[str, DisplayMessage] = {}
         self._skew = timedelta()
@@ -162,6 +163,7 @@ class Folder:
             health=() if self._messages else self._health,
             display_messages=MappingProxyType(self._messages),
             clock_delta=self._skew.total_seconds(),
+            collect_services=self._collect_services,
         )
 
     def _fold_parts(self, message: MapResponse) -> None:
@@ -171,6 +173,8 @@ class Folder:
             self._dns = message.dns_config
         if message.domain:
             self._domain = message.domain
+        if message.collect_services is not None:
+            self._collect_services = message.collect_services
         if message.health is not None:
             self._health = message.health
         if message.user_profiles:

@@ -31,6 +31,8 @@ class NetworkMap:
     display_messages: Mapping[str, DisplayMessage]
     clock_delta: float
     """Server's clock − our wall clock [s]; 0 when below one minute."""
+    collect_services: bool = False
+    """The server wants to know who listens on this machine."""
 
     def in_order(self) -> list[Node]:
         """The peers, by id."""

@@ -109,6 +109,7 @@ async def serve(
             ca_file=ca_file,
             keep_map=_flag("TS_USE_CACHED_NETMAP", default=True),
             config=ConfigFile(options.config) if options.config else None,
+            report_services=_flag("TS_PORTLIST", default=True),
         ),
         StateFile(options.state, _seal(options.state_key))
         if options.state is not None

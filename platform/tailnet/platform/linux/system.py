@@ -15,12 +15,13 @@ from tailnet.platform.interface import (
 from tailnet.platform.linux import hostinfo
 from tailnet.platform.linux.bypass import LinuxBypass
 from tailnet.platform.linux.gateway import LinuxGateways
+from tailnet.platform.linux.listeners import listeners
 from tailnet.platform.linux.nft.firewall import LinuxFirewall
 from tailnet.platform.linux.nft.firewall import remove as remove_firewall
 from tailnet.platform.linux.notify import notify
 from tailnet.platform.linux.router import LinuxRouter, cleanup
 from tailnet.platform.linux.tun import open_tun
-from tailnet.platform.system import HostDescription
+from tailnet.platform.system import HostDescription, Listener
 
 ROOT = Path("/")
 
@@ -35,6 +36,10 @@ class Linux:
     def local_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
         """Of all links."""
         return hostinfo.local_networks()
+
+    def listeners(self) -> tuple[Listener, ...]:
+        """From ``/proc``."""
+        return listeners()
 
     def forwarding_problem(self, *, v4: bool, v6: bool) -> str:
         """From the kernel's settings."""

@@ -27,7 +27,7 @@ from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.errors import UserError
 from tailnet.agent.keys import DiscoPrivate, NodePrivate
-from tailnet.agent.tailcfg.node import NetInfo
+from tailnet.agent.tailcfg.node import NetInfo, Service
 from tailnet.platform.interface import Bypass
 
 log = logging.getLogger("tailnet.account")
@@ -78,6 +78,7 @@ class Account:
         self._auth_key = ""
         self._endpoints: tuple[tuple[AddrPort, int], ...] = ()
         self._net_info: NetInfo | None = None
+        self._services: tuple[Service, ...] = ()
         self.locked = False
         """A configuration file rules: prefs cannot be changed by commands."""
 
@@ -316,11 +317,15 @@ class Account:
             raise UserError(LOCKED)
 
     def describe(
-        self, endpoints: tuple[tuple[AddrPort, int], ...], net_info: NetInfo | None
+        self,
+        endpoints: tuple[tuple[AddrPort, int], ...],
+        net_info: NetInfo | None,
+        services: tuple[Service, ...],
     ) -> None:
-        """Where this node can be reached; control hears of it if it is news."""
+        """Where and with what this node can be reached; control hears of it if it is news."""
         self._endpoints = endpoints
         self._net_info = net_info
+        self._services = services
         self._describe()
 
     async def set_dns(self, name: str, value: str) -> None:
@@ -375,7 +380,7 @@ class Account:
 
     def _describe(self) -> None:
         log_id = self._record.stored.backend_log_id
-        info = hostinfo(self.prefs, self._world.host, log_id, self._net_info)
+        info = hostinfo(self.prefs, self._world.host, log_id, self._net_info, self._services)
         self._contact.describe(info, self._endpoints)
 
     def _heard(self, event: ControlEvent) -> None:

@@ -22,6 +22,7 @@ from tailnet.platform.interface import (
     RouterConfig,
     TunDevice,
 )
+from tailnet.platform.system import Listener
 
 EMPTY = Plan(
     peers={},
@@ -57,6 +58,9 @@ class System(Protocol):
 
     def local_networks(self) -> tuple[IPNetwork, ...]:
         """The prefixes of this host's links, now."""
+
+    def listeners(self) -> tuple[Listener, ...]:
+        """Who takes TCP connections here, now.  Takes some milliseconds, and never fails."""
 
     def forwarding_problem(self, *, v4: bool, v6: bool) -> str:
         """Why a subnet router of these families does not work; empty if it does."""

@@ -1,0 +1,1 @@
+"""Who listens on this host, for a control server that wants to know."""
