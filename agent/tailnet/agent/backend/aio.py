@@ -42,6 +42,7 @@ from tailnet.agent.backend.wall import guard
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.dns.resolver.aio import MagicDns
+from tailnet.agent.hooks.settings import Hook
 from tailnet.agent.keys import DiscoPrivate, PeerId
 from tailnet.agent.slices import Steps
 from tailnet.agent.tailcfg.derpmap import DERPMap
@@ -263,6 +264,16 @@ class Node:
     # --- what is
 
     @property
+    def hooks(self) -> tuple[Hook, ...]:
+        """What the configuration file wants to be run when something happens."""
+        return self._ruling.hooks
+
+    @property
+    def key_left(self) -> float | None:
+        """Seconds until this node's key ends by the server's clock; ``None``: never."""
+        return key_left(self.netmap, self._wall())
+
+    @property
     def netmap(self) -> NetworkMap | None:
         """The last network map, in use or not."""
         return self.account.netmap
@@ -351,7 +362,7 @@ class Node:
 
     def _facts(self) -> Facts:
         account, me = self.account, self.netmap.self_node if self.netmap else None
-        left = self._key_left()
+        left = self.key_left
         return Facts(
             want_running=account.prefs.want_running,
             logged_out=account.prefs.logged_out,
@@ -364,15 +375,11 @@ class Node:
             live_derps=len(self.tunnel.live_relays) if self.plan and self.tunnel.routed else 0,
         )
 
-    def _key_left(self) -> float | None:
-        """Seconds until this node's key ends by the server's clock; ``None``: never."""
-        return key_left(self.netmap, self._wall())
-
     def _arm_expiry(self) -> None:
         if self._expiry_timer is not None:
             self._expiry_timer.cancel()
             self._expiry_timer = None
-        left = self._key_left()
+        left = self.key_left
         if left is not None and left > 0:
             self._expiry_timer = asyncio.get_running_loop().call_later(
                 min(left + EXPIRY_SLACK, LONGEST_TIMER), self._on_expiry_timer

@@ -20,6 +20,7 @@ from msgspec import field as named
 
 from tailnet.agent.backend.hujson import standardize
 from tailnet.agent.errors import UserError
+from tailnet.agent.hooks.settings import Hook, parse_hooks
 
 VERSION = "alpha0"
 MAX_CONFIG = 1 << 20  # bytes
@@ -67,6 +68,7 @@ class _Alpha0(
     static_endpoints: tuple[str, ...] | None = None
     relay_server_port: int | None = None
     relay_server_static_endpoints: tuple[str, ...] | None = None
+    hooks: object = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +79,13 @@ class Config:
         locked: prefs cannot be changed by commands.
         auth_key: for a login that is needed; may be ``file:PATH``; empty if not given.
         masked: prefs, as a masked edit.
+        hooks: what to run when something happens.
     """
 
     locked: bool
     auth_key: str = field(repr=False)
     masked: Mapping[str, object]
+    hooks: tuple[Hook, ...] = ()
 
 
 LATER = {
@@ -165,7 +169,10 @@ def _config(file: _Alpha0) -> Config:
         prefs["AutoUpdate"] = parts
         masks["AutoUpdateSet"] = {f"{k}Set": v is not None for k, v in parts.items()}
     return Config(
-        locked=file.locked is not False, auth_key=file.auth_key or "", masked={**prefs, **masks}
+        locked=file.locked is not False,
+        auth_key=file.auth_key or "",
+        masked={**prefs, **masks},
+        hooks=parse_hooks(file.hooks),
     )
 
 

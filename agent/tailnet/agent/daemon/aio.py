@@ -18,10 +18,12 @@ from tailnet.agent.backend.files.aio import ConfigFile, StateFile, StateMemory, 
 from tailnet.agent.backend.seal import Seal
 from tailnet.agent.backend.tunnel.interface import System, TunnelSettings
 from tailnet.agent.backend.wall import guard
+from tailnet.agent.daemon.hooking.aio import Hooking
 from tailnet.agent.dns.forward.aio import Forwarder
 from tailnet.agent.dns.https.aio import HttpsClient
 from tailnet.agent.dns.resolver.aio import MagicDns
 from tailnet.agent.errors import UserError
+from tailnet.agent.hooks.aio import HookRunner
 from tailnet.agent.localapi.aio import LocalServer
 from tailnet.agent.localapi.view.aio import NodeView
 from tailnet.agent.magicsock.sockets import offload
@@ -136,6 +138,7 @@ async def serve(
         ("localapi", LocalServer(view, options.socket, version=__version__)),
         *([("netstack", userspace)] if userspace is not None else []),
         ("node", node),
+        ("hooks", Hooking(node, HookRunner(now=clock.now, make_context=_verifying(ca_file)))),
         ("dialer", dialer),
         ("proxies", ProxyServer(options.proxies, dialer)),
     ]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from tailnet.agent import clock
 from tailnet.agent.addr import AddrPort, ViaAddr
 from tailnet.agent.crypto.x25519 import public_of
-from tailnet.agent.datapath.interface import Datapath, UdpPort, Wake
+from tailnet.agent.datapath.interface import Datapath, Path, UdpPort, Wake
 from tailnet.agent.derp.aio import DerpFleet
 from tailnet.agent.disco import geneve
 from tailnet.agent.disco.envelope import looks_like_disco
@@ -97,6 +97,8 @@ class Magicsock:
         self._pings: dict[int, asyncio.Future[PingReply]] = {}
         self._live: frozenset[int] = frozenset()
         self._running = False
+        self.on_path: Callable[[PeerId, Path], None] = lambda _peer, _path: None
+        """Told how a peer is reached from now on."""
 
     # --- life
 
@@ -361,6 +363,7 @@ class Magicsock:
                 log.debug("path of peer %d: %s", peer, path)
                 if self._datapath is not None:
                     self._datapath.set_path(peer, path)
+                self.on_path(peer, path)
             case SetWake(peer):
                 if self._datapath is not None:
                     self._datapath.set_wake(peer, Wake.DATA_SENT)

@@ -206,6 +206,7 @@ class ConfigFile:
         try:
             with self._path.open("rb") as file:
                 config = parse_config(file.read(MAX_CONFIG + 1))
+                _check_owner(config, os.fstat(file.fileno()).st_mode)
             return replace(config, auth_key=_read_key(config.auth_key))
         except FileNotFoundError as error:
             if self._optional and error.filename == str(self._path):
@@ -218,6 +219,17 @@ class ConfigFile:
         except UserError as error:
             msg = f"the configuration file {self._path}: {error}"
             raise UserError(msg) from None
+
+
+def _check_owner(config: Config, mode: int) -> None:
+    """Whoever can write the file can have commands run, so that must be its owner alone.
+
+    Raises:
+        UserError: it is not.
+    """
+    if config.hooks and mode & 0o022:
+        msg = "it has Hooks, and others can write it; do: chmod go-w"
+        raise UserError(msg)
 
 
 def _read_key(text: str) -> str:

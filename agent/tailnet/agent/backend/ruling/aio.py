@@ -15,6 +15,7 @@ class Ruling:
 
     Attributes:
         problem: what was wrong with the file when it was last read; empty if nothing.
+        hooks: what it wants to be run when something happens.
     """
 
     def __init__(self, source: ConfigFile | None, account: Account) -> None:
@@ -29,6 +30,7 @@ class Ruling:
         config = source.load() if source is not None else None
         self._auth_key = config.auth_key if config is not None else ""
         self._rules = config is not None
+        self.hooks = config.hooks if config is not None else ()
         if config is not None:
             account.configure(config.masked)
             account.locked = config.locked
@@ -55,6 +57,7 @@ class Ruling:
             self.problem = str(error)
             raise
         self._account.locked = config is not None and config.locked
+        self.hooks = config.hooks if config is not None else ()
         self.problem = ""
         return config is not None
 

@@ -1,0 +1,1 @@
+"""What happens to a node, told to its hooks."""

@@ -1,0 +1,1 @@
+"""Commands and webhooks of the configuration file, run when something happens."""
