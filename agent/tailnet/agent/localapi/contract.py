@@ -189,6 +189,14 @@ CONTRACT: Mapping[str, Mapping[str, Operation]] = {
             refuses=(400, 404),
         )
     },
+    "routes": {
+        "GET": Operation(
+            "Every route that somebody offers, and whether it is used; with accept as it would be.",
+            list[Tree],
+            query=(Query("accept", "string", "true, false, or prefixes, peer:NAME, tag:NAME"),),
+            refuses=(400,),
+        )
+    },
     "derpmap": {"GET": Operation("The relays of the network map.", Tree)},
     "netcheck": {
         "POST": Operation(
