@@ -163,7 +163,7 @@ class FakeBackend:
     def routes(self, accept: str | None) -> tuple[RouteEntry, ...]:
         """The prepared ones."""
         self.calls.append(("routes", accept))
-        return self.route_entries[accept]
+        return self.route_entries.get(accept, ())
 
     def paths(self) -> tuple[PathDetails, ...]:
         """The prepared one, if any."""

@@ -192,7 +192,7 @@ CONTRACT: Mapping[str, Mapping[str, Operation]] = {
     "routes": {
         "GET": Operation(
             "Every route that somebody offers, and whether it is used; with accept as it would be.",
-            list[Tree],
+            list[schema.RouteEntry],
             query=(Query("accept", "string", "true, false, or prefixes, peer:NAME, tag:NAME"),),
             refuses=(400,),
         )
