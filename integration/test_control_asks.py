@@ -38,7 +38,18 @@ def test_pings_of_all_types(relayed: Lab) -> None:
         assert (icmp["Type"], "Err" in icmp) == ("ICMP", False)
         assert 0 < icmp["LatencySeconds"] < 5
     said = relayed.admin("ping", name="h1", types="peerapi", ip=str(two.ipv4))
-    assert said["Err"] == "peerapi ping is not supported"
+    assert said["Err"].startswith("no PeerAPI base found for peer ")
+
+
+def test_pings_of_all_types_for_users(relayed: Lab) -> None:
+    """``tnet ping`` with each flag, and Go's answer where there is no PeerAPI."""
+    one, two = relayed.hosts["h1"], relayed.hosts["h2"]
+    for address in (two.ipv4, two.ipv6):
+        for flag, kind in (("--tsmp", "TSMP"), ("--icmp", "ICMP")):
+            said = one.tnet("ping", flag, str(address)).stdout
+            assert said.startswith(f"pong from h2 ({address}) via {kind} in ")
+    done = one.tnet("ping", "--peerapi", str(two.ipv4), check=False)
+    assert (done.returncode, "no PeerAPI base found for peer" in done.stderr) == (1, True)
 
 
 def test_pings_of_nobody_and_of_itself(relayed: Lab) -> None:

@@ -107,6 +107,21 @@ def test_bulk_data_through_the_relay_is_whole(mixed: Mixed) -> None:
     assert len(mixed.fetch_theirs("/bulk")) == BULK
 
 
+def test_the_go_node_answers_every_kind_of_ping(mixed: Mixed) -> None:
+    """Its PeerAPI too; a TSMP pong tells the PeerAPI's port."""
+    url = re.search(
+        r"^hit peerapi of [0-9.]+ \(go\) at (http://[0-9.]+:([0-9]+)) in ",
+        mixed.ours.tnet("ping", "--peerapi", mixed.go_address).stdout,
+    )
+    assert url is not None
+    said = mixed.ours.tnet("ping", "--tsmp", mixed.go_address).stdout
+    assert said.startswith(f"pong from go ({mixed.go_address}, {url[2]}) via TSMP in ")
+    said = mixed.ours.tnet("ping", "--icmp", mixed.go_address).stdout
+    assert said.startswith(f"pong from go ({mixed.go_address}) via ICMP in ")
+    said = mixed.lab.admin("ping", name="h1", types="peerapi", ip=mixed.go_address)
+    assert (said.get("Err", ""), said["PeerAPIURL"]) == ("", url[1])
+
+
 def test_pages_are_fetched_directly(mixed: Mixed) -> None:
     """Both ways, once UDP passes; both nodes say the path is direct."""
     mixed.lab.network.allow_udp(allowed=True)

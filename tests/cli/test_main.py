@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
+from msgspec.structs import replace
 from tests.support.fake_backend import FakeBackend
 from tests.support.served import served
 
@@ -270,7 +271,41 @@ def test_ping_says_what_did_not_work(daemon: Daemon) -> None:
     result = daemon.run("ping", "-c", "1", "box")
     assert (result.stdout, result.stderr) == ('ping "100.64.0.2" timed out\n', "no reply\n")
     assert daemon.run("ping", "box").stderr == "no answer\n"
-    assert daemon.run("ping", "--tsmp", "box").exit_code == 2
+
+
+@pytest.mark.parametrize(("flag", "kind"), [("--tsmp", "TSMP"), ("--icmp", "ICMP")])
+def test_one_answer_through_the_tunnel_is_enough(daemon: Daemon, flag: str, kind: str) -> None:
+    """With the port of the peer's API if it told that; silence is no reply."""
+    about = PingResult(node_name="box", node_ip="100.64.0.2", latency_seconds=0.012)
+    daemon.backend.pings = [PingResult(err="timeout waiting for a pong"), about]
+    result = daemon.run("ping", flag, "box")
+    assert result.stdout.splitlines()[1] == f"pong from box (100.64.0.2) via {kind} in 12ms"
+    assert ("ping", "100.64.0.2", kind, 0) in daemon.backend.calls
+    daemon.backend.pings = [replace(about, peer_api_port=4711)]
+    said = daemon.run("ping", flag, "box").stdout
+    assert said == f"pong from box (100.64.0.2, 4711) via {kind} in 12ms\n"
+    daemon.backend.pings = [PingResult(err="timeout waiting for a pong")]
+    assert daemon.run("ping", flag, "-c=1", "box").stderr == "no reply\n"
+
+
+def test_ping_of_the_peer_api(daemon: Daemon) -> None:
+    """Where it is, or why there is none."""
+    daemon.backend.pings = [
+        PingResult(node_name="box", node_ip="100.64.0.2", peer_api_url="http://100.64.0.2:4711")
+    ]
+    result = daemon.run("ping", "--peerapi", "box")
+    assert result.stdout == "hit peerapi of 100.64.0.2 (box) at http://100.64.0.2:4711 in 0µs\n"
+    daemon.backend.pings = [PingResult(err="no PeerAPI base found for peer 2 (100.64.0.2)")]
+    assert "no PeerAPI base" in daemon.run("ping", "--peerapi", "box").stderr
+
+
+def test_kinds_of_pings_exclude_each_other(daemon: Daemon) -> None:
+    """And only disco has sizes."""
+    result = daemon.run("ping", "--tsmp", "--icmp", "box")
+    assert result.stderr == "choose one of --tsmp, --icmp and --peerapi\n"
+    result = daemon.run("ping", "--tsmp", "--size=100", "box")
+    assert result.stderr == "--size does not go with --tsmp\n"
+    assert daemon.backend.calls == []
 
 
 def test_ping_to_self_is_no_failure(daemon: Daemon) -> None:

@@ -31,6 +31,7 @@ from tailnet.agent.backend.keptmap import map_path
 from tailnet.agent.backend.listeners.aio import ListenerWatch
 from tailnet.agent.backend.login import key_left
 from tailnet.agent.backend.naming.aio import Naming
+from tailnet.agent.backend.pinger.aio import Pinger
 from tailnet.agent.backend.plan import Plan
 from tailnet.agent.backend.prefs import Prefs
 from tailnet.agent.backend.routes import with_exit_node
@@ -98,6 +99,7 @@ class Node:
         self._now = now
         self._wall = wall
         self.host_name = system.host.hostname
+        self.pinger = Pinger(self)
         disco = DiscoPrivate.from_random(random_bytes(32))
         self.account: Account = Account(
             store,
@@ -106,7 +108,7 @@ class Node:
             on_event=self._tell,
             on_change=self._reconsider,
             answers=NodeAnswers(
-                self,
+                self.pinger,
                 prefs=lambda: self.account.prefs,
                 health=lambda: {w.what.code: w.text for w in self.warnings},
             ),

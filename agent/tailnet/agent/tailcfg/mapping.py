@@ -74,6 +74,7 @@ class PingResponse(Struct, frozen=True):
     derp_region_id: int = field(default=0, name="DERPRegionID")
     derp_region_code: str = field(default="", name="DERPRegionCode")
     peer_api_port: int = field(default=0, name="PeerAPIPort")
+    peer_api_url: str = field(default="", name="PeerAPIURL")
     is_local_ip: bool = field(default=False, name="IsLocalIP")
 
 

@@ -4,6 +4,7 @@ Source: tailscale cmd/tailscale/cli/ping.go.
 """
 
 import time
+from dataclasses import dataclass
 from urllib.parse import quote
 
 import click
@@ -18,6 +19,26 @@ from tailnet.cli.text import clean, format_latency
 from tailnet.client.errors import TimedOut
 
 INTERVAL = 1.0  # seconds between pings
+KINDS = ("disco", "TSMP", "ICMP", "peerapi")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the flags say.
+
+    Attributes:
+        kind: one of :data:`KINDS`.
+        size: bytes of the IP packet; 0 is the smallest.
+        count: pings; 0 is endless.
+        timeout: seconds for each; 0 is endless.
+        until_direct: a direct pong is enough, and none is a failure.
+    """
+
+    kind: str
+    size: int
+    count: int
+    timeout: float
+    until_direct: bool
 
 
 @click.command(cls=GoCommand, help="Ping a peer, and see how it is reached.")
@@ -31,8 +52,15 @@ INTERVAL = 1.0  # seconds between pings
     "--timeout", type=DURATION, default=5.0, metavar="DURATION", help="Patience for each ping."
 )
 @click.option(
-    "--size", type=click.IntRange(0, 65535), default=0, metavar="BYTES", help="Size of the ping."
+    "--size",
+    type=click.IntRange(0, 65535),
+    default=0,
+    metavar="BYTES",
+    help="Size of the ping; only where none of the following is given.",
 )
+@flag("tsmp", help="Ask the peer's daemon through WireGuard; one answer is enough.")
+@flag("icmp", help="Ask the peer's system by ICMP through WireGuard; one answer is enough.")
+@flag("peerapi", help="Ask the HTTP server that the peer's daemon has for peers.")
 @with_client
 def command(  # noqa: PLR0913 - one a flag
     client: LocalClient,
@@ -43,8 +71,19 @@ def command(  # noqa: PLR0913 - one a flag
     count: int,
     timeout: float,
     size: int,
+    tsmp: bool,
+    icmp: bool,
+    peerapi: bool,
 ) -> None:
     """Until direct, or enough."""
+    kinds = [kind for kind, given in zip(KINDS[1:], (tsmp, icmp, peerapi), strict=True) if given]
+    if len(kinds) > 1:
+        msg = "choose one of --tsmp, --icmp and --peerapi"
+        raise Failure(msg)
+    if kinds and size:
+        msg = f"--size does not go with --{kinds[0].lower()}"
+        raise Failure(msg)
+    wish = Wish(kinds[0] if kinds else KINDS[0], size, count, timeout, until_direct)
     status = client.status()
     if status.backend_state != "Running":
         msg = f"not connected; state: {clean(status.backend_state)}"
@@ -59,26 +98,17 @@ def command(  # noqa: PLR0913 - one a flag
     if node is status.self_:
         click.echo(f"{clean(ip)} is local Tailscale IP")
         return
-    _ping(client, ip, size=size, count=count, timeout=timeout, until_direct=until_direct)
+    _ping(client, ip, wish)
 
 
-def _ping(  # noqa: PLR0913 - one a flag
-    client: LocalClient, ip: str, *, size: int, count: int, timeout: float, until_direct: bool
-) -> None:
-    name = f"ping?ip={quote(ip)}&type=disco&size={size}"
+def _ping(client: LocalClient, ip: str, wish: Wish) -> None:
     pongs = sent = 0
-    while not count or sent < count:
+    while not wish.count or sent < wish.count:
         if sent:
             time.sleep(INTERVAL)
         sent += 1
-        try:
-            result = decode(client.request("POST", name, timeout=timeout or None), PingResult)
-        except TimedOut:
-            click.echo(f'ping "{clean(ip)}" timed out')
-            continue
-        except ValueError as error:
-            raise Failure(str(error)) from None
-        if result.err.startswith("timeout"):
+        result = _once(client, ip, wish)
+        if result is None:
             click.echo(f'ping "{clean(ip)}" timed out')
             continue
         if result.err:
@@ -87,23 +117,41 @@ def _ping(  # noqa: PLR0913 - one a flag
                 return
             raise Failure(clean(result.err))
         pongs += 1
-        click.echo(describe(result))
-        if until_direct and result.endpoint and not result.peer_relay:
+        click.echo(describe(result, wish.kind))
+        if wish.kind != "disco" or (
+            wish.until_direct and result.endpoint and not result.peer_relay
+        ):
             return
     if not pongs:
         msg = "no reply"
         raise Failure(msg)
-    if until_direct:
+    if wish.until_direct:
         msg = "direct connection not established"
         raise Failure(msg)
 
 
-def describe(result: PingResult) -> str:
-    """The line about one pong."""
-    via = clean(result.endpoint) or "disco"
+def _once(client: LocalClient, ip: str, wish: Wish) -> PingResult | None:
+    """One ping; ``None`` without answer."""
+    name = f"ping?ip={quote(ip)}&type={wish.kind}&size={wish.size}"
+    try:
+        result = decode(client.request("POST", name, timeout=wish.timeout or None), PingResult)
+    except TimedOut:
+        return None
+    except ValueError as error:
+        raise Failure(str(error)) from None
+    return None if result.err.startswith("timeout") else result
+
+
+def describe(result: PingResult, kind: str) -> str:
+    """The line about one answer."""
+    latency, name = format_latency(result.latency_seconds), clean(result.node_name)
+    if kind == "peerapi":
+        url = clean(result.peer_api_url or "")
+        return f"hit peerapi of {clean(result.node_ip)} ({name}) at {url} in {latency}"
+    via = clean(result.endpoint) or kind
     if result.peer_relay:
         via = f"peer-relay({clean(result.peer_relay)})"
     elif result.derp_region_id:
         via = f"DERP({clean(result.derp_region_code)})"
-    where = f"{clean(result.node_name)} ({clean(result.node_ip)})"
-    return f"pong from {where} via {via} in {format_latency(result.latency_seconds)}"
+    port = f", {result.peer_api_port}" if result.peer_api_port else ""
+    return f"pong from {name} ({clean(result.node_ip)}{port}) via {via} in {latency}"

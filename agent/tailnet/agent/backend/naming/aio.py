@@ -14,8 +14,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection
 
-from tailnet.agent.addr import AddrPort
 from tailnet.agent.backend.exitnode import find_exit_node
+from tailnet.agent.backend.peerapi import peer_api
 from tailnet.agent.backend.prefs import Prefs
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.dns.compile import BaseUnreadable, Compiled, Host, compile_dns
@@ -184,16 +184,11 @@ class Naming:
 def exit_node_in_use(prefs: Prefs, netmap: NetworkMap) -> ExitNode | None:
     """The exit node, and where it answers for names.
 
-    Source: tailscale ipn/ipnlocal/node_backend.go, exitNodeCanProxyDNS and peerAPIBase.
+    Source: tailscale ipn/ipnlocal/node_backend.go, exitNodeCanProxyDNS.
     """
     number = find_exit_node(prefs, netmap)
     if number is None:
         return None
     node = netmap.peers[number]
-    services = (node.hostinfo.services if node.hostinfo else None) or ()
-    ports = {service.proto: service.port for service in services}
-    families = {ip.version for ip in netmap.self_node.ips()}
-    for ip in sorted(node.ips(), key=lambda ip: ip.version):
-        if ip.version in families and (port := ports.get(f"peerapi{ip.version}")):
-            return ExitNode(node, f"http://{AddrPort(ip, port)}/dns-query")
-    return ExitNode(node)
+    at = peer_api(node, netmap.self_node)
+    return ExitNode(node, f"http://{at}/dns-query") if at is not None else ExitNode(node)

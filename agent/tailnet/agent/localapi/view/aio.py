@@ -3,9 +3,10 @@
 from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
+from msgspec import UNSET
 
 from tailnet.agent import clock
-from tailnet.agent.addr import AddrPort, IPAddress, ViaAddr
+from tailnet.agent.addr import IPAddress
 from tailnet.agent.backend.aio import Node
 from tailnet.agent.backend.events import (
     BrowseToURL,
@@ -24,7 +25,6 @@ from tailnet.agent.backend.prefs import Prefs, to_json, validate
 from tailnet.agent.backend.routetable import route_facts, with_acceptance
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.errors import UserError
-from tailnet.agent.keys import RelayAddr
 from tailnet.agent.localapi import schema
 from tailnet.agent.localapi.bus import Bus, Subscription
 from tailnet.agent.localapi.interface import Stream
@@ -39,10 +39,9 @@ from tailnet.agent.localapi.schema import (
     Status,
 )
 from tailnet.agent.localapi.view import paths, routes
-from tailnet.agent.localapi.view.shapes import health, region_code
+from tailnet.agent.localapi.view.shapes import health
 from tailnet.agent.localapi.view.status.aio import StatusView
 from tailnet.agent.localapi.view.trace.aio import facts_of
-from tailnet.agent.magicsock.aio import PingReply
 from tailnet.agent.magicsock.sockets.aio import has_ipv6
 from tailnet.agent.netstack.interface import Connection, DialError
 from tailnet.agent.tailcfg.derpmap import DERPMap
@@ -91,25 +90,24 @@ class NodeView:
         return self._node.account.prefs.operator_user
 
     async def ping(self, ip: IPAddress, kind: str, size: int) -> PingResult:
-        """One disco ping; anything that goes wrong is in ``err``."""
-        node, netmap = self._node, self._node.netmap
-        about = PingResult(ip=str(ip), node_ip=str(ip))
-        if netmap is None or node.plan is None:
-            return _failed(about, f"not connected; state: {node.state.label}")
-        if ip in netmap.self_node.ips():
-            about = msgspec.structs.replace(about, is_local_ip=True)
-            return _failed(about, f"{ip} is local Tailscale IP")
-        if kind != "disco":
-            return _failed(about, f"{kind} ping is not supported yet")
-        peer = node.peer_at(ip)
-        if peer is None:
-            return _failed(about, "no matching peer")
-        target = node.plan.peers[peer].node
-        about = msgspec.structs.replace(about, node_name=target.base_name)
-        if target.disco_key.is_zero:
-            return _failed(about, "that peer does not speak disco")
-        reply = await node.tunnel.pings.by_disco(peer, PING_WAIT, size)
-        return _answered(about, reply, netmap)
+        """One ping; anything that goes wrong is in ``err``."""
+        said = await self._node.pinger.ping(ip, kind, wait=PING_WAIT, size=size)
+        if said is None:
+            return PingResult(ip=str(ip), node_ip=str(ip), err="timeout waiting for a pong")
+        return PingResult(
+            ip=said.ip,
+            node_ip=said.node_ip,
+            node_name=said.node_name,
+            err=said.err,
+            latency_seconds=said.latency_seconds,
+            endpoint=said.endpoint,
+            peer_relay=said.peer_relay,
+            derp_region_id=said.derp_region_id,
+            derp_region_code=said.derp_region_code,
+            peer_api_port=said.peer_api_port or UNSET,
+            peer_api_url=said.peer_api_url or UNSET,
+            is_local_ip=said.is_local_ip or UNSET,
+        )
 
     def paths(self) -> tuple[PathDetails, ...]:
         """``GET path`` without a peer: all of them, in short."""
@@ -316,25 +314,3 @@ class NodeView:
             case NetworkMapChanged():
                 return
         self._bus.publish(notify)
-
-
-def _failed(about: PingResult, why: str) -> PingResult:
-    return msgspec.structs.replace(about, err=why)
-
-
-def _answered(about: PingResult, reply: PingReply | None, netmap: NetworkMap) -> PingResult:
-    if reply is None:
-        return _failed(about, "timeout waiting for a pong")
-    if not isinstance(reply.via, RelayAddr):
-        return msgspec.structs.replace(
-            about,
-            latency_seconds=reply.latency,
-            endpoint=str(reply.via) if isinstance(reply.via, AddrPort) else "",
-            peer_relay=str(reply.via) if isinstance(reply.via, ViaAddr) else "",
-        )
-    return msgspec.structs.replace(
-        about,
-        latency_seconds=reply.latency,
-        derp_region_id=reply.via.region,
-        derp_region_code=region_code(netmap, reply.via.region),
-    )

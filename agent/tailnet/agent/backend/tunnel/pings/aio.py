@@ -2,13 +2,23 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import NamedTuple
 
-from tailnet.agent.addr import IPAddress
+import h11
+
+from tailnet.agent.addr import AddrPort, IPAddress
 from tailnet.agent.datapath import tsmp
 from tailnet.agent.datapath.interface import Datapath
 from tailnet.agent.echo.aio import echo
 from tailnet.agent.keys import PeerId
 from tailnet.agent.magicsock.aio import Magicsock, PingReply
+
+
+class TsmpPong(NamedTuple):
+    """A peer's daemon answered; ``peer_api``: port of its PeerAPI, 0 if it has none."""
+
+    latency: float
+    peer_api: int
 
 
 class Pings:
@@ -29,7 +39,7 @@ class Pings:
         self._userspace = userspace
         self._now = now
         self._random_bytes = random_bytes
-        self._pongs: dict[tuple[PeerId, bytes], asyncio.Future[float]] = {}
+        self._pongs: dict[tuple[PeerId, bytes], asyncio.Future[TsmpPong]] = {}
 
     async def by_disco(self, peer: PeerId, wait: float, size: int) -> PingReply | None:
         """A disco ping by every path known; ``None`` when nothing came back in time."""
@@ -37,8 +47,8 @@ class Pings:
 
     async def by_tsmp(
         self, peer: PeerId, src: IPAddress, dst: IPAddress, wait: float
-    ) -> float | None:
-        """Ask a peer's daemon through the tunnel; the round trip [s], ``None`` without answer.
+    ) -> TsmpPong | None:
+        """Ask a peer's daemon through the tunnel; ``None`` without answer.
 
         Args:
             peer: whom.
@@ -47,13 +57,14 @@ class Pings:
             wait: seconds.
         """
         data = self._random_bytes(tsmp.PING_DATA_LEN)
-        pong: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        pong: asyncio.Future[TsmpPong] = asyncio.get_running_loop().create_future()
         self._pongs[peer, data] = pong
         began = self._now()
         try:
             async with asyncio.timeout(wait):
                 self._datapath.send_plain(peer, [tsmp.encode_ping(src, dst, data)])
-                return await pong - began
+                at, peer_api = await pong
+                return TsmpPong(at - began, peer_api)
         except TimeoutError:
             return None
         finally:
@@ -70,8 +81,51 @@ class Pings:
             raise OSError(msg)
         return await echo(src, dst, wait, now=self._now, random_bytes=self._random_bytes)
 
+    async def by_peer_api(self, at: AddrPort, wait: float) -> float | None:
+        """Ask a peer's PeerAPI for nothing; how long that took [s], ``None`` without answer.
+
+        Raises:
+            OSError: it refuses, or this system cannot; the text says why.
+        """
+        if self._userspace:
+            msg = "it is not asked without a tunnel device"
+            raise OSError(msg)
+        began = self._now()
+        try:
+            async with asyncio.timeout(wait):
+                status = await _head(at)
+        except TimeoutError:
+            return None
+        if status != 200:
+            msg = f"HTTP status {status}"
+            raise OSError(msg)
+        return self._now() - began
+
     def handle_pong(self, peer: PeerId, pong: tsmp.Pong) -> None:
         """A peer's daemon answers."""
         waiting = self._pongs.get((peer, pong.data))
         if waiting is not None and not waiting.done():
-            waiting.set_result(self._now())
+            waiting.set_result(TsmpPong(self._now(), pong.peerapi_port))
+
+
+async def _head(at: AddrPort) -> int:
+    """Status of an HTTP ``HEAD``; raises ``OSError``."""
+    reader, writer = await asyncio.open_connection(str(at.ip), at.port)
+    try:
+        http = h11.Connection(h11.CLIENT)
+        headers = [("Host", str(at)), ("Connection", "close")]
+        writer.write(http.send(h11.Request(method="HEAD", target="/", headers=headers)) or b"")
+        writer.write(http.send(h11.EndOfMessage()) or b"")
+        while True:
+            event = http.next_event()
+            if event is h11.NEED_DATA:
+                http.receive_data(await reader.read(1 << 12))
+            elif isinstance(event, h11.Response):
+                return event.status_code
+            elif not isinstance(event, h11.InformationalResponse):
+                raise ConnectionResetError
+    except h11.RemoteProtocolError as error:
+        msg = f"not an HTTP server: {error}"
+        raise OSError(msg) from None
+    finally:
+        writer.close()

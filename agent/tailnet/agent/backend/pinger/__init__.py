@@ -1,0 +1,1 @@
+"""Pings of peers, for users and for the control server."""
