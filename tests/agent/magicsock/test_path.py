@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailnet.agent.addr import AddrPort
+from tailnet.agent.addr import AddrPort, ViaAddr
 from tailnet.agent.magicsock import inflight
 from tailnet.agent.magicsock.actions import Answered, Idle, SendCallMeMaybe, SendPing
 from tailnet.agent.magicsock.candidate import MAX_CANDIDATES
@@ -39,7 +39,7 @@ def machine(*endpoints: AddrPort) -> PeerPath:
     return it
 
 
-def pings(it: PeerPath) -> dict[AddrPort | None, bytes]:
+def pings(it: PeerPath) -> dict[AddrPort | ViaAddr | None, bytes]:
     """Take the pings that want sending; the last per address."""
     found = {a.to: a.txid for a in it.actions if isinstance(a, SendPing)}
     it.actions.clear()

@@ -212,7 +212,8 @@ class PathSwitch(Struct, frozen=True, kw_only=True, rename="pascal"):
 class PathDetails(Struct, frozen=True, kw_only=True, rename="pascal"):
     """``GET path``: the ways to one peer.
 
-    ``kind`` is direct, relay, both (the direct path is not trusted), or none.  ``trusted_for`` is
+    ``kind`` is direct, relay, both (the direct path is not trusted), peer-relay,
+    peer-relay-and-relay (the peer relay is not trusted), or none.  ``trusted_for`` is
     in seconds; ``candidates`` and ``history`` (oldest first) are empty in the list of all.
     """
 

@@ -2,13 +2,13 @@
 
 from typing import NamedTuple
 
-from tailnet.agent.addr import AddrPort
+from tailnet.agent.addr import AddrPort, ViaAddr
 
 
 class SendPing(NamedTuple):
-    """Ping ``to`` (``None``: through the relay); ``size`` is the IP packet wanted, 0 the least."""
+    """Ping ``to`` (``None``: through DERP); ``size`` is the IP packet wanted, 0 the least."""
 
-    to: AddrPort | None
+    to: AddrPort | ViaAddr | None
     txid: bytes
     size: int
 
@@ -17,16 +17,22 @@ class SendCallMeMaybe(NamedTuple):
     """Tell the peer, through its relay, where we are."""
 
 
+class SeekRelay(NamedTuple):
+    """A peer relay is wanted, if none was looked for in the last ``floor`` seconds."""
+
+    floor: float
+
+
 class Answered(NamedTuple):
-    """The first pong for a user's ping came; ``via`` ``None`` is the relay."""
+    """The first pong for a user's ping came; ``via`` ``None`` is DERP."""
 
     ticket: int
     latency: float
-    via: AddrPort | None
+    via: AddrPort | ViaAddr | None
 
 
 class Idle(NamedTuple):
     """The heartbeat stopped; the next data must be noticed."""
 
 
-Action = SendPing | SendCallMeMaybe | Answered | Idle
+Action = SendPing | SendCallMeMaybe | SeekRelay | Answered | Idle

@@ -1,4 +1,4 @@
-"""Which of two direct paths is better.
+"""Which of two paths by UDP is better.
 
 Source: tailscale wgengine/magicsock/endpoint.go betterAddr.
 """
@@ -6,7 +6,8 @@ Source: tailscale wgengine/magicsock/endpoint.go betterAddr.
 from ipaddress import IPv4Network, IPv6Network
 from typing import NamedTuple
 
-from tailnet.agent.addr import AddrPort, IPAddress
+from tailnet.agent.addr import AddrPort, IPAddress, ViaAddr
+from tailnet.agent.keys import DiscoPublic
 
 _PRIVATE_V4 = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
 _PRIVATE_V6 = IPv6Network("fc00::/7")
@@ -15,18 +16,37 @@ _LOOPBACK, _LINK_LOCAL, _PRIVATE, _IPV6 = 50, 30, 20, 10  # points
 
 
 class Quality(NamedTuple):
-    """A direct path, its last measured latency [s], and the largest IP packet answered [bytes]."""
+    """A path by UDP.
 
-    addr: AddrPort
+    Attributes:
+        addr: the peer's address, or a session at a peer relay.
+        latency: as last measured [s].
+        wire_mtu: largest IP packet answered [bytes]; 0 if sizes are not tried.
+        server: the relay's disco key.
+    """
+
+    addr: AddrPort | ViaAddr
     latency: float
     wire_mtu: int = 0
+    server: DiscoPublic | None = None
+
+    @property
+    def direct(self) -> bool:
+        """Not through a peer relay."""
+        return isinstance(self.addr, AddrPort)
+
+    @property
+    def ip(self) -> IPAddress:
+        """Where datagrams go: the peer's address, or the relay's."""
+        return self.addr.ip if isinstance(self.addr, AddrPort) else self.addr.relay.ip
 
 
 def better(a: Quality | None, b: Quality | None) -> bool:
     """True if the challenger ``a`` should replace the current ``b``.
 
-    The faster path gets a point per percent that it is faster, near networks and IPv6 get a bonus,
-    and a lead of one point is not enough: two equal paths must not take turns.
+    A direct path is better than any through a relay.  Otherwise the faster path gets a point per
+    percent that it is faster, near networks and IPv6 get a bonus, and a lead of one point is not
+    enough: two equal paths must not take turns.
     """
     if a is None:
         return False
@@ -34,6 +54,8 @@ def better(a: Quality | None, b: Quality | None) -> bool:
         return True
     if a.addr == b.addr:
         return a.wire_mtu > b.wire_mtu
+    if a.direct != b.direct:
+        return a.direct
     points_a, points_b = points(a, b)
     if points_a <= 1 and points_b == 0:
         return False
@@ -48,7 +70,7 @@ def points(a: Quality, b: Quality) -> tuple[int, int]:
         points_b = 100 - latency_b * 100 // latency_a
     elif latency_b > 0:
         points_a = 100 - latency_a * 100 // latency_b
-    return points_a + _bonus(a.addr.ip), points_b + _bonus(b.addr.ip)
+    return points_a + _bonus(a.ip), points_b + _bonus(b.ip)
 
 
 def _bonus(ip: IPAddress) -> int:

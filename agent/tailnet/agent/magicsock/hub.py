@@ -19,6 +19,7 @@ from tailnet.agent.magicsock.peers import (
 )
 from tailnet.agent.magicsock.report import PathReport, report
 from tailnet.agent.magicsock.roster import Roster
+from tailnet.agent.magicsock.via.desk import Allocate, Desk
 from tailnet.agent.wireguard.session import Source
 
 __all__ = [
@@ -54,7 +55,8 @@ class Hub:
     ) -> None:
         self._mail = Mail(disco, random_bytes)
         self._roster = Roster(self._mail, random_bytes=random_bytes, direct=direct, sizes=sizes)
-        self._inbox = Inbox(self._roster, self._mail, direct=direct)
+        self._desk = Desk(self._roster, self._mail, random_bytes)
+        self._inbox = Inbox(self._roster, self._desk, self._mail, direct=direct)
         self._tickets = 0
 
     @property
@@ -93,6 +95,19 @@ class Hub:
     def change_peers(self, changed: Mapping[PeerId, PeerInfo | None], now: float) -> None:
         """Only these; ``None`` removes one."""
         self._roster.change_peers(changed, now)
+
+    def set_relaying(self, *, enabled: bool) -> None:
+        """Whether peer relays are used."""
+        self._desk.enabled = enabled
+
+    def set_allocate(self, allocate: Allocate | None) -> None:
+        """Our own peer relay, which gives sessions to whoever may ask; ``None`` if we are none."""
+        self._desk.set_allocate(allocate)
+
+    @property
+    def relay_servers(self) -> Mapping[PeerId, DiscoPublic]:
+        """Peer relays that we may ask."""
+        return self._roster.servers
 
     def ping(self, peer: PeerId, now: float, size: int = 0) -> int:
         """Ping for a user; the first pong makes a :class:`PingDone` with this ticket.
@@ -140,11 +155,11 @@ class Hub:
         self._inbox.note_relay(src, now)
 
     def path_failed(self, peer: PeerId, dst: AddrPort | ViaAddr, errno: int, now: float) -> None:
-        """The kernel refused to send to the peer's direct path."""
+        """The kernel refused to send to the peer's path by UDP."""
         record = self._roster.peers.get(peer)
-        if record is None or isinstance(dst, ViaAddr):
+        if record is None:
             return
-        if record.info.wireguard_only:
+        if record.info.wireguard_only and isinstance(dst, AddrPort):
             record.next_fixed(dst)
             self._roster.announce(peer, record, now)
         elif record.machine is not None:
@@ -153,6 +168,9 @@ class Hub:
 
     def handle_timeout(self, now: float, last_data_sent: Callable[[PeerId], float]) -> None:
         """Run what is due; ``last_data_sent`` gives the datapath's time of a peer's last data."""
+        due = self._desk.next_timeout()
+        if due is not None and now >= due:
+            self._desk.handle_timeout(now)
         for peer_id in self._roster.deadlines.expire(now):
             machine = self._roster.peers[peer_id].machine
             if machine is not None:
@@ -171,7 +189,8 @@ class Hub:
 
     def next_timeout(self) -> float | None:
         """When :meth:`handle_timeout` is wanted [s]."""
-        return self._roster.deadlines.next_timeout()
+        times = self._roster.deadlines.next_timeout(), self._desk.next_timeout()
+        return min((t for t in times if t is not None), default=None)
 
     def route(self, peer: PeerId) -> Path:
         """Where packets to the peer go now."""

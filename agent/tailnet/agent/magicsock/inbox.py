@@ -6,6 +6,7 @@
     ping by a relay      answered through the relay
     pong                 for whoever knows its transaction
     call-me-maybe        only through a relay, from the owner of both keys
+    about peer relays    ``via.desk`` decides
     anything else        counted
 
 Source: tailscale wgengine/magicsock/magicsock.go, handleDiscoMessage.
@@ -16,6 +17,7 @@ from tailnet.agent.disco.messages import CallMeMaybe, Ping, Pong
 from tailnet.agent.keys import DiscoPublic, RelayAddr
 from tailnet.agent.magicsock.mail import Mail
 from tailnet.agent.magicsock.roster import Roster
+from tailnet.agent.magicsock.via.desk import Desk
 from tailnet.agent.wireguard.session import Source
 
 
@@ -24,27 +26,30 @@ class Inbox:
 
     Args:
         roster: all peers.
+        desk: for what is about peer relays, or came through one.
         mail: opens and seals.
         direct: false to ignore what comes by UDP.
     """
 
-    def __init__(self, roster: Roster, mail: Mail, *, direct: bool) -> None:
+    def __init__(self, roster: Roster, desk: Desk, mail: Mail, *, direct: bool) -> None:
         self._roster = roster
+        self._desk = desk
         self._mail = mail
         self._direct = direct
 
     def handle_disco_untrusted(self, data: bytes, src: Source, now: float) -> None:
         """A datagram that looks like disco; what is not from a peer only counts in ``drops``."""
-        if self._mail.node_key.is_zero or (isinstance(src, AddrPort) and not self._direct):
+        if self._mail.node_key.is_zero or (not isinstance(src, RelayAddr) and not self._direct):
             self._mail.drops["unwanted"] += 1
             return
-        if isinstance(src, ViaAddr):
-            self._mail.drops["about relays"] += 1
-            return
-        opened = self._mail.open_untrusted(data, self._roster.index.by_disco)
+        relays = self._desk if isinstance(src, ViaAddr) else ()
+        opened = self._mail.open_untrusted(data, self._roster.index.by_disco, relays)
         if opened is None:
             return
         sender, message = opened
+        if isinstance(src, ViaAddr):
+            self._desk.handle(sender, message, src, now)
+            return
         if isinstance(src, RelayAddr):
             self.note_relay(src, now)
         match message:
@@ -54,8 +59,10 @@ class Inbox:
                 self._handle_pong(sender, message, src, now)
             case CallMeMaybe():
                 self._handle_call(sender, message, src, now)
+            case _ if isinstance(src, RelayAddr):
+                self._desk.handle_derp(sender, message, src, now)
             case _:
-                self._mail.drops["about relays"] += 1
+                self._mail.drops["unwanted"] += 1
 
     def note_relay(self, src: RelayAddr, now: float) -> None:
         """Something came from this node through this relay: a way back, if it has no home."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tailnet.agent.addr import AddrPort
+from tailnet.agent.addr import AddrPort, ViaAddr
 
 PING_TIMEOUT = 5.0  # seconds
 MAX_SENT = 512  # pings without answer; the oldest is forgotten
@@ -13,13 +13,13 @@ class Sent(NamedTuple):
     """One ping.
 
     Attributes:
-        to: address, ``None`` through the relay.
+        to: address, or a session at a peer relay; ``None`` through DERP.
         at: seconds.
         ticket: of the user who wants to know; ``None`` if nobody does.
         size: of the IP packet in bytes, 0 for the smallest.
     """
 
-    to: AddrPort | None
+    to: AddrPort | ViaAddr | None
     at: float
     ticket: int | None = None
     size: int = 0

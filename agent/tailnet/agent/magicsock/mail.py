@@ -4,11 +4,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Container
 from typing import NamedTuple
 
-from tailnet.agent.addr import AddrPort
+from tailnet.agent.addr import AddrPort, ViaAddr
 from tailnet.agent.crypto.box import NONCE_LEN
-from tailnet.agent.disco import messages
+from tailnet.agent.disco import geneve, messages
 from tailnet.agent.disco.envelope import OVERHEAD, Sealer, sender_untrusted
 from tailnet.agent.disco.messages import Message, Ping
+from tailnet.agent.disco.via import Bind
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.keys import DiscoPrivate, DiscoPublic, NodePublic
 from tailnet.agent.wireguard.session import Source
@@ -17,7 +18,10 @@ _IP_UDP_HEADERS = {4: 28, 6: 48}  # bytes, by IP version
 
 
 class Transmit(NamedTuple):
-    """A disco datagram to send, by UDP or through a relay."""
+    """A disco datagram to send.
+
+    To an ``AddrPort`` it goes as it is; a Geneve header is still missing to a ``ViaAddr``.
+    """
 
     dst: Source
     data: bytes
@@ -48,15 +52,15 @@ class Mail:
         self._sealer.forget(key)
 
     def open_untrusted(
-        self, data: bytes, senders: Container[DiscoPublic]
+        self, data: bytes, senders: Container[DiscoPublic], more: Container[DiscoPublic] = ()
     ) -> tuple[DiscoPublic, Message] | None:
         """Sender and message; ``None``, and a count in ``drops``, for anything of no use.
 
-        Senders that are not among ``senders`` cost no cryptography.
+        Those that are not among ``senders`` or ``more`` cost no cryptography.
         """
         try:
             sender = sender_untrusted(data)
-            if sender not in senders:
+            if sender not in senders and sender not in more:
                 self.drops["unknown sender"] += 1
                 return None
             message = messages.parse_untrusted(self._sealer.open_untrusted(data))
@@ -70,19 +74,34 @@ class Mail:
 
     def send(self, dst: Source, to: DiscoPublic, message: Message) -> None:
         """Queue a message to the owner of ``to``."""
-        try:
-            data = self._sealer.seal(to, self._random_bytes(NONCE_LEN), messages.encode(message))
-        except BadPacket:
-            self.drops["unusable key"] += 1
-            return
-        self._out.append(Transmit(dst, data))
+        if (data := self._seal(to, message)) is not None:
+            self._out.append(Transmit(dst, data))
 
-    def send_ping(self, dst: Source, to: DiscoPublic, txid: bytes, size: int) -> None:
+    def send_control(self, dst: AddrPort, to: DiscoPublic, bind: Bind) -> None:
+        """Queue a step of binding, for the relay at ``dst`` itself."""
+        header = geneve.encode(geneve.Header(geneve.Protocol.DISCO, bind.vni, control=True))
+        if (sealed := self._seal(to, bind)) is not None:
+            self._out.append(Transmit(dst, header + sealed))
+
+    def send_ping(self, dst: Source, to: DiscoPublic, txid: bytes, size: int = 0) -> None:
         """Queue a ping, padded until its IP packet has ``size`` bytes if it had less."""
-        headers = _IP_UDP_HEADERS[dst.ip.version if isinstance(dst, AddrPort) else 4]
+        match dst:
+            case AddrPort(ip, _):
+                headers = _IP_UDP_HEADERS[ip.version]
+            case ViaAddr(AddrPort(ip, _), _):
+                headers = _IP_UDP_HEADERS[ip.version] + geneve.HEADER_LEN
+            case _:
+                headers = _IP_UDP_HEADERS[4]
         padding = max(0, size - headers - OVERHEAD - messages.PING_LEN)
         self.send(dst, to, Ping(txid, self.node_key, padding))
 
     def poll_transmit(self) -> Transmit | None:
         """Next datagram to send."""
         return self._out.popleft() if self._out else None
+
+    def _seal(self, to: DiscoPublic, message: Message) -> bytes | None:
+        try:
+            return self._sealer.seal(to, self._random_bytes(NONCE_LEN), messages.encode(message))
+        except BadPacket:
+            self.drops["unusable key"] += 1
+            return None

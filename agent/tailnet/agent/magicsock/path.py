@@ -11,6 +11,9 @@ two lost pongs in a row end it, and traffic takes the relay as well until a pong
        └── 45 s no data ──┤ 12, 17 … s    refused, best removed
                           ◄─────────────  a peer that pings us is pinged back at once
 
+Where no direct path is found within a second a peer relay is looked for.  Its path is kept and
+trusted in the same way, but the search for a direct one goes on, which is always preferred.
+
 Idle costs nothing: no timer is armed once the trust has lapsed.
 
 Source: tailscale wgengine/magicsock/endpoint.go.
@@ -20,9 +23,16 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from errno import EHOSTUNREACH, ENETDOWN, ENETUNREACH
 
-from tailnet.agent.addr import AddrPort
+from tailnet.agent.addr import AddrPort, ViaAddr
 from tailnet.agent.disco.messages import TXID_LEN
-from tailnet.agent.magicsock.actions import Action, Answered, Idle, SendCallMeMaybe, SendPing
+from tailnet.agent.magicsock.actions import (
+    Action,
+    Answered,
+    Idle,
+    SeekRelay,
+    SendCallMeMaybe,
+    SendPing,
+)
 from tailnet.agent.magicsock.candidate import (
     MAX_CANDIDATES,
     MAX_LISTED,
@@ -38,6 +48,7 @@ TRUST_DURATION = 6.5  # seconds after a pong
 UPGRADE_INTERVAL = 60.0  # seconds between rounds while a direct path works
 GOOD_ENOUGH = 0.005  # seconds of latency below which nothing better is looked for
 SEARCH = (1.0, 1.0, 2.0, 3.0, 5.0)  # seconds between rounds while nothing is trusted
+SEEK_FLOOR, SEEK_UPGRADE, SEEK_LOST = 30.0, 60.0, 5.0  # seconds between searches for peer relays
 CALLED_FLOOR = 0.5  # seconds between CallMeMaybes of a peer that we follow at once
 
 _UNREACHABLE = frozenset({EHOSTUNREACH, ENETUNREACH, ENETDOWN})
@@ -51,6 +62,7 @@ class Why(Enum):
     BETTER = "it answered a ping and is better"
     LAPSED = "no pong for 6.5 s"
     TIMED_OUT = "a ping was not answered within 5 s"
+    RELAYED = "no direct path answers, and a peer relay does"
     REFUSED = "the kernel refused to send"
     WITHDRAWN = "nobody claims the address any longer"
     NETWORK = "this machine is on another network"
@@ -61,7 +73,7 @@ class PeerPath:
 
     Attributes:
         actions: what to do, in order.
-        best: the direct path, trusted or not.
+        best: the path by UDP, direct or through a peer relay, trusted or not.
         why: what last changed ``best`` or the trust in it.
     """
 
@@ -110,6 +122,11 @@ class PeerPath:
         return self._trusted_until is not None
 
     @property
+    def settled(self) -> bool:
+        """True while nothing better in kind is looked for: a direct path is trusted."""
+        return self.trusted and self.best is not None and self.best.direct
+
+    @property
     def trusted_until(self) -> float | None:
         """When the trust ends without another pong [s]."""
         return self._trusted_until
@@ -127,7 +144,7 @@ class PeerPath:
         for addr in listed:
             if (known := self._add(addr, now)) is not None:
                 known.netmap = True
-        if self.active and not self.trusted:
+        if self.active and not self.settled:
             self._round(now)
 
     def note_sent(self, now: float) -> None:
@@ -136,14 +153,14 @@ class PeerPath:
         self._last_sent = now
         if self._heartbeat_at is None:
             self._heartbeat_at = now + HEARTBEAT_INTERVAL
-        if not self.trusted and self._search_at is None:
+        if not self.settled and self._search_at is None:
             self._search(now)
 
     def note_heard(self, src: AddrPort, now: float, txid: bytes = b"") -> bool:
         """The peer sent from ``src``: a ping, or (without ``txid``) WireGuard.
 
-        While nothing is trusted the address is pinged back: the peer has just opened its NAT for
-        us there, and our last ping may have come before that.
+        While no direct path is trusted the address is pinged back: the peer has just opened its
+        NAT for us there, and our last ping may have come before that.
 
         Returns:
             True if this very ping was seen before.
@@ -154,12 +171,12 @@ class PeerPath:
         seen = bool(txid) and candidate.heard_txid == txid
         candidate.heard_at = now
         candidate.heard_txid = txid or candidate.heard_txid
-        if not seen and self.active and not self.trusted and candidate.may_ping(now):
+        if not seen and self.active and not self.settled and candidate.may_ping(now):
             self._ping(src, now)
         return seen
 
     def handle_pong(self, txid: bytes, now: float, *, udp: bool) -> bool:
-        """A pong came, from whatever address; ``udp`` is false through a relay.
+        """A pong came, from whatever address; ``udp`` is false through DERP.
 
         The address that was pinged gets the credit.
 
@@ -174,24 +191,36 @@ class PeerPath:
         if sent.ticket is not None:
             self._sent.settle(sent.ticket)
             self.actions.append(Answered(sent.ticket, latency, sent.to))
-        candidate = self.candidates.get(sent.to) if sent.to is not None and udp else None
-        if sent.to is None or candidate is None:
+        if not udp:
             return True
-        candidate.answered(now, latency, sent.size)
-        self._credit(Quality(sent.to, latency, candidate.wire_mtu), now)
+        if isinstance(sent.to, ViaAddr):
+            if self.best is not None and self.best.addr == sent.to:
+                self._credit(self.best._replace(latency=latency), now)
+        elif sent.to is not None and (candidate := self.candidates.get(sent.to)) is not None:
+            candidate.answered(now, latency, sent.size)
+            self._credit(Quality(sent.to, latency, candidate.wire_mtu), now)
         return True
+
+    def handle_relay(self, quality: Quality, now: float) -> None:
+        """The peer answered through a peer relay."""
+        self._lapse(now)
+        best = self.best
+        if best is not None and self.trusted and best.server == quality.server:
+            self.best = None  # what a relay gave later replaces what it gave before
+        self._credit(quality, now)
 
     def _credit(self, quality: Quality, now: float) -> None:
         """A path works: use it if it is the best, and trust it."""
         if self.best is None or not self.trusted:
-            self.why = Why.ANSWERED
+            self.why = Why.ANSWERED if quality.direct else Why.RELAYED
         elif self.best.addr != quality.addr:
             if not better(quality, self.best):
                 return
             self.why = Why.BETTER
         self.best = quality
         self._trusted_until = now + TRUST_DURATION
-        self._search_at, self._tries = None, 0
+        if quality.direct:
+            self._search_at, self._tries = None, 0
 
     def handle_call_me_maybe(self, endpoints: Sequence[AddrPort], now: float) -> None:
         """The peer has just pinged us and wants pings at ``endpoints``; never called back.
@@ -213,7 +242,7 @@ class PeerPath:
                 candidate.pinged_at = None
         self._round(now)
 
-    def path_failed(self, dst: AddrPort, errno: int, now: float) -> None:
+    def path_failed(self, dst: AddrPort | ViaAddr, errno: int, now: float) -> None:
         """The kernel refused to send to ``dst``: use the relay too, at once."""
         self._lapse(now)
         if self.best is None or self.best.addr != dst:
@@ -222,7 +251,7 @@ class PeerPath:
         self.why = Why.REFUSED
         if errno in _UNREACHABLE:
             self.best = None
-            if (candidate := self.candidates.get(dst)) is not None:
+            if isinstance(dst, AddrPort) and (candidate := self.candidates.get(dst)) is not None:
                 candidate.pongs = ()
         if self.active:
             self._search(now)
@@ -267,7 +296,7 @@ class PeerPath:
         if self._heartbeat_at is not None and now >= self._heartbeat_at:
             self._beat(now, last_data_sent)
         due = self._search_at is not None and now >= self._search_at
-        if self.active and not self.trusted and (lapsed or due):
+        if self.active and not self.settled and (lapsed or due):
             self._search(now)
 
     def deadline(self) -> float | None:
@@ -282,6 +311,8 @@ class PeerPath:
             return False
         self._trusted_until = None
         self.why = Why.LAPSED
+        if self.active and self.best is not None and not self.best.direct:
+            self.actions.append(SeekRelay(SEEK_LOST))
         return True
 
     def _beat(self, now: float, last_data_sent: float) -> None:
@@ -295,15 +326,19 @@ class PeerPath:
         if self.best is not None:
             self._ping(self.best.addr, now)
             upgrade = self._round_at is None or now - self._round_at >= UPGRADE_INTERVAL
-            if self.trusted and self.best.latency > GOOD_ENOUGH and upgrade:
+            if self.settled and self.best.latency > GOOD_ENOUGH and upgrade:
                 self._round(now)
                 self.actions.append(SendCallMeMaybe())
 
     def _search(self, now: float, ticket: int | None = None, size: int = 0) -> None:
         """Ping every candidate and call the peer, and set the time of the next try."""
+        if self._tries:
+            self.actions.append(SeekRelay(SEEK_UPGRADE if self.trusted else SEEK_FLOOR))
         self._search_at = now + SEARCH[min(self._tries, len(SEARCH) - 1)]
         self._tries += 1
         self._round(now, ticket, size)
+        if self.best is not None and not self.best.direct and not self.trusted:
+            self._ping(self.best.addr, now, ticket, size)
         self.actions.append(SendCallMeMaybe())
 
     def _round(self, now: float, ticket: int | None = None, size: int = 0) -> None:
@@ -319,9 +354,9 @@ class PeerPath:
                     self._ping(addr, now, size=each)
 
     def _ping(
-        self, to: AddrPort | None, now: float, ticket: int | None = None, size: int = 0
+        self, to: AddrPort | ViaAddr | None, now: float, ticket: int | None = None, size: int = 0
     ) -> None:
-        if to is not None and (candidate := self.candidates.get(to)) is not None:
+        if isinstance(to, AddrPort) and (candidate := self.candidates.get(to)) is not None:
             candidate.pinged_at = now
         txid = self._random_bytes(TXID_LEN)
         self._sent.add(txid, Sent(to, now, ticket, size))

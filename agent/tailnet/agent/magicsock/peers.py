@@ -1,9 +1,9 @@
 """What the hub knows of peers, and what it tells."""
 
-from enum import Enum
+from enum import Enum, Flag, auto
 from typing import NamedTuple
 
-from tailnet.agent.addr import AddrPort
+from tailnet.agent.addr import AddrPort, ViaAddr
 from tailnet.agent.datapath.interface import NO_PATH, Path
 from tailnet.agent.keys import DiscoPublic, NodePublic, PeerId, RelayAddr
 from tailnet.agent.magicsock.choice import Quality
@@ -21,6 +21,17 @@ class Policy(Enum):
     RELAY_ONLY = "relay-only"
 
 
+class Relaying(Flag):
+    """What a peer has to do with peer relays."""
+
+    KNOWS = auto()  # it can use them
+    SERVES = auto()  # it is one that we may ask
+    ASKS = auto()  # it may ask us
+
+
+NO_RELAYING = Relaying(0)
+
+
 class PeerInfo(NamedTuple):
     """What control says of a peer.
 
@@ -35,10 +46,11 @@ class PeerInfo(NamedTuple):
     home_region: int
     wireguard_only: bool = False
     policy: Policy = Policy.AUTO
+    relaying: Relaying = NO_RELAYING
 
 
 class PathChanged(NamedTuple):
-    """Send to ``peer`` so from now on; ``latency`` [s] of the direct path, if there is one."""
+    """Send to ``peer`` so from now on; ``latency`` [s] of the path by UDP, if it is trusted."""
 
     peer: PeerId
     path: Path
@@ -70,10 +82,10 @@ Event = PathChanged | SetWake | WantEndpoints | PingDone
 class PathStatus(NamedTuple):
     """A peer's path for people.
 
-    ``cur`` is set only while the direct path is trusted; ``switches`` counts changes of the route.
+    ``cur`` is set only while the path by UDP is trusted; ``switches`` counts changes of the route.
     """
 
-    cur: AddrPort | None
+    cur: AddrPort | ViaAddr | None
     home_region: int
     latency: float | None
     active: bool
@@ -122,9 +134,15 @@ class Peer:
         return self.discoverable and self.info.policy is not Policy.RELAY_ONLY
 
     @property
+    def relayable(self) -> bool:
+        """A peer relay may lead to it."""
+        knows = Relaying.KNOWS in self.info.relaying
+        return self.discoverable and self.info.policy is Policy.AUTO and knows
+
+    @property
     def searching(self) -> bool:
         """Its path is wanted, and not direct."""
-        return self.machine is not None and self.machine.active and not self.machine.trusted
+        return self.machine is not None and self.machine.active and not self.machine.settled
 
     def relay(self, home: int) -> RelayAddr | None:
         """The relay that leads to it: its home, else where it was heard, else ours."""
@@ -134,7 +152,7 @@ class Peer:
         return RelayAddr(region, self.info.node_key) if region else None
 
     def trusted(self) -> Quality | None:
-        """The direct path, if it is enough alone."""
+        """The path by UDP, if it is enough alone."""
         machine = self.machine
         return machine.best if machine is not None and machine.trusted else None
 

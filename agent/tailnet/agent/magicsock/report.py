@@ -2,10 +2,11 @@
 
 from typing import NamedTuple
 
-from tailnet.agent.addr import AddrPort
+from tailnet.agent.addr import AddrPort, ViaAddr
 from tailnet.agent.datapath.interface import Path
 from tailnet.agent.magicsock.candidate import Candidate, Pong
 from tailnet.agent.magicsock.choice import Quality, points
+from tailnet.agent.magicsock.path import TRUST_DURATION, PeerPath
 from tailnet.agent.magicsock.peers import Peer, Policy, Switch
 
 
@@ -13,7 +14,7 @@ class CandidateReport(NamedTuple):
     """One address of a peer.
 
     Attributes:
-        addr: the address.
+        addr: the address, or a session at a peer relay.
         sources: why we believe in it.
         pinged_at: when it was pinged last [s].
         pongs: its last answers, latest last.
@@ -22,7 +23,7 @@ class CandidateReport(NamedTuple):
         verdict: why it won, or lost.
     """
 
-    addr: AddrPort
+    addr: AddrPort | ViaAddr
     sources: tuple[str, ...]
     pinged_at: float | None
     pongs: tuple[Pong, ...]
@@ -70,6 +71,8 @@ def report(peer: Peer, home: int) -> PathReport:
                     verdict=_verdict(addr, candidate, peer),
                 )
             )
+        if machine.best is not None and not machine.best.direct:
+            found.append(_relayed(machine, machine.best, peer))
     else:
         asked = "it was not asked: " + ("nothing was sent yet" if peer.direct else _not_asked(peer))
         for addr in peer.info.endpoints:
@@ -86,6 +89,17 @@ def report(peer: Peer, home: int) -> PathReport:
         switches=peer.switches,
         history=peer.history,
     )
+
+
+def _relayed(machine: PeerPath, best: Quality, peer: Peer) -> CandidateReport:
+    """The session at a peer relay that is in use, or was."""
+    until = machine.trusted_until
+    pongs = () if until is None else (Pong(until - TRUST_DURATION, best.latency),)
+    verdict = f"won: {machine.why.value}"
+    if until is None:
+        verdict = f"not trusted, the relay is used too: {machine.why.value}"
+    used = best.addr == peer.route.udp
+    return CandidateReport(best.addr, ("a peer relay",), None, pongs, 0, used, verdict)
 
 
 def _not_asked(peer: Peer) -> str:
@@ -120,7 +134,7 @@ def _verdict(addr: AddrPort, candidate: Candidate, peer: Peer) -> str:  # noqa: 
         return "no answer"
     if candidate.pinged_at is not None and candidate.pinged_at > candidate.answered_at:
         return "no answer to the last ping"
-    if best is None:
+    if best is None or not best.direct:
         return "it answered, but was not heard since the path was lost"
     return _compare(Quality(addr, latency, candidate.wire_mtu), best)
 

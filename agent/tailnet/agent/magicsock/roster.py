@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.disco.messages import CallMeMaybe
-from tailnet.agent.keys import PeerId, RelayAddr
-from tailnet.agent.magicsock.actions import Answered, Idle, SendCallMeMaybe, SendPing
+from tailnet.agent.keys import DiscoPublic, PeerId, RelayAddr
+from tailnet.agent.magicsock.actions import Answered, Idle, SeekRelay, SendCallMeMaybe, SendPing
 from tailnet.agent.magicsock.deadlines import Deadlines
 from tailnet.agent.magicsock.mail import Mail
 from tailnet.agent.magicsock.own import OwnEndpoints
@@ -25,6 +25,7 @@ from tailnet.agent.magicsock.peers import (
     PeerInfo,
     PingDone,
     Policy,
+    Relaying,
     SetWake,
     WantEndpoints,
 )
@@ -40,6 +41,9 @@ class Roster:
         deadlines: of those with a path machine that waits.
         events: for whoever moves packets, oldest first.
         home: our home region, the last resort for peers without one; 0 if none.
+        servers: peer relays that we may ask, with their disco keys.
+        seek: looks for a peer relay to a peer; with the time, and how long not to look again [s].
+        gone: hears of a peer that is no more, or has another disco key.
     """
 
     def __init__(
@@ -62,6 +66,9 @@ class Roster:
         self.deadlines: Deadlines[PeerId] = Deadlines()
         self.events: deque[Event] = deque()
         self.home = 0
+        self.servers: dict[PeerId, DiscoPublic] = {}
+        self.seek: Callable[[PeerId, float, float], None] = lambda _peer, _now, _floor: None
+        self.gone: Callable[[PeerId], None] = lambda _peer: None
 
     # --- wishes
 
@@ -139,6 +146,8 @@ class Roster:
                     self._send_ping(peer_id, action)
                 case SendCallMeMaybe():
                     self._call(peer_id, now)
+                case SeekRelay(floor):
+                    self.seek(peer_id, now, floor)
                 case Answered(ticket, latency, via):
                     if (relay := via or self.relay(peer_id)) is not None:
                         self.events.append(PingDone(ticket, peer_id, latency, relay))
@@ -183,7 +192,7 @@ class Roster:
         peer = self.peers.get(peer_id)
         if peer is None:
             self.peers[peer_id] = peer = Peer(info)
-            self.index.add(peer_id, info)
+            self._enter(peer_id, info)
             if peer.direct:
                 self.events.append(SetWake(peer_id))
             self.announce(peer_id, peer, now)
@@ -194,8 +203,10 @@ class Roster:
         """A peer is described anew; a new disco key keeps the path it has."""
         old, was_direct = peer.info, peer.direct
         self._unindex(peer_id, old)
-        self.index.add(peer_id, info)
+        self._enter(peer_id, info)
         peer.info = info
+        if info.disco_key != old.disco_key:
+            self.gone(peer_id)
         if info.endpoints != old.endpoints or info.wireguard_only != old.wireguard_only:
             peer.fixed = info.endpoints[0] if info.endpoints else None
         if not peer.direct:
@@ -211,7 +222,16 @@ class Roster:
         else:
             self.announce(peer_id, peer, now)
 
+    def _enter(self, peer_id: PeerId, info: PeerInfo) -> None:
+        self.index.add(peer_id, info)
+        if Relaying.SERVES in info.relaying:
+            self.servers[peer_id] = info.disco_key
+        else:
+            self.servers.pop(peer_id, None)
+
     def _drop(self, peer_id: PeerId) -> None:
+        self.servers.pop(peer_id, None)
+        self.gone(peer_id)
         self._unindex(peer_id, self.peers.pop(peer_id).info)
         self.active.pop(peer_id, None)
         self._own.forget(peer_id)

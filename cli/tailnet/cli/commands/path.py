@@ -17,6 +17,8 @@ KINDS = {
     "direct": "direct",
     "relay": "through the relay",
     "both": "direct and through the relay: the direct path is not trusted",
+    "peer-relay": "through a peer relay",
+    "peer-relay-and-relay": "through a peer relay and the relay: the peer relay is not trusted",
     "none": "no way leads there now",
 }
 

@@ -373,6 +373,6 @@ class Tunnel:
         self._datapath.send_plain(peer, [tsmp.encode_disco_key(src, dst, self._disco)])
 
     def has_direct_path(self, peer: PeerId) -> bool:
-        """Packets go there without a relay."""
+        """Packets go there without any relay."""
         path = self._sock.status(peer)
-        return path is not None and path.cur is not None
+        return path is not None and isinstance(path.cur, AddrPort)

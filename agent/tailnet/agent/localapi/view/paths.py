@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from msgspec import structs
 
+from tailnet.agent.addr import ViaAddr
 from tailnet.agent.datapath.interface import Path
 from tailnet.agent.localapi.schema import PathCandidate, PathDetails, PathSwitch
 from tailnet.agent.magicsock.report import CandidateReport, PathReport
@@ -60,6 +61,8 @@ def kind(path: Path) -> str:
     """In one word."""
     if path.udp is None:
         return "relay" if path.relay else "none"
+    if isinstance(path.udp, ViaAddr):
+        return "peer-relay-and-relay" if path.relay else "peer-relay"
     return "both" if path.relay else "direct"
 
 
@@ -67,4 +70,7 @@ def words(path: Path) -> str:
     """For a line of the history."""
     named = {"relay": "relay", "none": "no way"}
     short = kind(path)
-    return named.get(short) or f"{path.udp}{' and relay' if short == 'both' else ''}"
+    if short in named:
+        return named[short]
+    through = "peer relay " if isinstance(path.udp, ViaAddr) else ""
+    return f"{through}{path.udp}{' and relay' if path.relay else ''}"

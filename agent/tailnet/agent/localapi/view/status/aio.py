@@ -3,6 +3,7 @@
 import msgspec
 from msgspec import UNSET
 
+from tailnet.agent.addr import AddrPort, ViaAddr
 from tailnet.agent.backend.aio import Node
 from tailnet.agent.backend.exitnode import offers_exit
 from tailnet.agent.control.netmap import NetworkMap
@@ -106,7 +107,8 @@ class StatusView:
         last = max(activity.last_data_sent, activity.last_data_received)
         return msgspec.structs.replace(
             about,
-            cur_addr=str(path.cur) if path and path.cur else "",
+            cur_addr=str(path.cur) if path and isinstance(path.cur, AddrPort) else "",
+            peer_relay=str(path.cur) if path and isinstance(path.cur, ViaAddr) else "",
             rx_bytes=activity.rx_bytes,
             tx_bytes=activity.tx_bytes,
             last_write=node.wall_of(activity.last_sent) or schema.ZERO_TIME,

@@ -1,0 +1,1 @@
+"""Using peer relays: nodes of the tailnet that hand datagrams on between two others."""
