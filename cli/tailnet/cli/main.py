@@ -19,6 +19,7 @@ COMMANDS = {
     "logout": "Disconnect, expire the current login and forget it",
     "switch": "Use another account, list or remove accounts",
     "status": "Show the state of tailnetd and its connections",
+    "top": "Show which peers the traffic is with, live",
     "ip": "Show addresses of this machine or a peer",
     "whois": "Show who is behind an address",
     "whoami": "Show who this machine is in its tailnet",

@@ -25,11 +25,22 @@ HEADER = ("IP", "Hostname", "Owner", "OS", "Status")
 @flag("self", default=True, help="Show this machine.")
 @flag("peers", default=True, help="Show peers.")
 @flag("header", help="Show column headers.")
+@flag("watch", help="Show paths, latencies and rates live, until Ctrl-C.")
 @with_client
 def command(  # noqa: PLR0913 - one a flag
-    client: LocalClient, *, json: bool, active: bool, self: bool, peers: bool, header: bool
+    client: LocalClient,
+    *,
+    json: bool,
+    active: bool,
+    self: bool,
+    peers: bool,
+    header: bool,
+    watch: bool,
 ) -> None:
-    """Ask once, print."""
+    """Ask once, print; or look again and again."""
+    if watch:
+        _watch(client)
+        return
     if json:
         click.echo(_json(client, active=active, peers=peers), nl=False)
         return
@@ -46,6 +57,13 @@ def command(  # noqa: PLR0913 - one a flag
         raise Silent
     for line in render(status, show_self=self, active=active, header=header, now=_now()):
         click.echo(line)
+
+
+def _watch(client: LocalClient) -> None:
+    from tailnet.cli.live import Lookout  # noqa: PLC0415 - not for a single look
+    from tailnet.cli.screen import show  # noqa: PLC0415
+
+    show(Lookout(client, busiest=False).take, every=1.0, times=0)
 
 
 def _now() -> datetime:
