@@ -10,10 +10,10 @@ export MATURIN_NO_INSTALL_RUST := 1
 
 FUZZ_SECONDS ?= 60
 
-.PHONY: venv native lint lint-native test test-native unit integration fuzz fuzz-python fuzz-native fuzz-differential lab nat-matrix openapi bench bench-control wheels clean
+.PHONY: venv native lint lint-native test test-native unit integration fuzz fuzz-python fuzz-native fuzz-differential lab nat-matrix openapi bench bench-control bench-relayed wheels clean
 .NOTPARALLEL:
 
-lab bench nat-matrix: NEEDS := lab
+lab bench bench-relayed nat-matrix: NEEDS := lab
 test integration: NEEDS := tools
 
 OLD := from sys import *; version_info < (3, 11) and exit( \
@@ -96,6 +96,9 @@ openapi: venv
 
 bench-control: venv
 	@$(BIN)/python -m integration.bench.control $(ARGS)
+
+bench-relayed: venv
+	@$(BIN)/python -m integration.bench.relayed $(ARGS)
 
 bench: venv
 	@$(BIN)/python -m integration.bench.throughput $(ARGS)

@@ -19,11 +19,13 @@ class Relay:
         region: its number; its code is ``lab<number>``.
         port: TCP, TLS; 0 means 3340 + (region - 900).
         spare: there is a second server, 100 ports further.
+        pin: SHA-256 of the certificate of another program, which somebody else starts.
     """
 
     region: int
     port: int = 0
     spare: bool = False
+    pin: str = ""
 
     @property
     def listens(self) -> int:

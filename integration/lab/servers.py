@@ -62,7 +62,7 @@ def derp_map(config: ServersConfig, certificate_sha256: str) -> DERPMap:
                 name=f"{relay.region}{letter}",
                 region_id=relay.region,
                 host_name=config.address,
-                cert_name=f"sha256-raw:{certificate_sha256}",
+                cert_name=f"sha256-raw:{relay.pin or certificate_sha256}",
                 ipv4=config.address,
                 ipv6="none",
                 stun_port=config.stun_port + number,
@@ -125,8 +125,9 @@ class Servers:
             await self._web.start(address)
         for port, spare in self._spares.items():
             await spare.start(address, port, self._tls)
-        for region in self._ports:
-            await self.do_start_derp(region)
+        for relay in self._config.relays:
+            if not relay.pin:
+                await self.do_start_derp(relay.region)
         await self.do_start_control()
 
     async def stop(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -17,11 +18,39 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 DAY = timedelta(days=1)
 
 
-def make_server_tls(names_or_ips: Sequence[str]) -> tuple[ssl.SSLContext, str, str]:
-    """A server context, the SHA-256 (hex) of its certificate's DER form, and the CA in PEM.
+class Certificate(NamedTuple):
+    """Of a server, signed by a CA of its own; all but the hash are PEM.
 
-    The certificate is for all of ``names_or_ips``.  CA and leaf are separate, since some clients
-    refuse a CA certificate as a server's.
+    Attributes:
+        leaf: the server's.
+        key: its private key.
+        ca: who signed it.
+        sha256: of the leaf's DER form, in hex; what relays are pinned by.
+    """
+
+    leaf: bytes
+    key: bytes
+    ca: str
+    sha256: str
+
+
+def make_server_tls(names_or_ips: Sequence[str]) -> tuple[ssl.SSLContext, str, str]:
+    """A server context, the SHA-256 (hex) of its certificate's DER form, and the CA in PEM."""
+    made = make_certificate(names_or_ips)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    with tempfile.TemporaryDirectory() as folder:  # the ssl module reads files only
+        path = Path(folder) / "server.pem"
+        path.touch(0o600)
+        path.write_bytes(made.leaf + made.key)
+        context.load_cert_chain(path)
+    return context, made.sha256, made.ca
+
+
+def make_certificate(names_or_ips: Sequence[str]) -> Certificate:
+    """A certificate for all of these names.
+
+    CA and leaf are separate, since some clients refuse a CA certificate as a server's.
     """
     ca_key, leaf_key = (
         ec.generate_private_key(ec.SECP256R1()),
@@ -46,16 +75,12 @@ def make_server_tls(names_or_ips: Sequence[str]) -> tuple[ssl.SSLContext, str, s
         .add_extension(issuer, critical=False)
         .sign(ca_key, hashes.SHA256())
     )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    private = leaf_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    with tempfile.TemporaryDirectory() as folder:  # the ssl module reads files only
-        path = Path(folder) / "server.pem"
-        path.touch(0o600)
-        path.write_bytes(leaf.public_bytes(Encoding.PEM) + private)
-        context.load_cert_chain(path)
-    digest = hashlib.sha256(leaf.public_bytes(Encoding.DER)).hexdigest()
-    return context, digest, ca.public_bytes(Encoding.PEM).decode()
+    return Certificate(
+        leaf=leaf.public_bytes(Encoding.PEM),
+        key=leaf_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+        ca=ca.public_bytes(Encoding.PEM).decode(),
+        sha256=hashlib.sha256(leaf.public_bytes(Encoding.DER)).hexdigest(),
+    )
 
 
 def _builder(

@@ -363,7 +363,7 @@ def derp_session(data: bytes) -> None:
     with suppress(RemoteProtocolError):
         for part in pieces(data):
             session.handle_data(part, 1.0)
-            session.poll_transmit()
+            session.poll_transmit(1.0)
             while session.poll_event() is not None:
                 pass
             session.next_timeout()

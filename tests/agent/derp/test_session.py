@@ -9,9 +9,17 @@ from hypothesis import strategies as st
 from tailnet.agent.crypto.box import Box
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.derp import frames
-from tailnet.agent.derp.backlog import Backlog, TokenBucket
+from tailnet.agent.derp.backlog import (
+    BURST_QUEUE,
+    MAX_WAITING,
+    WINDOW,
+    WRITE_QUEUE,
+    Backlog,
+    TokenBucket,
+)
 from tailnet.agent.derp.frames import FrameReader, Kind, ServerInfo
 from tailnet.agent.derp.session import (
+    CLOCK,
     CONNECT_TIMEOUT,
     MAX_REPLIES,
     PING_TIMEOUT,
@@ -31,6 +39,7 @@ from tailnet.agent.keys import NodePrivate, NodePublic
 CLIENT = NodePrivate(bytes(range(1, 33)))
 SERVER = NodePrivate(bytes(range(0x20, 0x40)))
 PEER = NodePublic(b"p" * 32)
+OTHER = NodePublic(b"o" * 32)
 HEAD = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: DERP\r\nConnection: Upgrade\r\n\r\n"
 GREETING = frames.encode_server_key(public_of(SERVER))
 
@@ -63,13 +72,13 @@ class Fixture:
         box = Box(SERVER.raw, public_of(CLIENT).raw)
         return frames.encode_server_info(box, b"m" * 24, info)
 
-    def sent(self) -> bytes:
+    def sent(self, now: float = 101.0) -> bytes:
         """All the session wants to write."""
-        return self.session.poll_transmit() or b""
+        return self.session.poll_transmit(now) or b""
 
-    def frames(self) -> list[tuple[int, bytes, list[bytes]]]:
+    def frames(self, now: float = 101.0) -> list[tuple[int, bytes, list[bytes]]]:
         """The same, as frames."""
-        return FrameReader(Kind.SEND_PACKET).feed_untrusted(self.sent())
+        return FrameReader(Kind.SEND_PACKET).feed_untrusted(self.sent(now))
 
     def events(self) -> list[Event]:
         """All the session has to say."""
@@ -278,16 +287,104 @@ def test_a_full_socket_drops_the_oldest() -> None:
         f.backlog.push(PEER, [bytes((i,))], 101.0)
     assert f.sent() == b""
     f.session.handle_blocked(blocked=False)
-    assert f.frames() == [(4, PEER.raw, [bytes((i,)) for i in range(8, 40)])]
+    [(_, _, first), _] = f.frames(101.0)
+    [(_, _, rest)] = f.frames(102.0)
+    assert first + rest == [bytes((i,)) for i in range(8, 40)]
     assert f.drops == {"write queue full": 8}
 
 
-def test_a_burst_at_a_free_socket_is_not_cut() -> None:
-    """It is written at once, in one piece."""
+def test_a_burst_leaves_in_windows_that_pongs_open() -> None:
+    """A relay that reads gets the next window at once; a slow one after a moment."""
     f = Fixture().up()
-    f.backlog.push(PEER, [b"x" * 1300] * 200, 101.0)
-    assert f.backlog.size == len(f.sent()) == 200 * (37 + 1300)
+    f.backlog.push(PEER, [bytes((i,)) for i in range(100)], 101.0)
+    (kind, key, packets), (ping, _, [payload]) = f.frames(101.0)
+    assert (kind, key, ping) == (Kind.SEND_PACKET, PEER.raw, Kind.PING)
+    assert packets == [bytes((i,)) for i in range(WINDOW)]
+    assert f.frames(101.0002) == []
+    f.session.handle_data(frames.encode_frame(Kind.PONG, b"another!"), 101.0003)
+    assert f.frames(101.0003) == []
+    f.session.handle_data(frames.encode_frame(Kind.PONG, payload), 101.0004)
+    (_, _, packets), _ = f.frames(101.0004)
+    assert packets == [bytes((i,)) for i in range(WINDOW, 2 * WINDOW)]
+    assert f.session.next_timeout() == 101.0004 + CLOCK
+    (_, _, packets), (ping, _, _) = f.frames(101.0004 + CLOCK)
+    assert (len(packets), ping) == (WINDOW, Kind.PING)
+    assert len(f.frames(102.0)[0][2]) == 100 - 3 * WINDOW
+    assert not f.backlog.size
     assert not f.drops
+    assert f.session.next_timeout() > 103.0
+
+
+def test_a_few_packets_leave_at_once_and_without_pings() -> None:
+    """Also while a window for another peer is spent."""
+    f = Fixture().up()
+    f.backlog.push(PEER, [b"x"] * WINDOW, 101.0)
+    assert [kind for kind, _, _ in f.frames()] == [Kind.SEND_PACKET]
+    f.backlog.push(PEER, [b"x"], 101.0)
+    f.backlog.push(OTHER, [b"y"], 101.0)
+    assert f.frames(101.0001)[0][1:] == (OTHER.raw, [b"y"])
+    assert f.frames(101.0 + CLOCK)[0][1:] == (PEER.raw, [b"x"])
+
+
+def test_the_queue_of_each_destination_is_bounded_and_so_are_all() -> None:
+    """The oldest is dropped and counted, whoever drains them; another peer's packets stay."""
+    drops: Counter[str] = Counter()
+    backlog = Backlog(drops)
+    backlog.waiting = False
+    backlog.push(OTHER, [b"y"], 101.0)
+    backlog.push(PEER, [b"x"] * (BURST_QUEUE + 10), 101.0)
+    assert (len(backlog), drops["write queue full"]) == (1 + BURST_QUEUE, 10)
+    backlog.hold()
+    assert (len(backlog), drops["write queue full"]) == (1 + WRITE_QUEUE, 10 + BURST_QUEUE - 32)
+    for number in range(1000):
+        backlog.push(NodePublic(number.to_bytes(32, "big")), [b"z"] * WRITE_QUEUE, 101.0)
+        assert len(backlog) <= MAX_WAITING
+    assert backlog.size == len(backlog) * (37 + 1)
+    waited, dropped = len(backlog), drops["write queue full"]
+    assert waited + dropped == 1 + BURST_QUEUE + 10 + 1000 * WRITE_QUEUE
+    backlog.clear("connection closed")
+    assert (len(backlog), backlog.size, drops["connection closed"]) == (0, 0, waited)
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("push"), st.integers(0, 3), st.integers(0, 80)),
+            st.tuples(st.sampled_from(["take", "open", "hold", "drain"]), st.just(0), st.just(0)),
+        ),
+        max_size=40,
+    )
+)
+def test_what_is_taken_is_in_order_and_within_the_windows(
+    course: list[tuple[str, int, int]],
+) -> None:
+    """Whatever happens, every packet is sent once, waits, or is counted as dropped."""
+    drops: Counter[str] = Counter()
+    backlog = Backlog(drops)
+    reader = FrameReader(Kind.SEND_PACKET)
+    pushed = 0
+    window: Counter[bytes] = Counter()
+    seen: dict[bytes, list[int]] = {}
+    for what, peer, count in course:
+        if what == "push":
+            packets = [(pushed + i).to_bytes(4, "big") for i in range(count)]
+            backlog.push(NodePublic(bytes((peer,)) * 32), packets, 1.0)
+            pushed += count
+        elif what == "take":
+            for _, key, bodies in reader.feed_untrusted(backlog.take()):
+                window[key] += len(bodies)
+                seen.setdefault(key, []).extend(int.from_bytes(body, "big") for body in bodies)
+            assert max(window.values(), default=0) <= WINDOW
+        elif what == "open":
+            backlog.open_windows()
+            window.clear()
+        elif what == "hold":
+            backlog.hold()
+        else:
+            backlog.waiting = False
+    assert all(order == sorted(order) for order in seen.values())
+    assert sum(map(len, seen.values())) + len(backlog) + drops["write queue full"] == pushed
+    assert backlog.size == len(backlog) * (37 + 4)
 
 
 def test_a_relays_rate_limit_drops_what_does_not_fit() -> None:

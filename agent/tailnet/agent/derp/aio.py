@@ -32,7 +32,6 @@ log = logging.getLogger("tailnet.derp")
 
 WARN_EVERY = 60.0  # s between two lines about what a relay complains of
 CHECK_PATIENCE = 10.0  # s that a relay may take to say that it is there
-BURST = 1 << 17  # bytes that are written at once instead of at the end of the loop's turn
 
 
 class DerpFleet:
@@ -126,8 +125,6 @@ class DerpFleet:
         connection = self._connections.get(via)
         if connection is None:
             self._pump()
-        elif backlog.size >= BURST:
-            connection.flush()
         elif connection not in self._dirty and self._loop is not None:
             if not self._dirty:
                 self._loop.call_soon(self._flush_dirty)
@@ -246,6 +243,7 @@ class DerpFleet:
         dirty, self._dirty = self._dirty, set()
         for connection in dirty:
             connection.flush()
+        self._arm()
 
     def _pump(self) -> None:
         """Do what the fleet wants, report what is live, re-arm the timer."""

@@ -6,7 +6,12 @@ from collections.abc import Sequence
 from tailnet.agent.derp.frames import HEADER_LEN, MAX_PACKET, Kind, encode_packets
 from tailnet.agent.keys import KEY_LEN, NodePublic
 
-WRITE_QUEUE = 32  # packets; magicsock/derp.go bufferedDerpWritesBeforeDrop
+WRITE_QUEUE = 32  # packets per destination; magicsock/derp.go bufferedDerpWritesBeforeDrop
+BURST_QUEUE = (
+    256  # packets per destination while the connection takes data: super-packets of a stream
+)
+WINDOW = 31  # packets per destination; derpserver.go keeps 32 (defaultPerClientSendQueueDepth)
+MAX_WAITING = 4096  # packets of all destinations
 
 
 class TokenBucket:
@@ -34,29 +39,34 @@ class TokenBucket:
 
 
 class Backlog:
-    """Encoded ``SendPacket`` frames in order; it outlives the connection that drains it.
+    """Encoded ``SendPacket`` frames, a queue per destination; it outlives the connection.
 
-    While the connection takes data, one burst may be any size, since it is written at once.  While
-    it does not, at most ``WRITE_QUEUE`` packets wait, and the oldest is dropped for a new one.
+    A relay keeps 32 packets for a client and drops what comes on top, however fast its links are.
+    So a window of each queue leaves at once, and the next one when :meth:`open_windows` says that
+    the relay has had the time to hand the last one on.
+
+    A full queue drops its oldest packet.  While nobody drains it, it is as short as upstream's.
 
     Attributes:
         waiting: nobody drains it now: there is no connection, or its socket is full.
         bucket: the relay's limit, if it gave one.
-        size: bytes in the queue.
+        size: bytes in all queues.
         drops: packets dropped, by reason; shared by all regions.
     """
 
-    __slots__ = ("_parts", "bucket", "drops", "size", "waiting")
+    __slots__ = ("_count", "_queues", "_taken", "bucket", "drops", "size", "waiting")
 
     def __init__(self, drops: Counter[str]) -> None:
-        self._parts: list[bytes] = []  # header, packet, header, packet, …
+        self._queues: dict[NodePublic, list[bytes]] = {}  # header, packet, header, packet, …
+        self._taken: dict[NodePublic, int] = {}  # parts that left in this window
+        self._count = 0
         self.size = 0
         self.waiting = True
         self.bucket: TokenBucket | None = None
         self.drops = drops
 
     def __len__(self) -> int:
-        return len(self._parts) // 2
+        return self._count
 
     def push(self, dst: NodePublic, packets: Sequence[bytes], now: float) -> None:
         """Append packets for ``dst``."""
@@ -69,32 +79,58 @@ class Backlog:
             fit = [packet for packet in packets if bucket.take(extra + len(packet), now)]
             self.drops["relay's rate limit"] += len(packets) - len(fit)
             packets = fit
-        self._parts += encode_packets(Kind.SEND_PACKET, dst, packets)
+        if not packets:
+            return
+        queue = self._queues.setdefault(dst, [])
+        queue += encode_packets(Kind.SEND_PACKET, dst, packets)
+        self._count += len(packets)
         self.size += sum(map(len, packets)) + (HEADER_LEN + KEY_LEN) * len(packets)
-        if self.waiting:
-            self._trim()
+        self._trim(dst, queue, WRITE_QUEUE if self.waiting else BURST_QUEUE)
+        while self._count > MAX_WAITING:
+            oldest = next(iter(self._queues))
+            self._trim(oldest, self._queues[oldest], 0)
 
     def hold(self) -> None:
-        """Nobody drains the queue from now on."""
+        """Nobody drains the queues from now on."""
         self.waiting = True
-        self._trim()
+        for dst, queue in list(self._queues.items()):
+            self._trim(dst, queue, WRITE_QUEUE)
 
-    def _trim(self) -> None:
-        excess = len(self) - WRITE_QUEUE
+    def _trim(self, dst: NodePublic, queue: list[bytes], limit: int) -> None:
+        excess = len(queue) // 2 - limit
         if excess > 0:
-            self.size -= sum(map(len, self._parts[: 2 * excess]))
-            del self._parts[: 2 * excess]
+            self.size -= sum(map(len, queue[: 2 * excess]))
+            self._count -= excess
             self.drops["write queue full"] += excess
+            del queue[: 2 * excess]
+            if not queue:
+                del self._queues[dst]
+
+    def open_windows(self) -> None:
+        """The relay is ready for a window of packets to each destination."""
+        self._taken.clear()
 
     def take(self) -> bytes:
-        """Everything, as one write; empty if there is nothing."""
-        data = b"".join(self._parts)
-        self._parts.clear()
-        self.size = 0
+        """What the windows let pass, as one write; empty if there is nothing."""
+        parts: list[bytes] = []
+        taken = self._taken
+        for dst, queue in list(self._queues.items()):
+            room = 2 * WINDOW - taken.get(dst, 0)
+            if len(queue) <= room:
+                taken[dst] = 2 * WINDOW - room + len(queue)
+                parts += queue
+                del self._queues[dst]
+            elif room:
+                taken[dst] = 2 * WINDOW
+                parts += queue[:room]
+                del queue[:room]
+        data = b"".join(parts)
+        self._count -= len(parts) // 2
+        self.size -= len(data)
         return data
 
     def clear(self, reason: str) -> None:
         """Drop everything."""
         self.drops[reason] += len(self)
-        self._parts.clear()
-        self.size = 0
+        self._queues.clear()
+        self._count = self.size = 0

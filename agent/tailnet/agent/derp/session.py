@@ -27,6 +27,7 @@ from tailnet.agent.keys import NodePrivate, NodePublic
 CONNECT_TIMEOUT = 10.0  # s, from the first SYN to ServerInfo; magicsock/derp.go
 READ_TIMEOUT = 120.0  # s without a frame; derp_client.go, twice the keepalive
 PING_TIMEOUT = 3.0  # s; magicsock.go rebind
+CLOCK = 0.001  # s that a window of packets has at most; see Backlog
 MAX_REPLIES = 16  # pongs that wait while the socket is full
 MAX_RATE = 1 << 40  # bytes per second; more is no limit at all
 HEALTH_LEN = 1 << 10  # characters of a relay's complaint that are kept
@@ -110,6 +111,8 @@ class Session:
         self._preferred_told = False
         self._read_by = started + CONNECT_TIMEOUT
         self._ping: tuple[bytes, float] | None = None  # payload, deadline
+        self._clock = b""  # payload of the ping behind the last window
+        self._window_until = started
         self.state = State.UPGRADE
         self.heard = started
         self.skipped = 0
@@ -160,6 +163,9 @@ class Session:
                     self._control.append(pong)
             case Kind.PONG if self._ping is not None and body == self._ping[0]:
                 self._ping = None
+            case Kind.PONG if self._clock and body == self._clock:
+                self._clock = b""
+                self._open_windows(now)
             case Kind.PEER_GONE:
                 self._events.append(PeerGone(*frames.parse_peer_gone_untrusted(body)))
             case Kind.HEALTH:
@@ -228,8 +234,11 @@ class Session:
     # --- time ----------------------------------------------------------------
 
     def next_timeout(self) -> float:
-        """When to call :meth:`handle_timeout` [s]."""
-        return self._read_by if self._ping is None else min(self._read_by, self._ping[1])
+        """When to call :meth:`handle_timeout` and :meth:`poll_transmit` [s]."""
+        due = self._read_by if self._ping is None else min(self._read_by, self._ping[1])
+        if self._backlog.size and not self._backlog.waiting:
+            return min(due, self._window_until)
+        return due
 
     def handle_timeout(self, now: float) -> None:
         """Check the deadlines.
@@ -246,15 +255,30 @@ class Session:
 
     # --- output --------------------------------------------------------------
 
-    def poll_transmit(self) -> bytes | None:
-        """Everything there is to write, as one piece, unless the socket is full."""
+    def poll_transmit(self, now: float) -> bytes | None:
+        """Everything there is to write, as one piece, unless the socket is full.
+
+        Of packets for one destination only a window: a ping follows, and the next window goes when
+        the relay has read that far, or after a moment.
+        """
         if self._blocked:
             return None
+        backlog = self._backlog
+        if not backlog.waiting and backlog.size:
+            if now >= self._window_until:
+                self._clock = b""  # a relay that has a pong to send drops further pings
+                self._open_windows(now)
+            self._control.append(backlog.take())
+            if backlog.size and not self._clock:
+                self._clock = self._random_bytes(frames.PING_LEN)
+                self._control.append(frames.encode_frame(Kind.PING, self._clock))
         data = b"".join(self._control)
         self._control.clear()
-        if not self._backlog.waiting and self._backlog.size:
-            data = data + self._backlog.take() if data else self._backlog.take()
         return data or None
+
+    def _open_windows(self, now: float) -> None:
+        self._window_until = now + CLOCK
+        self._backlog.open_windows()
 
     def poll_event(self) -> Event | None:
         """The next thing that happened."""

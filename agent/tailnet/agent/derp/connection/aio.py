@@ -1,6 +1,7 @@
 """A session and the transport it speaks through."""
 
 import asyncio
+import socket
 from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Protocol
@@ -10,7 +11,8 @@ from tailnet.agent.derp.session import Batch, Event, Session
 from tailnet.agent.errors import RemoteProtocolError
 
 READ_SIZE = 124 << 10  # bytes; from 128 KiB on malloc maps and unmaps each buffer
-HIGH_WATER = 1 << 18  # bytes in the transport from which on packets wait in the backlog
+HIGH_WATER = 1 << 16  # bytes in the transport from which on packets wait in the backlog
+UNSENT = 1 << 17  # bytes in the kernel from which on it takes no more; it would take megabytes
 
 
 class Owner(Protocol):
@@ -61,6 +63,8 @@ class Connection(asyncio.BufferedProtocol):
             msg = "the relay closed the connection"
             raise OSError(msg)
         transport.set_write_buffer_limits(HIGH_WATER)
+        sock = transport.get_extra_info("socket")
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
         self._transport = transport
         self.pump()
 
@@ -77,16 +81,20 @@ class Connection(asyncio.BufferedProtocol):
 
     def flush(self) -> None:
         """Write what the session has."""
-        if self._transport is not None and (data := self.session.poll_transmit()) is not None:
+        if self._transport is None:
+            return
+        if (data := self.session.poll_transmit(self._now())) is not None:
             # A view, since TLS takes it in records of 16 KiB and would cut bytes by copying.
             self._transport.write(memoryview(data))
 
     def handle_timeout(self, now: float) -> None:
-        """Check the session's deadlines."""
+        """Check the session's deadlines, and write what their passing allows."""
         try:
             self.session.handle_timeout(now)
         except RemoteProtocolError as error:
             self.end(str(error))
+        else:
+            self.flush()
 
     def close(self) -> None:
         """Hang up; nothing more is reported."""
