@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -34,15 +34,20 @@ class Certificate(NamedTuple):
     sha256: str
 
 
-def make_server_tls(names_or_ips: Sequence[str]) -> tuple[ssl.SSLContext, str, str]:
-    """A server context, the SHA-256 (hex) of its certificate's DER form, and the CA in PEM."""
+def make_server_tls(
+    names_or_ips: Sequence[str], *, announced: bool = False
+) -> tuple[ssl.SSLContext, str, str]:
+    """A server context, the SHA-256 (hex) of its certificate's DER form, and the CA in PEM.
+
+    ``announced``: a certificate that names the relay's key follows, as derper's does.
+    """
     made = make_certificate(names_or_ips)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     with tempfile.TemporaryDirectory() as folder:  # the ssl module reads files only
         path = Path(folder) / "server.pem"
         path.touch(0o600)
-        path.write_bytes(made.leaf + made.key)
+        path.write_bytes(made.leaf + (_announcement() if announced else b"") + made.key)
         context.load_cert_chain(path)
     return context, made.sha256, made.ca
 
@@ -83,8 +88,18 @@ def make_certificate(names_or_ips: Sequence[str]) -> Certificate:
     )
 
 
+def _announcement() -> bytes:
+    """Self-signed, for no purpose of TLS (tailscale derp/derpserver/derpserver.go, MetaCert)."""
+    key = ed25519.Ed25519PrivateKey.generate()
+    name = _name(f"derpkey{bytes(28).hex()}")
+    made = _builder(name, name, key.public_key()).sign(key, None)
+    return made.public_bytes(Encoding.PEM)
+
+
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey,
 ) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (

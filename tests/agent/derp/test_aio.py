@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from ipaddress import ip_address
@@ -94,11 +95,17 @@ def map_of(*nodes: DERPNode) -> DERPMap:
     return DERPMap(regions={REGION: DERPRegion(region_id=REGION, nodes=nodes)})
 
 
-async def start_server(port: int = 0, key: NodePrivate | None = None) -> DerpServer:
+async def start_server(
+    port: int = 0,
+    key: NodePrivate | None = None,
+    *,
+    host: str = "127.0.0.1",
+    tls: ssl.SSLContext = TLS,
+) -> DerpServer:
     """A relay on loopback."""
     private = key or NodePrivate.from_random(os.urandom(32))
     server = DerpServer(private, now=clock.now, random_bytes=os.urandom)
-    await server.start("127.0.0.1", port, TLS)
+    await server.start(host, port, tls)
     return server
 
 
@@ -302,6 +309,32 @@ async def test_a_ca_file_vouches_for_host_and_for_cert_name(
             assert len(server.clients()) == 1
         await server.wait_for_clients(0)
     await refused(server, node_of(server.port, cert_name="wrong.example"), ca_file=ca)
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+async def test_a_certificate_that_announces_the_relays_key_disturbs_nobody(
+    pinned: bool, tmp_path: Path
+) -> None:
+    """It follows the relay's own, and is part of no chain."""
+    tls, pin, ca = make_server_tls(["127.0.0.1"], announced=True)
+    (tmp_path / "ca.pem").write_text(ca)
+    server = await start_server(tls=tls)
+    node = node_of(server.port, cert_name=f"sha256-raw:{pin}" if pinned else "")
+    async with nodes(1, map_of(node), ca_file=tmp_path / "ca.pem"):
+        assert len(server.clients()) == 1
+    await server.stop()
+
+
+async def test_a_relay_is_reached_by_the_family_that_the_map_leaves_open() -> None:
+    """Here IPv6: what is no address of IPv4 switches that off."""
+    tls, pin, _ = make_server_tls(["::1"])
+    server = await start_server(host="::1", tls=tls)
+    node = node_of(
+        server.port, host_name="::1", ipv4="none", ipv6="::1", cert_name=f"sha256-raw:{pin}"
+    )
+    async with nodes(1, map_of(node)):
+        assert len(server.clients()) == 1
+    await server.stop()
 
 
 async def test_insecure_for_tests_asks_for_no_certificate(server: DerpServer) -> None:

@@ -213,6 +213,13 @@ def test_bytes_after_the_response_head_are_kept(cut: int, rest: bytes) -> None:
         assert first == rest[: len(first)]
 
 
+@pytest.mark.parametrize("key", ["ab" * 32, "nodekey:" + "ab" * 32, "", "?"])
+def test_the_key_in_the_response_head_is_not_read(key: str) -> None:
+    """Servers spell it in different ways; the greeting has it."""
+    head = f"HTTP/1.1 101 Switching Protocols\r\nDerp-Public-Key: {key}\r\n\r\n"
+    assert UpgradeReader().feed_untrusted(head.encode()) == b""
+
+
 @pytest.mark.parametrize(
     "head",
     [

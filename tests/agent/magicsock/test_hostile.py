@@ -102,3 +102,25 @@ def test_calls_by_udp_or_in_a_foreign_name_are_not_believed() -> None:
         it.handle_disco_untrusted(PEER.seal(CallMeMaybe((MINE,))), src, 2.0)
     assert bytes_out(it) == 0
     assert it.drops["unbelievable call"] == 2
+
+
+def test_a_relay_that_lies_moves_no_peer_and_is_answered_with_no_more() -> None:
+    """It names others as senders, replays and mixes up: a peer with a home stays there."""
+    other = Remote(3)
+    it = hub(PEER.info(A))
+    it.note_data_sent(P, 1.0)
+    sent(it)
+    before = it.relay(P)
+    real = PEER.seal(Ping(b"t" * 12, PEER.node))
+    received = paid = 0
+    for number in range(100):
+        for key in (PEER.node, other.node, MY_NODE):
+            source = RelayAddr(1 + number, key)
+            for data in (real, other.seal(CallMeMaybe((A,))), PEER.seal(CallMeMaybe((A,)))):
+                it.note_relay(source, 1.1)
+                it.handle_disco_untrusted(data, source, 1.1)
+                received += len(data)
+        paid += bytes_out(it)
+    assert it.relay(P) == before
+    assert it.route(P) == Path(None, relay=True)
+    assert paid <= 3 * received

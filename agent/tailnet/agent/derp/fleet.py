@@ -178,7 +178,7 @@ class Fleet:
             link.failures = 0
         jitter = 0.5 + int.from_bytes(self._random_bytes(2), "big") / 0x1FFFF
         wait = min(BACKOFF_MAX, BACKOFF_FIRST * 2 ** min(link.failures, 10)) * jitter
-        link.retry_at = now + max(wait, link.restart_in)
+        link.retry_at = now + link.restart_in + wait  # all its clients were told the same time
         link.failures += 1
         link.restart_in = 0.0
         link.phase = Phase.WAITING
