@@ -6,7 +6,9 @@ Two namespaces joined by a veth pair; in each a TUN device served by one process
 session with each of so many peers, and so has the receiver; all of them are that one other process.
 A program sends datagrams as fast as it can through 1,000 sockets in random order, each socket to
 a peer of its own, or half of them to each of two: the flows are as many, only the peers differ.
-The third case is a thousand peers with two threads that encrypt.
+The third case is two peers to whom every datagram goes alone, without segmentation offload: of two
+peers, several datagrams in a row are one message to the kernel, of a thousand hardly ever.  The
+fourth is a thousand peers with two threads that encrypt.
 
 Prints what the receiver's device took, and the CPU of both tunnel processes, in turn.  Needs root.
 """
@@ -46,7 +48,12 @@ from tailnet.agent.keys import PeerId
 from tailnet.agent.tailcfg.filter import FilterRule, NetPortRange, PortRange
 from tailnet.platform.linux.tun import open_tun
 
-CASES = {"1000 peers": (1000, 1), "2 peers": (2, 1), "1000 peers, 2 threads": (1000, 2)}
+CASES = {
+    "1000 peers": (1000, 1, True),
+    "2 peers": (2, 1, True),
+    "2 peers, alone": (2, 1, False),
+    "1000 peers, 2 threads": (1000, 2, True),
+}  # peers, threads, segmentation offload
 FIRST = IPv4Address("100.65.0.0")
 SIZES = (64, 1200)  # bytes of UDP payload
 
@@ -69,7 +76,7 @@ while True:
 """
 
 
-async def serve(side: int, name: str, peers: int, threads: int) -> None:
+async def serve(side: int, name: str, peers: int, threads: int, *, gso: bool) -> None:
     """Carry packets until SIGTERM."""
     tun = open_tun(TUN, mtu=MTU, queues=threads)
     datapath = make_datapath(name)
@@ -86,7 +93,7 @@ async def serve(side: int, name: str, peers: int, threads: int) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     more = tun.detach_more()
     port = TunPort(tun.detach(), tun.mtu, vnet_hdr=tun.vnet_hdr, uso=tun.uso, more=more)
-    datapath.start(port, [open_udp()])
+    datapath.start(port, [open_udp()._replace(gso=gso)])
     send, receive = KEYS[side], KEYS[1 - side]
     for peer in sources:
         datapath.set_path(peer, Path(far, relay=False))
@@ -102,13 +109,16 @@ async def serve(side: int, name: str, peers: int, threads: int) -> None:
 
 
 @contextlib.contextmanager
-def tunnel(name: str, peers: int, threads: int, *, verbose: bool) -> Iterator[list[int]]:
+def tunnel(
+    name: str, peers: int, threads: int, *, gso: bool = True, verbose: bool
+) -> Iterator[list[int]]:
     """Both ends; yields their process ids."""
     with contextlib.ExitStack() as stack:
         processes = []
         for side, netns in enumerate(NETNS):
             words = [sys.executable, "-m", "integration.bench.peers", "--serve", str(side)]
             words += ["--datapath", name, "--peers", str(peers), "--threads", str(threads)]
+            words += [] if gso else ["--alone"]
             err = None if verbose else subprocess.DEVNULL
             process = subprocess.Popen(
                 in_namespace(netns, words), stdout=subprocess.PIPE, stderr=err
@@ -153,19 +163,26 @@ def main() -> None:
     parser.add_argument("--size", type=int, action="append", help="bytes; 64 and 1200 if not given")
     parser.add_argument("--verbose", action="store_true", help="counters of both ends")
     parser.add_argument("--peers", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--threads", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve is not None:
-        asyncio.run(serve(options.serve, options.datapath, options.peers, options.threads))
+        end = serve(
+            options.serve, options.datapath, options.peers, options.threads, gso=not options.alone
+        )
+        asyncio.run(end)
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with course():
         for size in options.size or SIZES:
             samples: dict[str, list[Sample]] = {case: [] for case in CASES}
             for number in range(1, options.rounds + 1):
-                for case, (peers, threads) in CASES.items():
-                    with tunnel(options.datapath, peers, threads, verbose=options.verbose) as pids:
+                for case, (peers, threads, gso) in CASES.items():
+                    ends = tunnel(
+                        options.datapath, peers, threads, gso=gso, verbose=options.verbose
+                    )
+                    with ends as pids:
                         sample = measure(pids, peers, size, options.seconds)
                     samples[case].append(sample)
                     say(f"{size} bytes, round {number}  {case:22}{brief(sample)}")
