@@ -12,10 +12,11 @@ from tailnet.platform.fake import (
     FakeDns,
     FakeFirewall,
     FakeGateways,
+    FakeMonitor,
     FakeRouter,
     FakeTun,
 )
-from tailnet.platform.interface import Bypass, Gateways, Router, TunDevice
+from tailnet.platform.interface import Bypass, Gateways, NetworkMonitor, Router, TunDevice
 from tailnet.platform.linux.router import LinuxRouter
 from tailnet.platform.linux.tun import open_tun
 from tailnet.platform.system import Listener
@@ -63,6 +64,11 @@ class System:
         """Remembers, and that is all."""
         del tun_name
         return FakeDns()
+
+    def make_monitor(self, tun_name: str) -> NetworkMonitor:
+        """Of a network that never changes."""
+        del tun_name
+        return FakeMonitor()
 
     def make_datapath(self) -> Datapath:
         """In Rust or in Python."""

@@ -33,6 +33,7 @@ from tailnet.platform.fake import (
     FakeDns,
     FakeFirewall,
     FakeGateways,
+    FakeMonitor,
     FakeRouter,
     FakeTun,
 )
@@ -53,6 +54,7 @@ class FakeSystem:
         self.firewall = FakeFirewall()
         self.tun = FakeTun()
         self.dns = FakeDns(split=True)
+        self.monitor = FakeMonitor()
         self.forwarding = ""
         self.listening: tuple[Listener, ...] = ()
 
@@ -75,6 +77,11 @@ class FakeSystem:
         """The one host."""
         assert tun_name == self.tun.name
         return self.dns
+
+    def make_monitor(self, tun_name: str) -> FakeMonitor:
+        """Silent until the test speaks."""
+        assert tun_name == self.tun.name
+        return self.monitor
 
     def make_datapath(self) -> ReferenceDatapath:
         """The pure-Python one."""

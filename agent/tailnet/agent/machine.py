@@ -18,6 +18,7 @@ from tailnet.platform.interface import (
     DnsConfigurator,
     Firewall,
     Gateways,
+    NetworkMonitor,
     Router,
     TunDevice,
 )
@@ -84,6 +85,10 @@ class Machine:
     def make_dns(self, tun_name: str) -> DnsConfigurator:
         """The platform's; a userspace tunnel is not for the host's programs."""
         return NoDns() if self._userspace is not None else self._platform.dns(tun_name)
+
+    def make_monitor(self, tun_name: str) -> NetworkMonitor:
+        """The platform's."""
+        return self._platform.monitor(tun_name)
 
     def make_datapath(self) -> Datapath:
         """The native one if it is there, unless ``--datapath`` says otherwise."""

@@ -9,6 +9,7 @@ from tailnet.platform.interface import (
     DnsConfigurator,
     Firewall,
     Gateways,
+    NetworkMonitor,
     Router,
     TunDevice,
 )
@@ -87,6 +88,9 @@ class Platform(Protocol):
 
     def dns(self, tun_name: str) -> DnsConfigurator:
         """With that device."""
+
+    def monitor(self, tun_name: str) -> NetworkMonitor:
+        """Of everything but that device."""
 
     async def cleanup(self, tun_name: str, *, leak_guard: bool, guard: bool) -> list[str]:
         """Remove what a daemon that died left behind; none may be running.

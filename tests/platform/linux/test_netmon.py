@@ -24,6 +24,7 @@ from tailnet.platform.linux.netmon.messages import (
 )
 
 TUN = 7
+OURS = 0x40001234  # netlink port
 NOTHING, NETWORK, TUNNEL = Hint.NONE, Hint.NETWORK, Hint.TUNNEL
 
 
@@ -136,20 +137,20 @@ def test_every_difference_is_told_and_nothing_else(old: NetworkState, new: Netwo
     assert event is None or event.reason
 
 
-def message(kind: int, body: bytes) -> bytes:
+def message(kind: int, body: bytes, port: int = 0) -> bytes:
     """As the kernel sends it."""
-    data = struct.pack("=IHHII", 16 + len(body), kind, 0, 0, 0) + body
+    data = struct.pack("=IHHII", 16 + len(body), kind, 0, 0, port) + body
     return data + bytes(-len(data) % 4)
 
 
-def link(kind: int, index: int) -> bytes:
+def link(kind: int, index: int, flags: int = 0) -> bytes:
     """``struct ifinfomsg``, and near enough ``struct ifaddrmsg``."""
-    return message(kind, struct.pack("=BBHi", 0, 0, 0, index) + bytes(8))
+    return message(kind, struct.pack("=BBHiI", 0, 0, 0, index, flags) + bytes(4))
 
 
-def route(kind: int, table: int) -> bytes:
+def route(kind: int, table: int, port: int = 0) -> bytes:
     """``struct rtmsg``."""
-    return message(kind, bytes((2, 0, 0, 0, table, 0, 0, 0)) + bytes(4))
+    return message(kind, bytes((2, 0, 0, 0, table, 0, 0, 0)) + bytes(4), port)
 
 
 def priority(kind: int, number: int) -> bytes:
@@ -166,11 +167,15 @@ def priority(kind: int, number: int) -> bytes:
         (link(NEWADDR, TUN), NOTHING),
         (link(DELADDR, TUN), TUNNEL),
         (link(DELLINK, TUN), TUNNEL),
+        (link(NEWLINK, TUN), TUNNEL),  # it is down
+        (link(NEWLINK, TUN, 0x41), NOTHING),  # up, and has a carrier
         (route(NEWROUTE, 254), NETWORK),
         (route(DELROUTE, 254), NETWORK),
         (route(NEWROUTE, 255), NOTHING),
         (route(NEWROUTE, 52), NOTHING),
         (route(DELROUTE, 52), TUNNEL),
+        (route(DELROUTE, 52, OURS), NOTHING),
+        (route(DELROUTE, 52, OURS + 1), TUNNEL),
         (priority(DELRULE, 5270), TUNNEL),
         (priority(DELRULE, 32766), NOTHING),
         (priority(NEWRULE, 5270), NOTHING),
@@ -181,7 +186,7 @@ def priority(kind: int, number: int) -> bytes:
 )
 def test_a_notification_says_where_to_look(data: bytes, hint: Hint) -> None:
     """Ours are no news when they appear, only when they go."""
-    assert hints(data, TUN) == hint
+    assert hints(data, TUN, OURS) == hint
 
 
 @given(st.binary(max_size=200))

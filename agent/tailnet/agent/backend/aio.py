@@ -17,6 +17,7 @@ from tailnet.agent.backend.answers.aio import NodeAnswers
 from tailnet.agent.backend.checkup.aio import Checkup, Parts
 from tailnet.agent.backend.events import (
     HealthChanged,
+    NetworkChanged,
     NetworkMapChanged,
     NodeEvent,
     ProfileChanged,
@@ -31,6 +32,7 @@ from tailnet.agent.backend.keptmap import map_path
 from tailnet.agent.backend.listeners.aio import ListenerWatch
 from tailnet.agent.backend.login import key_left
 from tailnet.agent.backend.naming.aio import Naming
+from tailnet.agent.backend.network.aio import NetworkWatch
 from tailnet.agent.backend.pinger.aio import Pinger
 from tailnet.agent.backend.plan import Plan
 from tailnet.agent.backend.prefs import Prefs
@@ -144,9 +146,18 @@ class Node:
         )
         self._listeners = ListenerWatch(system.listeners, self._reconsider)
         self.naming = Naming(resolver)
+        self.network = NetworkWatch(self.tunnel, self.account, self._tell)
         self.state = State.NO_STATE
         self._checkup: Checkup = Checkup(
-            Parts(store, self.account, self._ruling, self.tunnel, self.naming, self._follower),
+            Parts(
+                store,
+                self.account,
+                self._ruling,
+                self.tunnel,
+                self.naming,
+                self._follower,
+                self.network,
+            ),
             state=lambda: self.state,
             kept_since=lambda: self._kept.since,
             on_change=lambda: self._tell(HealthChanged(self.warnings)),
@@ -170,6 +181,7 @@ class Node:
             known = {profile.id for profile in self.account.profiles}
             tidy(path, self._profile_id, known, sealed=self._store.seal is not None)
         await asyncio.gather(self._use_kept_map(), self.tunnel.open())
+        self.network.start(self.tunnel.make_monitor())
         await self.naming.open(self.tunnel.make_dns())
         self.account.resume(self._ruling.auth_key(self._settings.auth_key))
         self._reconsider()
@@ -227,6 +239,7 @@ class Node:
         if self._expiry_timer is not None:
             self._expiry_timer.cancel()
         await self._tasks.close()
+        await self.network.close()
         await self._follower.close()
         await self._listeners.close()
         await self.naming.close()
@@ -406,5 +419,7 @@ class Node:
             self._arm_expiry()
         elif isinstance(event, ProfileChanged):
             self._profile_changed(event)
+        elif isinstance(event, NetworkChanged):
+            self._checkup.look()
         for watcher in tuple(self._watchers):
             watcher(event)

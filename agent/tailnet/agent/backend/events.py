@@ -7,6 +7,7 @@ from tailnet.agent.backend.prefs import Prefs
 from tailnet.agent.backend.state import State
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.tailcfg.node import NodeID
+from tailnet.platform.interface import NetworkEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,13 @@ class HealthChanged:
     warnings: tuple[HealthWarning, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class NetworkChanged:
+    """The host's network is another one; the first says how it was at the start."""
+
+    event: NetworkEvent
+
+
 NodeEvent = (
     StateChanged
     | PrefsChanged
@@ -80,4 +88,5 @@ NodeEvent = (
     | BrowseToURL
     | LoginRefused
     | HealthChanged
+    | NetworkChanged
 )

@@ -3,13 +3,13 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from msgspec.structs import replace
 
-from tailnet.agent.addr import AddrPort
+from tailnet.agent.addr import AddrPort, IPAddress
 from tailnet.agent.control.answer.aio import Answerer
 from tailnet.agent.control.ask import Answers
 from tailnet.agent.control.backoff import Backoff
@@ -147,6 +147,15 @@ class ControlClient:
         """Reconnect now: the link changed."""
         self._poked.set()
         self._link.drop("the network changed")
+
+    def network_changed(self, addresses: Collection[IPAddress]) -> None:
+        """Try again now what waits; what is connected from another address is lost.
+
+        Everything else must answer within 5 s.
+        """
+        if self._following is None:
+            self._poked.set()
+        self._link.network_changed(addresses)
 
     async def set_dns(self, name: str, value: str) -> None:
         """Let the server publish a TXT record ``_acme-challenge.…`` of this node's name.

@@ -10,6 +10,7 @@ from tailnet.agent.errors import RemoteProtocolError
 
 IDLE = 60.0  # seconds without a byte until a PING
 ANSWER = 15.0  # seconds for any byte after that
+QUICK_ANSWER = 5.0  # seconds, where there is a reason to doubt
 
 
 class Liveness:
@@ -23,6 +24,11 @@ class Liveness:
         """Bytes came, whatever they are."""
         self._at = now + IDLE
         self._asked = False
+
+    def ask(self, now: float) -> None:
+        """A PING is sent now: the network changed, and a healthy server answers at once."""
+        self._asked = True
+        self._at = min(self._at, now + QUICK_ANSWER)
 
     def next_timeout(self) -> float:
         """When to call :meth:`handle_timeout`."""

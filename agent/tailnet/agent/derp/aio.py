@@ -163,13 +163,17 @@ class DerpFleet:
         Those whose own address is not among ``addresses`` are closed at once.
         """
         now = self._now()
-        self._fleet.link_changed(now)
+        for region, dial in list(self._dials.items()):
+            dial.cancel()  # it may be waiting for an answer to the old address
+            del self._dials[region]
+            self._fleet.handle_failed(region, now)
         for connection in list(self._connections.values()):
             if addresses is not None and connection.own_address() not in addresses:
                 connection.end("our address is gone")
             else:
                 connection.session.ping(now)
                 connection.pump()
+        self._fleet.link_changed(now)
         self._pump()
 
     def drops(self) -> dict[str, int]:

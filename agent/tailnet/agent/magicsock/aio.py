@@ -41,7 +41,7 @@ from tailnet.agent.wireguard.session import Source
 log = logging.getLogger("tailnet.magicsock")
 
 REBIND_INTERVAL = 5.0  # seconds at least between rebinds because sending failed
-_DEAD_SOCKET = frozenset({errno.EPIPE, errno.ENOTCONN, errno.EBADF})
+_DEAD_SOCKET = frozenset({errno.EPIPE, errno.ENOTCONN, errno.EPERM, errno.EBADF})
 
 
 class PingReply(NamedTuple):
@@ -233,6 +233,11 @@ class Magicsock:
         """Another network: every path is open again, and our endpoints must be found anew."""
         self._hub.reset(self._now())
         self._measuring.link_changed()
+        self._pump()
+
+    def restun(self) -> None:
+        """Measure now, once more if that happens already."""
+        self._measuring.again()
         self._pump()
 
     def rebind(self) -> None:

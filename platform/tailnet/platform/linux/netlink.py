@@ -207,12 +207,15 @@ class Netlink:
 
 
 @asynccontextmanager
-async def open_netlink() -> AsyncIterator[Kernel]:
-    """A connection to the kernel, for the length of one operation."""
+async def open_netlink(port: int = 0) -> AsyncIterator[Kernel]:
+    """A connection to the kernel, for the length of one operation.
+
+    ``port``: that notifications of our changes of routes name; 0 lets the kernel choose.
+    """
     async with AsyncExitStack() as stack:
         with _explained("talk to the kernel about routes"):
             strict = _filters_dumps()
-            routes = stack.enter_context(RouteSocket(strict=strict))
+            routes = stack.enter_context(RouteSocket(strict=strict, port=port))
         yield Netlink(stack, routes, strict=strict)
 
 

@@ -28,12 +28,23 @@ NETLINK_GET_STRICT_CHK = 12
 class RouteSocket:
     """In the network namespace of the thread that opens it."""
 
-    def __init__(self, *, strict: bool = True, receive_buffer: int | None = None) -> None:
-        """``strict``: the kernel filters dumps; ``receive_buffer`` [bytes]: if not the default."""
+    def __init__(
+        self, *, strict: bool = True, receive_buffer: int | None = None, port: int = 0
+    ) -> None:
+        """``strict``: the kernel filters dumps; ``receive_buffer`` [bytes]: if not the default.
+
+        ``port``: netlink's, named in the notifications of our changes; 0, or one that is taken,
+        lets the kernel choose.
+        """
         self._sock = socket.socket(
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE
         )
-        self._sock.bind((0, 0))
+        try:
+            self._sock.bind((port, 0))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            self._sock.bind((0, 0))
         if strict:
             self._sock.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
         if receive_buffer is not None:

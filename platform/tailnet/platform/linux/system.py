@@ -1,5 +1,6 @@
 """Linux, as a ``Platform``."""
 
+import secrets
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from tailnet.platform.interface import (
     DnsConfigurator,
     Firewall,
     Gateways,
+    NetworkMonitor,
     Router,
     TunDevice,
 )
@@ -16,6 +18,8 @@ from tailnet.platform.linux import hostinfo
 from tailnet.platform.linux.bypass import LinuxBypass
 from tailnet.platform.linux.gateway import LinuxGateways
 from tailnet.platform.linux.listeners import listeners
+from tailnet.platform.linux.netlink import open_netlink
+from tailnet.platform.linux.netmon.monitor import LinuxNetworkMonitor
 from tailnet.platform.linux.nft.firewall import LinuxFirewall
 from tailnet.platform.linux.nft.firewall import remove as remove_firewall
 from tailnet.platform.linux.notify import notify
@@ -28,6 +32,9 @@ ROOT = Path("/")
 
 class Linux:
     """See ``Platform``."""
+
+    def __init__(self) -> None:
+        self._netlink_port = 1 << 30 | secrets.randbits(30)  # of our routes; nobody else's
 
     def describe(self) -> HostDescription:
         """From its files."""
@@ -59,7 +66,7 @@ class Linux:
 
     def router(self, tun_name: str) -> Router:
         """Over netlink."""
-        return LinuxRouter(tun_name)
+        return LinuxRouter(tun_name, connect=lambda: open_netlink(self._netlink_port))
 
     def firewall(self, tun_name: str) -> Firewall:
         """By nftables."""
@@ -69,6 +76,10 @@ class Linux:
         """Left alone."""
         del tun_name
         return NoDns()
+
+    def monitor(self, tun_name: str) -> NetworkMonitor:
+        """Over netlink, which needs no privilege."""
+        return LinuxNetworkMonitor(tun_name, own_port=self._netlink_port)
 
     async def cleanup(self, tun_name: str, *, leak_guard: bool, guard: bool) -> list[str]:
         """Rules, routes and addresses, then the firewall."""

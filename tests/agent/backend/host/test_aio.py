@@ -7,6 +7,7 @@ from ipaddress import ip_network
 import pytest
 
 from tailnet.agent.backend.host.aio import HostNetwork
+from tailnet.agent.backend.host.repair import BURST
 from tailnet.platform.fake import NO_RULES, FakeFirewall, FakeRouter
 from tailnet.platform.interface import FirewallConfig, Guard, PlatformError, RouterConfig
 
@@ -79,3 +80,23 @@ async def test_rules_that_others_remove_come_back(bench: Bench) -> None:
         await bench.changed.wait()
     assert bench.firewall.config == RULES
     assert bench.firewall.history == [RULES, RULES]
+
+
+async def test_two_programs_that_undo_each_other_take_turns_and_people_are_told(
+    bench: Bench,
+) -> None:
+    """Ten repairs at once, no more; nothing is told before."""
+    bench.host.want(ROUTES, RULES)
+    await bench.settle()
+    for done in range(2, BURST + 2):
+        assert bench.host.routes.problem == ""
+        bench.host.routes.repair()
+        bench.host.routes.repair()  # before the first is done
+        async with asyncio.timeout(5):
+            while len(bench.router.history) < done:
+                bench.changed.clear()
+                await bench.changed.wait()
+    bench.host.routes.repair()
+    assert "another program keeps removing" in bench.host.routes.problem
+    assert bench.host.rules.problem == ""
+    assert len(bench.router.history) == BURST + 1

@@ -24,3 +24,16 @@ def test_no_hour_sees_more_repairs_than_its_share(gaps: list[float]) -> None:
     for start in done:
         within = [at for at in done if start <= at < start + 100]
         assert len(within) <= BURST + 100 / EVERY + 1
+
+
+def test_a_fight_is_told_until_the_bucket_is_half_full_again() -> None:
+    """One removal is no fight, nor are ten; the eleventh waits."""
+    limit = RepairLimit()
+    for _ in range(BURST):
+        limit.take(100.0)
+    assert not limit.contested(100.0)
+    limit.take(100.0)
+    assert limit.contested(100.0)
+    assert limit.contested(limit.peace_at - 0.1)
+    assert not limit.contested(limit.peace_at)
+    assert limit.peace_at == 100.0 + EVERY * (1 + BURST / 2)

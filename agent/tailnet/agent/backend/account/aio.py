@@ -3,13 +3,13 @@
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 import msgspec
 
-from tailnet.agent.addr import AddrPort
+from tailnet.agent.addr import AddrPort, IPAddress
 from tailnet.agent.backend import profiles
 from tailnet.agent.backend.account.record import Record
 from tailnet.agent.backend.account.standing import Standing
@@ -327,6 +327,10 @@ class Account:
         self._net_info = net_info
         self._services = services
         self._describe()
+
+    def network_changed(self, addresses: Collection[IPAddress]) -> None:
+        """Connections from other addresses than these are lost; see ``ControlClient``."""
+        self._contact.network_changed(addresses)
 
     async def set_dns(self, name: str, value: str) -> None:
         """Let control publish a TXT record ``_acme-challenge.…`` of this node's name.

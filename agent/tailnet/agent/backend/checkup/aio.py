@@ -12,6 +12,7 @@ from tailnet.agent.backend.health import Health, HealthFacts, HealthWarning
 from tailnet.agent.backend.keptmap import in_words
 from tailnet.agent.backend.login import key_left
 from tailnet.agent.backend.naming.aio import Naming
+from tailnet.agent.backend.network.aio import NetworkWatch
 from tailnet.agent.backend.ruling.aio import Ruling
 from tailnet.agent.backend.state import State
 from tailnet.agent.backend.tunnel.aio import Tunnel
@@ -29,6 +30,7 @@ class Parts:
     tunnel: Tunnel
     naming: Naming
     follower: Follower
+    network: NetworkWatch
 
 
 class Checkup:
@@ -88,6 +90,13 @@ class Checkup:
         if self._timer is not None:
             self._timer.cancel()
 
+    def _has_network(self) -> bool:
+        """The host says so; a relay that answers proves it, whatever the host says."""
+        tunnel, connected = self._parts.tunnel, self._parts.network.connected
+        if connected is None:
+            return bool(tunnel.endpoints or tunnel.live_relays)
+        return connected or bool(tunnel.live_relays)
+
     def _facts(self) -> HealthFacts:
         parts = self._parts
         account, tunnel, naming = parts.account, parts.tunnel, parts.naming
@@ -103,7 +112,7 @@ class Checkup:
             login_problem=account.login_problem,
             control_problem=account.control_problem,
             map_age=self._age_of_map(),
-            has_network=bool(tunnel.endpoints or tunnel.live_relays),
+            has_network=self._has_network(),
             behind_portal=tunnel.behind_portal,
             has_relays=plan is not None and bool(plan.derp_map.regions),
             home=home,

@@ -5,10 +5,10 @@ key, traffic and updates go on as before.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
-from tailnet.agent.addr import AddrPort
+from tailnet.agent.addr import AddrPort, IPAddress
 from tailnet.agent.control.aio import ControlClient
 from tailnet.agent.control.events import AuthURL, ControlEvent, LoginFailed, Registered
 from tailnet.agent.errors import UserError
@@ -73,6 +73,12 @@ class Contact:
         for session in (self._session, self._renewal):
             if session is not None:
                 session.client.update(hostinfo, endpoints)
+
+    def network_changed(self, addresses: Collection[IPAddress]) -> None:
+        """The host's network is another one; see ``ControlClient``."""
+        for session in (self._session, self._renewal):
+            if session is not None:
+                session.client.network_changed(addresses)
 
     async def logout(self) -> None:
         """Let the server expire the key; gives up after about 5 s."""

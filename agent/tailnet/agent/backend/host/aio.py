@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
-from tailnet.agent.backend.host.repair import RepairLimit
+from tailnet.agent.backend.host.repair import EVERY, RepairLimit
 from tailnet.agent.tasks import Tasks
 from tailnet.platform.interface import (
     Firewall,
@@ -23,17 +23,15 @@ Config = TypeVar("Config")
 
 
 class Keeper(Generic[Config]):
-    """One thing of the host, and what it should be like.
-
-    Attributes:
-        problem: why the last wish was refused; empty if it was not.
-    """
+    """One thing of the host, and what it should be like."""
 
     def __init__(
         self,
         what: str,
         apply: Callable[[Config], Awaitable[None]],
         first: Config,
+        *,
+        now: Callable[[], float],
         on_change: Callable[[], None],
     ) -> None:
         self._what = what
@@ -41,13 +39,27 @@ class Keeper(Generic[Config]):
         self._wanted = first
         self._applied: Config | None = None
         self._due = asyncio.Event()
+        self._now = now
         self._on_change = on_change
-        self.problem = ""
+        self._refused = ""
+        self._limit = RepairLimit()
+        self._repair: asyncio.TimerHandle | None = None
+        self._peace: asyncio.TimerHandle | None = None
 
     @property
     def settled(self) -> bool:
         """The last wish was carried out, or refused."""
         return self._applied == self._wanted
+
+    @property
+    def problem(self) -> str:
+        """Why the last wish was refused, or who undoes it; empty if all is well."""
+        if self._refused or not self._limit.contested(self._now()):
+            return self._refused
+        return (
+            f"another program keeps removing this tunnel's {self._what}; "
+            f"what is missing is put back every {EVERY:.0f} s"
+        )
 
     def want(self, config: Config) -> None:
         """Make it so, soon."""
@@ -56,7 +68,23 @@ class Keeper(Generic[Config]):
             self._due.set()
 
     def again(self) -> None:
-        """Make it so once more: somebody may have undone it."""
+        """Make it so once more: what it depends on is another."""
+        if self._applied is not None:
+            self._due.set()
+
+    def repair(self) -> None:
+        """Somebody undid it: put it back, at once unless that happens all the time."""
+        if self._repair is not None or self._applied is None:
+            return
+        loop, delay = asyncio.get_running_loop(), self._limit.take(self._now())
+        self._repair = loop.call_later(delay, self._repair_due)
+        if self._limit.contested(self._now()):
+            if self._peace is not None:
+                self._peace.cancel()
+            self._peace = loop.call_later(self._limit.peace_at - self._now(), self._on_change)
+
+    def _repair_due(self) -> None:
+        self._repair = None
         self._due.set()
 
     async def run(self) -> None:
@@ -64,16 +92,22 @@ class Keeper(Generic[Config]):
         while True:
             await self._due.wait()
             self._due.clear()
-            wanted, problem = self._wanted, ""
+            wanted, refused = self._wanted, ""
             try:
                 await self._apply(wanted)
             except PlatformError as error:
-                problem = str(error)
-                if problem != self.problem:
-                    log.warning("%s: %s", self._what, problem)
+                refused = str(error)
+                if refused != self._refused:
+                    log.warning("%s: %s", self._what, refused)
                 asyncio.get_running_loop().call_later(RETRY, self._due.set)
-            self._applied, self.problem = wanted, problem
+            self._applied, self._refused = wanted, refused
             self._on_change()
+
+    def close(self) -> None:
+        """No timer is left."""
+        for timer in (self._repair, self._peace):
+            if timer is not None:
+                timer.cancel()
 
 
 class HostNetwork:
@@ -87,13 +121,15 @@ class HostNetwork:
         now: Callable[[], float],
         on_change: Callable[[], None],
     ) -> None:
-        """``on_change``: a wish was carried out or refused."""
+        """``on_change``: a wish was carried out or refused, or others began or ended to undo it."""
         self._router, self._firewall = router, firewall
-        self._now = now
         self._tasks = Tasks()
-        self._limit = RepairLimit()
-        self.routes = Keeper("routes", router.apply, RouterConfig(), on_change)
-        self.rules = Keeper("firewall", firewall.apply, FirewallConfig(), on_change)
+        self.routes = Keeper(
+            "addresses, routes or rules", router.apply, RouterConfig(), now=now, on_change=on_change
+        )
+        self.rules = Keeper(
+            "firewall rules", firewall.apply, FirewallConfig(), now=now, on_change=on_change
+        )
 
     async def open(self) -> None:
         """Clear what a crash left.
@@ -122,6 +158,8 @@ class HostNetwork:
     async def close(self) -> None:
         """Remove what is ours: routes first, so that nothing is sent into a dead device."""
         await self._tasks.close()
+        self.routes.close()
+        self.rules.close()
         for part in (self._router, self._firewall):
             try:
                 await part.down()
@@ -138,5 +176,4 @@ class HostNetwork:
                 continue
             if not intact:
                 log.warning("firewall: somebody removed our rules; putting them back")
-                await asyncio.sleep(self._limit.take(self._now()))
-                self.rules.again()
+                self.rules.repair()

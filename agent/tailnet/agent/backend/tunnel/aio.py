@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -34,6 +34,7 @@ from tailnet.agent.wireguard.engine import Engine
 from tailnet.agent.wireguard.events import PeerStatus
 from tailnet.platform.interface import (
     DnsConfigurator,
+    NetworkMonitor,
     RouterConfig,
     TunDevice,
 )
@@ -180,6 +181,10 @@ class Tunnel:
         """For the open device."""
         return self._system.make_dns(self._device)
 
+    def make_monitor(self) -> NetworkMonitor:
+        """Of all but the open device."""
+        return self._system.make_monitor(self._device)
+
     def _tun_port(self, device: TunDevice) -> TunPort:
         """Take the device over, with the offloads that work and are wanted."""
         joined = device.vnet_hdr and device.probe()
@@ -208,6 +213,39 @@ class Tunnel:
         self._sock.set_node_key(key)
         self._derp.set_node_key(key)
         self._dataplane.set_private_key(key)
+
+    def network_changed(self, addresses: Collection[IPAddress]) -> None:
+        """Sockets and paths of before are worth nothing; sessions are.
+
+        ``addresses``: see :meth:`check_relays`.
+        """
+        self.check_relays(addresses)
+        self._sock.rebind()
+        self.host_changed()
+
+    def host_changed(self) -> None:
+        """Devices, addresses or routes of the host are others."""
+        self.portmapper.network_changed()
+        self._tables.local_changed()
+        if self._host is not None and self._wanted.lan_direct:
+            self._host.routes.again()  # around which prefixes they lead
+
+    def check_relays(self, addresses: Collection[IPAddress]) -> None:
+        """Relays reached from other addresses are lost; the others must answer within 3 s."""
+        self._derp.link_changed(addresses)
+
+    def rebind(self) -> None:
+        """New sockets on the same port, and every path is searched again."""
+        self._sock.rebind()
+
+    def restun(self) -> None:
+        """Find out again where we are."""
+        self._sock.restun()
+
+    def repair(self) -> None:
+        """Somebody removed addresses, routes or rules of ours: put them back, soon."""
+        if self._host is not None:
+            self._host.routes.repair()
 
     def set_derp_map(self, derp_map: DERPMap) -> None:
         """Relays; the home connection is kept from now on.  An empty map hangs up on all."""

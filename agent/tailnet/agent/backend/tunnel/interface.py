@@ -18,6 +18,7 @@ from tailnet.platform.interface import (
     FirewallConfig,
     Gateways,
     NetfilterMode,
+    NetworkMonitor,
     Router,
     RouterConfig,
     TunDevice,
@@ -52,6 +53,9 @@ class System(Protocol):
 
     def make_dns(self, tun_name: str) -> DnsConfigurator:
         """How this host resolves names, with that device."""
+
+    def make_monitor(self, tun_name: str) -> NetworkMonitor:
+        """A watch over the host's network, without that device."""
 
     def make_datapath(self) -> Datapath:
         """A datapath that has not started."""

@@ -4,7 +4,9 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_address
 
+from tailnet.agent.addr import IPAddress, unmap
 from tailnet.agent.control.channel import Channel
 from tailnet.agent.control.liveness import Liveness
 from tailnet.agent.errors import BadPacket, RemoteProtocolError, TailnetError
@@ -130,6 +132,7 @@ class Connection:
         self._tasks = Tasks()
         self._now = now
         self._liveness = Liveness(now())
+        self._limit: asyncio.Timeout | None = None  # of the wait for the next bytes
         self._retired = False
         self.alive = True
         """It has not ended."""
@@ -216,6 +219,22 @@ class Connection:
             stream.handle(Ended(number, reason))
         self._writer.transport.abort()
 
+    def own_address(self) -> IPAddress | None:
+        """Our end's address; ``None`` if there is none any more."""
+        name = self._writer.get_extra_info("sockname")
+        return unmap(ip_address(name[0].partition("%")[0])) if name else None
+
+    def check(self) -> None:
+        """End soon unless the server says something."""
+        if self.alive:
+            now = self._now()
+            self._liveness.ask(now)
+            self._channel.http.ping()
+            self.pump()
+            if self._limit is not None:
+                left = self._liveness.next_timeout() - now
+                self._limit.reschedule(asyncio.get_running_loop().time() + left)
+
     async def aclose(self) -> None:
         """Drop the connection and wait for its task."""
         self.close("closed")
@@ -248,6 +267,7 @@ class Connection:
             limit = asyncio.timeout(max(0.0, self._liveness.next_timeout() - self._now()))
             try:
                 async with limit:
+                    self._limit = limit
                     return await self._reader.read(READ_SIZE)
             except TimeoutError:  # of ours, or of the kernel
                 if not limit.expired():
@@ -255,3 +275,5 @@ class Connection:
                 if self._liveness.handle_timeout(self._now()):
                     self._channel.http.ping()
                     self.pump()
+            finally:
+                self._limit = None

@@ -1,7 +1,9 @@
 """The shell that keeps one connection for all requests, and replaces it when it takes no more."""
 
 import asyncio
+from collections.abc import Collection
 
+from tailnet.agent.addr import IPAddress
 from tailnet.agent.control.conn.aio import Connection
 from tailnet.agent.control.dial.aio import Dialer
 from tailnet.agent.keys import MachinePrivate, MachinePublic
@@ -44,15 +46,26 @@ class Link:
             self._retired.remove(old)
             await old.aclose()
 
+    def network_changed(self, addresses: Collection[IPAddress]) -> None:
+        """End what is connected from other addresses; ask the rest whether it still works."""
+        for connection in self._all():
+            if connection.own_address() in addresses:
+                connection.check()
+            else:
+                connection.close("the network changed")
+
+    def _all(self) -> list[Connection]:
+        return [*self._retired, *([self._connection] if self._connection else [])]
+
     def drop(self, reason: str) -> None:
         """End everything that is open; every request fails with ``reason``."""
-        for connection in (*self._retired, *([self._connection] if self._connection else [])):
+        for connection in self._all():
             connection.close(reason)
 
     async def close(self) -> None:
         """End everything, and wait until it has ended."""
         self.drop("closed")
-        connections = [*self._retired, *([self._connection] if self._connection else [])]
+        connections = self._all()
         self._connection, self._retired = None, []
         for connection in connections:
             await connection.aclose()

@@ -13,6 +13,7 @@ from tailnet.agent.backend.events import (
     HealthChanged,
     LoginFinished,
     LoginRefused,
+    NetworkChanged,
     NetworkMapChanged,
     NodeEvent,
     PrefsChanged,
@@ -311,6 +312,6 @@ class NodeView:
             case ProfileChanged():
                 # As at a start: no state yet; the prefs come next.
                 notify = msgspec.structs.replace(notify, state=int(self._node.state))
-            case NetworkMapChanged():
+            case NetworkMapChanged() | NetworkChanged():
                 return
         self._bus.publish(notify)

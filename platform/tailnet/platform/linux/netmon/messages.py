@@ -3,11 +3,11 @@
 A router with a full table sends thousands a second, so nothing is parsed that is not needed::
 
     0          4      6      8          12         16
-    ┌──────────┬──────┬──────┬──────────┬──────────┬─ body ─────────────────────────┐
-    │ length   │ type │ flags│ sequence │ port     │ link: family _ type2 index4    │
+    ┌──────────┬──────┬──────┬──────────┬──────────┬─ body ─────────────────────────
+    │ length   │ type │ flags│ sequence │ port     │ link: family _ type2 index4 flags4
     └──────────┴──────┴──────┴──────────┴──────────┤ addr: family len flags scope index4
                                                    │ route, rule: family dst_len src_len tos table …
-                                                   └────────────────────────────────┘
+                                                   └────────────────────────────────
 
 Integers are in the host's byte order; messages begin at multiples of four.
 
@@ -28,6 +28,7 @@ NEWLINK, DELLINK, NEWADDR, DELADDR, NEWROUTE, DELROUTE = 16, 17, 20, 21, 24, 25
 NEWRULE, DELRULE = 32, 33
 _TABLE_UNSPEC, _TABLE_LOCAL = 0, 255
 _FRA_PRIORITY = 6
+_FLAGS_AT, _IFF_UP = 8, 1
 _BODY_ROUTE = 12  # bytes of struct rtmsg and struct fib_rule_hdr
 
 
@@ -39,19 +40,21 @@ class Hint(Flag):
     TUNNEL = auto()
 
 
-def hints(data: bytes, tun_index: int) -> Hint:
+def hints(data: bytes, tun_index: int, own_port: int = 0) -> Hint:
     """All of one read; what is cut or unknown counts as a change of everything.
 
     Args:
         data: one or more whole notifications, from the kernel.
         tun_index: of the tunnel's device; 0 where there is none.
+        own_port: of our own requests about routes, which are no news; 0 if unknown.
     """
     found, at = Hint.NONE, 0
     while at + _HEADER.size <= len(data):
-        length, kind, _, _, _ = _HEADER.unpack_from(data, at)
+        length, kind, _, _, port = _HEADER.unpack_from(data, at)
         if length < _HEADER.size or at + length > len(data):
             return Hint.NETWORK | Hint.TUNNEL
-        found |= _hint(kind, data[at + _HEADER.size : at + length], tun_index)
+        if not own_port or port != own_port:
+            found |= _hint(kind, data[at + _HEADER.size : at + length], tun_index)
         at += (length + 3) & ~3
     return found
 
@@ -60,7 +63,7 @@ def _hint(kind: int, body: bytes, tun_index: int) -> Hint:
     if len(body) < 8:
         return Hint.NETWORK | Hint.TUNNEL
     if kind in (NEWLINK, DELLINK, NEWADDR, DELADDR):
-        return _device(kind, _INDEX.unpack_from(body, 4)[0] == tun_index)
+        return _device(kind, _INDEX.unpack_from(body, 4)[0] == tun_index, body)
     if kind in (NEWROUTE, DELROUTE):
         return _route(kind, body[4])
     if kind == DELRULE:
@@ -68,10 +71,11 @@ def _hint(kind: int, body: bytes, tun_index: int) -> Hint:
     return Hint.NONE
 
 
-def _device(kind: int, of_tunnel: bool) -> Hint:
+def _device(kind: int, of_tunnel: bool, body: bytes) -> Hint:
     if not of_tunnel:
         return Hint.NETWORK
-    return Hint.NONE if kind == NEWADDR else Hint.TUNNEL
+    up = kind == NEWLINK and len(body) >= _FLAGS_AT + 4 and body[_FLAGS_AT] & _IFF_UP
+    return Hint.NONE if kind == NEWADDR or up else Hint.TUNNEL
 
 
 def _route(kind: int, table: int) -> Hint:

@@ -58,11 +58,13 @@ class LinuxNetworkMonitor:
 
     Args:
         tun_name: the tunnel's device, which does not count; it may come later.
+        own_port: netlink's, by which we change routes ourselves.
         clocks: for tests.
     """
 
-    def __init__(self, tun_name: str, *, clocks: Clocks = read_clocks) -> None:
+    def __init__(self, tun_name: str, *, own_port: int = 0, clocks: Clocks = read_clocks) -> None:
         self._tun = tun_name
+        self._own_port = own_port
         self._clocks = clocks
 
     async def state(self) -> NetworkState:
@@ -131,7 +133,7 @@ class LinuxNetworkMonitor:
                 if error.errno != errno.ENOBUFS:
                     raise
                 data = b""
-            news = hints(data, self._index()) if data else EVERYTHING
+            news = hints(data, self._index(), self._own_port) if data else EVERYTHING
             if news is Hint.NONE:
                 continue
             found |= news

@@ -38,6 +38,7 @@ class Tables:
         self._sock = sock
         self._local_networks = local_networks
         self._set_routes = set_routes
+        self._wanted_local: tuple[IPNetwork, ...] = ()
         self._local: tuple[IPNetwork, ...] | None = None
         self._left: set[PeerId] = set()  # whose sessions we ended by going down
         self.filter: Filter | None = None
@@ -87,13 +88,18 @@ class Tables:
         if not down:
             self._sock.set_telling(plan.telling)
 
-    def _set_rules(self, plan: Plan) -> None:
-        local = plan.local
+    def local_changed(self) -> None:
+        """The links of this host are others."""
+        local = self._wanted_local
         if any(net.prefixlen == 0 for net in local):
             local = without_ours(local, self._local_networks())
         if local != self._local:
             self._local = local
             self._datapath.set_local(local)
+
+    def _set_rules(self, plan: Plan) -> None:
+        self._wanted_local = plan.local
+        self.local_changed()
         if plan.filter is not self.filter:
             self.filter = plan.filter
             self._datapath.set_filter(plan.filter)

@@ -1,0 +1,1 @@
+"""The host's network: what follows when it becomes another one."""
