@@ -28,6 +28,9 @@ RULE_BASE = 5200  # priorities +10, +30, +50, +70
 class PlatformError(OSError):
     """The system refused; ``str()`` is one line that says what and what to do."""
 
+    def __str__(self) -> str:
+        return self.strerror or super().__str__()  # without the number, if there is one
+
 
 @dataclass(frozen=True, slots=True)
 class RouterConfig:

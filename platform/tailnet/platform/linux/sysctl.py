@@ -6,12 +6,16 @@ the daemon's own packets are not taken for spoofed because the tunnel has the de
 Source: Linux Documentation/networking/ip-sysctl.rst.
 """
 
+import errno
 import logging
 from pathlib import Path
+
+from tailnet.platform.interface import PlatformError
 
 log = logging.getLogger("tailnet.platform")
 
 IPV4 = Path("/proc/sys/net/ipv4/conf")
+_FOR_GOOD = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT}
 
 
 def marks_count(root: Path = IPV4) -> bool:
@@ -23,8 +27,45 @@ def marks_count(root: Path = IPV4) -> bool:
 
 
 def make_marks_count(*, yes: bool, root: Path = IPV4) -> None:
-    """Set ``src_valid_mark``; what forbids it is logged, for it matters to few hosts."""
+    """Set ``src_valid_mark``.
+
+    Where the host forbids that (a container without writable ``/proc/sys``), it is logged, for it
+    matters only to hosts with the strict filter.
+
+    Raises:
+        PlatformError: it matters, or it may work the next time.
+    """
     try:
         (root / "all/src_valid_mark").write_text("1" if yes else "0")
     except OSError as error:
-        log.warning("net.ipv4.conf.all.src_valid_mark cannot be set: %s", error.strerror)
+        line = f"net.ipv4.conf.all.src_valid_mark cannot be set: {error.strerror}"
+        if error.errno in _FOR_GOOD and not (yes and filters_strictly(root)):
+            log.warning("%s", line)
+            return
+        if yes and filters_strictly(root):
+            line += "; set it to 1 yourself, or net.ipv4.conf.*.rp_filter to 2, or answers get lost"
+        raise PlatformError(line) from error
+
+
+def filters_strictly(root: Path = IPV4) -> bool:
+    """Some device drops what does not come from where it would be answered to.
+
+    Source: Linux Documentation/networking/ip-sysctl.rst: the larger one of ``all`` and the device.
+    """
+
+    def level(device: Path) -> str:
+        try:
+            return (device / "rp_filter").read_text().strip()
+        except OSError:
+            return "0"
+
+    if level(root / "all") != "1":
+        return level(root / "all") == "0" and any(level(device) == "1" for device in _devices(root))
+    return any(level(device) != "2" for device in _devices(root))
+
+
+def _devices(root: Path) -> list[Path]:
+    try:
+        return [path for path in root.iterdir() if path.name not in {"all", "default", "lo"}]
+    except OSError:
+        return []

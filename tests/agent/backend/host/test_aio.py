@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 from ipaddress import ip_network
+from itertools import pairwise
 
 import pytest
+from tests.support import virtual
 
-from tailnet.agent.backend.host.aio import HostNetwork
+from tailnet.agent.backend.host.aio import HostNetwork, Keeper
 from tailnet.agent.backend.host.repair import BURST
 from tailnet.platform.fake import NO_RULES, FakeFirewall, FakeRouter
 from tailnet.platform.interface import FirewallConfig, Guard, PlatformError, RouterConfig
@@ -100,3 +102,32 @@ async def test_two_programs_that_undo_each_other_take_turns_and_people_are_told(
     assert "another program keeps removing" in bench.host.routes.problem
     assert bench.host.rules.problem == ""
     assert len(bench.router.history) == BURST + 1
+
+
+def test_a_wish_that_stays_refused_is_tried_more_and_more_seldom() -> None:
+    """And the next one at once."""
+    tries: list[float] = []
+
+    async def scene() -> None:
+        loop = asyncio.get_running_loop()
+        enough = asyncio.Event()
+
+        async def refuse(config: RouterConfig) -> None:
+            del config
+            tries.append(loop.time())
+            if len(tries) in {8, 9}:
+                enough.set()
+            line = "no"
+            raise PlatformError(line)
+
+        keeper = Keeper("routes", refuse, RouterConfig(), now=loop.time, on_change=lambda: None)
+        task = asyncio.create_task(keeper.run())
+        for wish in (ROUTES, RouterConfig()):
+            keeper.want(wish)
+            await enough.wait()
+            enough.clear()
+        task.cancel()
+
+    virtual.run(scene())
+    waits = [later - earlier for earlier, later in pairwise(tries)]
+    assert waits == pytest.approx([5, 10, 20, 40, 80, 160, 160, 0])

@@ -17,7 +17,9 @@ from tailnet.platform.interface import (
 
 log = logging.getLogger("tailnet.host")
 
-RETRY = 5.0  # seconds until a refused configuration is tried again
+RETRY = 5.0  # seconds until a refused configuration is tried again; then twice as long each time
+LONGEST_RETRY = 160.0  # seconds
+DOWN_ATTEMPTS = 2  # nobody comes after us who would try again
 
 Config = TypeVar("Config")
 
@@ -45,6 +47,8 @@ class Keeper(Generic[Config]):
         self._limit = RepairLimit()
         self._repair: asyncio.TimerHandle | None = None
         self._peace: asyncio.TimerHandle | None = None
+        self._wait = RETRY  # after the next refusal
+        self._retry: asyncio.TimerHandle | None = None
 
     @property
     def settled(self) -> bool:
@@ -65,6 +69,7 @@ class Keeper(Generic[Config]):
         """Make it so, soon."""
         if config != self._wanted or self._applied is None:
             self._wanted = config
+            self._wait = RETRY
             self._due.set()
 
     def again(self) -> None:
@@ -92,6 +97,9 @@ class Keeper(Generic[Config]):
         while True:
             await self._due.wait()
             self._due.clear()
+            if self._retry is not None:
+                self._retry.cancel()
+                self._retry = None
             wanted, refused = self._wanted, ""
             try:
                 await self._apply(wanted)
@@ -99,13 +107,16 @@ class Keeper(Generic[Config]):
                 refused = str(error)
                 if refused != self._refused:
                     log.warning("%s: %s", self._what, refused)
-                asyncio.get_running_loop().call_later(RETRY, self._due.set)
+                self._retry = asyncio.get_running_loop().call_later(self._wait, self._due.set)
+                self._wait = min(2 * self._wait, LONGEST_RETRY)
+            else:
+                self._wait = RETRY
             self._applied, self._refused = wanted, refused
             self._on_change()
 
     def close(self) -> None:
         """No timer is left."""
-        for timer in (self._repair, self._peace):
+        for timer in (self._repair, self._peace, self._retry):
             if timer is not None:
                 timer.cancel()
 
@@ -161,10 +172,13 @@ class HostNetwork:
         self.routes.close()
         self.rules.close()
         for part in (self._router, self._firewall):
-            try:
-                await part.down()
-            except PlatformError as error:
-                log.warning("clean-up: %s", error)
+            for attempt in range(DOWN_ATTEMPTS):
+                try:
+                    await part.down()
+                    break
+                except PlatformError as error:
+                    last = attempt + 1 == DOWN_ATTEMPTS
+                    log.log(logging.WARNING if last else logging.INFO, "clean-up: %s", error)
 
     async def _watch(self) -> None:
         """Put rules back that others remove, as ``nft flush ruleset`` in a script does."""
