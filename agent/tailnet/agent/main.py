@@ -16,6 +16,7 @@ from tailnet.agent import errands
 from tailnet.agent._version import __version__
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.daemon.aio import USERSPACE, Options, serve
+from tailnet.agent.daemon.manager.aio import ServiceManager
 from tailnet.agent.datapath.native import why_not
 from tailnet.agent.errors import BadPacket, UserError
 from tailnet.agent.machine import DatapathChoice, Machine
@@ -217,7 +218,8 @@ def command(  # noqa: PLR0913 - one argument a flag
             proxies=_proxies(socks5_server, http_proxy),
         )
         make = functools.partial(Machine, platform, tun, DatapathChoice(datapath))
-        failure = asyncio.run(serve(options, make, platform.notify))
+        manager = ServiceManager(platform.notify, platform.watchdog())
+        failure = asyncio.run(serve(options, make, manager))
     except (UserError, PlatformError) as error:
         _die(str(error))
     if failure is not None:

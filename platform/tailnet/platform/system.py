@@ -109,3 +109,6 @@ class Platform(Protocol):
 
     def notify(self, *states: str) -> bool:
         """Tell the service manager, in the words of sd_notify(3); false where nobody listens."""
+
+    def watchdog(self) -> float | None:
+        """Seconds of silence after which it takes us for dead; ``None`` if it does not."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tailnet.platform.linux.notify import READY, notify
+from tailnet.platform.linux.notify import READY, notify, watchdog
 
 
 @pytest.fixture
@@ -44,3 +44,21 @@ def test_abstract_socket_is_reached() -> None:
 def test_nobody_listening_is_no_error(where: str | None) -> None:
     """The daemon runs without a manager too."""
     assert not notify(READY, environ={} if where is None else {"NOTIFY_SOCKET": where})
+
+
+@pytest.mark.parametrize(
+    ("environ", "seconds"),
+    [
+        ({}, None),
+        ({"WATCHDOG_USEC": "60000000"}, 60.0),
+        ({"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": "7"}, 60.0),
+        ({"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": "8"}, None),
+        ({"WATCHDOG_USEC": "0"}, None),
+        ({"WATCHDOG_USEC": "soon"}, None),
+    ],
+)
+def test_the_watchdog_is_ours_if_it_names_us_or_nobody(
+    environ: dict[str, str], seconds: float | None
+) -> None:
+    """And has a time."""
+    assert watchdog(environ, pid=7) == seconds

@@ -19,6 +19,7 @@ from tailnet.agent.backend.seal import Seal
 from tailnet.agent.backend.tunnel.interface import System, TunnelSettings
 from tailnet.agent.backend.wall import guard
 from tailnet.agent.daemon.hooking.aio import Hooking
+from tailnet.agent.daemon.manager.aio import ServiceManager
 from tailnet.agent.dns.forward.aio import Forwarder
 from tailnet.agent.dns.https.aio import HttpsClient
 from tailnet.agent.dns.resolver.aio import MagicDns
@@ -64,7 +65,7 @@ class Options:
 async def serve(
     options: Options,
     make_system: Callable[[Userspace | None, int], System],
-    notify: Callable[[str], object],
+    manager: ServiceManager,
 ) -> str | None:
     """Run until a signal or a failure; returns the failure's text.
 
@@ -72,7 +73,7 @@ async def serve(
         options: what the user wants.
         make_system: this operating system, or our own stack in the kernel's place; with the packet
             socket of our services.
-        notify: the service manager's ear.
+        manager: hears how it goes.
 
     Raises:
         UserError, PlatformError: it could not start.
@@ -131,8 +132,10 @@ async def serve(
         userspace_drops=userspace.drops if userspace is not None else None,
         service_drops=services.drops,
     )
-    # The socket comes first: it is also the lock that keeps a second daemon from touching routes.
+    manager.follow(node)
+    # The socket comes before routes: as a lock it keeps a second daemon from touching them.
     parts: list[tuple[str, Service]] = [
+        ("service manager", manager),
         ("https", https),
         ("services", services),
         ("localapi", LocalServer(view, options.socket, version=__version__)),
@@ -145,8 +148,8 @@ async def serve(
     return await supervise(
         parts,
         failed=failed,
-        ready=lambda: notify("READY=1"),
-        stopping=lambda: notify("STOPPING=1"),
+        ready=manager.ready,
+        stopping=manager.stopping,
     )
 
 

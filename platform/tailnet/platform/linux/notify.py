@@ -1,6 +1,6 @@
 """Tell the service manager how we are: one datagram to the socket it named.
 
-Source: sd_notify(3).
+Source: sd_notify(3), sd_watchdog_enabled(3).
 """
 
 import logging
@@ -13,6 +13,18 @@ log = logging.getLogger("tailnet.platform")
 READY = "READY=1"
 STOPPING = "STOPPING=1"
 WATCHDOG = "WATCHDOG=1"
+
+
+def watchdog(environ: Mapping[str, str] = os.environ, pid: int | None = None) -> float | None:
+    """Seconds after which the service manager takes our silence for death; ``None``: it does not.
+
+    ``pid`` is ours; the variables may be meant for a process that started us.
+    """
+    meant = environ.get("WATCHDOG_PID")
+    text = environ.get("WATCHDOG_USEC", "")
+    if meant not in {None, str(os.getpid() if pid is None else pid)} or not text.isdecimal():
+        return None
+    return int(text) / 1e6 or None
 
 
 def notify(*states: str, environ: Mapping[str, str] = os.environ) -> bool:

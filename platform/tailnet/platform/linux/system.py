@@ -22,7 +22,7 @@ from tailnet.platform.linux.netlink import open_netlink
 from tailnet.platform.linux.netmon.monitor import LinuxNetworkMonitor
 from tailnet.platform.linux.nft.firewall import LinuxFirewall
 from tailnet.platform.linux.nft.firewall import remove as remove_firewall
-from tailnet.platform.linux.notify import notify
+from tailnet.platform.linux.notify import notify, watchdog
 from tailnet.platform.linux.router import LinuxRouter, cleanup
 from tailnet.platform.linux.tun import open_tun
 from tailnet.platform.system import HostDescription, Listener
@@ -90,3 +90,7 @@ class Linux:
     def notify(self, *states: str) -> bool:
         """To the socket that systemd named."""
         return notify(*states)
+
+    def watchdog(self) -> float | None:
+        """As systemd said when it started us."""
+        return watchdog()
