@@ -1,4 +1,4 @@
-"""The systemd unit: well formed, and its privileges are enough."""
+"""The systemd units: well formed, hardened, and the privileges of the main one are enough."""
 
 import re
 import shutil
@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 from tests.support.platform_netns import private_network
 
-UNIT = Path(__file__).parents[1] / "systemd" / "tailnetd.service"
+from tailnet.cli.services.catalogue import Kind, service
+
+UNIT = Path(__file__).parents[1] / "cli/tailnet/cli/services/systemd/tailnetd.service"
+PROGRAM = re.compile(r"/usr/bin/(tailnetd|tnet)")
 AN_ORDINARY_USER = "65534"
 # As a system sets it up; in some containers only root may open the device.
 DEVICE = 'mount -t tmpfs none /dev/net && mknod -m 666 /dev/net/tun c 10 200 && exec "$@"'
@@ -72,15 +75,46 @@ def test_privileges_of_the_unit_are_enough(user: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_unit_is_well_formed(tmp_path: Path) -> None:
-    """By the word of systemd."""
+@pytest.fixture
+def units(tmp_path: Path) -> Path:
+    """A folder of units as they are installed, with programs that exist."""
+    for kind in Kind:
+        for file in service(kind, Path("/usr/bin"), Path("/root")).files:
+            if file.path.suffix in {".service", ".target"}:
+                name = "tailnetd-user.service" if kind is Kind.USER else file.path.name
+                (tmp_path / name).write_text(PROGRAM.sub("/bin/true", file.text))
+    return tmp_path
+
+
+def analyze(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    """The word of systemd."""
     if not shutil.which("systemd-analyze"):
         pytest.skip("needs systemd-analyze")
-    unit = tmp_path / "tailnetd.service"
-    unit.write_text(UNIT.read_text().replace("/usr/bin/tailnetd", "/bin/true"))
-    verify = ["systemd-analyze", "verify", "--man=no", str(unit)]
-    done = subprocess.run(verify, capture_output=True, text=True, timeout=15, check=False)
+    command = ["systemd-analyze", "--no-pager", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=15, check=False)
+
+
+def test_units_are_well_formed(units: Path) -> None:
+    """Every one, together."""
+    done = analyze("verify", "--man=no", *units.iterdir())
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("unit", "most"),
+    [
+        ("tailnetd", 2.5),
+        ("tailnetd-userspace", 1.5),
+        ("tailnetd-guard", 2.5),
+        ("tailnetd-wait-online", 1.5),
+    ],
+)
+def test_units_expose_little(units: Path, unit: str, most: float) -> None:
+    """By the count of ``systemd-analyze security``, which goes to 10."""
+    done = analyze("security", "--offline=yes", units / f"{unit}.service")
+    found = re.search(r"exposure level for \S+: ([0-9.]+)", done.stdout)
+    assert found is not None, done.stderr
+    assert float(found[1]) <= most
 
 
 def test_unit_cleans_up_and_notifies() -> None:

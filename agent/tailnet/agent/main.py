@@ -91,6 +91,13 @@ def _say(*lines: str) -> None:
     help="Write the state in plain text again, then exit; needs its --state-key.",
 )
 @click.option(
+    "--auth-key",
+    envvar="TS_AUTHKEY",
+    default="",
+    metavar="[optional:]KEY|file:PATH|credential:NAME",
+    help="Key to join with where there is no login yet; better in a file: others can see flags.",
+)
+@click.option(
     "--config",
     envvar="TAILNETD_CONFIG",
     default="",
@@ -171,6 +178,7 @@ def command(  # noqa: PLR0913 - one argument a flag
     state: Path | None,
     state_key: str,
     decrypt_state: bool,
+    auth_key: str,
     config: str,
     socket_path: Path | None,
     port: int,
@@ -212,7 +220,7 @@ def command(  # noqa: PLR0913 - one argument a flag
             socket=path,
             port=port,
             verbose=verbose,
-            auth_key=os.environ.get("TS_AUTHKEY", ""),
+            auth_key=auth_key,
             datapath=datapath,
             datapath_threads=datapath_threads,
             proxies=_proxies(socks5_server, http_proxy),

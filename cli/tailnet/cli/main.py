@@ -32,6 +32,8 @@ COMMANDS = {
     "netcheck": "Measure the network, and the latencies of relays",
     "nc": "Connect to a port of a peer, with standard input and output",
     "wait": "Wait until this machine is connected",
+    "install": "Make tailnetd a service of this machine",
+    "uninstall": "Remove that service",
     "version": "Show versions",
     "debug": "Look inside tailnetd",
 }

@@ -14,7 +14,8 @@ from tailnet.agent import clock
 from tailnet.agent._version import __version__
 from tailnet.agent.addr import AddrPort, IPAddress
 from tailnet.agent.backend.aio import Node, NodeSettings
-from tailnet.agent.backend.files.aio import ConfigFile, StateFile, StateMemory, read_state_key
+from tailnet.agent.backend.files.aio import ConfigFile, StateFile, StateMemory
+from tailnet.agent.backend.keyfiles.aio import read_auth_key, read_state_key
 from tailnet.agent.backend.seal import Seal
 from tailnet.agent.backend.tunnel.interface import System, TunnelSettings
 from tailnet.agent.backend.wall import guard
@@ -108,7 +109,7 @@ async def serve(
                 derp_over_http=_flag("TS_DEBUG_USE_DERP_HTTP"),
                 map_protocols=_map_protocols(),
             ),
-            auth_key=options.auth_key,
+            auth_key=read_auth_key(options.auth_key, _credentials()),
             ca_file=ca_file,
             keep_map=_flag("TS_USE_CACHED_NETMAP", default=True),
             config=ConfigFile(options.config) if options.config else None,
@@ -177,7 +178,12 @@ def saved_guard(path: Path, state_key: str) -> Guard | None:
 def _seal(state_key: str) -> Seal | None:
     if not state_key:
         return None
-    return read_state_key(state_key, os.environ.get("CREDENTIALS_DIRECTORY", ""), os.urandom)
+    return read_state_key(state_key, _credentials(), os.urandom)
+
+
+def _credentials() -> str:
+    """Where the service manager put what this service may know; empty if nowhere."""
+    return os.environ.get("CREDENTIALS_DIRECTORY", "")
 
 
 def _native_stack() -> MakeStack:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.support.disk import file_size_limit
 
-from tailnet.agent.backend.files.aio import ConfigFile, StateFile, StateMemory, read_state_key
+from tailnet.agent.backend.files.aio import ConfigFile, StateFile, StateMemory
 from tailnet.agent.backend.prefs import Prefs
 from tailnet.agent.backend.seal import Seal, is_sealed
 from tailnet.agent.errors import UserError
@@ -183,31 +183,6 @@ def test_a_damaged_encrypted_file_is_left_alone(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(UserError, match=r"is damaged .*left untouched"):
         file.load(os.urandom)
-
-
-def test_keys_come_from_files_and_credentials(tmp_path: Path) -> None:
-    """The end of a line does not count."""
-    key = tmp_path / "key"
-    key.write_bytes(SECRET + b"\n")
-    assert read_state_key(str(key), "", os.urandom).secret == SECRET
-    assert read_state_key("credential:key", str(tmp_path), os.urandom).secret == SECRET
-
-
-@pytest.mark.parametrize(
-    ("spec", "directory", "message"),
-    [
-        ("/nowhere/key", "", "cannot read the state key /nowhere/key: No such file"),
-        ("credential:key", "", "the service manager gave no credentials"),
-        ("credential:../key", "/", "the name of a credential has no slash"),
-        ("credential:", "/", "the name of a credential has no slash"),
-        ("/dev/null", "", "has 0 bytes, not 32 to 4096; make one with: openssl rand -hex 32"),
-        ("/dev/zero", "", "has 4098 bytes, not 32 to 4096"),
-    ],
-)
-def test_a_key_that_is_no_good_is_refused(spec: str, directory: str, message: str) -> None:
-    """Before anything is done with it."""
-    with pytest.raises(UserError, match=message):
-        read_state_key(spec, directory, os.urandom)
 
 
 # --- memory, and the configuration file

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Protocol
 
 from tailnet.agent.backend.config import MAX_CONFIG, Config, parse_config
-from tailnet.agent.backend.seal import MAX_SECRET, MIN_SECRET, Seal, WrongKey, is_sealed
+from tailnet.agent.backend.keyfiles.aio import key_or_file
+from tailnet.agent.backend.seal import Seal, WrongKey, is_sealed
 from tailnet.agent.backend.store import (
     MAX_STATE,
     RandomBytes,
@@ -20,7 +21,6 @@ from tailnet.agent.backend.store import (
 from tailnet.agent.errors import BadPacket, UserError
 
 PURPOSE = "tailnetd state"  # separates its key from those of other files
-CREDENTIAL = "credential:"
 MAX_FILE = MAX_STATE + (1 << 20)  # bytes; sealed it is a little longer
 FILE_MODE = 0o600
 DIR_MODE = 0o700
@@ -150,42 +150,6 @@ class StateFile:
         self.problem, self.stale = "", False
 
 
-def read_state_key(spec: str, directory: str, random_bytes: RandomBytes) -> Seal:
-    """The key that ``--state-key`` names.
-
-    Args:
-        spec: path of a file, or ``credential:NAME`` for one in ``directory``.
-        directory: where the service manager puts credentials; empty if there is none.
-        random_bytes: for salts.
-
-    Raises:
-        UserError: it is not there, or is no good.
-    """
-    path = Path(spec)
-    if spec.startswith(CREDENTIAL):
-        name = spec.removeprefix(CREDENTIAL)
-        if not directory:
-            msg = f"--state-key={spec}: the service manager gave no credentials"
-            raise UserError(msg)
-        if not name or "/" in name or name in (".", ".."):
-            msg = f"--state-key={spec}: the name of a credential has no slash"
-            raise UserError(msg)
-        path = Path(directory) / name
-    try:
-        with path.open("rb") as file:
-            secret = file.read(MAX_SECRET + 2).rstrip(b"\r\n")
-    except OSError as error:
-        msg = f"cannot read the state key {path}: {_reason(error)}"
-        raise UserError(msg) from None
-    if not MIN_SECRET <= len(secret) <= MAX_SECRET:
-        msg = (
-            f"the state key {path} has {len(secret)} bytes, not {MIN_SECRET} to {MAX_SECRET}; "
-            f"make one with: openssl rand -hex 32"
-        )
-        raise UserError(msg)
-    return Seal(secret, random_bytes)
-
-
 class ConfigFile:
     """The configuration file, read whenever asked.
 
@@ -207,7 +171,7 @@ class ConfigFile:
             with self._path.open("rb") as file:
                 config = parse_config(file.read(MAX_CONFIG + 1))
                 _check_owner(config, os.fstat(file.fileno()).st_mode)
-            return replace(config, auth_key=_read_key(config.auth_key))
+            return replace(config, auth_key=key_or_file(config.auth_key))
         except FileNotFoundError as error:
             if self._optional and error.filename == str(self._path):
                 return None
@@ -230,13 +194,6 @@ def _check_owner(config: Config, mode: int) -> None:
     if config.hooks and mode & 0o022:
         msg = "it has Hooks, and others can write it; do: chmod go-w"
         raise UserError(msg)
-
-
-def _read_key(text: str) -> str:
-    """The auth key; ``file:PATH`` stands for the content of a file."""
-    if not text.startswith("file:"):
-        return text
-    return Path(text.removeprefix("file:")).read_text(encoding="utf-8", errors="replace").strip()
 
 
 def _write(path: Path, data: bytes) -> None:

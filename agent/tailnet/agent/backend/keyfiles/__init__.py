@@ -1,0 +1,1 @@
+"""Secrets that are not on the command line."""

@@ -1,0 +1,1 @@
+"""Files that make tailnetd a service, and putting them where they belong."""
