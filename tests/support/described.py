@@ -17,7 +17,7 @@ from urllib3.connectionpool import HTTPConnectionPool
 from tailnet.agent.localapi.routes import published
 from tailnet.agent.localapi.schema import BASE, HOST
 
-STREAMS = frozenset({"watch-ipn-bus", "dial", "debug-capture"})  # no plain answers
+STREAMS = frozenset({"watch-ipn-bus", "dial", "debug-capture", "logtap"})  # no plain answers
 PATIENCE = 20.0  # seconds for one answer
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from tailnet.agent.addr import IPAddress
 from tailnet.agent.backend.loginprofile import LoginProfile
-from tailnet.agent.backend.prefs import Prefs, apply_masked, to_json, validate
+from tailnet.agent.backend.prefs import Prefs, apply_masked, to_json, toggle_exit_node, validate
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.errors import UserError
 from tailnet.agent.localapi import schema
@@ -45,6 +45,36 @@ class Streamed:
 
 
 @dataclass
+class FakeProcess:
+    """Keeps what it is told."""
+
+    calls: list[tuple[object, ...]] = field(default_factory=list)
+
+    def shutdown(self) -> None:
+        """Not for real."""
+        self.calls.append(("shutdown",))
+
+    def tasks(self) -> str:
+        """None."""
+        return "no tasks"
+
+    def note(self, text: str) -> None:
+        """Keep it."""
+        self.calls.append(("note", text))
+
+    def log_in_detail(self, component: str, seconds: int) -> None:
+        """One component exists."""
+        if component != "magicsock":
+            msg = f"unknown component {component!r}"
+            raise UserError(msg)
+        self.calls.append(("log", component, seconds))
+
+    def logtap(self) -> Streamed:
+        """A stream that stays open."""
+        return Streamed()
+
+
+@dataclass
 class FakeBackend:
     """Keeps what it is told; ``on_start`` plays the control server."""
 
@@ -57,6 +87,7 @@ class FakeBackend:
     calls: list[tuple[object, ...]] = field(default_factory=list)
     accounts: list[LoginProfile] = field(default_factory=list)
     chosen: str = ""
+    process: FakeProcess = field(default_factory=FakeProcess)
     known: NetworkMap | None = None
     looked_at: Facts | None = None
     relays: DERPMap = field(default_factory=DERPMap)
@@ -81,6 +112,11 @@ class FakeBackend:
         self.calls.append(("edit", {k: v for k, v in masked.items() if not k.endswith("Set")}))
         self.current = prefs
         return prefs
+
+    async def use_exit_node(self, enabled: bool) -> Prefs:
+        """As the real one."""
+        self.current = toggle_exit_node(self.current, enabled=enabled)
+        return self.current
 
     async def start(self, update_prefs: Mapping[str, object] | None, auth_key: str) -> None:
         """Keep the prefs and say so."""

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from tailnet.agent.localapi.bus import QUEUE, Bus
 from tailnet.agent.localapi.schema import (
     FELL_BEHIND,
+    NO_NETMAP,
     PEER_CHANGES,
     WATCH_ENGINE_UPDATES,
     Engine,
@@ -71,3 +72,18 @@ def test_wakes_come_when_there_is_something(steps: list[str]) -> None:
     if watcher.take():
         assert wakes
     assert len(bus) == (not watcher.closed)
+
+
+def test_whole_maps_go_to_those_who_do_not_take_changes() -> None:
+    """Of the first message everybody gets what was asked for."""
+    bus = Bus()
+    whole, none, changes = bus.watch(0), bus.watch(NO_NETMAP), bus.watch(PEER_CHANGES)
+    assert bus.wants_maps
+    assert bus.wants(PEER_CHANGES)
+    bus.publish(Notify(net_map={"Domain": "x"}))
+    bus.publish(Notify(self_change={"ID": 1}, peers_removed=(2,)))
+    assert [one.net_map for one in whole.take()] == [{"Domain": "x"}]
+    assert none.take() == []
+    assert [one.peers_removed for one in changes.take()] == [(2,)]
+    first = bus.watch(PEER_CHANGES, [Notify(session_id="0" * 16, net_map={"Domain": "x"})])
+    assert [one.net_map for one in first.take()] == [{"Domain": "x"}]

@@ -8,7 +8,7 @@ Source: tailscale ipn/prefs.go.
 
 import re
 from collections.abc import Mapping
-from ipaddress import ip_interface
+from ipaddress import ip_address, ip_interface
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -120,6 +120,33 @@ def to_json(prefs: Prefs) -> dict[str, object]:
     """As a tree for JSON: Go's names, every field present."""
     tree: dict[str, object] = msgspec.to_builtins(prefs)
     return tree
+
+
+def toggle_exit_node(prefs: Prefs, *, enabled: bool) -> Prefs:
+    """Without the exit node, which is remembered, or with the one that was remembered.
+
+    Source: tailscale ipn/ipnlocal/local.go, SetUseExitNodeEnabled.
+
+    Raises:
+        UserError: none is remembered.
+    """
+    if enabled == prefs.wants_exit_node:
+        return prefs
+    none = msgspec.structs.replace(prefs, exit_node_id="", exit_node_ip="", auto_exit_node="")
+    if not enabled:
+        auto = f"auto:{prefs.auto_exit_node}" if prefs.auto_exit_node else ""
+        used = prefs.exit_node_id or prefs.exit_node_ip or auto
+        return msgspec.structs.replace(none, internal_exit_node_prior=used)
+    prior = prefs.internal_exit_node_prior
+    if not prior:
+        msg = "no exit node was in use before; choose one with: tnet set --exit-node=NAME"
+        raise UserError(msg)
+    if prior.startswith("auto:"):
+        return msgspec.structs.replace(none, auto_exit_node=prior.removeprefix("auto:"))
+    try:
+        return msgspec.structs.replace(none, exit_node_ip=str(ip_address(prior)))
+    except ValueError:
+        return msgspec.structs.replace(none, exit_node_id=prior)
 
 
 def from_json(tree: Mapping[str, object]) -> Prefs:

@@ -15,12 +15,13 @@ from tailnet.agent.errors import UserError
 from tailnet.agent.httpd.aio import Client, ClientGone, Server
 from tailnet.agent.httpd.conversation import Request as Head
 from tailnet.agent.localapi.bus import Subscription
-from tailnet.agent.localapi.exchange import JSON, Access, Request, Response, text
-from tailnet.agent.localapi.interface import Backend
+from tailnet.agent.localapi.exchange import JSON, TEXT, Access, Request, Response, text
+from tailnet.agent.localapi.interface import Backend, Stream
 from tailnet.agent.localapi.listen.aio import SocketFile
 from tailnet.agent.localapi.routes import (
     BASE_CAPTURE,
     BASE_DIAL,
+    BASE_LOGTAP,
     Route,
     access_of,
     find,
@@ -124,7 +125,11 @@ class LocalServer:
         try:
             if found.handler is not None:
                 return await self._answer(client, head, found)
-            streams = {BASE_DIAL: self._dial, BASE_CAPTURE: self._capture}
+            streams = {
+                BASE_DIAL: self._dial,
+                BASE_CAPTURE: self._capture,
+                BASE_LOGTAP: self._logtap,
+            }
             return await streams.get(head.path, self._watch)(client, head)
         except UserError as error:
             return text(400, str(error))
@@ -186,10 +191,18 @@ class LocalServer:
 
     async def _capture(self, client: Client, _: Head) -> None:
         """Packets until the client goes away."""
+        await self._stream(client, self._backend.capture, PCAPNG)
+
+    async def _logtap(self, client: Client, _: Head) -> None:
+        """The log until the client goes away."""
+        await self._stream(client, self._backend.process.logtap, TEXT)
+
+    @staticmethod
+    async def _stream(client: Client, begin: Callable[[], Stream], content_type: str) -> None:
         await client.read(0)
-        stream = self._backend.capture()
+        stream = begin()
         try:
-            await client.begin(PCAPNG)
+            await client.begin(content_type)
             while data := await stream.read():
                 await client.write(data)
             await client.end()

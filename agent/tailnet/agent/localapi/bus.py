@@ -32,6 +32,11 @@ class Subscription:
         self._wake: Callable[[], None] | None = None
 
     @property
+    def mask(self) -> int:
+        """What is asked for."""
+        return self._mask
+
+    @property
     def closed(self) -> bool:
         """Nothing more will come after what :meth:`take` gives."""
         return self._closed
@@ -75,10 +80,12 @@ class Subscription:
         cut: dict[str, object] = {}
         if not self._mask & WATCH_ENGINE_UPDATES and notify.engine is not None:
             cut["engine"] = None
-        if self._mask & NO_NETMAP and notify.net_map is not None:
+        less = NO_NETMAP | PEER_CHANGES | PEER_PATCHES
+        later = notify.session_id is UNSET  # the first message has what was asked for
+        if self._mask & less and later and notify.net_map is not None:
             cut["net_map"] = None
         if not self._mask & (PEER_CHANGES | PEER_PATCHES):
-            for name in ("peers_changed", "peers_removed", "user_profiles"):
+            for name in ("self_change", "peers_changed", "peers_removed", "user_profiles"):
                 if getattr(notify, name) is not UNSET:
                     cut[name] = UNSET
         if not cut:
@@ -95,6 +102,16 @@ class Bus:
 
     def __len__(self) -> int:
         return len(self._watchers)
+
+    def wants(self, bits: int) -> bool:
+        """Somebody asks for one of these."""
+        return any(watcher.mask & bits for watcher in self._watchers)
+
+    @property
+    def wants_maps(self) -> bool:
+        """Somebody takes whole network maps."""
+        less = NO_NETMAP | PEER_CHANGES | PEER_PATCHES
+        return any(not watcher.mask & less for watcher in self._watchers)
 
     def watch(self, mask: int, initial: Iterable[Notify] = ()) -> Subscription:
         """Begin a watch whose first messages are ``initial``."""

@@ -225,5 +225,48 @@ CONTRACT: Mapping[str, Mapping[str, Operation]] = {
         )
     },
     "serve-config": {"GET": Operation("What is served: nothing yet.", Tree)},
+    "dns-config": {
+        "GET": Operation("What control wants of names, its DNSConfig.", Tree, refuses=(503,))
+    },
+    "suggest-exit-node": {
+        "GET": Operation("The exit node that serves best: {ID, Name, Location}.", Tree)
+    },
+    "set-use-exit-node-enabled": {
+        "POST": Operation(
+            "Use no exit node, or the last one again; answers with all prefs.",
+            Tree,
+            query=(Query("enabled", "boolean", "whether one is used", needed=True),),
+            refuses=(400,),
+        )
+    },
+    "cert-domains": {"GET": Operation("Names to get certificates for: none yet.", list[str])},
+    "services": {"GET": Operation("Services that this node publishes: none yet.", Tree)},
+    "debug-packet-filter-rules": {
+        "GET": Operation("The packet filter as control sent it.", Any, refuses=(503,))
+    },
+    "debug-packet-filter-matches": {"GET": Operation("The packet filter as packets meet it.", Any)},
+    "debug-optional-features": {"GET": Operation("What this daemon has: {Features}.", Tree)},
+    "goroutines": {"GET": Operation("Stacks of all tasks and threads.", bytes, media=TEXT)},
+    "shutdown": {"POST": Operation("End the daemon, as a signal would.")},
+    "debug-log": {
+        "POST": Operation(
+            "Lines of another program into the daemon's log: {Lines, Prefix}.",
+            status=NO_CONTENT,
+            body=Tree,
+            refuses=(400,),
+        )
+    },
+    "component-debug-logging": {
+        "POST": Operation(
+            "Log one component in detail for a while; 0 seconds ends that.",
+            schema.Problem,
+            query=(
+                Query("component", "string", "its name, as in the log", needed=True),
+                Query("secs", "integer", "for how long", most=86_400),
+            ),
+            refuses=(400,),
+        )
+    },
+    "logtap": {"GET": Operation("The log from now on, until the client goes.", bytes, media=TEXT)},
     "openapi.json": {"GET": Operation("This description.", Tree)},
 }

@@ -30,8 +30,35 @@ class Stream(Protocol):
         """No more is wanted.  Idempotent."""
 
 
+class Process(Protocol):
+    """What the LocalAPI needs of the process."""
+
+    def shutdown(self) -> None:
+        """End as after SIGTERM, once this request is answered."""
+
+    def tasks(self) -> str:
+        """Stacks of all tasks and threads."""
+
+    def note(self, text: str) -> None:
+        """A line of another program, into the log."""
+
+    def log_in_detail(self, component: str, seconds: int) -> None:
+        """Log one component in detail for so long; 0 ends that.
+
+        Raises:
+            UserError: there is none of that name.
+        """
+
+    def logtap(self) -> Stream:
+        """The log from now on."""
+
+
 class Backend(Protocol):
     """What the LocalAPI needs of the node."""
+
+    @property
+    def process(self) -> Process:
+        """The process that the node lives in."""
 
     async def status(self, peers: bool) -> Status:
         """A snapshot; ``peers`` false leaves ``Peer`` and ``User`` out."""
@@ -44,6 +71,13 @@ class Backend(Protocol):
 
         Raises:
             UserError: refused; nothing changed.
+        """
+
+    async def use_exit_node(self, enabled: bool) -> Prefs:
+        """Use no exit node, or the last one again.
+
+        Raises:
+            UserError: there is no last one; nothing changed.
         """
 
     async def start(self, update_prefs: Mapping[str, object] | None, auth_key: str) -> None:

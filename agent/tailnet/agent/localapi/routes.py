@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from tailnet.agent.localapi.exchange import Access, Request, Response, json, problem, text
-from tailnet.agent.localapi.handlers import accounts, debug, identity, network, prefs, tracing
+from tailnet.agent.localapi.handlers import (
+    accounts,
+    debug,
+    identity,
+    inspect_map,
+    network,
+    prefs,
+    process,
+    tracing,
+)
 from tailnet.agent.localapi.handlers.accounts import PROFILES
 from tailnet.agent.localapi.interface import Backend
 from tailnet.agent.localapi.openapi import describe
@@ -18,6 +27,8 @@ DIAL = "dial"
 BASE_DIAL = BASE + DIAL
 CAPTURE = "debug-capture"
 BASE_CAPTURE = BASE + CAPTURE
+LOGTAP = "logtap"
+BASE_LOGTAP = BASE + LOGTAP
 OPENAPI = "openapi.json"
 
 ONE = "{id}"  # in the table of routes: any name
@@ -113,6 +124,19 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
     "whois": {"GET": Route(Access.READ, identity.whois)},
     "user-profile": {"GET": Route(Access.READ, identity.user_profile)},
     "peer-by-id": {"GET": Route(Access.READ, identity.peer_by_id)},
+    "dns-config": {"GET": Route(Access.READ, inspect_map.dns_config)},
+    "suggest-exit-node": {"GET": Route(Access.READ, inspect_map.suggest_exit_node)},
+    "set-use-exit-node-enabled": {"POST": Route(Access.WRITE, prefs.use_exit_node)},
+    "cert-domains": {"GET": Route(Access.READ, inspect_map.cert_domains)},
+    "services": {"GET": Route(Access.READ, inspect_map.services)},
+    "debug-packet-filter-rules": {"GET": Route(Access.WRITE, inspect_map.packet_filter_rules)},
+    "debug-packet-filter-matches": {"GET": Route(Access.WRITE, inspect_map.packet_filter_matches)},
+    "debug-optional-features": {"GET": Route(Access.READ, inspect_map.optional_features)},
+    "goroutines": {"GET": Route(Access.WRITE, process.tasks)},
+    "shutdown": {"POST": Route(Access.WRITE, process.shutdown)},
+    "debug-log": {"POST": Route(Access.READ, process.debug_log)},
+    "component-debug-logging": {"POST": Route(Access.WRITE, process.component_logging)},
+    LOGTAP: {"GET": Route(Access.WRITE, None)},
     "set-dns": {"POST": Route(Access.WRITE, network.set_dns)},
     "debug": {"POST": Route(Access.WRITE, debug.debug)},
     "watch-ipn-bus": {"GET": Route(Access.READ, None)},
@@ -130,15 +154,11 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
 
 LATER = frozenset(
     """
-    reset-auth set-expiry-sooner shutdown disconnect-control
-    set-use-exit-node-enabled suggest-exit-node services id-token
-    alpha-set-device-attrs query-feature cert-domains pins dns-config
-    dns-osconfig dns-query check-ip-forwarding check-udp-gro-forwarding set-udp-gro-forwarding
-    check-so-mark-in-use appc-route-info routecheck bugreport goroutines pprof metrics usermetrics
-    upload-client-metrics component-debug-logging logtap debug-log
-    debug-packet-filter-rules debug-packet-filter-matches debug-peer-endpoint-changes
-    debug-derp-region debug-portmap debug-dial-types debug-optional-features
-    debug-bus-events debug-bus-graph debug-bus-queues debug-peer-relay-sessions
+    reset-auth set-expiry-sooner disconnect-control id-token alpha-set-device-attrs query-feature
+    pins dns-osconfig dns-query check-ip-forwarding check-udp-gro-forwarding
+    set-udp-gro-forwarding check-so-mark-in-use appc-route-info routecheck bugreport pprof metrics
+    usermetrics upload-client-metrics debug-peer-endpoint-changes debug-derp-region debug-portmap
+    debug-dial-types debug-bus-events debug-bus-graph debug-bus-queues debug-peer-relay-sessions
     dev-set-state-store debug-rotate-disco-key set-gui-visible set-push-device-token
     handle-push-message file-targets
     """.split()  # noqa: SIM905 - one name a word reads better

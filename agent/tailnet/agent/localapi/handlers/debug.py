@@ -1,6 +1,7 @@
 """What is asked when something is wrong."""
 
 from tailnet.agent.localapi.exchange import Request, Response, json, text
+from tailnet.agent.localapi.handlers.inspect_map import current_netmap
 from tailnet.agent.localapi.interface import Backend
 
 DEBUG_ACTIONS = ("plan", "drops", "clear-netmap-cache")
@@ -9,6 +10,8 @@ DEBUG_ACTIONS = ("plan", "drops", "clear-netmap-cache")
 async def debug(backend: Backend, request: Request) -> Response:
     """``POST debug``, an ``action``."""
     action = request.query.get("action", "")
+    if action == "current-netmap":
+        return await current_netmap(backend)
     if action not in DEBUG_ACTIONS:
         return text(400, f"unknown debug action {action[:64]!r}")
     tree = await backend.debug(action)

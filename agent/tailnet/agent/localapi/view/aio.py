@@ -2,47 +2,32 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 
-import msgspec
 from msgspec import UNSET
 
 from tailnet.agent import clock
 from tailnet.agent.addr import IPAddress
 from tailnet.agent.backend.aio import Node
-from tailnet.agent.backend.events import (
-    BrowseToURL,
-    HealthChanged,
-    LoginFinished,
-    LoginRefused,
-    NetworkChanged,
-    NetworkMapChanged,
-    NodeEvent,
-    PrefsChanged,
-    ProfileChanged,
-    StateChanged,
-)
 from tailnet.agent.backend.loginprofile import LoginProfile
 from tailnet.agent.backend.planview import describe
-from tailnet.agent.backend.prefs import Prefs, to_json, validate
+from tailnet.agent.backend.prefs import Prefs, validate
 from tailnet.agent.backend.routetable import route_facts, with_acceptance
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.errors import UserError
-from tailnet.agent.localapi import schema
-from tailnet.agent.localapi.bus import Bus, Subscription
+from tailnet.agent.localapi.bus import Subscription
 from tailnet.agent.localapi.interface import Stream
 from tailnet.agent.localapi.reportview import describe_report
 from tailnet.agent.localapi.schema import (
-    Engine,
     NetcheckReport,
-    Notify,
     PathDetails,
     PingResult,
     RouteEntry,
     Status,
 )
 from tailnet.agent.localapi.view import paths, routes
-from tailnet.agent.localapi.view.shapes import health
+from tailnet.agent.localapi.view.process.aio import ProcessView
 from tailnet.agent.localapi.view.status.aio import StatusView
 from tailnet.agent.localapi.view.trace.aio import facts_of
+from tailnet.agent.localapi.view.watching.aio import Watching
 from tailnet.agent.magicsock.sockets.aio import has_ipv6
 from tailnet.agent.netstack.interface import Connection, DialError
 from tailnet.agent.tailcfg.derpmap import DERPMap
@@ -73,8 +58,8 @@ class NodeView:
         self._service_drops = service_drops
         self._version = version
         self._status = StatusView(node, version=version, userspace=userspace_drops is not None)
-        self._bus = Bus()
-        node.watch(self._publish)
+        self.process = ProcessView()
+        self._watching = Watching(node, version=version, status=self.status)
 
     # --- reading
 
@@ -199,6 +184,10 @@ class NodeView:
         """``PATCH prefs``."""
         return self._node.account.edit(masked)
 
+    async def use_exit_node(self, enabled: bool) -> Prefs:
+        """``POST set-use-exit-node-enabled``."""
+        return self._node.account.use_exit_node(enabled=enabled)
+
     async def start(self, update_prefs: Mapping[str, object] | None, auth_key: str) -> None:
         """``POST start``: ``update_prefs`` names what changes, unmasked."""
         whole = update_prefs or {}
@@ -263,55 +252,9 @@ class NodeView:
     # --- watching
 
     async def watch(self, mask: int, session_id: str) -> Subscription:
-        """A watch that begins with what the mask's ``Initial…`` bits ask for."""
-        node = self._node
-        status = await self.status(peers=True) if mask & schema.INITIAL_STATUS else None
-        first = Notify(version=self._version, session_id=session_id)
-        if mask & schema.INITIAL_STATE:
-            first = msgspec.structs.replace(
-                first, state=int(node.state), browse_to_url=node.account.auth_url or None
-            )
-        if mask & schema.INITIAL_PREFS:
-            first = msgspec.structs.replace(first, prefs=to_json(node.account.prefs))
-        if status is not None:
-            first = msgspec.structs.replace(first, initial_status=status)
-        if mask & schema.INITIAL_HEALTH:
-            first = msgspec.structs.replace(first, health=health(node.warnings))
-        return self._bus.watch(mask, [first])
-
-    def engine(self) -> Engine:
-        """Traffic so far, for watchers that poll it."""
-        node = self._node
-        activities = [node.tunnel.activity(p) for p in (node.plan.peers if node.plan else {})]
-        return Engine(
-            r_bytes=sum(a.rx_bytes for a in activities),
-            w_bytes=sum(a.tx_bytes for a in activities),
-            num_live=sum(1 for a in activities if a.last_received),
-            live_derps=len(node.tunnel.live_relays),
-        )
+        """``GET watch-ipn-bus``."""
+        return await self._watching.watch(mask, session_id)
 
     def close(self) -> None:
         """End every watch."""
-        self._bus.close()
-
-    def _publish(self, event: NodeEvent) -> None:
-        notify = Notify(version=self._version)
-        match event:
-            case StateChanged(state):
-                notify = msgspec.structs.replace(notify, state=int(state))
-            case PrefsChanged(prefs):
-                notify = msgspec.structs.replace(notify, prefs=to_json(prefs))
-            case LoginFinished():
-                notify = msgspec.structs.replace(notify, login_finished={})
-            case BrowseToURL(url):
-                notify = msgspec.structs.replace(notify, browse_to_url=url)
-            case LoginRefused(message):
-                notify = msgspec.structs.replace(notify, err_message=message)
-            case HealthChanged(warnings):
-                notify = msgspec.structs.replace(notify, health=health(warnings))
-            case ProfileChanged():
-                # As at a start: no state yet; the prefs come next.
-                notify = msgspec.structs.replace(notify, state=int(self._node.state))
-            case NetworkMapChanged() | NetworkChanged():
-                return
-        self._bus.publish(notify)
+        self._watching.close()

@@ -6,14 +6,32 @@ import msgspec
 from msgspec import UNSET
 
 from tailnet.agent.backend.health import HealthWarning
+from tailnet.agent.backend.loginprofile import LoginProfile
+from tailnet.agent.backend.prefs import Prefs, to_json
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.localapi import schema
 from tailnet.agent.tailcfg.node import Node
+
+NO_KEY = "0" * 64
 
 
 def expiry(node: Node) -> datetime | msgspec.UnsetType:
     """When its key expires; absent where it never does."""
     return node.key_expiry if node.key_expiry and node.key_expiry.year > 1 else UNSET
+
+
+def prefs_tree(prefs: Prefs, profile: LoginProfile) -> dict[str, object]:
+    """Upstream's ``Prefs``: with the account in ``Config``, where keys would be, but none are."""
+    config = None
+    if profile.node_id or profile.user:
+        config = {
+            "PrivateNodeKey": f"privkey:{NO_KEY}",
+            "OldPrivateNodeKey": f"privkey:{NO_KEY}",
+            "UserProfile": msgspec.to_builtins(profile.user_profile),
+            "NetworkLockKey": f"nlpriv:{NO_KEY}",
+            "NodeID": profile.node_id,
+        }
+    return {**to_json(prefs), "Config": config}
 
 
 def suffix(name: str) -> str:

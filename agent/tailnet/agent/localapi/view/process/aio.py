@@ -1,0 +1,112 @@
+"""The daemon's log, tasks and end, for the LocalAPI."""
+
+import asyncio
+import io
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections import deque
+
+from tailnet.agent.errors import UserError
+
+ROOT = "tailnet"
+MAX_WAITING = 1000  # lines of a log that nobody reads fast enough
+FORMAT = logging.Formatter("%(asctime)s %(levelname).1s %(name)s: %(message)s")
+
+log = logging.getLogger("tailnet.notes")
+
+
+class LogTap(logging.Handler):
+    """The log from now on, as a stream of lines; the oldest are lost if nobody reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(FORMAT)
+        self._lines: deque[str] = deque(maxlen=MAX_WAITING)
+        self._ready = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._closed = False
+        logging.getLogger(ROOT).addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Called by ``logging``, from any thread."""
+        try:
+            self._lines.append(self.format(record))
+            self._loop.call_soon_threadsafe(self._ready.set)
+        except (RuntimeError, ValueError, TypeError):
+            self.handleError(record)
+
+    async def read(self) -> bytes:
+        """The lines that wait, at least one; empty at the end."""
+        while not self._lines and not self._closed:
+            self._ready.clear()
+            await self._ready.wait()
+        lines = [self._lines.popleft() for _ in range(len(self._lines))]
+        return "".join(f"{line}\n" for line in lines).encode()
+
+    def close(self) -> None:
+        """No more.  Idempotent."""
+        self._closed = True
+        self._ready.set()
+        logging.getLogger(ROOT).removeHandler(self)
+        super().close()
+
+
+class ProcessView:
+    """What a caller may see of the process and do with it."""
+
+    def __init__(self) -> None:
+        self._restore: dict[str, tuple[int, asyncio.TimerHandle]] = {}
+
+    def shutdown(self) -> None:
+        """End as after SIGTERM, once this request is answered."""
+        asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGTERM)
+
+    def tasks(self) -> str:
+        """Stacks of all tasks and threads."""
+        out = io.StringIO()
+        for task in sorted(asyncio.all_tasks(), key=lambda task: task.get_name()):
+            out.write(f"task {task.get_name()}:\n")
+            task.print_stack(file=out)
+            out.write("\n")
+        for number, frame in sys._current_frames().items():  # noqa: SLF001 - the documented way
+            out.write(f"thread {number}:\n{''.join(traceback.format_stack(frame))}\n")
+        return out.getvalue()
+
+    def note(self, text: str) -> None:
+        """A line of another program, into the log."""
+        log.info("%s", text)
+
+    def log_in_detail(self, component: str, seconds: int) -> None:
+        """Log one component in detail for so long; 0 ends that.
+
+        Raises:
+            UserError: there is none of that name.
+        """
+        prefix = f"{ROOT}."
+        known = sorted(
+            name.removeprefix(prefix)
+            for name in logging.Logger.manager.loggerDict
+            if name.startswith(prefix)
+        )
+        if component not in known:
+            msg = f"unknown component {component[:64]!r}; there are {', '.join(known)}"
+            raise UserError(msg)
+        before = self._restore.pop(component, None)
+        logger = logging.getLogger(prefix + component)
+        level = logger.level
+        if before is not None:
+            level, timer = before
+            timer.cancel()
+        if not seconds:
+            logger.setLevel(level)
+            return
+        logger.setLevel(logging.DEBUG)
+        timer = asyncio.get_running_loop().call_later(seconds, self.log_in_detail, component, 0)
+        self._restore[component] = level, timer
+
+    def logtap(self) -> LogTap:
+        """The log from now on."""
+        return LogTap()

@@ -1,0 +1,1 @@
+"""What happens to a node, for those who watch."""

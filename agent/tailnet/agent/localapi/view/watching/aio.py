@@ -1,0 +1,141 @@
+"""From what happens to a ``Node`` to the notices of the bus.
+
+Source: tailscale ipn/ipnlocal/local.go, WatchNotificationsAs.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from msgspec.structs import replace
+
+from tailnet.agent.backend.aio import Node
+from tailnet.agent.backend.events import (
+    BrowseToURL,
+    HealthChanged,
+    LoginFinished,
+    LoginRefused,
+    NetworkChanged,
+    NetworkMapChanged,
+    NodeEvent,
+    PrefsChanged,
+    ProfileChanged,
+    StateChanged,
+)
+from tailnet.agent.control.netmap import NetworkMap
+from tailnet.agent.localapi import schema
+from tailnet.agent.localapi.bus import Bus, Subscription
+from tailnet.agent.localapi.schema import Engine, Notify, Status
+from tailnet.agent.localapi.view.netmap import netmap_tree, node_tree
+from tailnet.agent.localapi.view.shapes import health, prefs_tree
+from tailnet.agent.tailcfg.node import NodeID
+
+ENGINE_EVERY = 2.0  # seconds
+MAP_EVERY = 1.0  # seconds between two whole maps for those who do not take changes
+
+
+class Watching:
+    """Everybody who watches one node."""
+
+    def __init__(
+        self, node: Node, *, version: str, status: Callable[[bool], Awaitable[Status]]
+    ) -> None:
+        """``status``: with or without peers."""
+        self._node = node
+        self._version = version
+        self._status = status
+        self._bus = Bus()
+        self._timer: asyncio.TimerHandle | None = None
+        self._polling: asyncio.TimerHandle | None = None
+        node.watch(self._publish)
+
+    async def watch(self, mask: int, session_id: str) -> Subscription:
+        """A watch that begins with what the mask's ``Initial…`` bits ask for."""
+        node = self._node
+        status = await self._status(True) if mask & schema.INITIAL_STATUS else None
+        first = Notify(version=self._version, session_id=session_id)
+        if mask & schema.INITIAL_STATE:
+            url = node.account.auth_url or None
+            first = replace(first, state=int(node.state), browse_to_url=url)
+        if mask & schema.INITIAL_PREFS:
+            first = replace(first, prefs=prefs_tree(node.account.prefs, node.account.profile))
+        if mask & schema.INITIAL_NETMAP and node.netmap is not None:
+            first = replace(first, net_map=netmap_tree(node.netmap))
+        if status is not None:
+            first = replace(first, initial_status=status)
+        if mask & schema.INITIAL_HEALTH:
+            first = replace(first, health=health(node.warnings))
+        watcher = self._bus.watch(mask, [first])
+        if mask & schema.WATCH_ENGINE_UPDATES and self._polling is None:
+            self._poll_engine()
+        return watcher
+
+    def _poll_engine(self) -> None:
+        """Tell of the traffic, and again after a while, for as long as somebody wants to know."""
+        self._polling = None
+        if self._bus.wants(schema.WATCH_ENGINE_UPDATES):
+            self._bus.publish(Notify(version=self._version, engine=self._engine()))
+            self._polling = asyncio.get_running_loop().call_later(ENGINE_EVERY, self._poll_engine)
+
+    def _engine(self) -> Engine:
+        node = self._node
+        activities = [node.tunnel.activity(p) for p in (node.plan.peers if node.plan else {})]
+        return Engine(
+            r_bytes=sum(a.rx_bytes for a in activities),
+            w_bytes=sum(a.tx_bytes for a in activities),
+            num_live=sum(1 for a in activities if a.last_received),
+            live_derps=len(node.tunnel.live_relays),
+        )
+
+    def close(self) -> None:
+        """End every watch."""
+        for timer in (self._timer, self._polling):
+            if timer is not None:
+                timer.cancel()
+        self._bus.close()
+
+    def _publish(self, event: NodeEvent) -> None:
+        notify = Notify(version=self._version)
+        match event:
+            case StateChanged(state):
+                notify = replace(notify, state=int(state))
+            case PrefsChanged(prefs):
+                notify = replace(notify, prefs=prefs_tree(prefs, self._node.account.profile))
+            case LoginFinished():
+                notify = replace(notify, login_finished={})
+            case BrowseToURL(url):
+                notify = replace(notify, browse_to_url=url)
+            case LoginRefused(message):
+                notify = replace(notify, err_message=message)
+            case HealthChanged(warnings):
+                notify = replace(notify, health=health(warnings))
+            case ProfileChanged():
+                # As at a start: no state yet; the prefs come next.
+                notify = replace(notify, state=int(self._node.state))
+            case NetworkMapChanged(netmap, changed):
+                self._map_changed(netmap, changed)
+                return
+            case NetworkChanged():
+                return
+        self._bus.publish(notify)
+
+    def _map_changed(self, netmap: NetworkMap, changed: frozenset[NodeID] | None) -> None:
+        """Changes to those who take them, and soon a whole map to those who do not."""
+        if self._bus.wants(schema.PEER_CHANGES | schema.PEER_PATCHES):
+            numbers = netmap.peers if changed is None else changed
+            self._bus.publish(
+                Notify(
+                    version=self._version,
+                    self_change=node_tree(netmap.self_node),
+                    peers_changed=tuple(
+                        node_tree(netmap.peers[n]) for n in numbers if n in netmap.peers
+                    ),
+                    peers_removed=tuple(int(n) for n in numbers if n not in netmap.peers),
+                )
+            )
+        if self._bus.wants_maps and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(MAP_EVERY, self._whole_map)
+
+    def _whole_map(self) -> None:
+        self._timer = None
+        if (netmap := self._node.netmap) is not None and self._bus.wants_maps:
+            self._bus.publish(Notify(version=self._version, net_map=netmap_tree(netmap)))
