@@ -116,7 +116,12 @@ class GoCommand(click.Command):
             if arg == "-" or not arg.startswith("-"):
                 rest.append(arg)
                 continue
-            name, value = _parse_one(arg, queue, options, ctx)
+            try:
+                name, value = _parse_one(arg, queue, options, ctx)
+            except click.UsageError:
+                if ctx.resilient_parsing:  # a shell asks how it may go on
+                    continue
+                raise
             if name in given:
                 msg = f"flag provided multiple times: {_dashed(name)}"
                 raise click.UsageError(msg, ctx)

@@ -34,6 +34,8 @@ COMMANDS = {
     "wait": "Wait until this machine is connected",
     "install": "Make tailnetd a service of this machine",
     "uninstall": "Remove that service",
+    "completion": "Print the completion script of a shell",
+    "licenses": "Show the licenses of what tailnetd is made of",
     "version": "Show versions",
     "debug": "Look inside tailnetd",
 }
@@ -62,7 +64,7 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """With a suggestion if there is none of that name."""
-        if args and args[0] not in COMMANDS:
+        if args and args[0] not in COMMANDS and not ctx.resilient_parsing:
             msg = f"unknown command: {args[0]}{suggest(args[0], COMMANDS)}"
             raise click.UsageError(msg, ctx)
         return super().resolve_command(ctx, args)

@@ -3,6 +3,7 @@
 import click
 
 from tailnet.cli.client import LocalClient
+from tailnet.cli.completing import PEER
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
 from tailnet.cli.flags import GoCommand
@@ -12,7 +13,7 @@ from tailnet.cli.tracing import ask, describe, verdict
 
 
 @click.command(cls=GoCommand, help="Show what stands between this machine and a peer, both ways.")
-@click.argument("peer", metavar="PEER")
+@click.argument("peer", type=PEER, metavar="PEER")
 @with_client
 def command(client: LocalClient, *, peer: str) -> None:
     """Two traces; exit code 1 if one of them is stopped."""

@@ -6,6 +6,7 @@ Source: tailscale cmd/tailscale/cli/ip.go.
 import click
 
 from tailnet.cli.client import LocalClient
+from tailnet.cli.completing import PEER
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
 from tailnet.cli.flags import GoCommand
@@ -14,7 +15,7 @@ from tailnet.cli.text import clean
 
 
 @click.command(cls=GoCommand, help="Show addresses of this machine or a peer, one a line.")
-@click.argument("peer", default="")
+@click.argument("peer", type=PEER, default="", metavar="[PEER]")
 @click.option("-1", "first", is_flag=True, help="Show only the first.")
 @click.option("-4", "only4", is_flag=True, help="Show only the IPv4 address.")
 @click.option("-6", "only6", is_flag=True, help="Show only the IPv6 address.")

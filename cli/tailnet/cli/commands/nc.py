@@ -11,6 +11,7 @@ import threading
 import click
 
 from tailnet.cli.client import LocalClient
+from tailnet.cli.completing import PEER
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
 from tailnet.cli.flags import GoCommand
@@ -20,7 +21,7 @@ BLOCK = 64 << 10  # bytes
 
 
 @click.command(cls=GoCommand, help="Connect to a port of a peer, with standard input and output.")
-@click.argument("host")
+@click.argument("host", type=PEER, metavar="HOST")
 @click.argument("port", type=click.IntRange(1, 65535))
 @with_client
 def command(client: LocalClient, *, host: str, port: int) -> None:

@@ -7,6 +7,7 @@ from msgspec import json as msgjson
 
 from tailnet.agent.localapi.schema import PathCandidate, PathDetails, decode
 from tailnet.cli.client import LocalClient
+from tailnet.cli.completing import PEER
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
 from tailnet.cli.flags import GoCommand, flag
@@ -24,7 +25,7 @@ KINDS = {
 
 
 @click.command(cls=GoCommand, help="Show how a peer is reached, and why so.")
-@click.argument("peer", metavar="PEER")
+@click.argument("peer", type=PEER, metavar="PEER")
 @flag("json", help="Output JSON.")
 @with_client
 def command(client: LocalClient, *, peer: str, json: bool) -> None:

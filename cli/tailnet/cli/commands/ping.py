@@ -11,6 +11,7 @@ import click
 
 from tailnet.agent.localapi.schema import PingResult, decode
 from tailnet.cli.client import LocalClient
+from tailnet.cli.completing import PEER
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
 from tailnet.cli.flags import DURATION, GoCommand, flag
@@ -42,7 +43,7 @@ class Wish:
 
 
 @click.command(cls=GoCommand, help="Ping a peer, and see how it is reached.")
-@click.argument("host")
+@click.argument("host", type=PEER, metavar="HOST")
 @flag("verbose", help="Say which address is pinged.")
 @flag("until-direct", default=True, help="Stop once a direct path is there.")
 @click.option(

@@ -8,6 +8,7 @@ from msgspec import json as msgjson
 from tailnet.agent import clock
 from tailnet.agent.localapi.schema import TraceAnswer
 from tailnet.cli.client import LocalClient
+from tailnet.cli.completing import PEER
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
 from tailnet.cli.flags import GoCommand, flag
@@ -21,7 +22,7 @@ PATIENCE = 5.0  # seconds for a connection that is tried
     cls=GoCommand,
     help="Show how a packet gets from SRC (this machine if left out) to DST, or what stops it.",
 )
-@click.argument("ends", metavar="[SRC] DST[:PORT]", nargs=-1, required=True)
+@click.argument("ends", type=PEER, metavar="[SRC] DST[:PORT]", nargs=-1, required=True)
 @click.option("--proto", type=click.Choice(["tcp", "udp", "icmp"]), help="Protocol (default tcp).")
 @flag("live", help="Also try: connect by TCP, from this process.")
 @flag("json", help="Output JSON.")
