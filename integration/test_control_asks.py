@@ -78,9 +78,18 @@ def test_requests_to_the_node(relayed: Lab) -> None:
     assert "tskey" not in body
     status, body = c2n(relayed, "GET /debug/health")
     assert json.loads(body)["Warnings"] == {}
-    assert c2n(relayed, "GET /debug/goroutines") == (
+    status, body = c2n(relayed, "GET /debug/goroutines")
+    assert status == "HTTP/1.1 200 OK"
+    assert "task control:" in body
+    assert "thread MainThread:" in body
+    status, body = c2n(relayed, "GET /debug/netmap")
+    current = json.loads(body)["Current"]
+    assert [peer["Name"] for peer in current["Peers"]] == ["h2.lab.ts.net."]
+    assert current["SelfNode"]["Key"] == current["NodeKey"]
+    assert "privkey" not in body
+    assert c2n(relayed, "GET /debug/metrics") == (
         "HTTP/1.1 501 Not Implemented",
-        "this node has no goroutines\n",
+        "this node keeps no client metrics\n",
     )
     assert c2n(relayed, "GET /remoteapi/localapi/v0/prefs")[0] == "HTTP/1.1 403 Forbidden"
     assert c2n(relayed, "GET /nothing") == ("HTTP/1.1 400 Bad Request", "unknown c2n path\n")

@@ -2,7 +2,11 @@
 
 import asyncio
 import logging
+import sys
+import threading
+import traceback
 from collections.abc import Coroutine
+from types import FrameType
 from typing import Any, TypeVar
 
 from tailnet.agent.slices import Steps
@@ -52,3 +56,21 @@ async def in_slices(steps: Steps[T]) -> T:
         return result
     finally:
         steps.close()
+
+
+def dump() -> str:
+    """What every task and thread of this process is at: files, lines and functions, no values."""
+    out = []
+    for task in sorted(asyncio.all_tasks(), key=lambda task: task.get_name()):
+        out.append(f"task {task.get_name()}:")
+        out += [_where(frame, frame.f_lineno) for frame in task.get_stack()]
+    for ident, top in sys._current_frames().items():  # noqa: SLF001 - the documented way
+        name = next((t.name for t in threading.enumerate() if t.ident == ident), "unknown")
+        out.append(f"thread {name}:")
+        out += [_where(frame, line) for frame, line in traceback.walk_stack(top)]
+    return "\n".join(out) + "\n"
+
+
+def _where(frame: FrameType, line: int) -> str:
+    code = frame.f_code
+    return f"  {frame.f_globals.get('__name__', '?')}:{line} {code.co_qualname}"

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -34,6 +35,17 @@ class Node:
     def health(self) -> bytes:
         """Well."""
         return b'{"Warnings":{}}'
+
+    def tasks(self) -> bytes:
+        """None."""
+        return b"task one:\n"
+
+    def netmap_untrusted(self, omit: tuple[str, ...], candidate: bytes | None) -> bytes:
+        """What it was asked for."""
+        if candidate == b"[]":
+            msg = "no map"
+            raise BadPacket(msg)
+        return json.dumps([omit, candidate and candidate.decode()]).encode()
 
 
 def ask(method: str, path: str, body: bytes = b"", **query: str) -> HttpResponse:
@@ -69,6 +81,30 @@ def test_what_upstream_answers_in_json(method: str, path: str, expected: object)
     assert json.loads(response.body) == expected
 
 
+def test_tasks_stand_for_goroutines() -> None:
+    """As text."""
+    response = ask("GET", "/debug/goroutines")
+    assert (response.status, response.body) == (200, b"task one:\n")
+    assert response.content_type.startswith("text/plain")
+
+
+def test_the_network_map_is_asked_for_with_wishes() -> None:
+    """Fields to leave out and a candidate by POST; what makes no sense is the asker's mistake."""
+    assert json.loads(ask("GET", "/debug/netmap").body) == [[], None]
+    body = b'{"OmitFields":["Peers"],"Candidate":{"Node":{"ID":1}}}'
+    assert json.loads(ask("POST", "/debug/netmap", body).body) == [["Peers"], '{"Node":{"ID":1}}']
+    assert json.loads(ask("POST", "/debug/netmap", b"{}").body) == [[], None]
+    for bad in (b"", b"[]", b'{"Candidate":[]}', b'{"OmitFields":1}'):
+        assert ask("POST", "/debug/netmap", bad).status == 400
+
+
+def test_every_path_is_in_the_protocol_notes() -> None:
+    """With what we say to it."""
+    notes = (Path(__file__).parents[3] / "docs/protocol/control.md").read_text()
+    for route in ROUTES:
+        assert f"`{route.rpartition(' ')[2]}`" in notes, route
+
+
 def test_methods_and_paths_are_told_apart() -> None:
     """As upstream: 405 for the method, 400 for the path."""
     assert ask("POST", "/logtail/flush") == HttpResponse(204)
@@ -88,7 +124,7 @@ def test_what_is_declined_says_so() -> None:
     """501 and a sentence; the LocalAPI is not for servers."""
     for route in ROUTES:
         method, _, path = route.rpartition(" ")
-        response = ask(method or "GET", path, domain="a.b")
+        response = ask(method or "GET", path, b"{}", domain="a.b")
         assert response.status in {200, 204, 501}
         if response.status == 501:
             assert response.body.startswith(b"this node ")
@@ -196,14 +232,14 @@ APPENDIX = {
     "POST /sockstats": (501, "this node counts no socket statistics"),
     "GET /sockstats": NOT_ALLOWED,
     "GET /debug/prefs": (200, "{"),
-    "GET /debug/metrics": (501, "this node gives its metrics to local users only"),
-    "GET /debug/goroutines": (501, "this node has no goroutines"),
+    "GET /debug/metrics": (501, "this node keeps no client metrics"),
+    "GET /debug/goroutines": (200, "task one:"),
     "GET /debug/component-logging?component=x&secs=1": (200, '{"Error":'),
     "GET /debug/logheap": (501, "this node does not hand out its memory"),
     "GET /debug/pprof/heap": (501, "this node does not hand out its memory"),
     "GET /debug/pprof/allocs": (501, "this node does not hand out its memory"),
-    "GET /debug/netmap": (501, "this node does not hand out its network map"),
-    "POST /debug/netmap": (501, "this node does not hand out its network map"),
+    "GET /debug/netmap": (200, "[[], null]"),
+    "POST /debug/netmap": (400, "bad JSON"),
     "GET /debug/health": (200, '{"Warnings":'),
     "GET /debug/tka/log?limit=5": (501, "this node has no tailnet lock"),
     "POST /netfilter-kind?kind=nftables": (501, "this node chooses its kind"),

@@ -113,6 +113,8 @@ class Node:
                 self.pinger,
                 prefs=lambda: self.account.prefs,
                 health=lambda: {w.what.code: w.text for w in self.warnings},
+                netmap=lambda: self.netmap,
+                wall=wall,
             ),
         )
         self._ruling = Ruling(settings.config, self.account)

@@ -31,6 +31,16 @@ class Answers(Protocol):
     def health(self) -> bytes:
         """What is wrong, as JSON."""
 
+    def tasks(self) -> bytes:
+        """What this process is doing: text, without values."""
+
+    def netmap_untrusted(self, omit: tuple[str, ...], candidate: bytes | None) -> bytes:
+        """The network map in use, and what a map message would make of an empty one, as JSON.
+
+        Raises:
+            BadPacket: ``candidate`` is no first map message.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class Target:

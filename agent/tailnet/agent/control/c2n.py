@@ -12,8 +12,11 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from urllib.parse import parse_qsl, urlsplit
 
+import msgspec
+
 from tailnet.agent.control.ask import Answers, HttpRequest
 from tailnet.agent.errors import BadPacket
+from tailnet.agent.tailcfg.codec import NULL, decode_untrusted
 
 MAX_HEAD = 64 << 10  # bytes
 
@@ -111,6 +114,23 @@ def _nothing_to_do(_request: HttpRequest, _node: Answers) -> HttpResponse:
     return HttpResponse(204)
 
 
+class _NetmapRequest(msgspec.Struct, frozen=True, rename="pascal"):
+    candidate: msgspec.Raw = NULL
+    omit_fields: tuple[str, ...] | None = None
+
+
+def _netmap_untrusted(request: HttpRequest, node: Answers) -> HttpResponse:
+    wanted = _NetmapRequest()
+    try:
+        if request.method == "POST":
+            wanted = decode_untrusted(request.body, _NetmapRequest)
+        candidate = None if wanted.candidate == NULL else bytes(wanted.candidate)
+        said = node.netmap_untrusted(wanted.omit_fields or (), candidate)
+    except BadPacket as error:
+        return _text(400, str(error))
+    return HttpResponse(200, said, JSON)
+
+
 def _certificate(request: HttpRequest, _: Answers) -> HttpResponse:
     if not request.query.get("domain"):
         return _text(400, "no 'domain'")
@@ -123,14 +143,14 @@ ROUTES: Mapping[str, Handler] = {
     "POST /sockstats": _declined("counts no socket statistics"),
     "/debug/prefs": lambda _, node: HttpResponse(200, node.prefs(), JSON),
     "/debug/health": lambda _, node: HttpResponse(200, node.health(), JSON),
-    "/debug/metrics": _declined("gives its metrics to local users only"),
-    "/debug/goroutines": _declined("has no goroutines"),
+    "/debug/metrics": _declined("keeps no client metrics"),
+    "/debug/goroutines": lambda _, node: HttpResponse(200, node.tasks()),
     "/debug/component-logging": _says(b'{"Error":"logs of a component cannot be switched"}'),
     "/debug/logheap": _declined("does not hand out its memory"),
     "/debug/pprof/heap": _declined("does not hand out its memory"),
     "/debug/pprof/allocs": _declined("does not hand out its memory"),
-    "GET /debug/netmap": _declined("does not hand out its network map"),
-    "POST /debug/netmap": _declined("does not hand out its network map"),
+    "GET /debug/netmap": _netmap_untrusted,
+    "POST /debug/netmap": _netmap_untrusted,
     "GET /debug/tka/log": _declined("has no tailnet lock"),
     "POST /netfilter-kind": _declined("chooses its kind of packet filter itself"),
     "GET /update": _says(
