@@ -6,7 +6,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [*sorted((ROOT / "docs" / "protocol").glob("*.md")), ROOT / "docs" / "datapath.md"]
+PAGES = [
+    *sorted((ROOT / "docs" / "protocol").glob("*.md")),
+    ROOT / "docs" / "datapath.md",
+    ROOT / "docs" / "testing.md",
+]
 TESTS = {
     name
     for tree in ("tests", "integration")

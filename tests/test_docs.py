@@ -57,6 +57,18 @@ def test_every_flag_before_the_command_is_in_the_reference() -> None:
     assert missing(flags(cli), section("tnet")) == []
 
 
+def test_every_health_condition_has_its_tests() -> None:
+    """A row with names, which ``test_claims.py`` looks up."""
+    rows = (ROOT / "docs" / "testing.md").read_text().splitlines()
+    tested = {
+        code
+        for row in rows
+        if row.startswith("| `") and "`test_" in row
+        for code in re.findall(r"`([a-z0-9-]+)`", row.split("|")[1])
+    }
+    assert tested == {what.code for what in TABLE}
+
+
 @pytest.mark.parametrize("name", cli.list_commands(click.Context(cli)))
 def test_every_command_is_in_the_reference_with_its_flags(name: str) -> None:
     """Each in a section of its own."""

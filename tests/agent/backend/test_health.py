@@ -17,6 +17,7 @@ from tailnet.agent.backend.health import (
     conditions,
 )
 from tailnet.agent.backend.state import State
+from tailnet.agent.control.trouble import Cause
 from tailnet.agent.tailcfg.mapping import DisplayMessage
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -39,6 +40,16 @@ BROKEN: dict[str, tuple[dict[str, object], str]] = {
     "captive-portal-detected": ({"behind_portal": True}, "wants a login"),
     "using-kept-network-map": ({"map_age": "3 h"}, "a network map from 3 h ago; not in contact"),
     "not-in-map-poll": ({"control_problem": "hung up"}, "hung up"),
+    "mapresponse-timeout": (
+        {"control_problem": "silent", "control_cause": Cause.SILENCE},
+        "nothing is heard from the control server",
+    ),
+    "tls-connection-failed": (
+        {"control_problem": "bad certificate", "control_cause": Cause.TLS},
+        "bad certificate",
+    ),
+    "derp-timed-out": ({"home": 7, "relay_silent": True}, "the relay of region 7 said nothing"),
+    "nosnat-with-advertised-exit-node": ({"exit_without_snat": True}, "--snat-subnet-routes"),
     "no-derp-home": ({"home": 0}, "no relay"),
     "no-derp-connection": ({"home": 7, "live_relays": 0}, "region 7 cannot be reached"),
     "derp-region-error": ({"relay_problems": {7: "too many"}}, "region 7: too many"),

@@ -29,6 +29,7 @@ from tailnet.agent.control.dialplan import (
 from tailnet.agent.control.events import Connected, LoginFailed
 from tailnet.agent.control.race.aio import race
 from tailnet.agent.control.resolve.aio import Resolver
+from tailnet.agent.control.trouble import Cause
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.errors import UserError
 from tailnet.agent.keys import MachinePrivate
@@ -130,8 +131,9 @@ async def test_a_tls_server_through_a_proxy_with_a_password(tmp_path: Path) -> N
             environ = {"HTTPS_PROXY": proxy_url, "HTTP_PROXY": proxy_url}
             mine = replace(config(url), environ=environ, ca_file=str(ca))
             async with member(mine) as one:
-                message = (await one.until(LoginFailed)).message
-                assert message.startswith(f"the certificate of {url} is not trusted: ")
+                failed = await one.until(LoginFailed)
+                assert failed.message.startswith(f"the certificate of {url} is not trusted: ")
+                assert failed.cause is Cause.TLS
             dialer = new_dialer(parse_server_url(url), environ)
             connection = await dialer.connect(
                 MachinePrivate.from_random(os.urandom(32)), public_of(server.settings.server_key)

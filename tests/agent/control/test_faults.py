@@ -46,6 +46,7 @@ from tailnet.agent.control.events import (
 )
 from tailnet.agent.control.mapstream import MAX_MESSAGE
 from tailnet.agent.control.session import WATCHDOG
+from tailnet.agent.control.trouble import Cause
 from tailnet.agent.keys import MachinePrivate
 
 
@@ -264,6 +265,8 @@ def test_a_silent_server_is_left_after_two_minutes() -> None:
         first = client.first
         assert first[LoginFailed] == pytest.approx(30, abs=1)
         assert first[Disconnected] - first[Registered] == pytest.approx(WATCHDOG, abs=1)
+        (lost,) = [event for event in client.events if isinstance(event, Disconnected)][:1]
+        assert lost.cause is Cause.SILENCE
 
     run(main())
 

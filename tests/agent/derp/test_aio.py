@@ -17,6 +17,7 @@ from tailnet.agent import clock
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.derp import frames
 from tailnet.agent.derp.aio import DerpFleet
+from tailnet.agent.derp.session import READ_TIMEOUT
 from tailnet.agent.keys import NodePrivate, NodePublic
 from tailnet.agent.tailcfg.derpmap import DERPMap, DERPNode, DERPRegion
 
@@ -52,13 +53,14 @@ class Node:
         self.got: list[tuple[int, NodePublic, bytes]] = []
         self.live: frozenset[int] = frozenset()
         self.marked = 0
+        self.later = 0.0  # seconds that have passed at once
         ca_file = options.get("ca_file")
         self.fleet = DerpFleet(
             self.key,
             on_packets=self._packets,
             on_live=self._live,
             mark=self._mark,
-            now=clock.now,
+            now=lambda: clock.now() + self.later,
             random_bytes=os.urandom,
             ca_file=None if ca_file is None else str(ca_file),
             plain_http=bool(options.get("plain_http")),
@@ -183,6 +185,28 @@ async def test_a_relay_can_be_asked_whether_it_is_there(server: DerpServer) -> N
         async with asyncio.timeout(5):
             while a.fleet.heard(REGION) == before:  # noqa: ASYNC110 - a pong is no event
                 await asyncio.sleep(0)
+
+
+@pytest.mark.slow
+async def test_a_relay_that_was_silent_is_named_until_it_is_back() -> None:
+    """Its connection ends after two minutes without a frame; a new one makes it good."""
+    server = await start_server()
+    port, key = server.port, server.private
+    async with nodes(1, map_of(node_of(port))) as (a,):
+        assert not a.fleet.silent
+        await server.stop()
+        await a.waiter.until(lambda: not a.live)
+        assert not a.fleet.silent  # it said goodbye
+        server = await start_server(port, key)
+        try:
+            await a.waiter.until(lambda: REGION in a.live)
+            a.later += READ_TIMEOUT
+            a.fleet._handle_timer()
+            assert a.fleet.silent == {REGION}
+            await a.waiter.until(lambda: REGION in a.live)
+            assert not a.fleet.silent
+        finally:
+            await server.stop()
 
 
 async def test_packets_wait_for_a_connection_and_the_oldest_go_first(server: DerpServer) -> None:

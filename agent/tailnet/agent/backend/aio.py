@@ -150,7 +150,7 @@ class Node:
         self.naming = Naming(resolver)
         self.network = NetworkWatch(self.tunnel, self.account, self._tell)
         self.state = State.NO_STATE
-        self._checkup: Checkup = Checkup(
+        self.checkup: Checkup = Checkup(
             Parts(
                 store,
                 self.account,
@@ -166,7 +166,7 @@ class Node:
             now=now,
             wall=wall,
         )
-        self.naming.on_change = resolver.on_health = self._checkup.look
+        self.naming.on_change = resolver.on_health = self.checkup.look
         self._watchers: list[Callable[[NodeEvent], None]] = []
 
     # --- life
@@ -237,7 +237,7 @@ class Node:
 
     async def close(self) -> None:
         """Leave the host as it was found; keys and prefs stay."""
-        self._checkup.close()
+        self.checkup.close()
         if self._expiry_timer is not None:
             self._expiry_timer.cancel()
         await self._tasks.close()
@@ -303,7 +303,7 @@ class Node:
     @property
     def warnings(self) -> tuple[HealthWarning, ...]:
         """What is wrong, worth showing."""
-        return self._checkup.shown
+        return self.checkup.shown
 
     @property
     def public_key(self) -> str:
@@ -350,12 +350,12 @@ class Node:
             and self._settings.report_services
         )
         self.account.describe(self.tunnel.endpoints, self.tunnel.net_info, self._listeners.services)
-        self._checkup.look()
+        self.checkup.look()
         while (state := next_state(self.state, self._facts())) is not self.state:
             log.info("%s → %s", self.state.label, state.label)
             self.state = state
             self._tell(StateChanged(state))
-            self._checkup.look()
+            self.checkup.look()
 
     def _apply(self, turn: Turn) -> Steps[None]:
         """The packets follow the plan, and the names."""
@@ -422,6 +422,6 @@ class Node:
         elif isinstance(event, ProfileChanged):
             self._profile_changed(event)
         elif isinstance(event, NetworkChanged):
-            self._checkup.look()
+            self.checkup.look()
         for watcher in tuple(self._watchers):
             watcher(event)

@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from tailnet.agent.backend.keptmap import in_words
 from tailnet.agent.backend.state import State
+from tailnet.agent.control.trouble import Cause
 from tailnet.agent.tailcfg.mapping import DisplayMessage
 
 
@@ -71,6 +72,18 @@ NOT_IN_MAP_POLL = Warnable(
     60.0,
     ("warming-up", "network-status", "using-kept-network-map"),
 )
+MAP_TIMEOUT = Warnable(
+    "mapresponse-timeout",
+    Severity.MEDIUM,
+    "The control server is silent",
+    depends_on=("warming-up", "network-status", "using-kept-network-map"),
+)
+TLS = Warnable(
+    "tls-connection-failed",
+    Severity.MEDIUM,
+    "No encrypted connection",
+    depends_on=("warming-up", "network-status"),
+)
 NO_HOME = Warnable(
     "no-derp-home",
     Severity.MEDIUM,
@@ -86,6 +99,12 @@ NO_RELAY = Warnable(
     10.0,
     ("warming-up", "network-status", "no-derp-home"),
     connectivity=True,
+)
+RELAY_SILENT = Warnable(
+    "derp-timed-out",
+    Severity.MEDIUM,
+    "Relay silent",
+    depends_on=("warming-up", "network-status", "no-derp-home", "no-derp-connection"),
 )
 RELAY_ERROR = Warnable("derp-region-error", Severity.LOW, "Relay reports a problem")
 NO_UDP = Warnable(
@@ -103,6 +122,9 @@ FORWARDING = Warnable(
     connectivity=True,
 )
 FILTER = Warnable("invalid-packet-filter", Severity.HIGH, "Packet filter refused")
+EXIT_WITHOUT_SNAT = Warnable(
+    "nosnat-with-advertised-exit-node", Severity.MEDIUM, "Exit node without SNAT"
+)
 ROUTER = Warnable("router", Severity.HIGH, "Routes not installed", connectivity=True)
 FIREWALL = Warnable("firewall", Severity.MEDIUM, "Firewall not set up", connectivity=True)
 EXIT_NODE = Warnable(
@@ -138,12 +160,16 @@ TABLE = (
     NETWORK,
     PORTAL,
     KEPT_MAP,
+    MAP_TIMEOUT,
+    TLS,
     NOT_IN_MAP_POLL,
     NO_HOME,
     NO_RELAY,
+    RELAY_SILENT,
     RELAY_ERROR,
     NO_UDP,
     FORWARDING,
+    EXIT_WITHOUT_SNAT,
     FILTER,
     ROUTER,
     FIREWALL,
@@ -175,15 +201,18 @@ class HealthFacts:
         config_problem: the configuration file could not be applied.
         login_problem: why the last attempt to log in failed.
         control_problem: why the map stream ended.
+        control_cause: what kind of problem that is, or the one with the login.
         map_age: of the kept map in use, in words.
         has_network: there is an address to send from, or an answer from anywhere.
         behind_portal: somebody else answers for the relays' web servers.
         has_relays: the network map has some.
         home: our home region, 0 if unknown.
         live_relays: how many are connected.
+        relay_silent: the home relay's connection ended for want of a word, and is not back.
         relay_problems: what relays say of themselves, by region.
         has_udp: a UDP socket of IPv4 is bound.
         forwarding_problem: why this subnet router does not work.
+        exit_without_snat: this exit node leaves the addresses of others as they are.
         filter_refused: the packet filter cannot be understood.
         router_problem: why the kernel refused the routes.
         firewall_problem: why the kernel refused the firewall.
@@ -206,15 +235,18 @@ class HealthFacts:
     config_problem: str = ""
     login_problem: str = ""
     control_problem: str = ""
+    control_cause: Cause = Cause.OTHER
     map_age: str = ""
     has_network: bool = True
     behind_portal: bool = False
     has_relays: bool = True
     home: int = 1
     live_relays: int = 1
+    relay_silent: bool = False
     relay_problems: Mapping[int, str]
     has_udp: bool = True
     forwarding_problem: str = ""
+    exit_without_snat: bool = False
     filter_refused: bool = False
     router_problem: str = ""
     firewall_problem: str = ""
@@ -252,18 +284,29 @@ def conditions(facts: HealthFacts) -> dict[Warnable, str]:
         KEPT_MAP: online
         and f.map_age
         and f"using a network map from {f.map_age} ago; not in contact with the control server",
-        NOT_IN_MAP_POLL: online and lost,
+        MAP_TIMEOUT: online
+        and f.control_cause is Cause.SILENCE
+        and "nothing is heard from the control server; asking again",
+        TLS: online and f.control_cause is Cause.TLS and lost,
+        NOT_IN_MAP_POLL: online and f.control_cause is Cause.OTHER and lost,
         NO_HOME: online and f.has_relays and not f.home and "no relay was found to be near",
         NO_RELAY: online
         and f.has_relays
         and f.home
         and not f.live_relays
         and f"the relay of region {f.home} cannot be reached",
+        RELAY_SILENT: online
+        and f.relay_silent
+        and f"the relay of region {f.home} said nothing for two minutes; connecting again",
         RELAY_ERROR: online and complaints,
         NO_UDP: online
         and not f.has_udp
         and "no UDP port of IPv4 can be used, so peers are reached through relays only",
         FORWARDING: online and f.forwarding_problem,
+        EXIT_WITHOUT_SNAT: online
+        and f.exit_without_snat
+        and "this machine is an exit node, but --snat-subnet-routes is off: "
+        "answers to what peers send to the internet do not come back",
         FILTER: f.filter_refused
         and "the packet filter of the control server makes no sense; nothing is let in",
         ROUTER: f.router_problem,

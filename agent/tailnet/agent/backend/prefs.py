@@ -99,6 +99,11 @@ class Prefs(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
         return bool(self.exit_node_id or self.exit_node_ip or self.auto_exit_node)
 
     @property
+    def offers_exit(self) -> bool:
+        """Peers may send everything through this machine."""
+        return any(route.endswith("/0") for route in self.advertise_routes or ())
+
+    @property
     def server_url(self) -> str:
         """The control server to use: never empty, no trailing slash, synonyms resolved."""
         url = self.control_url.rstrip("/")
@@ -320,8 +325,7 @@ def _check_exit_node(prefs: Prefs) -> None:
     if prefs.auto_exit_node not in {"", "any"}:
         msg = f"bad automatic exit node {prefs.auto_exit_node[:MAX_TEXT]!r}: only any is known"
         raise UserError(msg)
-    offers = any(route.endswith("/0") for route in prefs.advertise_routes or ())
-    if offers and prefs.wants_exit_node:
+    if prefs.offers_exit and prefs.wants_exit_node:
         msg = "a machine cannot be an exit node and use one; set --exit-node= first"
         raise UserError(msg)
 

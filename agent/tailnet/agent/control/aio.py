@@ -44,6 +44,7 @@ from tailnet.agent.control.register import (
 from tailnet.agent.control.request import map_request
 from tailnet.agent.control.resume import Resume
 from tailnet.agent.control.session import MapSession
+from tailnet.agent.control.trouble import Cause, cause_of
 from tailnet.agent.control.updates.aio import Updates
 from tailnet.agent.control.wishes import SET_DNS, check_set_dns_untrusted, set_dns_request
 from tailnet.agent.crypto.x25519 import public_of
@@ -70,6 +71,7 @@ class Ended:
     reason: str
     forgotten: bool = False
     wait: float = 0.0
+    cause: Cause = Cause.OTHER
 
 
 class ControlClient:
@@ -212,18 +214,19 @@ class ControlClient:
                     pass
                 case Pending():
                     await self._pause(self._login_backoff.fail())
-                case Refused(message=message, wait=wait, final=final):
+                case Refused(message=message, wait=wait, final=final, cause=cause):
                     delay = 0.0 if self._poked.is_set() else wait
                     delay = self._login_backoff.fail() if delay is None else delay
                     pending = self._registration.pending
-                    self._emit(LoginFailed(message, delay, final=final, pending=pending))
+                    self._emit(LoginFailed(message, delay, final, pending, cause))
                     await self._pause(delay)
 
     async def _try_login(self) -> Step:
         try:
             return await self._register(ZERO_TIME)
         except (TailnetError, OSError) as error:
-            return Refused(str(error) or "the control server does not answer")
+            said = str(error) or "the control server does not answer"
+            return Refused(said, cause=cause_of(error))
 
     async def _register(self, expiry: datetime) -> Step:
         request = self._registration.request(self._hostinfo, expiry=expiry)
@@ -248,10 +251,10 @@ class ControlClient:
                 if isinstance(error, BadPacket):
                     self._resume = None  # who knows what was understood
                 reason = str(error) or "the control server does not answer"
-                ended = Ended(reason, forgotten=self._forgotten)
+                ended = Ended(reason, self._forgotten, cause=cause_of(error))
             delay = max(self._map_backoff.fail(), ended.wait)
             delay = 0.0 if self._poked.is_set() else delay
-            self._emit(Disconnected(ended.reason, delay))
+            self._emit(Disconnected(ended.reason, delay, ended.cause))
             await self._pause(delay)
             if ended.forgotten:
                 self._registration.renew()

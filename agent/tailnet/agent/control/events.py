@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from tailnet.agent.control.netmap import NetworkMap
+from tailnet.agent.control.trouble import Cause
 from tailnet.agent.keys import NodePrivate
 from tailnet.agent.tailcfg.node import NodeID, UserID
 
@@ -40,6 +41,7 @@ class LoginFailed:
     """The server understood and says no."""
     pending: bool = False
     """A person has been asked to open a URL, which stays good."""
+    cause: Cause = Cause.OTHER
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class Disconnected:
     reason: str
     retry_in: float
     """Seconds until the next attempt."""
+    cause: Cause = Cause.OTHER
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from tailnet.agent.control.backoff import uniform
 from tailnet.agent.control.config import ControlConfig
 from tailnet.agent.control.events import Registered
+from tailnet.agent.control.trouble import Cause
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.keys import NodePrivate
@@ -60,6 +61,7 @@ class Refused:
     wait: float | None = None
     final: bool = False
     """The server understood and says no; asking again will not help by itself."""
+    cause: Cause = Cause.OTHER
 
 
 Step = Accepted | Visit | Again | Pending | Refused

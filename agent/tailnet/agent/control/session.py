@@ -17,7 +17,7 @@ from tailnet.agent.control.events import Connected, NetmapChanged, PopBrowser
 from tailnet.agent.control.fold import Change, Folder
 from tailnet.agent.control.mapstream import decompress_untrusted, split_untrusted
 from tailnet.agent.control.resume import Resume
-from tailnet.agent.errors import RemoteProtocolError
+from tailnet.agent.control.trouble import ServerSilent
 from tailnet.agent.slices import Steps, much_to_keep
 from tailnet.agent.tailcfg.mapping import (
     AT_ONCE,
@@ -206,12 +206,12 @@ class MapSession:
 
         Raises:
             BadPacket: what came during a pause is damaged; the poll is over.
-            RemoteProtocolError: the server has been silent for too long; the poll is over.
+            ServerSilent: for too long; the poll is over.
         """
         for timer in self._timers.expire(now):
             if timer is Timer.WATCHDOG:
                 msg = f"the control server was silent for {WATCHDOG:.0f} s"
-                raise RemoteProtocolError(msg)
+                raise ServerSilent(msg)
             if timer is Timer.PAUSE:
                 self._timers.arm(Timer.WATCHDOG, now + WATCHDOG)
                 self._begin_untrusted(now, wall)

@@ -15,6 +15,7 @@ from tailnet.agent.derp.dial.aio import Dialer
 from tailnet.agent.derp.fleet import Close, Fleet, Open, Prefer
 from tailnet.agent.derp.session import (
     CONNECT_TIMEOUT,
+    READ_TIMEOUT,
     Batch,
     Event,
     Health,
@@ -89,6 +90,7 @@ class DerpFleet:
         self._timer_at = 0.0
         self._live: frozenset[int] = frozenset()
         self._health: dict[int, str] = {}
+        self._silent: set[int] = set()
         self._warn_from: dict[int, float] = {}  # when the next complaint may be logged
         self._buffer = memoryview(bytearray(READ_SIZE))
 
@@ -103,6 +105,11 @@ class DerpFleet:
         """Take a new map: connections to regions that went or changed are closed."""
         self._fleet.set_map(derp_map, self._now())
         self._pump()
+
+    @property
+    def silent(self) -> frozenset[int]:
+        """Regions that were left for want of a word, and are not connected again."""
+        return frozenset(self._silent)
 
     def set_home(self, region: int) -> None:
         """The region others find this node at; 0 is none."""
@@ -204,6 +211,7 @@ class DerpFleet:
         match event:
             case Up():
                 log.info("connected to relay region %d", region)
+                self._silent.discard(region)
                 self._fleet.handle_up(region, self._now())
                 self._pump()
             case PeerGone(peer, _):
@@ -226,6 +234,8 @@ class DerpFleet:
     def handle_end(self, connection: Connection, reason: str) -> None:
         """A connection is over."""
         del self._connections[connection.region]
+        if self._now() - connection.session.heard >= READ_TIMEOUT:
+            self._silent.add(connection.region)
         self._handle_failed(connection.region, reason)
 
     def _handle_failed(self, region: int, reason: str) -> None:

@@ -107,7 +107,7 @@ async def test_a_move_ends_what_is_connected_from_an_address_that_is_gone(tmp_pa
 async def test_no_network_is_told_and_forgotten_when_there_is_one(tmp_path: Path) -> None:
     """The relay by an address that is gone counts no more; the warning shows after its delay."""
     async with pair(tmp_path) as (one, _):
-        facts = one.node._checkup._facts
+        facts = one.node.checkup.facts
         assert facts().has_network
         await becomes(one, NetworkChange.MINOR, NOWHERE)
         assert not facts().has_network

@@ -24,6 +24,7 @@ from tailnet.agent.control.aio import ControlClient, ControlConfig
 from tailnet.agent.control.ask import Answers
 from tailnet.agent.control.events import ControlEvent
 from tailnet.agent.control.netmap import NetworkMap
+from tailnet.agent.control.trouble import Cause
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.errors import UserError
 from tailnet.agent.keys import DiscoPrivate, NodePrivate
@@ -142,6 +143,11 @@ class Account:
     def control_problem(self) -> str:
         """Why the map stream ended; empty while there is one."""
         return self._standing.control_problem
+
+    @property
+    def control_cause(self) -> Cause:
+        """What kind of trouble there is with the server."""
+        return self._standing.control_cause
 
     # --- wishes
 

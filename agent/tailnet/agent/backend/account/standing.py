@@ -29,6 +29,7 @@ from tailnet.agent.control.events import (
     Registered,
 )
 from tailnet.agent.control.netmap import NetworkMap
+from tailnet.agent.control.trouble import Cause
 from tailnet.agent.errors import UserError
 from tailnet.agent.tailcfg.node import Node, UserProfile
 
@@ -43,6 +44,7 @@ class Standing:
         auth_url: what a person must open; empty if nothing.
         login_problem: why the last attempt to log in failed; empty when it did not.
         control_problem: why the map stream ended; empty while there is one.
+        control_cause: what kind of problem that is.
     """
 
     def __init__(self, record: Record, wall: Callable[[], datetime]) -> None:
@@ -52,10 +54,12 @@ class Standing:
         self.auth_url = ""
         self.login_problem = ""
         self.control_problem = ""
+        self.control_cause = Cause.OTHER
 
     def hung_up(self) -> None:
         """The session ended because we wanted so; the network map stays."""
         self.login_problem = self.control_problem = self.auth_url = ""
+        self.control_cause = Cause.OTHER
 
     def handle(self, event: ControlEvent, *, accepted: bool, fresh: bool) -> Iterator[NodeEvent]:
         """What follows from ``event``, for whoever watches; use it up at once.
@@ -70,19 +74,20 @@ class Standing:
                 yield from self._accepted(event)
             case AuthURL(url):
                 yield from self._must_visit(url, fresh=fresh)
-            case LoginFailed(message, retry_in, pending=pending, final=final):
+            case LoginFailed(message, retry_in, pending=pending, final=final, cause=cause):
                 log.info("login: %s (trying again in %.1f s)", message, retry_in)
                 if not accepted:
-                    self.login_problem = message
+                    self.login_problem, self.control_cause = message, cause
                 if final or not pending:  # else the person is still to open the URL
                     yield LoginRefused(message)
             case PopBrowser(url):
                 yield BrowseToURL(url)
             case Connected():
-                self.control_problem = ""
-            case Disconnected(reason, retry_in):
+                self.control_problem, self.control_cause = "", Cause.OTHER
+            case Disconnected(reason, retry_in, cause):
                 log.info("control: %s (trying again in %.1f s)", reason, retry_in)
                 self.control_problem = f"not in contact with the control server: {reason}"
+                self.control_cause = cause
             case NetmapChanged(netmap, full, changed, removed):
                 self.netmap = netmap
                 yield from self._note_account(netmap)

@@ -70,7 +70,7 @@ class Checkup:
 
     def look(self) -> None:
         """Facts may have changed."""
-        if self._health.handle_facts(self._facts(), self._now(), self._wall()):
+        if self._health.handle_facts(self.facts(), self._now(), self._wall()):
             self._on_change()
         if self._timer is not None:
             self._timer.cancel()
@@ -97,7 +97,8 @@ class Checkup:
             return bool(tunnel.endpoints or tunnel.live_relays)
         return connected or bool(tunnel.live_relays)
 
-    def _facts(self) -> HealthFacts:
+    def facts(self) -> HealthFacts:
+        """What warnings are derived from, now."""
         parts = self._parts
         account, tunnel, naming = parts.account, parts.tunnel, parts.naming
         plan, netmap = parts.follower.plan, account.netmap
@@ -111,18 +112,21 @@ class Checkup:
             config_problem=parts.ruling.problem,
             login_problem=account.login_problem,
             control_problem=account.control_problem,
+            control_cause=account.control_cause,
             map_age=self._age_of_map(),
             has_network=self._has_network(),
             behind_portal=tunnel.behind_portal,
             has_relays=plan is not None and bool(plan.derp_map.regions),
             home=home,
             live_relays=len(tunnel.live_relays),
+            relay_silent=home in tunnel.silent_relays,
             relay_problems=tunnel.relay_problems,
             has_udp=tunnel.has_udp,
             forwarding_problem=self._forwarding_problem(),
             filter_refused=plan is not None and plan.filter_refused,
             router_problem=tunnel.router_problem,
             firewall_problem=tunnel.firewall_problem,
+            exit_without_snat=account.prefs.no_snat and account.prefs.offers_exit,
             key_left=key_left(netmap, self._wall()),
             exit_node_missing=account.prefs.wants_exit_node
             and (plan is None or plan.exit_node_missing),

@@ -324,6 +324,11 @@ class Tunnel:
         return self._derp.health()
 
     @property
+    def silent_relays(self) -> frozenset[int]:
+        """See ``DerpFleet.silent``."""
+        return self._derp.silent
+
+    @property
     def magicsock(self) -> Magicsock:
         """For status."""
         return self._sock

@@ -25,6 +25,7 @@ from tailnet.agent.control.race.aio import race, reason
 from tailnet.agent.control.reach.aio import READ_SIZE, Reacher, Streams
 from tailnet.agent.control.register import CAPABILITY_VERSION
 from tailnet.agent.control.resolve.aio import Resolver
+from tailnet.agent.control.trouble import NoTls
 from tailnet.agent.derp.proxy import LOGIN_WANTED, login_wanted
 from tailnet.agent.errors import BadPacket, UserError
 from tailnet.agent.httpd.response import (
@@ -99,10 +100,10 @@ class Dialer:
             keys = _server_keys_untrusted(*answer)
         except ssl.SSLCertVerificationError as error:
             msg = f"the certificate of {url} is not trusted: {error.verify_message}"
-            raise UserError(msg) from None
+            raise NoTls(msg) from None
         except ssl.SSLError as error:
             msg = f"{url} does not speak TLS: {error.reason or error}"
-            raise UserError(msg) from None
+            raise NoTls(msg) from None
         except TimeoutError:
             msg = f"cannot reach {url}: no answer within {DIAL_TIMEOUT:.0f} s"
             raise UserError(msg) from None
