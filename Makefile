@@ -10,7 +10,7 @@ export MATURIN_NO_INSTALL_RUST := 1
 
 FUZZ_SECONDS ?= 60
 
-.PHONY: venv native lint lint-native test test-native unit integration fuzz fuzz-python fuzz-native fuzz-differential lab nat-matrix openapi bench bench-control bench-relayed wheels clean
+.PHONY: venv native lint lint-native test test-native unit integration fuzz fuzz-python fuzz-native fuzz-differential lab nat-matrix docs openapi bench bench-control bench-relayed wheels clean
 .NOTPARALLEL:
 
 lab bench bench-relayed nat-matrix: NEEDS := lab
@@ -89,6 +89,11 @@ lab: venv
 
 nat-matrix: venv
 	@$(BIN)/python -m integration.lab.matrix $(ARGS)
+
+# The pages as a site, in docs/_build/html; what is wrong with one of them is an error.
+docs: venv
+	@$(BIN)/pip install -q --disable-pip-version-check -e '.[docs]'
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
 # docs/openapi.json; a test says when it is old.
 openapi: venv

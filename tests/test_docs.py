@@ -110,6 +110,16 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
             assert anchor in anchors(target), f"{link}: no such heading"
 
 
+def test_every_page_is_in_the_sites_contents() -> None:
+    """By its name, or by its folder."""
+    index = (ROOT / "docs" / "index.md").read_text()
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        name = page.relative_to(ROOT / "docs").with_suffix("").as_posix()
+        if name == "index" or name.startswith(("changes/", "_build/")):
+            continue
+        assert {name, f"{name.rpartition('/')[0]}/*"} & set(index.split()), name
+
+
 def test_make_targets_in_the_readme_exist() -> None:
     """A command that is shown can be typed."""
     defined = re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE)
