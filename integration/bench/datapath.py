@@ -15,7 +15,6 @@ import argparse
 import asyncio
 import contextlib
 import cProfile
-import ctypes
 import os
 import shutil
 import signal
@@ -28,7 +27,7 @@ from collections.abc import Callable, Iterator
 from ipaddress import ip_network
 from pathlib import Path as FilePath
 
-from integration.bench.measures import Ends, Sample, bulk, ended, ping
+from integration.bench.measures import HOLDING, Ends, Sample, bulk, ended, stall
 from integration.bench.table import brief, report, say
 
 from tailnet.agent import clock
@@ -55,7 +54,6 @@ KEYS = (bytes(range(32)), bytes(range(32, 64)))
 NETNS = [f"dpbench{os.getpid()}{side}" for side in "ab"]
 OUTER = ("10.99.0.1", "10.99.0.2")
 INNER = ("100.64.0.1", "100.64.0.2")
-HELD = 0.2  # seconds
 
 
 # --- one end, in a process of its own ----------------------------------------
@@ -72,14 +70,6 @@ def open_udp() -> UdpPort:
     sock.setsockopt(socket.IPPROTO_UDP, 104, 1)
     sock.bind(("0.0.0.0", PORT))
     return UdpPort(sock.detach(), socket.AF_INET, gso=True, gro=True)
-
-
-async def hold_the_lock() -> None:
-    """Hold Python's lock every other 200 ms, as a long callback in C would."""
-    keeping = ctypes.PyDLL(None)  # unlike CDLL, it does not let the lock go
-    while True:
-        keeping.usleep(int(HELD * 1e6))
-        await asyncio.sleep(HELD)
 
 
 def make_datapath(name: str) -> Datapath:
@@ -100,10 +90,6 @@ async def serve(side: int, name: str, *, offload: bool) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    holding: list[asyncio.Task[None]] = []
-    loop.add_signal_handler(
-        signal.SIGUSR1, lambda: holding.append(loop.create_task(hold_the_lock()))
-    )
     port = TunPort(tun.detach(), tun.mtu, vnet_hdr=tun.vnet_hdr, uso=tun.uso)
     datapath.start(port, [open_udp()])
     send, receive = KEYS[side], KEYS[1 - side]
@@ -113,8 +99,6 @@ async def serve(side: int, name: str, *, offload: bool) -> None:
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     await stop.wait()
-    for task in holding:
-        task.cancel()
     sys.stderr.write(f"{side} {datapath.activity(peer)}\n")
     dropped = {name: n for name, n in datapath.drops().items() if n}
     sys.stderr.write(f"{side} drops {dropped}\n")
@@ -185,7 +169,8 @@ def ours(name: str, options: argparse.Namespace) -> Iterator[list[int]]:
             command += ["--profile", options.profile] if options.profile else []
             command += ["--no-offload"] if options.no_offload else []
             err = None if options.verbose else subprocess.DEVNULL
-            processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=err))
+            env = os.environ | HOLDING
+            processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=err, env=env))
             stack.enter_context(ended(processes[-1]))
         for side, process in enumerate(processes):
             assert process.stdout is not None
@@ -244,15 +229,6 @@ def ends_of(pids: list[int]) -> Ends:
     """The tunnel that these processes make."""
     one, two = NETNS
     return Ends(one, two, INNER[1], (OUTER[1], PORT), (pids[0], pids[1]), one)
-
-
-def stall(ends: Ends, seconds: float) -> Sample:
-    """Round trips while Python's lock is held for 200 of each 400 ms; and without, before it."""
-    calm = ping(ends, seconds)
-    for pid in ends.pids:
-        os.kill(pid, signal.SIGUSR1)
-    under = ping(ends, seconds)
-    return calm | {f"{unit}, stalled": value for unit, value in under.items()}
 
 
 MEASURES: dict[str, Callable[[Ends, float], Sample]] = {

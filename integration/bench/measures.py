@@ -7,6 +7,7 @@ and ``ping``, in the same namespaces and on the same cores as the tunnel.
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ Sample = dict[str, float]
 SMALL_RATES = (150, 300, 450, 700)  # thousands of packets per second
 PING_EVERY = 0.005  # seconds
 STRANGERS = 200_000  # datagrams per second
+HOLDING = {"PYTHONPATH": str(Path(__file__).with_name("holding"))}  # for the environment
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -37,6 +39,7 @@ class Ends:
         outer: address and UDP port of the receiver's tunnel outside.
         pids: of the two tunnel processes, whose CPU time counts.
         stranger: a namespace that reaches ``outer`` and is not part of the tunnel.
+        holds: the processes are Python's, and were started with :data:`HOLDING`.
     """
 
     sender: str
@@ -45,6 +48,7 @@ class Ends:
     outer: tuple[str, int]
     pids: tuple[int, int]
     stranger: str
+    holds: bool = False
 
     def cpu_seconds(self) -> float:
         """User and system time of both tunnel processes so far."""
@@ -149,6 +153,17 @@ def busy(ends: Ends, seconds: float) -> Sample:
     return calm | {f"{unit}, busy": value for unit, value in under.items()}
 
 
+def stall(ends: Ends, seconds: float) -> Sample:
+    """Round trips while Python's lock is held for 200 of each 400 ms; and without, before it."""
+    calm = ping(ends, seconds)
+    for pid in ends.pids:
+        os.kill(pid, signal.SIGUSR1)
+    under = ping(ends, seconds)
+    for pid in ends.pids:
+        os.kill(pid, signal.SIGUSR1)
+    return calm | {f"{unit}, stalled": value for unit, value in under.items()}
+
+
 # 50 datagrams in one call, which the kernel cuts: a sender that costs little on shared cores.
 _FLOOD = """
 import signal, socket, struct, sys, time
@@ -195,6 +210,7 @@ MEASURES: dict[str, tuple[str, Measure]] = {
     "tcp4": ("four TCP streams", lambda ends, seconds: bulk(ends, seconds, "-P", "4")),
     "small": ("UDP, 64 bytes", small),
     "busy": ("ping, alone and beside a TCP stream", busy),
+    "stall": ("ping, alone and while Python's lock is held for 200 of every 400 ms", stall),
     "flood": ("ping, alone and in a flood", flood),
 }
 """By the name for the command line: the title, and what to do."""

@@ -14,10 +14,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from integration.bench.measures import MEASURES, Ends, Sample, iperf
+from integration.bench.measures import HOLDING, MEASURES, Ends, Sample, iperf, stall
 from integration.bench.table import HEAD, brief, report, say, spread
 from integration.bench.tailscaled import Tailscaled
 from integration.bench.wireguard_go import PORT as THEIR_PORT
@@ -59,11 +60,14 @@ def ends_of(
 def our_pair(lab: Lab, datapath: str) -> Ends:
     """Two hosts with one of our datapaths and a direct path."""
     one, two = lab.hosts[f"{datapath[0]}1"], lab.hosts[f"{datapath[0]}2"]
+    for host in (one, two):
+        host.variables |= HOLDING
     lab.join(one.name, two.name, flags=[f"--datapath={datapath}"])
     lab.wait_complete()
     for here, there in ((one, two), (two, one)):
         wait_direct(here, there)
-    return ends_of(lab, (one, two), (one.running, two.running), two.ipv4, PORT)
+    ends = ends_of(lab, (one, two), (one.running, two.running), two.ipv4, PORT)
+    return replace(ends, holds=True)
 
 
 def wait_direct(here: Host, there: Host) -> None:
@@ -123,9 +127,10 @@ def table(what: Sequence[str], rounds: int, seconds: float, pairs: dict[str, Mak
         tunnels = {name: make(lab) for name, make in pairs.items()}
         for title, measure in (MEASURES[name] for name in what):
             say(f"\n{title}; load average {load()}")
-            samples: dict[str, list[Sample]] = {name: [] for name in tunnels}
+            able = {name: ends for name, ends in tunnels.items() if ends.holds or measure != stall}
+            samples: dict[str, list[Sample]] = {name: [] for name in able}
             for number in range(1, rounds + 1):
-                for name, ends in tunnels.items():
+                for name, ends in able.items():
                     samples[name].append(measure(ends, seconds))
                     say(f"round {number}  {name:14}{brief(samples[name][-1])}")
             report(samples)
