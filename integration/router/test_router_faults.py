@@ -88,7 +88,11 @@ class Life:
         tun = open_tun(TUN)
         ip("link", "set", TUN, "addrgenmode", "none")  # or the kernel adds an address when it likes
         host = HostNetwork(
-            LinuxRouter(TUN), LinuxFirewall(TUN), now=lambda: 0.0, on_change=self._changed.set
+            LinuxRouter(TUN),
+            LinuxFirewall(TUN),
+            now=lambda: 0.0,
+            on_change=self._changed.set,
+            before_none=lambda: asyncio.sleep(0),
         )
         try:
             with self.faults.injected():

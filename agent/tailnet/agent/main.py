@@ -157,7 +157,7 @@ def _say(*lines: str) -> None:
     "--cleanup",
     "clean",
     is_flag=True,
-    help="Remove routes, rules and the socket a dead daemon left, then exit.",
+    help="Restore DNS, remove routes, rules and the socket a dead daemon left, then exit.",
 )
 @click.option(
     "--remove-guard",

@@ -298,11 +298,13 @@ class DnsEvent:
         again: ``split`` and ``base`` may be others and what was applied may be lost: decide and
             apply again.
         trouble: what the user should know as long as it lasts, empty if nothing.
+        overwritten: the same, of another program that undoes what we do.
         reason: what happened, for the log.
     """
 
     again: bool
     trouble: str = ""
+    overwritten: str = ""
     reason: str = ""
 
 

@@ -209,6 +209,7 @@ AILMENTS: Mapping[str, tuple[Do, Do]] = {
     ),
     "dns-read-os-config-failed": (put("naming.unreadable", "gone"), put("naming.unreadable", "")),
     "dns-set-os-config-failed": (put("naming.refused", "no"), put("naming.refused", "")),
+    "resolv-conf-overwritten": (put("naming.overwritten", "x"), put("naming.overwritten", "")),
     "dns-forward-failing": (names("192.0.2.1", looping=False), names("", looping=False)),
     "dns-loop": (names("", looping=True), names("", looping=False)),
     "exit-node-missing": (pref(ExitNodeIP="100.64.0.77"), pref(ExitNodeIP="")),

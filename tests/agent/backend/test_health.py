@@ -70,6 +70,7 @@ BROKEN: dict[str, tuple[dict[str, object], str]] = {
     ),
     "dns-read-os-config-failed": ({"dns_unreadable": "no such file"}, "no such file"),
     "dns-set-os-config-failed": ({"dns_refused": "it is read-only"}, "it is read-only"),
+    "resolv-conf-overwritten": ({"dns_overwritten": "by a program"}, "by a program"),
     "dns-forward-failing": ({"dns_failing": "192.0.2.1"}, "about a name from 192.0.2.1"),
     "dns-loop": ({"dns_looping": True}, "must not use 100.100.100.100"),
     "key-expires-soon": (

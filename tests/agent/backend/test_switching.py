@@ -133,6 +133,8 @@ async def test_logout_forgets_the_account_and_keeps_the_others(tmp_path: Path) -
             assert [p.id for p in one.node.account.profiles] == [first]
             assert maps(tmp_path) == {first}
             assert f"profile-{second}" not in entries(tmp_path)
+            while not one.node.tunnel.routed:  # noqa: ASYNC110
+                await asyncio.sleep(0)
             assert one.system.router.config.routes == frozenset()
 
 

@@ -50,6 +50,7 @@ from tailnet.agent.keys import DiscoPrivate, PeerId
 from tailnet.agent.slices import Steps
 from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.tasks import Tasks
+from tailnet.platform.interface import NetworkChange
 
 log = logging.getLogger("tailnet.node")
 
@@ -123,6 +124,7 @@ class Node:
         self._kept = self._make_keeper()
         self._had_map = False
         self._tasks = Tasks()
+        self.naming = Naming(resolver)
         self.tunnel = Tunnel(
             system,
             settings.tunnel,
@@ -135,6 +137,7 @@ class Node:
             on_failed=on_failed,
             on_session=lambda peer: self._introductions.session_made(peer),  # noqa: PLW0108 - made below
             on_disco_key=lambda peer, key: self._introductions.heard(peer, key),  # noqa: PLW0108
+            before_none=self.naming.let_go,
         )
         self._expiry_timer: asyncio.TimerHandle | None = None
         self._follower = Follower(self._apply, on_done=self._reconsider)
@@ -147,7 +150,6 @@ class Node:
             now=now,
         )
         self._listeners = ListenerWatch(system.listeners, self._reconsider)
-        self.naming = Naming(resolver)
         self.network = NetworkWatch(self.tunnel, self.account, self._tell)
         self.state = State.NO_STATE
         self.checkup: Checkup = Checkup(
@@ -339,6 +341,7 @@ class Node:
             self.tunnel.idle = self._idle(prefs)
         self._follower.follow(prefs, netmap, alive)
         self.naming.follow(prefs, netmap)
+        self.naming.set_routed(routed=self.plan is not None and self.tunnel.routed)
         if self.netmap is None and self._had_map:  # logged out, or deleted at the server
             self._kept.forget()
         self._had_map = self.netmap is not None
@@ -423,5 +426,7 @@ class Node:
             self._profile_changed(event)
         elif isinstance(event, NetworkChanged):
             self.checkup.look()
+            if event.event.change is NetworkChange.MAJOR:
+                self.naming.recompile()
         for watcher in tuple(self._watchers):
             watcher(event)

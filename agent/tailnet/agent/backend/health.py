@@ -140,6 +140,9 @@ DNS_READ = Warnable("dns-read-os-config-failed", Severity.LOW, "DNS settings not
 DNS_SET = Warnable(
     "dns-set-os-config-failed", Severity.MEDIUM, "DNS settings refused", connectivity=True
 )
+DNS_OVERWRITTEN = Warnable(
+    "resolv-conf-overwritten", Severity.MEDIUM, "DNS settings overwritten", connectivity=True
+)
 DNS_FORWARD = Warnable(
     "dns-forward-failing",
     Severity.MEDIUM,
@@ -175,6 +178,7 @@ TABLE = (
     FIREWALL,
     DNS_READ,
     DNS_SET,
+    DNS_OVERWRITTEN,
     DNS_FORWARD,
     DNS_LOOP,
     EXIT_NODE,
@@ -221,6 +225,7 @@ class HealthFacts:
         routes_ignored: peers offer routes that the user does not accept.
         dns_unreadable: why the host's DNS configuration, which is needed, cannot be read.
         dns_refused: why the host's DNS is not configured as it should be.
+        dns_overwritten: another program undoes that.
         dns_failing: resolvers that did not answer the last question.
         dns_looping: questions come back to us from the host's own resolvers.
         messages: from the control server.
@@ -255,6 +260,7 @@ class HealthFacts:
     routes_ignored: bool = False
     dns_unreadable: str = ""
     dns_refused: str = ""
+    dns_overwritten: str = ""
     dns_failing: str = ""
     dns_looping: bool = False
     messages: Mapping[str, DisplayMessage]
@@ -313,6 +319,7 @@ def conditions(facts: HealthFacts) -> dict[Warnable, str]:
         FIREWALL: f.firewall_problem,
         DNS_READ: online and f.dns_unreadable,
         DNS_SET: f.dns_refused,
+        DNS_OVERWRITTEN: f.dns_overwritten,
         DNS_FORWARD: online
         and f.dns_failing
         and f"no answer to a question about a name from {f.dns_failing}",

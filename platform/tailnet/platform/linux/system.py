@@ -4,18 +4,21 @@ import secrets
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
-from tailnet.platform.absent import NoDns
 from tailnet.platform.interface import (
     Bypass,
     DnsConfigurator,
     Firewall,
     Gateways,
     NetworkMonitor,
+    PlatformError,
     Router,
     TunDevice,
 )
 from tailnet.platform.linux import hostinfo
 from tailnet.platform.linux.bypass import LinuxBypass
+from tailnet.platform.linux.dns.caretaker import Caretaker
+from tailnet.platform.linux.dns.configurator import LinuxDns
+from tailnet.platform.linux.dns.restore import cleanup as restore_dns
 from tailnet.platform.linux.gateway import LinuxGateways
 from tailnet.platform.linux.listeners import listeners
 from tailnet.platform.linux.netlink import open_netlink
@@ -73,19 +76,25 @@ class Linux:
         return LinuxFirewall(tun_name)
 
     def dns(self, tun_name: str) -> DnsConfigurator:
-        """Left alone."""
-        del tun_name
-        return NoDns()
+        """Whoever decides over names here."""
+        return LinuxDns(tun_name, caretaker=Caretaker())
 
     def monitor(self, tun_name: str) -> NetworkMonitor:
         """Over netlink, which needs no privilege."""
         return LinuxNetworkMonitor(tun_name, own_port=self._netlink_port)
 
     async def cleanup(self, tun_name: str, *, leak_guard: bool, guard: bool) -> list[str]:
-        """Rules, routes and addresses, then the firewall."""
+        """Names, while questions still find their way; then routes, and the firewall."""
+        done, refused = [], None
+        try:
+            done += await restore_dns(ROOT)
+        except PlatformError as error:
+            refused = error
         removed = await cleanup(tun_name, leak_guard=leak_guard)
         removed += await remove_firewall(guard=guard)
-        return [f"removed {item}" for item in removed]
+        if refused is not None:
+            raise refused
+        return [*done, *(f"removed {item}" for item in removed)]
 
     def notify(self, *states: str) -> bool:
         """To the socket that systemd named."""

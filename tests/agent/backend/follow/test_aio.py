@@ -117,6 +117,7 @@ class Host:
             on_failed=lambda _: None,
             on_session=lambda _: None,
             on_disco_key=lambda _, __: None,
+            before_none=lambda: asyncio.sleep(0),
         )
         self.plans: list[Plan] = []
         self.follower = Follower(self._apply, self._look)

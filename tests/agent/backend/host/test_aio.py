@@ -23,9 +23,18 @@ class Bench:
     def __init__(self) -> None:
         self.router, self.firewall = FakeRouter(), FakeFirewall()
         self.changed = asyncio.Event()
+        self.router_at_last: list[RouterConfig] = []  # when the last route was about to go
         self.host = HostNetwork(
-            self.router, self.firewall, now=lambda: 0.0, on_change=self.changed.set
+            self.router,
+            self.firewall,
+            now=lambda: 0.0,
+            on_change=self.changed.set,
+            before_none=self._before_none,
         )
+
+    async def _before_none(self) -> None:
+        await asyncio.sleep(0)
+        self.router_at_last.append(self.router.config)
 
     async def settle(self) -> None:
         """Until the last wish was carried out, or refused."""
@@ -131,3 +140,23 @@ def test_a_wish_that_stays_refused_is_tried_more_and_more_seldom() -> None:
     virtual.run(scene())
     waits = [later - earlier for earlier, later in pairwise(tries)]
     assert waits == pytest.approx([5, 10, 20, 40, 80, 160, 160, 0])
+
+
+async def test_names_come_before_the_last_route_goes(bench: Bench) -> None:
+    """And who has changed his mind meanwhile keeps his routes."""
+    bench.host.want(ROUTES, RULES)
+    await bench.settle()
+    bench.host.want(RouterConfig(), FirewallConfig())
+    await bench.settle()
+    assert bench.router_at_last[-1] == ROUTES
+    assert bench.router.config == RouterConfig()
+    bench.host.want(ROUTES, RULES)
+    await bench.settle()
+    told = len(bench.router.history)
+    bench.host.want(RouterConfig(), FirewallConfig())
+    while bench.router_at_last[-1:] != [ROUTES] or len(bench.router_at_last) < 2:
+        await asyncio.sleep(0)
+        if bench.host.routes.wanted != ROUTES:
+            bench.host.want(ROUTES, RULES)
+    await bench.settle()
+    assert RouterConfig() not in bench.router.history[told:]

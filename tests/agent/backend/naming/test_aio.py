@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from types import MappingProxyType
@@ -154,6 +154,58 @@ async def test_off_and_on_again() -> None:
         assert host.config == NO_DNS
 
 
+async def test_nobody_is_sent_to_us_before_routes_lead_here() -> None:
+    """The names are ready, and the host is told when the routes are."""
+    host = FakeDns(split=False, before=BASE)
+    async with opened(host) as naming:
+        naming.set_routed(routed=False)
+        follow(naming, Prefs(), netmap(MAGIC))
+        await settle()
+        assert host.config == NO_DNS
+        assert ask(naming, "me.lab.ts.net") == ["100.64.0.1"]
+        naming.set_routed(routed=True)
+        await settle()
+        assert host.config.nameservers == (US,)
+
+
+async def test_routes_go_after_the_host_was_told_and_a_moment_more() -> None:
+    """A program may just have read whom to ask; what it asks is still passed on."""
+    host = FakeDns(split=False, before=BASE)
+    async with opened(host) as naming:
+        follow(naming, Prefs(), netmap(MAGIC))
+        await settle()
+        host_was: list[DnsConfig] = []
+
+        async def routes() -> None:
+            await naming.let_go()
+            host_was.append(host.config)
+
+        follow(naming, Prefs(), None)
+        going = asyncio.create_task(routes())
+        await settle()
+        assert (host.config, host_was) == (NO_DNS, [])
+        said = naming.resolver(bytes(DNSRecord.question("a.example").pack()), SRC, tcp=False)
+        assert isinstance(said, Awaitable)  # it is being asked of somebody else
+        asking = asyncio.ensure_future(said)
+        await going
+        asking.cancel()
+        assert host_was == [NO_DNS]
+
+
+async def test_routes_do_not_wait_for_a_host_that_refuses_for_ever() -> None:
+    """Or for one that never asked us."""
+    host = Stubborn(split=True)
+    async with opened(host) as naming:
+        await naming.let_go()
+        follow(naming, Prefs(), netmap(MAGIC))
+        await settle()
+        host.reason = "it is on fire"
+        follow(naming, Prefs(), None)
+        async with asyncio.timeout(10):
+            await naming.let_go()
+        host.reason = ""
+
+
 class Stubborn(FakeDns):
     """Refuses while there is a reason."""
 
@@ -209,9 +261,12 @@ async def test_what_others_do_to_the_host_is_repaired_and_said() -> None:
         host.happens.put_nowait(DnsEvent(again=True, trouble="somebody rewrites it"))
         await settle()
         assert (naming.trouble, host.config) == ("somebody rewrites it", wanted)
+        host.happens.put_nowait(DnsEvent(again=False, overwritten="and again"))
+        await settle()
+        assert (naming.trouble, naming.overwritten) == ("", "and again")
         host.happens.put_nowait(DnsEvent(again=False))
         await settle()
-        assert naming.trouble == ""
+        assert naming.overwritten == ""
 
 
 async def test_a_record_outside_every_domain_is_answered_too() -> None:

@@ -157,7 +157,7 @@ async def test_all_refusing_is_a_failure_and_leaves_nothing_open() -> None:
         assert got.data is not None
         assert DNSRecord.parse(got.data).header.rcode == SERVFAIL
     await asyncio.sleep(0)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before  # of earlier tests, some may be gone
 
 
 async def test_a_client_that_gives_up_leaves_nothing_open() -> None:
@@ -175,7 +175,7 @@ async def test_a_client_that_gives_up_leaves_nothing_open() -> None:
         assert len(os.listdir("/proc/self/fd")) > before
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert len(os.listdir("/proc/self/fd")) <= before  # of earlier tests, some may be gone
 
 
 async def test_too_many_questions_at_once_are_dropped_and_counted() -> None:

@@ -11,8 +11,9 @@ from tests.support.dns import KINDS, look, make
 from tests.support.platform_contract import ALL_NAMES, DnsContract
 
 from tailnet.platform.interface import DnsConfigurator, DnsEvent
-from tailnet.platform.linux.dns.configurator import LinuxDns, cleanup
+from tailnet.platform.linux.dns.configurator import LinuxDns
 from tailnet.platform.linux.dns.fight import MOST
+from tailnet.platform.linux.dns.restore import cleanup
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +92,7 @@ async def test_a_fight_is_given_up_and_told(tmp_path: Path) -> None:
         file.write_text(f"nameserver 10.0.0.{number}\n")
         event = await told
         told = asyncio.create_task(anext(events))
-        repairs, trouble = repairs + event.again, event.trouble
+        repairs, trouble = repairs + event.again, event.overwritten
         if event.again:
             await dns.apply(ALL_NAMES)
     told.cancel()

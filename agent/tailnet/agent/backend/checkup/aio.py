@@ -133,6 +133,7 @@ class Checkup:
             routes_ignored=plan is not None and plan.routes_ignored,
             dns_unreadable=naming.unreadable,
             dns_refused=naming.refused or naming.trouble,
+            dns_overwritten=naming.overwritten,
             dns_failing=naming.resolver.failing if account.prefs.corp_dns else "",
             dns_looping=naming.resolver.looping,
             messages=netmap.display_messages if netmap is not None else {},

@@ -65,6 +65,11 @@ class Keeper(Generic[Config]):
             f"what is missing is put back every {EVERY:.0f} s"
         )
 
+    @property
+    def wanted(self) -> Config:
+        """The last wish."""
+        return self._wanted
+
     def want(self, config: Config) -> None:
         """Make it so, soon."""
         if config != self._wanted or self._applied is None:
@@ -131,12 +136,17 @@ class HostNetwork:
         *,
         now: Callable[[], float],
         on_change: Callable[[], None],
+        before_none: Callable[[], Awaitable[None]],
     ) -> None:
-        """``on_change``: a wish was carried out or refused, or others began or ended to undo it."""
+        """``on_change``: a wish was carried out or refused, or others began or ended to undo it.
+
+        ``before_none``: comes before the last route goes.
+        """
         self._router, self._firewall = router, firewall
+        self._before_none = before_none
         self._tasks = Tasks()
         self.routes = Keeper(
-            "addresses, routes or rules", router.apply, RouterConfig(), now=now, on_change=on_change
+            "addresses, routes or rules", self._route, RouterConfig(), now=now, on_change=on_change
         )
         self.rules = Keeper(
             "firewall rules", firewall.apply, FirewallConfig(), now=now, on_change=on_change
@@ -179,6 +189,13 @@ class HostNetwork:
                 except PlatformError as error:
                     last = attempt + 1 == DOWN_ATTEMPTS
                     log.log(logging.WARNING if last else logging.INFO, "clean-up: %s", error)
+
+    async def _route(self, config: RouterConfig) -> None:
+        if not config.routes:
+            await self._before_none()
+            if self.routes.wanted != config:
+                return  # somebody has changed his mind, and it is that wish's turn
+        await self._router.apply(config)
 
     async def _watch(self) -> None:
         """Put rules back that others remove, as ``nft flush ruleset`` in a script does."""

@@ -8,12 +8,18 @@
 
 Names of nodes follow the plan, one node at a time.  The host follows in a task of its own: asking
 and telling it takes time, and only the newest wish counts.  One that refuses is told again later.
+
+Nobody is sent where there is no answer: the host is told to ask us once routes lead to us, and our
+resolver goes on until it no longer does; so do the routes (:meth:`Naming.let_go`).
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Collection
 
+from tailnet.agent import clock
+from tailnet.agent.addr import SERVICE_V4, SERVICE_V6
 from tailnet.agent.backend.exitnode import find_exit_node
 from tailnet.agent.backend.peerapi import peer_api
 from tailnet.agent.backend.prefs import Prefs
@@ -29,6 +35,8 @@ from tailnet.platform.interface import NO_DNS, DnsConfig, DnsConfigurator, Platf
 
 log = logging.getLogger("tailnet.naming")
 
+LET_GO = 2.0  # seconds that routes wait for the host to be told
+LAST_ANSWERS = 0.2  # seconds for programs that have just read whom to ask
 RETRY = 5.0  # seconds after a refusal; doubled each time
 MAX_RETRY = 300.0  # seconds
 
@@ -45,7 +53,8 @@ class Naming:
         compiled: what resolver and host were told last.
         unreadable: why the host's own configuration, which is needed, cannot be read.
         refused: why the host does not do what it was told.
-        trouble: what others do to the host's configuration.
+        trouble: what is wrong with the host's configuration without us.
+        overwritten: another program undoes what we do to it.
     """
 
     def __init__(self, resolver: MagicDns) -> None:
@@ -58,10 +67,16 @@ class Naming:
         self._news = asyncio.Event()
         self._tasks = Tasks()
         self._applied: DnsConfig | None = None
+        self._telling = asyncio.Lock()
+        self._free = asyncio.Event()  # the host does not ask us
+        self._free.set()
+        self._freed_at = float("-inf")
+        self._last_answers: asyncio.TimerHandle | None = None
+        self._routed = True
         self.on_change: Callable[[], None] = lambda: None
         self.wanted: Wanted = NOTHING
         self.compiled = Compiled({}, NO_DNS)
-        self.unreadable = self.refused = self.trouble = ""
+        self.unreadable = self.refused = self.trouble = self.overwritten = ""
 
     async def open(self, configurator: DnsConfigurator) -> None:
         """Take back what a dead daemon left; the host can be told from now on."""
@@ -76,7 +91,12 @@ class Naming:
 
     async def close(self) -> None:
         """The host resolves names as before us."""
+        with contextlib.suppress(TimeoutError):  # a program of the host is not stopped half-way
+            async with asyncio.timeout(LET_GO):
+                await self._telling.acquire()
         await self._tasks.close()
+        if self._last_answers is not None:
+            self._last_answers.cancel()
         if self._configurator is not None:
             try:
                 await self._configurator.down()
@@ -112,6 +132,21 @@ class Naming:
             self.wanted = wanted
             self._news.set()
 
+    def set_routed(self, *, routed: bool) -> None:
+        """Whether the routes are in force, without which nobody reaches our resolver."""
+        if routed and not self._routed:
+            self._news.set()
+        self._routed = routed
+
+    async def let_go(self) -> None:
+        """Until the host asks us no more, if that is the wish; but not for long."""
+        if self.wanted is not NOTHING:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LET_GO):
+                await self._free.wait()
+        await asyncio.sleep(max(0.0, self._freed_at + LAST_ANSWERS - clock.now()))
+
     def recompile(self) -> None:
         """What the host had before us may be different now, or it has forgotten us."""
         self._applied = None
@@ -130,8 +165,8 @@ class Naming:
                 log.info("names: %s", event.reason)
             if event.again:
                 self.recompile()
-            if event.trouble != self.trouble:
-                self.trouble = event.trouble
+            if (event.trouble, event.overwritten) != (self.trouble, self.overwritten):
+                self.trouble, self.overwritten = event.trouble, event.overwritten
                 self.on_change()
 
     # --- consequences
@@ -149,7 +184,8 @@ class Naming:
                 delay = RETRY
                 await self._news.wait()
             self._news.clear()
-            await self._tell(configurator)
+            async with self._telling:
+                await self._tell(configurator)
 
     async def _tell(self, configurator: DnsConfigurator) -> None:
         wanted, unreadable, refused = self.wanted, "", ""
@@ -162,23 +198,46 @@ class Naming:
         except BaseUnreadable as error:
             unreadable = str(error)
             compiled = Compiled(wanted.routes, self.compiled.host)
-        if wanted is self.wanted:
-            self.resolver.configure(wanted.records, compiled.routes, wanted.suffix)
-        if not unreadable and compiled.host != self._applied:
-            try:
-                await configurator.apply(compiled.host)
-                self._applied = compiled.host
-                log.info("names: the host was told %s", compiled.host)
-            except PlatformError as error:
-                self._applied = None
-                refused = str(error)
+        leaves = _asks_us(self._applied) and not _asks_us(compiled.host)
+        if not leaves:
+            self._configure(wanted, compiled)
+        waits = _asks_us(compiled.host) and not self._routed
+        if not unreadable and not waits and compiled.host != self._applied:
+            refused = await self._apply(configurator, compiled.host)
+        if leaves:
+            loop = asyncio.get_running_loop()
+            self._last_answers = loop.call_later(LAST_ANSWERS, self._configure, wanted, compiled)
         self.compiled = compiled
         self._problems(unreadable, refused)
+
+    def _configure(self, wanted: Wanted, compiled: Compiled) -> None:
+        if wanted is self.wanted:  # else there is a newer one, whose turn comes
+            self.resolver.configure(wanted.records, compiled.routes, wanted.suffix)
+
+    async def _apply(self, configurator: DnsConfigurator, config: DnsConfig) -> str:
+        """Tell the host; why it refused."""
+        if _asks_us(config):
+            self._free.clear()
+        try:
+            await configurator.apply(config)
+        except PlatformError as error:
+            self._applied = None
+            return str(error)
+        self._applied = config
+        if not _asks_us(config) and not self._free.is_set():
+            self._free.set()
+            self._freed_at = clock.now()
+        log.info("names: the host was told %s", config)
+        return ""
 
     def _problems(self, unreadable: str, refused: str) -> None:
         if (unreadable, refused) != (self.unreadable, self.refused):
             self.unreadable, self.refused = unreadable, refused
             self.on_change()
+
+
+def _asks_us(config: DnsConfig | None) -> bool:
+    return config is not None and any(ip in (SERVICE_V4, SERVICE_V6) for ip in config.nameservers)
 
 
 def exit_node_in_use(prefs: Prefs, netmap: NetworkMap) -> ExitNode | None:

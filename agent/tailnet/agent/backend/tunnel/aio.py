@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -59,16 +59,19 @@ class Tunnel:
         on_failed: Callable[[str], None],
         on_session: Callable[[PeerId], None],
         on_disco_key: Callable[[PeerId, DiscoPublic], None],
+        before_none: Callable[[], Awaitable[None]],
     ) -> None:
         """``on_change``: endpoints, net info, live relays, or the router's success changed.
 
         ``on_session``: a session was made; ``on_disco_key``: a peer told us its key through it.
+        ``before_none``: comes before the last route goes.
         """
         self._system = system
         self._settings = settings
         self._now = now
         self._on_change = on_change
         self._on_disco_key = on_disco_key
+        self._before_none = before_none
         self._disco = public_of(disco)
         self._tasks = Tasks()
         self._host: HostNetwork | None = None
@@ -162,6 +165,7 @@ class Tunnel:
                 self._system.make_firewall(device.name),
                 now=self._now,
                 on_change=self._on_change,
+                before_none=self._before_none,
             )
             await self._host.open()
             self._device = device.name

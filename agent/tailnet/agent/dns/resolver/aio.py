@@ -19,7 +19,7 @@ from tailnet.agent.dns.message import (
     truncated,
 )
 from tailnet.agent.dns.metrics import metrics
-from tailnet.agent.dns.names import ROOT, Name, NodeNames
+from tailnet.agent.dns.names import Name, NodeNames
 from tailnet.agent.dns.upstream import Https, Plain, is_loopback
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.slices import Steps, finish
@@ -111,9 +111,9 @@ class MagicDns:
         self._memo.forget()
 
     def forget(self) -> None:
-        """There is no tailnet."""
+        """There is no tailnet; until :meth:`configure` says so too, others are asked as before."""
         self._nodes.set_nodes(())
-        self.configure({}, {}, ROOT)
+        self._memo.forget()
 
     # --- queries
 

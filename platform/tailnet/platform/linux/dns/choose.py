@@ -129,6 +129,9 @@ def _manager(facts: Facts) -> Choice:
 
 
 def _resolvconf(facts: Facts) -> Choice:
+    if facts.resolved and resolved_is_used(facts):
+        why = "resolvconf wrote the file, and it names systemd-resolved alone"
+        return Choice(Mode.RESOLVED, why, _too_old(facts.manager))
     match facts.resolvconf:
         case Flavour.DEBIAN:
             return Choice(Mode.DEBIAN, "Debian's resolvconf wrote the file")

@@ -9,19 +9,24 @@ from pathlib import Path
 from typing import Protocol
 
 from tailnet.platform.interface import NO_DNS, DnsConfig, DnsEvent, PlatformError
-from tailnet.platform.linux.dns.choose import Choice, Flavour, Mode, choose
+from tailnet.platform.linux.dns.caretaker import Caretaker
+from tailnet.platform.linux.dns.choose import Choice, Mode, choose
 from tailnet.platform.linux.dns.facts import observe
 from tailnet.platform.linux.dns.fight import Fight
-from tailnet.platform.linux.dns.programs import DebianResolvconf, Openresolv, left_by_us
+from tailnet.platform.linux.dns.programs import DebianResolvconf, Openresolv
 from tailnet.platform.linux.dns.replaced import ResolvConfFile
 from tailnet.platform.linux.dns.resolved import Resolved
+from tailnet.platform.linux.dns.restore import cleanup
 from tailnet.platform.linux.dns.watch import watch_bus, watch_file
 
 log = logging.getLogger("tailnet.platform")
 
 _SETTLE = 0.1  # seconds after a hint: files are written in steps
+_OVERWRITTEN = (
+    "another program keeps replacing /etc/resolv.conf, so names of the tailnet do not resolve;"
+    " make it stop, or use systemd-resolved"
+)
 _GONE = 5.0  # seconds that systemd-resolved may take to restart
-_OTHER_SOCKET = "run/tailscale/tailscaled.sock"
 
 
 class Adapter(Protocol):
@@ -70,6 +75,7 @@ class LinuxDns:
     Args:
         tun_name: the tunnel's device.
         root: directory that has ``etc``.
+        caretaker: restores what survives this process, if it dies.
         now: seconds, monotonic.
     """
 
@@ -78,14 +84,15 @@ class LinuxDns:
         tun_name: str,
         *,
         root: Path = Path("/"),
+        caretaker: Caretaker | None = None,
         now: Callable[[], float] = time.monotonic,  # noqa: TID251 - this room has its own clocks
     ) -> None:
         self._tun = tun_name
         self._root = root
+        self._caretaker = caretaker
         self._now = now
         self._adapter: Adapter = Direct(root)
         self._choice = Choice(Mode.DIRECT, "nobody looked yet")
-        self._config = NO_DNS
 
     @property
     def mode(self) -> str:
@@ -99,9 +106,10 @@ class LinuxDns:
 
     async def up(self) -> None:
         """See ``DnsConfigurator``."""
+        if self._caretaker is not None:
+            await self._caretaker.begin()
         for line in await cleanup(self._root):
             log.info("DNS: %s", line)
-        self._config = NO_DNS
         self._choose(choose(await observe(self._root)))
         await self._adapter.down()
 
@@ -111,13 +119,17 @@ class LinuxDns:
 
     async def apply(self, config: DnsConfig) -> None:
         """See ``DnsConfigurator``."""
-        self._config = config
+        outlives_us = self._choice.mode is not Mode.RESOLVED
+        if self._caretaker is not None and outlives_us and config != NO_DNS:
+            await self._caretaker.hire()
         await self._adapter.apply(config)
 
     async def down(self) -> None:
         """See ``DnsConfigurator``."""
-        self._config = NO_DNS
         await self._adapter.down()
+        if self._caretaker is not None:
+            await self._caretaker.dismiss()
+            self._caretaker.end()
 
     async def events(self) -> AsyncIterator[DnsEvent]:
         """See ``DnsConfigurator``."""
@@ -138,9 +150,9 @@ class LinuxDns:
             await asyncio.gather(*watches, return_exceptions=True)
 
     async def _tell(self, came: asyncio.Event, changed: asyncio.Event) -> AsyncGenerator[DnsEvent]:
-        fight, trouble = Fight(), self._choice.trouble
-        if trouble:
-            yield DnsEvent(again=False, trouble=trouble)
+        fight, told = Fight(), DnsEvent(again=False, trouble=self._choice.trouble)
+        if told.trouble:
+            yield told
         while True:
             await _wait(changed, fight.deadline, self._now)
             changed.clear()
@@ -155,14 +167,16 @@ class LinuxDns:
                 again, reason = again or repair, reason or "another program wrote /etc/resolv.conf"
             else:
                 fight = fight.at_peace(self._now())
-            lost = (
-                "another program keeps replacing /etc/resolv.conf, so names of the tailnet"
-                " do not resolve; make it stop, or use systemd-resolved"
+            event = DnsEvent(
+                again=again,
+                trouble=self._choice.trouble,
+                overwritten=_OVERWRITTEN if fight.lost else "",
+                reason=reason,
             )
-            told = lost if fight.lost else self._choice.trouble
-            if again or told != trouble:
-                trouble = told
-                yield DnsEvent(again=again, trouble=trouble, reason=reason)
+            news = (event.trouble, event.overwritten) != (told.trouble, told.overwritten)
+            if again or news:
+                told = event
+                yield event
 
     def _is_trampled(self) -> bool:
         adapter = self._adapter
@@ -212,27 +226,3 @@ async def _wait(changed: asyncio.Event, deadline: float | None, now: Callable[[]
     except TimeoutError:
         return
     await asyncio.sleep(_SETTLE)
-
-
-async def cleanup(root: Path = Path("/")) -> list[str]:
-    """Take back what a daemon that died left; of systemd-resolved nothing is left.
-
-    No daemon may be running.
-
-    Returns:
-        A line for each thing done.
-
-    Raises:
-        PlatformError: something could not be taken back.
-    """
-    done = []
-    file = ResolvConfFile(root)
-    if file.restore():
-        done.append(f"restored {file.path}")
-    if not (root / _OTHER_SOCKET).exists() and file.restore_other():
-        done.append(f"restored {file.path}, which the original agent had left")
-    if (flavour := await left_by_us(root)) is not Flavour.NONE:
-        adapter: Adapter = DebianResolvconf(root) if flavour is Flavour.DEBIAN else Openresolv()
-        await adapter.down()
-        done.append("removed our record from resolvconf")
-    return done
