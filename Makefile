@@ -14,7 +14,7 @@ FUZZ_SECONDS ?= 60
 .NOTPARALLEL:
 
 lab bench bench-relayed nat-matrix: NEEDS := lab
-test integration: NEEDS := tools
+test integration test-deb: NEEDS := tools
 
 OLD := from sys import *; version_info < (3, 11) and exit( \
   "Python 3.11 or newer is needed, %s is %s.\nIf there is one, name it: make PYTHON=python3.12 ..." % (executable, version.split()[0]))
@@ -43,6 +43,14 @@ wheels: venv
 	  (cd $(CRATE) && PATH="$(abspath $(BIN)):$$PATH" maturin build --release --zig -F python \
 	    --target $$machine-unknown-linux-gnu --compatibility manylinux_2_17 -o $(abspath dist)) || exit 1; \
 	done
+
+# dist/tailnet_VERSION_ARCH.deb, for the Python that this distribution has.
+deb: venv
+	@$(BIN)/python -m package.deb $(ARGS)
+
+# The package made, installed, used and removed, over a copy of this system.
+test-deb: venv
+	TEST_DEB=1 $(BIN)/pytest integration/test_package.py
 
 lint: venv lint-native
 	$(BIN)/ruff check .
