@@ -199,3 +199,16 @@ def test_bad_prefixes_are_refused_and_what_was_set_stays(lab: Lab) -> None:
         assert (refused.returncode, said in refused.stderr) == (1, True)
         assert refused.stderr.count("\n") == 1
     assert here.tnet("get", "--json").stdout == before
+
+
+def test_a_peer_that_is_gone_is_not_looked_for_in_the_internet(lab: Lab) -> None:
+    """Its address goes nowhere, where the default route would have taken the packets."""
+    here, address = lab.hosts["h1"], str(lab.hosts["h3"].ipv4)
+    here.exec("ip", "route", "replace", "default", "via", "10.99.0.1")
+    until("the peer", lambda: reaches(here, address), 10.0)
+    lab.hosts["h3"].kill9()  # or it may come back by itself
+    lab.admin("delete", name="h3")
+    until("no route", lambda: f"unreachable {address}" in table(here), 10.0)
+    asked = here.exec("ip", "route", "get", address, check=False)
+    assert "eth0" not in asked.stdout
+    assert not reaches(here, address)

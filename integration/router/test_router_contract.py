@@ -1,7 +1,8 @@
 """The router on a real kernel: the contract, and what others set is not touched."""
 
 import json
-from ipaddress import ip_interface
+from dataclasses import replace
+from ipaddress import ip_interface, ip_network
 
 import pytest
 from integration.router.kernel import MARK, OUR_RULES, TUN, in_force, our_rules, way
@@ -62,6 +63,20 @@ async def test_traffic_takes_the_right_way(router: Router) -> None:
     await router.apply(EXIT_NODE_WITH_LAN)
     assert way("10.1.2.3") == "eth0"
     assert way("203.0.113.7") == TUN
+
+
+async def test_peers_that_are_gone_are_not_looked_for_elsewhere(router: Router) -> None:
+    """The kernel says so at once; when they are back, packets flow."""
+    there = frozenset({ip_network("100.64.0.7/32")})
+    await router.up()
+    await router.apply(replace(NODE, blocked=there))
+    assert way("100.64.0.7") == "No route to host"
+    await router.apply(replace(NODE, blocked=there, routes=NODE.routes | there))
+    assert way("100.64.0.7") == TUN
+    await router.apply(replace(NODE, blocked=there))
+    assert way("100.64.0.7") == "No route to host"
+    await router.apply(NODE)
+    assert way("100.64.0.7") == "eth0"
 
 
 async def test_own_packets_fail_rather_than_loop(router: Router) -> None:

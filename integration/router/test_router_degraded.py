@@ -1,11 +1,12 @@
 """Hosts and kernels that lack something."""
 
 import socket
+from dataclasses import replace
 
 import pytest
 from integration.router.kernel import TUN, disable_ipv6, in_force, our_rules
-from tests.support.platform_contract import EXIT_NODE, EXIT_NODE_WITH_LAN
-from tests.support.platform_netns import snapshot
+from tests.support.platform_contract import EMPTY, EXIT_NODE, EXIT_NODE_WITH_LAN
+from tests.support.platform_netns import ip, snapshot
 
 from tailnet.platform.interface import PlatformError, Router
 from tailnet.platform.linux import netlink
@@ -36,6 +37,25 @@ async def test_device_without_ipv6_is_left_without(router: Router) -> None:
     await router.up()
     await router.apply(EXIT_NODE)
     assert all(r.version == 4 for r in in_force().routes)
+
+
+@pytest.mark.parametrize("where", ["all", TUN])
+async def test_the_guard_stops_ipv6_where_the_tunnel_has_none(
+    router: Router, pristine: str, where: str
+) -> None:
+    """Or it would go around the exit node; and the host's own comes back in the end."""
+    del pristine
+    disable_ipv6(where)
+    await router.up()
+    before = snapshot()
+    if where == TUN:
+        assert "dev eth0" in ip("-6", "route", "get", "2001:db8:9::1")
+    await router.apply(replace(EXIT_NODE, leak_guard=True))
+    with pytest.raises(AssertionError, match=r"unreachable|No route to host"):
+        ip("-6", "route", "get", "2001:db8:9::1")
+    await router.apply(EMPTY)
+    await router.up()
+    assert snapshot() == before
 
 
 async def test_missing_device_is_named(host: None) -> None:

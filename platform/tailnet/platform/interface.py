@@ -40,6 +40,7 @@ class RouterConfig:
         local_addrs: addresses of the device (/32 and /128).
         routes: prefixes that go into the tunnel.
         local_routes: prefixes that must not, although ``routes`` covers them.
+        blocked: prefixes that go nowhere, unless one of the others has them.
         lan_direct: the prefixes of the host's other links are such, too, as they are at the time,
             where a route covers all of one (a part of one is somebody's explicit wish).
         leak_guard: what no route covers goes nowhere, even when the device and the daemon are gone;
@@ -49,6 +50,7 @@ class RouterConfig:
     local_addrs: frozenset[IPv4Interface | IPv6Interface] = frozenset()
     routes: frozenset[IPv4Network | IPv6Network] = frozenset()
     local_routes: frozenset[IPv4Network | IPv6Network] = frozenset()
+    blocked: frozenset[IPv4Network | IPv6Network] = frozenset()
     lan_direct: bool = False
     leak_guard: bool = False
 

@@ -76,6 +76,11 @@ def allowed(made: Plan) -> list[list[str]]:
     return [[str(net) for net in peer.entry.allowed] for peer in made.peers.values()]
 
 
+def forgetful(made: Plan) -> Plan:
+    """Without the addresses of peers of earlier maps, the only thing that a plan remembers."""
+    return replace(made, router=replace(made.router, blocked=frozenset()))
+
+
 SUBNET = ("100.64.0.2/32", "fd7a:115c:a1e0::2/128", "192.0.2.0/24", "0.0.0.0/0", "::/0")
 
 
@@ -259,7 +264,7 @@ def test_with_memory_or_without_the_plan_is_the_same(
         prefs = Prefs(route_all=route_all, shields_up=shields_up)
         current = netmap(*(node(number, **changes) for number, changes in peers.items()))
         remembered = make_plan(prefs, current, ids, cache)
-        assert remembered == make_plan(prefs, current, ids)
+        assert forgetful(remembered) == forgetful(make_plan(prefs, current, ids))
         assert make_plan(prefs, current, ids, cache) == remembered
 
 
@@ -280,7 +285,7 @@ def test_told_what_changed_the_plan_is_the_same_and_says_so(
         current = netmap(*nodes.values())
         told = make_plan(prefs, current, ids, cache, changed)
         fresh = make_plan(prefs, current, ids)
-        assert replace(told, changed=None) == fresh
+        assert replace(forgetful(told), changed=None) == forgetful(fresh)
         if told.changed is not None:
             for peer in {*told.peers, *last.peers}:
                 if told.peers.get(peer) != last.peers.get(peer):

@@ -194,6 +194,28 @@ def test_requests_read_well() -> None:
     assert str(Request(Verb.ADD, ADDRS[0])) == "add address 100.64.0.1/32"
 
 
+def test_a_device_without_ipv6_is_no_way_around_the_guard() -> None:
+    """Its rules and its end of the lookup are there all the same; nothing else of IPv6 is."""
+    ipv4 = Abilities(frozenset({AF_INET}))
+    config = RouterConfig(routes=frozenset({ip_network("::/0")}), leak_guard=True)
+    state = desired(config, OIF, ipv4)
+    assert {r.dst.version for r in state.routes if r.blocks} == {4, 6}
+    assert all(r.blocks for r in state.routes)
+    assert {r.family for r in state.rules} == {AF_INET, AF_INET6}
+    neither = Abilities(frozenset({AF_INET}), frozenset({AF_INET}))
+    assert {r.family for r in desired(config, OIF, neither).rules} == {AF_INET}
+
+
+def test_what_is_blocked_gives_way_to_routes_and_exceptions() -> None:
+    """In the same place, so that adding one replaces the other."""
+    there = frozenset({ip_network("100.64.0.2/32")})
+    blocked = desired(RouterConfig(blocked=there), OIF, ABLE).routes
+    routed = desired(RouterConfig(blocked=there, routes=there), OIF, ABLE).routes
+    assert [r.blocks for r in blocked] == [True]
+    assert [r.blocks for r in routed] == [False]
+    assert {r.place for r in blocked} == {r.place for r in routed}
+
+
 def test_links_that_a_route_covers_are_exceptions_and_others_are_not() -> None:
     """A part of a link is somebody's wish; the tailnet's own ranges cover nothing."""
 

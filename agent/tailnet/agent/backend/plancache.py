@@ -11,7 +11,7 @@ from tailnet.agent.backend.exitnode import EVERYTHING
 from tailnet.agent.backend.jail import without_sources
 from tailnet.agent.backend.peerplan import Made, PeerPlan, can_be_talked_to, plan_peer
 from tailnet.agent.backend.peers import PeerIds
-from tailnet.agent.backend.routes import NOTHING, Routes
+from tailnet.agent.backend.routes import NOTHING, Routes, Share
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.filter.rules import Filter, compile_filter, is_refused
 from tailnet.agent.keys import DiscoPublic, NodePublic, PeerId
@@ -114,7 +114,8 @@ class PlanCache:
 
     def make(self, node: Node, ids: PeerIds, self_key: NodePublic) -> Made:
         """Make anew what becomes of a node, and remember it."""
-        made = Made(node)
+        barred = tuple(net for net in node.address_prefixes() if net.version == 4)
+        made = Made(node, share=Share(barred=barred))
         if can_be_talked_to(node, self_key):
             plan, share, offers = plan_peer(
                 node,

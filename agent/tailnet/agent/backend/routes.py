@@ -14,6 +14,8 @@ from tailnet.agent.tailcfg.node import Node
 from tailnet.platform.interface import RouterConfig
 
 MAX_PEER_ROUTES = 10_000  # own IPv4 addresses of peers; beyond, one route for all of CGNAT
+FEW_PEER_ROUTES = 9_000  # from there on back to one for each: not to and fro at the border
+MAX_GONE = 1_024  # addresses of peers that are gone
 SERVICES = (ip_network(SERVICE_V4), ip_network(SERVICE_V6))
 
 
@@ -25,11 +27,13 @@ class Share:
         own: its own IPv4 addresses.
         others: its range of IPv6.
         subnets: what it leads to.
+        barred: its own IPv4 addresses, if it cannot be talked to.
     """
 
     own: tuple[IPNetwork, ...] = ()
     others: tuple[IPNetwork, ...] = ()
     subnets: tuple[IPNetwork, ...] = ()
+    barred: tuple[IPNetwork, ...] = ()
 
 
 NOTHING = Share()
@@ -43,13 +47,22 @@ class Routes:
         self._own_elsewhere: dict[IPNetwork, int] = {}  # as ``own``, those outside of CGNAT
         self._others: dict[IPNetwork, int] = {}
         self._subnets: dict[IPNetwork, int] = {}
+        self._barred: dict[IPNetwork, int] = {}
+        self._gone: dict[IPNetwork, None] = {}  # oldest first
+        self._many = False
         self._made: RouterConfig | None = None
         self._self_node: Node | None = None
         self._local: frozenset[IPv4Interface | IPv6Interface] = frozenset()
 
     def clear(self) -> None:
         """No peers."""
-        for counter in (self._own, self._own_elsewhere, self._others, self._subnets):
+        for counter in (
+            self._own,
+            self._own_elsewhere,
+            self._others,
+            self._subnets,
+            self._barred,
+        ):
             counter.clear()
         self._made = None
 
@@ -59,6 +72,11 @@ class Routes:
             self._made = None
             self._note(old, -1)
             self._note(new, +1)
+            for route in old.own:
+                self._gone.pop(route, None)
+                self._gone[route] = None
+            while len(self._gone) > MAX_GONE:
+                del self._gone[next(iter(self._gone))]
 
     def _note(self, share: Share, sign: int) -> None:
         for route in share.own:
@@ -67,6 +85,8 @@ class Routes:
             _count(self._others, route, sign)
         for route in share.subnets:
             _count(self._subnets, route, sign)
+        for route in share.barred:
+            _count(self._barred, route, sign)
 
     def config(self, self_node: Node) -> RouterConfig:
         """Addresses and routes; the same object as long as nothing changes."""
@@ -76,15 +96,27 @@ class Routes:
             self._local = frozenset(ip_interface(p) for p in own if _is_single(p))
         last, local = self._made, self._local
         if last is None or last.local_addrs != local:
-            many = len(self._own) + len(self._own_elsewhere) > MAX_PEER_ROUTES
-            of_peers = (CGNAT,) if many else self._own
+            peers = len(self._own) + len(self._own_elsewhere)
+            self._many = peers > (FEW_PEER_ROUTES if self._many else MAX_PEER_ROUTES)
+            of_peers = (CGNAT,) if self._many else self._own
             # one pass over 10,000 whose hashes are known
             routes = _services(local).union(
                 of_peers, self._own_elsewhere, self._others, self._subnets
             )
             # a peer's subnet never takes the place of a link that the host itself has
-            self._made = last = RouterConfig(local, routes, lan_direct=bool(self._subnets))
+            self._made = last = RouterConfig(
+                local, routes, blocked=self._blocked(), lan_direct=bool(self._subnets)
+            )
         return last
+
+    def _blocked(self) -> frozenset[IPNetwork]:
+        """Addresses of peers that are gone or out of reach.
+
+        What is for them must not go to whoever has the default route.  All of CGNAT cannot be
+        stopped: providers and clouds have addresses in it that this host may need.
+        """
+        nobody = (net for net in (*self._gone, *self._barred) if net not in self._own)
+        return frozenset(net for net in nobody if net not in self._own_elsewhere)
 
 
 def with_exit_node(router: RouterConfig, *, lan: bool) -> RouterConfig:

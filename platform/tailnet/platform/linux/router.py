@@ -18,6 +18,7 @@ from typing import ParamSpec, TypeVar
 from tailnet.platform.interface import MTU, ROUTE_TABLE, PlatformError, RouterConfig
 from tailnet.platform.linux.netlink import Kernel, Link, Refusal, open_netlink
 from tailnet.platform.linux.rules import (
+    LEAK_GUARD,
     TABLE_MAIN,
     Abilities,
     Interface,
@@ -172,8 +173,9 @@ class LinuxRouter:
         routable = {f for f in families if policy[f] is not None}
         if AF_INET not in routable:
             self._tell_once("this kernel has no policy routing; routes go to the main table")
-            return Abilities(frozenset(families), tables=False)
-        return Abilities(frozenset(routable))
+            return Abilities(frozenset(families), frozenset(), tables=False)
+        stoppable = frozenset(f for f in FAMILIES if policy[f] is not None)
+        return Abilities(frozenset(routable), stoppable)
 
     def _tell_once(self, line: str) -> None:
         if line not in self._missing_told:
@@ -236,7 +238,7 @@ async def cleanup(
         index = link.index if link else None
         have = await _read(kernel, await _policy(kernel), index)
         table = frozenset[Route]().union(*[await kernel.routes(f, ROUTE_TABLE) for f in FAMILIES])
-        blocks = frozenset(r for r in have.routes if r.blocks) if leak_guard else frozenset()
+        blocks = have.routes & LEAK_GUARD if leak_guard else frozenset()
         want = State(have.rules if blocks else frozenset(), blocks)
         for run in _runs(plan(want, replace(have, routes=have.routes | table))):
             refused = dict(await _carry_out(kernel, run, index))
@@ -294,8 +296,10 @@ def _is_known(last: _Applied, config: RouterConfig, index: int) -> bool:
 
 async def _difference(last: _Applied, now: _Applied) -> tuple[State, State]:
     """What is wanted and what was done, of that in which they differ."""
-    changed = (last.config.routes ^ now.config.routes) | (
-        last.config.local_routes ^ now.config.local_routes
+    changed = (
+        (last.config.routes ^ now.config.routes)
+        | (last.config.local_routes ^ now.config.local_routes)
+        | (last.config.blocked ^ now.config.blocked)
     )
     want, had = [
         await _computed(len(changed), desired, _only(a.config, changed), a.index, a.able)
@@ -327,8 +331,12 @@ async def _read(
 
 def _only(config: RouterConfig, prefixes: frozenset[Prefix]) -> RouterConfig:
     """The same with these prefixes alone."""
-    routes, local = config.routes & prefixes, config.local_routes & prefixes
-    return replace(config, routes=routes, local_routes=local)
+    return replace(
+        config,
+        routes=config.routes & prefixes,
+        local_routes=config.local_routes & prefixes,
+        blocked=config.blocked & prefixes,
+    )
 
 
 def _is_removed_address(step: Request) -> bool:

@@ -16,7 +16,7 @@ Source: tailscale wgengine/router/osrouter/router_linux.go (baseIPRules, cidrDif
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from ipaddress import (
     IPv4Interface,
@@ -141,11 +141,14 @@ class Abilities:
 
     Attributes:
         families: of these, addresses, routes and rules are set up; others are skipped silently.
+        stoppable: packets of these can be kept from leaving by another way, even where the tunnel
+            carries none of them.
         tables: policy rules and several routing tables exist.  Without, the routes go to the
             main table, and ``throw`` has no meaning there.
     """
 
     families: frozenset[int] = field(default_factory=lambda: frozenset({AF_INET, AF_INET6}))
+    stoppable: frozenset[int] = field(default_factory=lambda: frozenset({AF_INET, AF_INET6}))
     tables: bool = True
 
     @property
@@ -264,16 +267,25 @@ def covered(routes: frozenset[Prefix], links: Iterable[Prefix]) -> frozenset[Pre
 
 
 def desired(config: RouterConfig, oif: int, able: Abilities) -> State:
-    """What ``config`` means on this kernel.  A prefix in both sets is a ``throw`` route."""
+    """What ``config`` means on this kernel.
+
+    A prefix in ``routes`` and ``local_routes`` is a ``throw`` route.
+    """
     throws = config.local_routes if able.tables else frozenset()
     routes = {tunnel_route(dst, able.table, None) for dst in throws}
     routes |= {tunnel_route(dst, able.table, oif) for dst in config.routes - throws}
+    blocked = config.blocked.difference(config.routes, throws) if able.tables else frozenset()
+    routes |= {replace(tunnel_route(dst, able.table, None), blocks=True) for dst in blocked}
+    families = able.families
+    kept = {r for r in routes if family_of(r) in families}
     if config.leak_guard and able.tables:
-        routes |= LEAK_GUARD
-    rules = frozenset(r for f in able.families for r in policy_rules(f))
+        # a device without IPv6 must not be the way around the exit node
+        families |= able.stoppable
+        kept |= {r for r in LEAK_GUARD if family_of(r) in families}
+    rules = frozenset(r for f in families for r in policy_rules(f))
     return State(
         rules if able.tables else frozenset(),
-        frozenset(r for r in routes if family_of(r) in able.families),
+        frozenset(kept),
         frozenset(a for a in config.local_addrs if family_of(a) in able.families),
     )
 

@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import ModuleType
 from unittest import mock
@@ -188,7 +188,7 @@ class Host:
             describe(plan),
             self.granted,
             self.tunnel._tables.filter,
-            self.tunnel._wanted,
+            replace(self.tunnel._wanted, blocked=frozenset()),  # that remembers what was between
             {record.info for record in hub._roster.peers.values()},
         )
 
