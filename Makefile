@@ -10,10 +10,10 @@ export MATURIN_NO_INSTALL_RUST := 1
 
 FUZZ_SECONDS ?= 60
 
-.PHONY: venv native lint lint-native test test-native unit integration fuzz fuzz-python fuzz-native fuzz-differential lab nat-matrix docs openapi bench bench-control bench-relayed wheels clean
+.PHONY: venv native lint lint-native test test-native unit integration fuzz fuzz-python fuzz-native fuzz-differential lab nat-matrix impairment soak docs openapi bench bench-control bench-relayed wheels clean
 .NOTPARALLEL:
 
-lab bench bench-relayed nat-matrix: NEEDS := lab
+lab bench bench-relayed nat-matrix impairment soak: NEEDS := lab
 test integration test-deb: NEEDS := tools
 
 OLD := from sys import *; version_info < (3, 11) and exit( \
@@ -94,6 +94,12 @@ fuzz-differential: venv
 
 lab: venv
 	@$(BIN)/python -m integration.lab $(ARGS)
+
+impairment: venv
+	@$(BIN)/python -m integration.lab.impairment $(ARGS)
+
+soak: venv
+	@$(BIN)/python -m integration.lab.soak $(ARGS)
 
 nat-matrix: venv
 	@$(BIN)/python -m integration.lab.matrix $(ARGS)

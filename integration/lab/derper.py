@@ -55,6 +55,7 @@ class Derper:
             directory=home,
             env={"HOME": str(home), "PATH": "/usr/bin:/bin"},
         )
+        lab.adopt(self.process)
         until("derper to listen", self._listens, START_TIMEOUT)
 
     def _listens(self) -> bool:

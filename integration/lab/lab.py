@@ -44,6 +44,7 @@ class Lab:
     _claim: Claim | None = None
     _network: Network | None = None
     _servers: list[Process] = field(default_factory=list)
+    _adopted: list[Process] = field(default_factory=list)
 
     def start(self) -> None:
         """Build the network and start the servers.
@@ -104,15 +105,20 @@ class Lab:
             msg = f"the servers said {said!r}"
             raise LabError(msg)
 
+    def adopt(self, program: Process) -> None:
+        """A program that belongs to no host; it ends with the lab."""
+        self._adopted.append(program)
+
     def close(self) -> None:
         """Remove everything."""
         for host in self.hosts.values():
             host.forget()
         if self._claim is not None:
             self._claim.release()
-        for servers in self._servers:
-            servers.kill()  # collects what is already dead
+        for program in (*self._servers, *self._adopted):
+            program.kill()  # collects what is already dead
         self._servers.clear()
+        self._adopted.clear()
 
     @property
     def network(self) -> Network:

@@ -352,3 +352,20 @@ def test_any_input_leaves_a_sane_machine(ops: list[tuple[tuple[object, ...], flo
             pytest.fail("busy loop")
         assert it.best is None or it.best.addr in it.candidates
         assert not it.trusted or it.best is not None
+
+
+def test_sizes_find_the_mtu_and_too_large_ones_cost_no_path() -> None:
+    """The largest answered counts; what never comes back may never have left."""
+    it = PeerPath(Counted(), (1280, 1400, 9000))
+    it.set_endpoints((A,), 0.0)
+    it.note_sent(0.0)
+    sized = {a.size: a.txid for a in it.actions if isinstance(a, SendPing) and a.to == A}
+    it.actions.clear()
+    assert set(sized) == {1280, 1400, 9000}
+    assert it.handle_pong(sized[1400], 0.01, udp=True)
+    assert it.handle_pong(sized[1280], 0.02, udp=True)
+    assert it.best is not None
+    assert (it.best.addr, it.candidates[A].wire_mtu) == (A, 1400)
+    it.handle_timeout(6.6, 0.0)  # the trust has lapsed, and 9000 is given up
+    assert not trusts(it)
+    assert it.best is not None

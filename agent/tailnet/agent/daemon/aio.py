@@ -102,6 +102,7 @@ async def serve(
                 ca_file=ca_file,
                 always_derp=_flag("TS_DEBUG_ALWAYS_USE_DERP"),
                 never_direct=_flag("TS_DEBUG_NEVER_DIRECT_UDP"),
+                probe_mtu=_flag("TS_DEBUG_ENABLE_PMTUD"),
                 offload=offload.choose(os.uname().release, os.environ),
                 tun_tcp_gro=not _flag("TS_TUN_DISABLE_TCP_GRO"),
                 tun_udp_gro=not _flag("TS_TUN_DISABLE_UDP_GRO"),

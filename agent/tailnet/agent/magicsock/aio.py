@@ -40,6 +40,7 @@ from tailnet.agent.wireguard.session import Source
 
 log = logging.getLogger("tailnet.magicsock")
 
+PROBE_SIZES = (1280, 1360, 1400, 1500, 8000, 9000)  # bytes; magicsock.go, net/tstun/mtu.go
 REBIND_INTERVAL = 5.0  # seconds at least between rebinds because sending failed
 _DEAD_SOCKET = frozenset({errno.EPIPE, errno.ENOTCONN, errno.EPERM, errno.EBADF})
 
@@ -66,14 +67,20 @@ class Magicsock:
         on_netinfo: Callable[[NetInfo], None],
         always_derp: bool = False,
         never_direct: bool = False,
+        probe_mtu: bool = False,
         offload: Offload = PLAIN,
     ) -> None:
         self._derp = derp
         self._now = now
         self._mark = mark
         self._random_bytes = random_bytes
-        self._sockets = Sockets(mark, offload)
-        self._hub = Hub(disco, random_bytes=random_bytes, direct=not (always_derp or never_direct))
+        self._sockets = Sockets(mark, offload, whole=probe_mtu)
+        self._hub = Hub(
+            disco,
+            random_bytes=random_bytes,
+            direct=not (always_derp or never_direct),
+            sizes=PROBE_SIZES if probe_mtu else (0,),
+        )
         self._probes = Probes(
             derp.dialer, mark=mark, now=now, wall=clock.wall, random_bytes=random_bytes
         )

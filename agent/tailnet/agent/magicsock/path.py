@@ -291,7 +291,9 @@ class PeerPath:
         """Expire what is due; ``last_data_sent`` is the datapath's time of the last data [s]."""
         lapsed = self._lapse(now)
         for sent in self._sent.expire(now):
-            if self.best is not None and self.best.addr == sent.to and not self.trusted:
+            if self.best is None or self.best.addr != sent.to or self.trusted:
+                continue
+            if sent.size <= max(self.best.wire_mtu, self._sizes[0]):  # larger ones may never pass
                 self.best, self.why = None, Why.TIMED_OUT
         if self._heartbeat_at is not None and now >= self._heartbeat_at:
             self._beat(now, last_data_sent)

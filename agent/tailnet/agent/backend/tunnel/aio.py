@@ -108,6 +108,7 @@ class Tunnel:
             on_netinfo=self._own_net_info,
             always_derp=settings.always_derp,
             never_direct=settings.never_direct,
+            probe_mtu=settings.probe_mtu,
             offload=settings.offload,
         )
         self._sock.set_node_key(node_key)

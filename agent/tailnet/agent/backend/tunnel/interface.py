@@ -78,6 +78,7 @@ class TunnelSettings:
     ca_file: str | None = None
     always_derp: bool = False
     never_direct: bool = False
+    probe_mtu: bool = False
     offload: Offload = PLAIN
     tun_tcp_gro: bool = True
     tun_udp_gro: bool = True

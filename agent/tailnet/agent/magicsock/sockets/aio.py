@@ -19,6 +19,11 @@ BUFFER = 7 << 20  # bytes, each direction
 # linux/socket.h, linux/udp.h; the socket module does not name them
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _SOL_UDP, _UDP_SEGMENT, _UDP_GRO = 17, 103, 104
+# linux/in.h, linux/in6.h: IP_MTU_DISCOVER and IPV6_MTU_DISCOVER, both DO
+_DONT_FRAGMENT = {
+    socket.AF_INET: (10, 2, socket.IPPROTO_IP),
+    socket.AF_INET6: (23, 2, socket.IPPROTO_IPV6),
+}
 _FAMILIES = socket.AF_INET, socket.AF_INET6
 
 
@@ -32,8 +37,16 @@ class Sockets:
         wanted: the port the user chose, 0 if none.
     """
 
-    def __init__(self, mark: Callable[[socket.socket], None], offload: Offload = PLAIN) -> None:
+    def __init__(
+        self,
+        mark: Callable[[socket.socket], None],
+        offload: Offload = PLAIN,
+        *,
+        whole: bool = False,
+    ) -> None:
+        """``whole``: no datagram may be fragmented; too large ones are refused or lost."""
         self._mark = mark
+        self._whole = whole
         self._offload = offload
         self.ports = Ports(0, 0)
         self.skip: set[str] = set()
@@ -80,6 +93,8 @@ class Sockets:
                     raise
                 continue
             ports[family] = sock.getsockname()[1]
+            if self._whole:
+                _option(sock, *_DONT_FRAGMENT[family])
             wanted = wanted or ports[family]
             gso = self._offload.gso and _has_gso(sock)
             gro = self._offload.gro and _option(sock, _UDP_GRO, 1)
