@@ -64,6 +64,14 @@ class Candidate:
         self.pongs: tuple[Pong, ...] = ()
         self.wire_mtu = 0
 
+    def set_netmap(self, claimed: bool) -> None:
+        """Whether control lists it."""
+        self.netmap = claimed
+
+    def set_called(self, claimed: bool) -> None:
+        """Whether the peer's latest CallMeMaybe lists it."""
+        self.called = claimed
+
     @property
     def answered_at(self) -> float | None:
         """When the last pong came [s]."""

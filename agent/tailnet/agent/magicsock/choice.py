@@ -3,11 +3,13 @@
 Source: tailscale wgengine/magicsock/endpoint.go betterAddr.
 """
 
+from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 from typing import NamedTuple
 
 from tailnet.agent.addr import AddrPort, IPAddress, ViaAddr
 from tailnet.agent.keys import DiscoPublic
+from tailnet.agent.magicsock.candidate import Candidate
 
 _PRIVATE_V4 = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
 _PRIVATE_V6 = IPv6Network("fc00::/7")
@@ -60,6 +62,19 @@ def better(a: Quality | None, b: Quality | None) -> bool:
     if points_a <= 1 and points_b == 0:
         return False
     return points_a > points_b
+
+
+def best_answered(
+    candidates: Mapping[AddrPort, Candidate], since: float, but: AddrPort | ViaAddr
+) -> Quality | None:
+    """The best address that answered since then, ``but`` aside; ``None`` if none did."""
+    best: Quality | None = None
+    for addr, candidate in candidates.items():
+        pong = candidate.pongs[-1] if candidate.pongs else None
+        if pong is not None and pong.at >= since and addr != but:
+            found = Quality(addr, pong.latency, candidate.wire_mtu)
+            best = found if better(found, best) else best
+    return best
 
 
 def points(a: Quality, b: Quality) -> tuple[int, int]:

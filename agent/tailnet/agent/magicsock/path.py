@@ -20,7 +20,6 @@ Source: tailscale wgengine/magicsock/endpoint.go.
 """
 
 from collections.abc import Callable, Sequence
-from enum import Enum
 from errno import EHOSTUNREACH, ENETDOWN, ENETUNREACH
 
 from tailnet.agent.addr import AddrPort, ViaAddr
@@ -39,8 +38,10 @@ from tailnet.agent.magicsock.candidate import (
     Candidate,
     usable,
 )
-from tailnet.agent.magicsock.choice import Quality, better
+from tailnet.agent.magicsock.choice import Quality, best_answered, better
+from tailnet.agent.magicsock.doubt import Doubt, Due
 from tailnet.agent.magicsock.inflight import InFlight, Sent
+from tailnet.agent.magicsock.why import Why
 
 ACTIVE_TIMEOUT = 45.0  # seconds without data until the heartbeat stops
 HEARTBEAT_INTERVAL = 3.0  # seconds
@@ -54,20 +55,6 @@ CALLED_FLOOR = 0.5  # seconds between CallMeMaybes of a peer that we follow at o
 _UNREACHABLE = frozenset({EHOSTUNREACH, ENETUNREACH, ENETDOWN})
 
 
-class Why(Enum):
-    """What last changed a path, in words."""
-
-    NOTHING = "nothing was sent yet"
-    ANSWERED = "it answered a ping while no path was trusted"
-    BETTER = "it answered a ping and is better"
-    LAPSED = "no pong for 6.5 s"
-    TIMED_OUT = "a ping was not answered within 5 s"
-    RELAYED = "no direct path answers, and a peer relay does"
-    REFUSED = "the kernel refused to send"
-    WITHDRAWN = "nobody claims the address any longer"
-    NETWORK = "this machine is on another network"
-
-
 class PeerPath:
     """Path machine of one peer.  After each call the owner takes everything from ``actions``.
 
@@ -79,6 +66,7 @@ class PeerPath:
 
     __slots__ = (
         "_called_at",
+        "_doubt",
         "_heartbeat_at",
         "_last_sent",
         "_random_bytes",
@@ -110,6 +98,7 @@ class PeerPath:
         self._search_at: float | None = None  # the next round, while nothing is trusted
         self._tries = 0  # rounds since something was trusted
         self._called_at: float | None = None  # the peer's last CallMeMaybe
+        self._doubt = Doubt()
 
     @property
     def active(self) -> bool:
@@ -136,14 +125,7 @@ class PeerPath:
     def set_endpoints(self, endpoints: Sequence[AddrPort], now: float) -> None:
         """Control's list of the peer's addresses; the best path stays unless it is gone."""
         self._lapse(now)
-        listed = dict.fromkeys(filter(usable, endpoints[:MAX_LISTED]))
-        for addr, candidate in list(self.candidates.items()):
-            candidate.netmap = addr in listed
-            if candidate.expired(now):
-                self._remove(addr)
-        for addr in listed:
-            if (known := self._add(addr, now)) is not None:
-                known.netmap = True
+        self._list(endpoints, now, Candidate.set_netmap)
         if self.active and not self.settled:
             self._round(now)
 
@@ -173,7 +155,19 @@ class PeerPath:
         candidate.heard_txid = txid or candidate.heard_txid
         if not seen and self.active and not self.settled and candidate.may_ping(now):
             self._ping(src, now)
+        if not txid and self._begin_doubt(now, src):
+            self._ping(src, now)
         return seen
+
+    def _begin_doubt(self, now: float, src: AddrPort | None) -> bool:
+        """The peer sends from ``src``, or calls; whether the path in use is asked about it."""
+        best = self.best
+        if best is None or not self.settled or not self.active or best.addr == src:
+            return False
+        if not self._doubt.begin(now, best.latency):
+            return False
+        self._ping(best.addr, now)
+        return True
 
     def handle_pong(self, txid: bytes, now: float, *, udp: bool) -> bool:
         """A pong came, from whatever address; ``udp`` is false through DERP.
@@ -188,6 +182,8 @@ class PeerPath:
         if sent is None:
             return False
         latency = now - sent.at
+        if udp and self.best is not None and sent.to == self.best.addr:
+            self._doubt.answered(sent.at)
         if sent.ticket is not None:
             self._sent.settle(sent.ticket)
             self.actions.append(Answered(sent.ticket, latency, sent.to))
@@ -217,6 +213,8 @@ class PeerPath:
             if not better(quality, self.best):
                 return
             self.why = Why.BETTER
+        if self.best is None or self.best.addr != quality.addr:
+            self._doubt.clear()
         self.best = quality
         self._trusted_until = now + TRUST_DURATION
         if quality.direct:
@@ -228,18 +226,12 @@ class PeerPath:
         A peer that calls again within a second is not followed at once: we are no amplifier.
         """
         self._lapse(now)
-        listed = dict.fromkeys(filter(usable, endpoints[:MAX_LISTED]))
-        for addr, candidate in list(self.candidates.items()):
-            candidate.called = addr in listed
-            if candidate.expired(now):
-                self._remove(addr)
-        for addr in listed:
-            if (known := self._add(addr, now)) is not None:
-                known.called = True
+        self._list(endpoints, now, Candidate.set_called)
         if self._called_at is None or now - self._called_at >= CALLED_FLOOR:
             self._called_at = now
             for candidate in self.candidates.values():
                 candidate.pinged_at = None
+        self._begin_doubt(now, None)
         self._round(now)
 
     def path_failed(self, dst: AddrPort | ViaAddr, errno: int, now: float) -> None:
@@ -282,6 +274,7 @@ class PeerPath:
         self._trusted_until = self._round_at = None
         self._tries = 0
         self._sent.clear()
+        self._doubt.clear()
         for candidate in self.candidates.values():
             candidate.forget_probes()
         if self.active:
@@ -295,6 +288,13 @@ class PeerPath:
                 continue
             if sent.size <= max(self.best.wire_mtu, self._sizes[0]):  # larger ones may never pass
                 self.best, self.why = None, Why.TIMED_OUT
+        match self._doubt.handle_timeout(now):
+            case Due.ASK if self.best is not None:
+                self._ping(self.best.addr, now)
+            case Due.VERDICT:
+                lapsed = self._leave(now) or lapsed
+            case _:
+                pass
         if self._heartbeat_at is not None and now >= self._heartbeat_at:
             self._beat(now, last_data_sent)
         due = self._search_at is not None and now >= self._search_at
@@ -303,7 +303,13 @@ class PeerPath:
 
     def deadline(self) -> float | None:
         """When :meth:`handle_timeout` is wanted [s]; ``None`` at rest."""
-        times = self._heartbeat_at, self._trusted_until, self._search_at, self._sent.deadline()
+        times = (
+            self._heartbeat_at,
+            self._trusted_until,
+            self._search_at,
+            self._sent.deadline(),
+            self._doubt.deadline(),
+        )
         return min((t for t in times if t is not None), default=None)
 
     # --- inside
@@ -316,6 +322,18 @@ class PeerPath:
         if self.active and self.best is not None and not self.best.direct:
             self.actions.append(SeekRelay(SEEK_LOST))
         return True
+
+    def _leave(self, now: float) -> bool:
+        """The path did not stand the test: use what answered meanwhile, or search; true if so."""
+        if self.best is None or not self.settled:
+            return False
+        self.why = Why.MOVED
+        found = best_answered(self.candidates, self._doubt.began, self.best.addr)
+        if found is None:
+            self._trusted_until = None
+        else:
+            self.best, self._trusted_until = found, now + TRUST_DURATION
+        return found is None
 
     def _beat(self, now: float, last_data_sent: float) -> None:
         self._last_sent = max(self._last_sent, last_data_sent)
@@ -363,6 +381,19 @@ class PeerPath:
         txid = self._random_bytes(TXID_LEN)
         self._sent.add(txid, Sent(to, now, ticket, size))
         self.actions.append(SendPing(to, txid, size))
+
+    def _list(
+        self, endpoints: Sequence[AddrPort], now: float, claim: Callable[[Candidate, bool], None]
+    ) -> None:
+        """These addresses are claimed, and no others."""
+        listed = dict.fromkeys(filter(usable, endpoints[:MAX_LISTED]))
+        for addr, candidate in list(self.candidates.items()):
+            claim(candidate, addr in listed)
+            if candidate.expired(now):
+                self._remove(addr)
+        for addr in listed:
+            if (known := self._add(addr, now)) is not None:
+                claim(known, True)
 
     def _add(self, addr: AddrPort, now: float) -> Candidate | None:
         """The candidate, made if there is room."""

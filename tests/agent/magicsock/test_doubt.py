@@ -1,0 +1,109 @@
+"""A peer that behaves as if it had moved: its path is tested, and left if it does not answer."""
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.agent.magicsock.test_path import A, B, established, pings, run
+
+from tailnet.agent.magicsock.doubt import FLOOR, LEAST, ROUND_TRIPS, Doubt, Due
+from tailnet.agent.magicsock.why import Why
+
+
+def test_a_peer_that_sends_from_elsewhere_is_followed_within_a_moment() -> None:
+    """The old path is silent and the new one answers, though it is no better."""
+    it = established(B)
+    it.note_heard(B, 1.0)
+    asked = pings(it)
+    assert set(asked) == {A, B}
+    assert it.handle_pong(asked[B], 1.2, udp=True)
+    assert it.best is not None
+    assert it.best.addr == A
+    run(it, 1.0 + LEAST)
+    assert it.best.addr == B
+    assert it.trusted
+    assert it.why is Why.MOVED
+
+
+def test_a_path_that_answers_stays_and_is_not_tested_all_the_time() -> None:
+    """Two machines with several addresses may use different ones in the two directions."""
+    it = established(B)
+    it.note_heard(B, 1.0)
+    asked = pings(it)
+    assert it.handle_pong(asked[B], 1.01, udp=True)
+    assert it.handle_pong(asked[A], 1.02, udp=True)
+    it.note_heard(B, 1.4)
+    assert not pings(it)
+    run(it, 2.0)
+    assert it.best is not None
+    assert it.best.addr == A
+    assert it.why is not Why.MOVED
+
+
+def test_one_lost_answer_is_not_enough() -> None:
+    """The path is asked twice."""
+    it = established(B)
+    it.note_heard(B, 1.0)
+    pings(it)
+    run(it, 1.0 + LEAST / 2)
+    again = pings(it)
+    assert set(again) == {A}
+    assert it.handle_pong(again[A], 1.0 + LEAST / 2 + 0.01, udp=True)
+    run(it, 1.0 + LEAST)
+    assert it.why is not Why.MOVED
+
+
+def test_a_peer_that_calls_although_we_have_a_path_is_searched_when_nothing_answers() -> None:
+    """Traffic takes the relay as well; nothing is trusted that may be gone."""
+    it = established()
+    it.handle_call_me_maybe([B], 1.0)
+    assert set(pings(it)) >= {A, B}
+    run(it, 1.0 + LEAST)
+    assert it.best is not None
+    assert it.best.addr == A
+    assert not it.trusted
+    assert it.why is Why.MOVED
+
+
+def test_pings_from_elsewhere_are_no_reason_to_doubt() -> None:
+    """A search asks from every address; data comes by the path in use."""
+    it = established(B)
+    it.note_heard(B, 1.0, b"x" * 12)
+    assert not pings(it)
+
+
+def test_a_peer_that_moves_twice_is_followed_twice() -> None:
+    """The test that the first path failed says nothing of the second."""
+    it = established(B)
+    for now, new in ((1.0, B), (2.0, A)):
+        it.note_heard(new, now)
+        assert it.handle_pong(pings(it)[new], now + 0.2, udp=True)
+        run(it, now + 1.0)
+        assert it.best is not None
+        assert it.best.addr == new
+
+
+@given(st.floats(0, 2), st.lists(st.floats(0, 20), max_size=40))
+def test_a_path_that_stands_its_test_is_tested_rarely(latency: float, gaps: list[float]) -> None:
+    """Whatever the peer does."""
+    doubt, now, began = Doubt(), 0.0, []
+    for gap in gaps:
+        now += gap
+        if doubt.begin(now, latency):
+            began.append(now)
+            assert not doubt.begin(now, latency)
+            doubt.answered(now)
+            assert doubt.deadline() is None
+    assert all(b - a >= FLOOR for a, b in pairwise(began))
+
+
+@given(st.floats(0, 2))
+def test_a_test_ends_with_a_verdict(latency: float) -> None:
+    """After a second question."""
+    doubt = Doubt()
+    assert doubt.begin(1.0, latency)
+    end = 1.0 + max(LEAST, ROUND_TRIPS * latency)
+    assert doubt.handle_timeout(1.0) is Due.NOTHING
+    assert doubt.handle_timeout(end) is Due.ASK
+    assert doubt.handle_timeout(end) is Due.VERDICT
+    assert doubt.handle_timeout(end) is Due.NOTHING
