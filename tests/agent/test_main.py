@@ -3,12 +3,16 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from click.testing import CliRunner
 
 from tailnet.agent import main
 from tailnet.agent._version import __version__
+from tailnet.platform import here
+from tailnet.platform.system import Platform
 
 
 def test_one_dash_is_as_good_as_two() -> None:
@@ -84,6 +88,37 @@ def test_the_native_datapath_is_refused_in_one_line_where_it_is_not(
     assert result.output == (
         "tailnetd: --datapath=native: tailnet_native is not installed; "
         "build it with: make native (needs cargo)\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "problem", "taken"),
+    [
+        (["a"], "none here", "a"),
+        (["a", "userspace-networking"], "", "a"),
+        (["a", "userspace-networking"], "none here", "userspace-networking"),
+        (["userspace-networking", "a"], "", "userspace-networking"),
+    ],
+)
+def test_of_several_devices_the_first_that_is_possible_is_taken(
+    names: list[str], problem: str, taken: str
+) -> None:
+    """Alone, it is what the user wants, and its own error is the clearest."""
+    platform = cast("Platform", SimpleNamespace(tun_problem=lambda: problem))
+    assert main._first_possible(names, platform) == taken
+
+
+@pytest.mark.parametrize(("system", "name"), [("darwin", "macOS"), ("win32", "Windows")])
+def test_on_another_system_it_refuses_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, system: str, name: str
+) -> None:
+    """With the page that says what is missing."""
+    monkeypatch.setattr(main, "this_platform", lambda: here.this_platform(system))
+    result = CliRunner().invoke(main.command, [])
+    assert result.exit_code == 1
+    assert result.output == (
+        f"tailnetd: tailnetd does not run on {name} yet: nothing behind its ports is written there "
+        "(docs/ports.md says what there would have to be)\n"
     )
 
 

@@ -24,6 +24,9 @@ from tailnet.agent.netstack.choice import parse_listen
 from tailnet.agent.netstack.proxy.aio import HTTP, SOCKS5
 from tailnet.platform.here import this_platform
 from tailnet.platform.interface import PlatformError
+from tailnet.platform.system import Platform
+
+log = logging.getLogger("tailnet.main")
 
 DEFAULT_TUN = "tailnet0"
 IN_MEMORY = Path("mem:")  # as --state
@@ -64,8 +67,9 @@ def _say(*lines: str) -> None:
     is_flag=False,
     flag_value=DEFAULT_TUN,
     default=DEFAULT_TUN,
-    metavar="[=NAME]",
-    help=f"Name of the TUN device (default {DEFAULT_TUN}); {USERSPACE} does without one.",
+    metavar="[=NAME,…]",
+    help=f"Name of the TUN device (default {DEFAULT_TUN}); {USERSPACE} does without one. "
+    "Of several, the first that is possible.",
 )
 @click.option(
     "--statedir",
@@ -203,6 +207,7 @@ def command(  # noqa: PLR0913 - one argument a flag
         _die("--state=mem: keeps nothing that could be encrypted")
     try:
         platform = this_platform()
+        tun = _first_possible(tun.split(","), platform)
         if clean:
             _say(*errands.clean_up(platform, tun, path, guard=remove_guard))
             return
@@ -232,6 +237,17 @@ def command(  # noqa: PLR0913 - one argument a flag
         _die(str(error))
     if failure is not None:
         _die(failure)
+
+
+def _first_possible(names: list[str], platform: Platform) -> str:
+    """Of the devices that ``--tun`` lists, the first that can be; the last is not asked about."""
+    *first, last = names
+    for name in first:
+        reason = "" if name == USERSPACE else platform.tun_problem()
+        if not reason:
+            return name
+        log.warning("no device %s: %s", name, reason)
+    return last
 
 
 def _proxies(socks5: str, http: str) -> dict[AddrPort, frozenset[str]]:

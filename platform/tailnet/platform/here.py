@@ -5,6 +5,8 @@ import sys
 from tailnet.platform.interface import PlatformError
 from tailnet.platform.system import Platform
 
+NAMES = {"darwin": "macOS", "win32": "Windows"}
+
 
 def this_platform(name: str = sys.platform) -> Platform:
     """Its ports.
@@ -16,5 +18,8 @@ def this_platform(name: str = sys.platform) -> Platform:
         from tailnet.platform.linux.system import Linux  # noqa: PLC0415 - imports Linux alone has
 
         return Linux()
-    msg = f"tailnetd runs on Linux; its ports to {name} are not written"
+    msg = (
+        f"tailnetd does not run on {NAMES.get(name, name)} yet: nothing behind its ports is "
+        "written there (docs/ports.md says what there would have to be)"
+    )
     raise PlatformError(msg)

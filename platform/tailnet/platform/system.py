@@ -67,6 +67,9 @@ class Platform(Protocol):
     def forwarding_problem(self, *, v4: bool, v6: bool) -> str:
         """Why a subnet router of these families does not work; empty if it does."""
 
+    def tun_problem(self) -> str:
+        """Why no device can be opened, in one line; empty if nothing stands against it."""
+
     def open_tun(self, name: str, *, queues: int) -> TunDevice:
         """Open or make the device ``name``, with as many queues where it can.
 

@@ -24,9 +24,10 @@ def opening_fails(monkeypatch: pytest.MonkeyPatch, code: int, *, container: bool
 
 
 NO_DEVICE = "there is no /dev/net/tun; "
-MODPROBE = "load its module: modprobe tun (after a kernel upgrade, reboot first)"
+WITHOUT = ", or do without: --tun=userspace-networking"
+MODPROBE = "load its module: modprobe tun (after a kernel upgrade, reboot first)" + WITHOUT
 NOT_ALLOWED = "not allowed to open TUN device tailnet0; "
-CONTAINER = "start the container with --device /dev/net/tun --cap-add NET_ADMIN"
+CONTAINER = "start the container with --device /dev/net/tun --cap-add NET_ADMIN" + WITHOUT
 BUSY = "TUN device tailnet0 is in use by another process; stop it or give --tun=NAME"
 
 
@@ -36,7 +37,7 @@ BUSY = "TUN device tailnet0 is in use by another process; stop it or give --tun=
         (errno.ENOENT, False, NO_DEVICE + MODPROBE),
         (errno.ENODEV, False, NO_DEVICE + MODPROBE),
         (errno.ENOENT, True, NO_DEVICE + CONTAINER),
-        (errno.EPERM, False, NOT_ALLOWED + "run it as root or with CAP_NET_ADMIN"),
+        (errno.EPERM, False, NOT_ALLOWED + "run it as root or with CAP_NET_ADMIN" + WITHOUT),
         (errno.EACCES, True, NOT_ALLOWED + CONTAINER),
         (errno.EBUSY, False, BUSY),
         (errno.EIO, False, "cannot open TUN device tailnet0: Input/output error"),

@@ -27,7 +27,7 @@ from tailnet.platform.linux.nft.firewall import LinuxFirewall
 from tailnet.platform.linux.nft.firewall import remove as remove_firewall
 from tailnet.platform.linux.notify import notify, watchdog
 from tailnet.platform.linux.router import LinuxRouter, cleanup
-from tailnet.platform.linux.tun import open_tun
+from tailnet.platform.linux.tun import open_tun, tun_problem
 from tailnet.platform.system import HostDescription, Listener
 
 ROOT = Path("/")
@@ -54,6 +54,10 @@ class Linux:
     def forwarding_problem(self, *, v4: bool, v6: bool) -> str:
         """From the kernel's settings."""
         return hostinfo.forwarding_problem(ROOT, v4=v4, v6=v6)
+
+    def tun_problem(self) -> str:
+        """The device node and CAP_NET_ADMIN."""
+        return tun_problem()
 
     def open_tun(self, name: str, *, queues: int) -> TunDevice:
         """By ``/dev/net/tun``."""

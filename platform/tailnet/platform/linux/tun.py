@@ -20,10 +20,12 @@ import pytun
 
 from tailnet.platform.interface import MTU, PlatformError
 from tailnet.platform.linux.hostinfo import in_container
+from tailnet.platform.linux.privileges import own_privileges
 
 log = logging.getLogger("tailnet.platform")
 
 DEVICE = "/dev/net/tun"
+_OR_WITHOUT = ", or do without: --tun=userspace-networking"
 MAX_NAME = 15  # bytes; IFNAMSIZ less the terminator
 MIN_MTU = 1280  # below it the kernel takes IPv6 away from the device
 MAX_MTU = 65535
@@ -184,13 +186,22 @@ def _enable_offload(fd: int) -> tuple[bool, bool]:
     return True, True
 
 
+def tun_problem() -> str:
+    """Why no device can be opened, in one line; empty if nothing stands against it."""
+    try:
+        os.close(os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        return str(_explain(error, "of any name"))
+    return own_privileges().missing_for_tun or ""
+
+
 def _explain(error: OSError, name: str) -> PlatformError:
     """The one line for what the kernel said."""
     match error.errno:
         case errno.ENOENT | errno.ENODEV | errno.ENXIO:
-            line = f"there is no {DEVICE}; " + _how_to_get_the_device()
+            line = f"there is no {DEVICE}; {_how_to_get_the_device()}{_OR_WITHOUT}"
         case errno.EPERM | errno.EACCES:
-            line = f"not allowed to open TUN device {name}; " + _how_to_be_allowed()
+            line = f"not allowed to open TUN device {name}; {_how_to_be_allowed()}{_OR_WITHOUT}"
         case errno.EBUSY:
             line = f"TUN device {name} is in use by another process; stop it or give --tun=NAME"
         case errno.EINVAL:
