@@ -7,6 +7,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 from integration.conftest import MakeLab
@@ -33,6 +34,12 @@ def lab(make_lab: MakeLab) -> Lab:
     return lab
 
 
+def read(host: Host, path: Path) -> list[str]:
+    """Pings in a capture, which may still be growing."""
+    shown = host.exec("tcpdump", "-n", "-r", str(path), check=False).stdout
+    return [line for line in shown.splitlines() if "echo re" in line]
+
+
 def captured(host: Host, there: Host, name: str) -> list[str]:
     """What tcpdump says of three pings, each way, while a capture runs."""
     path = host.directory / f"{name}.pcapng"
@@ -42,10 +49,12 @@ def captured(host: Host, there: Host, name: str) -> list[str]:
     assert host.tnet("debug", "capture", "-o", "-", check=False).stderr.count("already") == 1
     for address in (there.ipv4, there.ipv6):
         assert host.ping_os(address, count=3).lost == 0
+    until("all of them", lambda: len(read(host, path)) >= 12, 10)
     os.kill(process.pid, signal.SIGINT)
     until("the capture to end", lambda: process.returncode == 0, 10)
     assert path.stat().st_mode & 0o777 == 0o600
-    return host.exec("tcpdump", "-n", "-r", str(path)).stdout.splitlines()
+    assert host.exec("tcpdump", "-n", "-r", str(path)).returncode == 0
+    return read(host, path)
 
 
 @BOTH

@@ -33,14 +33,16 @@ PACKAGES = {
     "wg": ("wireguard-tools", "wireguard-tools", "wireguard-tools-wg", "wireguard-tools"),
     "wireguard-go": ("wireguard-go", "", "wireguard-go", "wireguard-go"),
     "miniupnpd": ("miniupnpd-nftables", "", "miniupnpd", "miniupnpd"),
+    "chromium": ("chromium", "chromium", "chromium", "chromium"),
     "cc": ("gcc libc6-dev", "gcc", "gcc musl-dev", "gcc"),
     "headers": ("python3-dev", "python3-devel", "python3-dev", "python"),
     "venv": ("python3-venv", "python3", "python3", "python"),
 }
-OPTIONAL = {"iperf3", "wg", "wireguard-go", "miniupnpd"}  # the lab is complete without
+OPTIONAL = {"chromium", "iperf3", "wg", "wireguard-go", "miniupnpd"}  # the lab is complete without
 COMPILER = {"cc", "headers"}  # only where there is no ready-made package of python-pytun
 PYTHON = {"venv"}
 TOOLS = PACKAGES.keys() - COMPILER - PYTHON
+TESTS_ONLY = {"chromium"}  # the demo needs no browser
 MANAGERS = {
     "apt-get": ["apt-get", "install", "-y", "-qq", "--no-install-recommends"],
     "dnf": ["dnf", "install", "-y", "-q"],
@@ -148,6 +150,8 @@ def main() -> None:
         fail("the lab makes network namespaces, which needs root: sudo make …")
     # Without root the tests that need these programs are skipped.
     wanted = set(TOOLS) if purpose in {"lab", "tools"} and root else set()
+    if purpose == "lab":
+        wanted -= TESTS_ONLY
     if TRIED.exists():
         wanted -= OPTIONAL
     if not (VENV / "bin/python").exists():

@@ -31,6 +31,7 @@ COMMANDS = {
     "explain": "Show what stands between this machine and a peer",
     "netcheck": "Measure the network, and the latencies of relays",
     "nc": "Connect to a port of a peer, with standard input and output",
+    "web": "Serve a page about this node, for a browser on this machine",
     "wait": "Wait until this machine is connected",
     "install": "Make tailnetd a service of this machine",
     "uninstall": "Remove that service",
