@@ -10,7 +10,7 @@ export MATURIN_NO_INSTALL_RUST := 1
 
 FUZZ_SECONDS ?= 60
 
-.PHONY: venv native lint lint-native test test-native unit integration fuzz fuzz-python fuzz-native fuzz-differential lab nat-matrix impairment soak docs openapi bench bench-control bench-relayed wheels clean
+.PHONY: venv native lint lint-native test test-native unit integration fuzz fuzz-python fuzz-native fuzz-differential fuzz-routes lab nat-matrix impairment soak docs openapi bench bench-control bench-relayed wheels clean
 .NOTPARALLEL:
 
 lab bench bench-relayed nat-matrix impairment soak: NEEDS := lab
@@ -79,7 +79,7 @@ integration: venv
 	$(BIN)/pytest integration
 
 # Long random runs; FUZZ_SECONDS is for each target. Findings stay in .fuzz/.
-fuzz: fuzz-python fuzz-native fuzz-differential
+fuzz: fuzz-python fuzz-native fuzz-differential fuzz-routes
 
 fuzz-python: venv
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(ARGS)
@@ -91,6 +91,9 @@ endif
 
 fuzz-differential: venv
 	FUZZ_EXAMPLES=$$(($(FUZZ_SECONDS) * 20)) $(BIN)/pytest -q --timeout=0 tests/agent/datapath/test_differential.py
+
+fuzz-routes: venv
+	FUZZ_EXAMPLES=$$(($(FUZZ_SECONDS) * 2)) $(BIN)/pytest -q --timeout=0 integration/router/test_router_random.py
 
 lab: venv
 	@$(BIN)/python -m integration.lab $(ARGS)

@@ -9,13 +9,14 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
     *sorted((ROOT / "docs" / "protocol").glob("*.md")),
     ROOT / "docs" / "datapath.md",
+    ROOT / "docs" / "platform.md",
     ROOT / "docs" / "testing.md",
 ]
 TESTS = {
     name
     for tree in ("tests", "integration")
-    for file in (ROOT / tree).rglob("test_*.py")
-    for name in re.findall(r"^(?:async )?def (test_\w+)", file.read_text(), re.MULTILINE)
+    for file in (ROOT / tree).rglob("*.py")  # contracts too
+    for name in re.findall(r"^ *(?:async )?def (test_\w+)", file.read_text(), re.MULTILINE)
 }
 CRATE = ROOT / "agent" / "native" / "src"
 

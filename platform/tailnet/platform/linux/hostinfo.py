@@ -163,11 +163,11 @@ def _read(path: Path) -> str:
         return ""
 
 
-def local_networks() -> tuple[IPv4Network | IPv6Network, ...]:
-    """The prefixes of the links of the namespace of the calling thread."""
+def local_networks(*, without: str = "") -> tuple[IPv4Network | IPv6Network, ...]:
+    """The prefixes of the links of the namespace of the calling thread, but for one device's."""
     found: dict[IPv4Network | IPv6Network, None] = {}
-    for addrs in psutil.net_if_addrs().values():
-        for addr in addrs:
+    for name, addrs in psutil.net_if_addrs().items():
+        for addr in addrs if name != without else ():
             if addr.family in {socket.AF_INET, socket.AF_INET6} and addr.netmask:
                 mask = ip_address(addr.netmask)
                 length = int(mask).bit_count()
