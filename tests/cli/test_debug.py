@@ -53,3 +53,32 @@ def test_reload_config_says_what_happened(backend: FakeBackend, tmp_path: Path) 
     backend.reload_config = nothing  # type: ignore[method-assign]
     result = run(tmp_path, "reload-config")
     assert (result.exit_code, "without a configuration file" in result.stderr) == (1, True)
+
+
+def test_netmon_shows_devices_and_what_happened(backend: FakeBackend, tmp_path: Path) -> None:
+    """And which device leads out."""
+    assert run(tmp_path, "netmon").stdout == (
+        "eth0  up  192.0.2.2/24  way out for IPv4\n"
+        "2026-01-01T00:00:00.000+00:00  first: this is how it is\n"
+    )
+    assert backend.calls == [("debug", "netmon")]
+
+
+def test_portmap_says_what_the_router_can(backend: FakeBackend, tmp_path: Path) -> None:
+    """In words, with what was ignored."""
+    assert run(tmp_path, "portmap").stdout.split("\n")[:5] == [
+        "UPnP            yes",
+        "NAT-PMP         no",
+        "PCP             not asked",
+        "mapped to       198.51.100.1:41641",
+        "ignored: short  2",
+    ]
+    assert backend.calls == [("debug", "portmap")]
+
+
+@pytest.mark.parametrize("action", ["rebind", "restun"])
+def test_actions_are_silent(backend: FakeBackend, tmp_path: Path, action: str) -> None:
+    """As commands that succeed are."""
+    result = run(tmp_path, action)
+    assert (result.exit_code, result.output) == (0, "")
+    assert backend.calls == [("debug", action)]

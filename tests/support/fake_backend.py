@@ -227,7 +227,31 @@ class FakeBackend:
         self.calls.append(("debug", action))
         if action == "drops":
             return {"packets": {"in_unknown": 12, "in_forged": 3}, "relays": {}}
-        return {"Peers": []} if action == "plan" else None
+        answers: dict[str, object] = {
+            "plan": {"Peers": []},
+            "netmon": {
+                "DefaultV4": "eth0",
+                "DefaultV6": "",
+                "Interfaces": {"eth0": {"Up": True, "Addrs": ["192.0.2.2/24"]}},
+                "Events": [
+                    {
+                        "Number": 1,
+                        "At": "2026-01-01T00:00:00.000+00:00",
+                        "Change": "first",
+                        "Reason": "this is how it is",
+                        "Slept": 0.0,
+                    }
+                ],
+            },
+            "portmap": {
+                "UPnP": True,
+                "PMP": False,
+                "PCP": None,
+                "External": "198.51.100.1:41641",
+                "Ignored": {"short": 2},
+            },
+        }
+        return answers.get(action)
 
     async def dial(self, host: str, port: int) -> Connection:
         """What the test makes of it."""

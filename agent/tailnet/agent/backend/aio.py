@@ -150,7 +150,7 @@ class Node:
             now=now,
         )
         self._listeners = ListenerWatch(system.listeners, self._reconsider)
-        self.network = NetworkWatch(self.tunnel, self.account, self._tell)
+        self.network = NetworkWatch(self.tunnel, self.account, self._tell, wall=wall)
         self.state = State.NO_STATE
         self.checkup: Checkup = Checkup(
             Parts(

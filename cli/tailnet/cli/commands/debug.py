@@ -3,13 +3,16 @@
 Source: tailscale cmd/tailscale/cli/debug.go.
 """
 
+import contextlib
 import os
 import sys
+import time
 from contextlib import nullcontext
 from itertools import chain
 from typing import BinaryIO
 
 import click
+import msgspec
 from msgspec import json
 
 from tailnet.cli.client import LocalClient
@@ -17,6 +20,61 @@ from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
 from tailnet.cli.flags import GoCommand
 from tailnet.cli.text import clean, table
+
+WATCH_EVERY = 0.5  # seconds
+
+
+class Interface(msgspec.Struct, rename="pascal"):
+    """A device."""
+
+    up: bool
+    addrs: list[str]
+
+
+class Event(msgspec.Struct, rename="pascal"):
+    """A change of the network."""
+
+    number: int
+    at: str
+    change: str
+    reason: str
+    slept: float
+
+
+class Network(
+    msgspec.Struct,
+    rename={
+        "default_v4": "DefaultV4",
+        "default_v6": "DefaultV6",
+        "interfaces": "Interfaces",
+        "events": "Events",
+    },
+):
+    """The host's."""
+
+    default_v4: str
+    default_v6: str
+    interfaces: dict[str, Interface]
+    events: list[Event]
+
+
+class PortmapAnswer(
+    msgspec.Struct,
+    rename={
+        "upnp": "UPnP",
+        "pmp": "PMP",
+        "pcp": "PCP",
+        "external": "External",
+        "ignored": "Ignored",
+    },
+):
+    """What the router can."""
+
+    upnp: bool | None
+    pmp: bool | None
+    pcp: bool | None
+    external: str
+    ignored: dict[str, int]
 
 
 @click.group(help="Look inside tailnetd, for people who debug it.")
@@ -61,6 +119,70 @@ def drops(client: LocalClient) -> None:
 def clear_netmap_cache(client: LocalClient) -> None:
     """The next map is kept again."""
     client.request("POST", "debug?action=clear-netmap-cache")
+
+
+@command.command(
+    "rebind", cls=GoCommand, help="Bind the UDP sockets anew, and search every path again."
+)
+@with_client
+def rebind(client: LocalClient) -> None:
+    """Port and sessions are kept."""
+    client.request("POST", "debug?action=rebind")
+
+
+@command.command("restun", cls=GoCommand, help="Find out again where this machine is.")
+@with_client
+def restun(client: LocalClient) -> None:
+    """As after a small change of the network."""
+    client.request("POST", "debug?action=restun")
+
+
+@command.command("netmon", cls=GoCommand, help="Show this host's network, and what became of it.")
+@click.option("--watch", is_flag=True, help="Go on, a line for each change, until Ctrl-C.")
+@with_client
+def netmon(client: LocalClient, watch: bool) -> None:
+    """Devices without the tunnel's, then the latest changes."""
+    seen = 0
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            about = json.decode(client.request("POST", "debug?action=netmon"), type=Network)
+            if not seen:
+                _show_network(about)
+            for event in about.events:
+                if event.number > seen:
+                    slept = f" after {event.slept:.0f} s of sleep" if event.slept else ""
+                    click.echo(f"{event.at}  {event.change}: {clean(event.reason)}{slept}")
+                    seen = event.number
+            if not watch:
+                return
+            time.sleep(WATCH_EVERY)
+
+
+def _show_network(about: Network) -> None:
+    rows = []
+    for name, one in about.interfaces.items():
+        out = [v for v, d in (("IPv4", about.default_v4), ("IPv6", about.default_v6)) if d == name]
+        way = f"way out for {' and '.join(out)}" if out else ""
+        rows.append((clean(name), "up" if one.up else "down", ", ".join(one.addrs), way))
+    for line in table(rows):
+        click.echo(line)
+
+
+@command.command("portmap", cls=GoCommand, help="Ask the router which port mapping it can do.")
+@with_client
+def portmap(client: LocalClient) -> None:
+    """Takes up to two seconds."""
+    about = json.decode(client.request("POST", "debug?action=portmap"), type=PortmapAnswer)
+    words = {True: "yes", False: "no", None: "not asked"}
+    rows = [
+        ("UPnP", words[about.upnp]),
+        ("NAT-PMP", words[about.pmp]),
+        ("PCP", words[about.pcp]),
+        ("mapped to", about.external or "nothing"),
+        *((f"ignored: {clean(why)}", str(count)) for why, count in sorted(about.ignored.items())),
+    ]
+    for line in table(rows):
+        click.echo(line)
 
 
 @command.command("reload-config", cls=GoCommand, help="Read the configuration file again.")

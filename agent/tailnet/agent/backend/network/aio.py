@@ -11,14 +11,19 @@ Sessions are never touched: a peer knows us by its key, not by our address.
 Source: tailscale wgengine/userspace.go linkChange; wgengine/magicsock/magicsock.go Rebind.
 """
 
+from collections import deque
 from collections.abc import AsyncIterator, Callable
+from datetime import datetime
 
 from tailnet.agent.backend.account.aio import Account
 from tailnet.agent.backend.events import NetworkChanged
 from tailnet.agent.backend.network.addresses import good_addresses
+from tailnet.agent.backend.network.describe import Happened
 from tailnet.agent.backend.tunnel.aio import Tunnel
 from tailnet.agent.tasks import Tasks
 from tailnet.platform.interface import NetworkChange, NetworkEvent, NetworkMonitor, NetworkState
+
+REMEMBERED = 64  # events, for people
 
 
 class NetworkWatch:
@@ -26,17 +31,26 @@ class NetworkWatch:
 
     Attributes:
         state: as last told; ``None`` before the first time.
+        recent: the latest events, oldest first.
     """
 
     def __init__(
-        self, tunnel: Tunnel, account: Account, tell: Callable[[NetworkChanged], None]
+        self,
+        tunnel: Tunnel,
+        account: Account,
+        tell: Callable[[NetworkChanged], None],
+        *,
+        wall: Callable[[], datetime],
     ) -> None:
         """``tell``: others who want to know, after tunnel and account do."""
         self._tunnel = tunnel
         self._account = account
         self._tell = tell
         self._tasks = Tasks()
+        self._wall = wall
+        self._events = 0
         self.state: NetworkState | None = None
+        self.recent: deque[Happened] = deque(maxlen=REMEMBERED)
 
     def start(self, monitor: NetworkMonitor) -> None:
         """Begin to follow."""
@@ -57,6 +71,8 @@ class NetworkWatch:
 
     def _handle(self, event: NetworkEvent) -> None:
         before, self.state = self.state, event.state
+        self._events += 1
+        self.recent.append(Happened(self._events, self._wall(), event))
         good = good_addresses(before, event.state)
         match event.change:
             case NetworkChange.TUNNEL:

@@ -4,7 +4,7 @@ from tailnet.agent.localapi.exchange import Request, Response, json, text
 from tailnet.agent.localapi.handlers.inspect_map import current_netmap
 from tailnet.agent.localapi.interface import Backend
 
-DEBUG_ACTIONS = ("plan", "drops", "clear-netmap-cache")
+DEBUG_ACTIONS = ("plan", "drops", "clear-netmap-cache", "netmon", "portmap", "rebind", "restun")
 
 
 async def debug(backend: Backend, request: Request) -> Response:

@@ -8,6 +8,7 @@ from tailnet.agent import clock
 from tailnet.agent.addr import IPAddress
 from tailnet.agent.backend.aio import Node
 from tailnet.agent.backend.loginprofile import LoginProfile
+from tailnet.agent.backend.network.describe import describe as describe_network
 from tailnet.agent.backend.planview import describe
 from tailnet.agent.backend.prefs import Prefs, validate
 from tailnet.agent.backend.routetable import route_facts, with_acceptance
@@ -242,8 +243,30 @@ class NodeView:
                 drops["userspace"] = {reason: n for reason, n in counted.items() if n}
             drops["services"] = {reason: n for reason, n in self._service_drops().items() if n}
             return drops
-        self._node.forget_kept_map()
+        match action:
+            case "netmon":
+                return describe_network(self._node.network.state, self._node.network.recent)
+            case "portmap":
+                return await self._portmap()
+            case "rebind":
+                self._node.tunnel.rebind()
+            case "restun":
+                self._node.tunnel.restun()
+            case _:
+                self._node.forget_kept_map()
         return None
+
+    async def _portmap(self) -> dict[str, object]:
+        """Ask the gateway now."""
+        mapper = self._node.tunnel.portmapper
+        support = await mapper.probe()
+        return {
+            "UPnP": support.upnp,
+            "PMP": support.pmp,
+            "PCP": support.pcp,
+            "External": str(mapper.portmap.external or ""),
+            "Ignored": {reason: n for reason, n in mapper.drops().items() if n},
+        }
 
     def capture(self) -> Stream:
         """``POST debug-capture``."""
