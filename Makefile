@@ -9,6 +9,8 @@ export CARGO_BUILD_JOBS ?= 2
 export MATURIN_NO_INSTALL_RUST := 1
 
 FUZZ_SECONDS ?= 60
+# Tests at a time, of different files.
+WORKERS ?= 2
 
 .PHONY: venv native lint lint-native test test-native unit integration fuzz fuzz-python fuzz-native fuzz-differential fuzz-routes lab nat-matrix impairment soak docs openapi bench bench-control bench-relayed wheels clean
 .NOTPARALLEL:
@@ -73,10 +75,10 @@ ifneq ($(CARGO),)
 endif
 
 unit: venv
-	$(BIN)/pytest tests
+	$(BIN)/pytest tests -n $(WORKERS) --dist loadfile
 
 integration: venv
-	$(BIN)/pytest integration
+	$(BIN)/pytest integration -n $(WORKERS) --dist loadfile
 
 # Long random runs; FUZZ_SECONDS is for each target. Findings stay in .fuzz/.
 fuzz: fuzz-python fuzz-native fuzz-differential fuzz-routes

@@ -15,8 +15,9 @@ from tailnet.cli.main import COMMANDS, cli
 
 
 def escape(text: str) -> str:
-    """Text that troff shows as it is."""
+    """Text that troff shows as it is, in ASCII: not every formatter reads UTF-8."""
     text = text.replace("\\", "\\e").replace("-", "\\-")
+    text = "".join(c if c.isascii() else f"\\[u{ord(c):04X}]" for c in text)
     return "\\&" + text if text.startswith((".", "'")) else text
 
 

@@ -19,6 +19,7 @@ def test_every_command_has_a_page() -> None:
 def test_text_stays_text() -> None:
     """Neither a dot at its beginning nor a backslash is a request."""
     assert escape(".x\\y") == "\\&.x\\ey"
+    assert escape("…") == "\\[u2026]"
 
 
 @pytest.mark.parametrize("name", sorted(PAGES))
