@@ -16,14 +16,8 @@ import pytest
 from tests.support.platform_contract import FirewallContract
 from tests.support.platform_netns import ip, private_network
 
-from tailnet.platform.interface import (
-    BYPASS_MARK,
-    Firewall,
-    FirewallConfig,
-    Guard,
-    NetfilterMode,
-    PlatformError,
-)
+from tailnet.platform.interface import Firewall, FirewallConfig, Guard, NetfilterMode, PlatformError
+from tailnet.platform.linux.constants import BYPASS_MARK
 from tailnet.platform.linux.nft import encode
 from tailnet.platform.linux.nft.firewall import LinuxFirewall, remove
 from tailnet.platform.linux.nft.guard import guard_table

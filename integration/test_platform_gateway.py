@@ -6,7 +6,8 @@ from ipaddress import IPv4Address
 import pytest
 from tests.support.platform_netns import ip, private_network
 
-from tailnet.platform.interface import BYPASS_MARK, Gateway
+from tailnet.platform.interface import Gateway
+from tailnet.platform.linux.constants import BYPASS_MARK
 from tailnet.platform.linux.gateway import LinuxGateways
 
 pytestmark = pytest.mark.netns

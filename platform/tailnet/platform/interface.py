@@ -19,10 +19,6 @@ from socket import socket
 from typing import Protocol
 
 MTU = 1280  # the tunnel's; the smallest that IPv6 allows
-BYPASS_MARK = 0x80000  # on the daemon's own packets: must not enter the tunnel
-MARK_MASK = 0xFF0000
-ROUTE_TABLE = 52
-RULE_BASE = 5200  # priorities +10, +30, +50, +70
 
 
 class PlatformError(OSError):
@@ -211,7 +207,7 @@ class TunDevice(Protocol):
 
     @property
     def vnet_hdr(self) -> bool:
-        """Packets carry a virtio-net header, TCP super-packets are on."""
+        """Packets carry a header of 10 bytes and may be several of TCP joined, see the datapath."""
 
     @property
     def uso(self) -> bool:

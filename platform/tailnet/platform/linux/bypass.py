@@ -13,7 +13,7 @@ from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
 
-from tailnet.platform.interface import BYPASS_MARK
+from tailnet.platform.linux.constants import BYPASS_MARK
 
 log = logging.getLogger("tailnet.platform")
 

@@ -8,7 +8,8 @@ import logging
 from ipaddress import IPv4Address
 from socket import AF_INET
 
-from tailnet.platform.interface import BYPASS_MARK, Gateway
+from tailnet.platform.interface import Gateway
+from tailnet.platform.linux.constants import BYPASS_MARK
 from tailnet.platform.linux.rtnetlink import AsyncIPRoute, NetlinkError
 
 log = logging.getLogger("tailnet.platform")

@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from socket import AF_INET, AF_INET6
 from typing import ParamSpec, TypeVar
 
-from tailnet.platform.interface import MTU, ROUTE_TABLE, PlatformError, RouterConfig
+from tailnet.platform.interface import MTU, PlatformError, RouterConfig
+from tailnet.platform.linux.constants import ROUTE_TABLE
 from tailnet.platform.linux.netlink import Kernel, Link, Refusal, open_netlink
 from tailnet.platform.linux.rules import (
     LEAK_GUARD,

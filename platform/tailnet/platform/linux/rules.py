@@ -27,13 +27,8 @@ from ipaddress import (
 )
 from socket import AF_INET, AF_INET6
 
-from tailnet.platform.interface import (
-    BYPASS_MARK,
-    MARK_MASK,
-    ROUTE_TABLE,
-    RULE_BASE,
-    RouterConfig,
-)
+from tailnet.platform.interface import RouterConfig
+from tailnet.platform.linux.constants import BYPASS_MARK, MARK_MASK, ROUTE_TABLE, RULE_BASE
 
 Prefix = IPv4Network | IPv6Network
 Interface = IPv4Interface | IPv6Interface

@@ -17,7 +17,7 @@ Source: Linux include/uapi/linux/rtnetlink.h; tailscale net/netmon/netmon_linux.
 from enum import Flag, auto
 from struct import Struct
 
-from tailnet.platform.interface import ROUTE_TABLE
+from tailnet.platform.linux.constants import ROUTE_TABLE
 from tailnet.platform.linux.rules import RULE_WINDOW
 
 _HEADER = Struct("=IHHII")

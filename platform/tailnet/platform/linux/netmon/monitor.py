@@ -14,13 +14,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from ipaddress import ip_interface
 from typing import Any
 
-from tailnet.platform.interface import (
-    BYPASS_MARK,
-    NetworkChange,
-    NetworkEvent,
-    NetworkInterface,
-    NetworkState,
-)
+from tailnet.platform.interface import NetworkChange, NetworkEvent, NetworkInterface, NetworkState
+from tailnet.platform.linux.constants import BYPASS_MARK
 from tailnet.platform.linux.netmon.classify import compare
 from tailnet.platform.linux.netmon.messages import Hint, hints
 from tailnet.platform.linux.netmon.sleep import Sleep

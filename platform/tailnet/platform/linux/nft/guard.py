@@ -6,7 +6,8 @@ the daemon itself (they carry its mark, which needs CAP_NET_ADMIN to set), DHCP 
 discovery, and the local networks if the user allows them.
 """
 
-from tailnet.platform.interface import BYPASS_MARK, MARK_MASK, Guard
+from tailnet.platform.interface import Guard
+from tailnet.platform.linux.constants import BYPASS_MARK, MARK_MASK
 from tailnet.platform.linux.nft.syntax import (
     Chain,
     Counter,

@@ -23,7 +23,8 @@ Source: tailscale util/linuxfw, wgengine/router/osrouter/router_linux.go.
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-from tailnet.platform.interface import BYPASS_MARK, MARK_MASK, FirewallConfig
+from tailnet.platform.interface import FirewallConfig
+from tailnet.platform.linux.constants import BYPASS_MARK, MARK_MASK
 from tailnet.platform.linux.nft.syntax import (
     Chain,
     Counter,
