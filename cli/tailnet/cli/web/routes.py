@@ -14,7 +14,8 @@ from tailnet.cli.client import LocalClient
 from tailnet.cli.errors import Failure
 from tailnet.cli.web.markup import tag
 from tailnet.cli.web.page import View, render
-from tailnet.client import ClientError, questions
+from tailnet.client import questions
+from tailnet.client.errors import ClientError
 
 MAX_BODY = 4096  # bytes of an action
 TYPES = {
