@@ -5,6 +5,8 @@
     h1 ── bridge: control, DERP, STUN ── h2        UDP passes
 """
 
+import sys
+
 import pytest
 from integration.conftest import MakeLab
 from integration.lab.host import DEVICE, PORT, Host
@@ -80,6 +82,28 @@ def test_a_rebind_keeps_port_and_session(lab: Lab) -> None:
     one.tnet("debug", "restun")
     assert two.path_to("h1").endswith(f":{PORT}")
     assert one.ping_os(two.ipv4).lost == 0
+
+
+def test_a_port_that_is_taken_is_told_and_taken_back(lab: Lab) -> None:
+    """The firewall's hole, the endpoints and the peers follow the port both times."""
+    one, two = lab.hosts.values()
+    assert one.stop() == 0
+    hold = f"import socket,time; s = socket.socket(2, 2); s.bind(('', {PORT})); time.sleep(99)"
+    foreign = one.spawn("foreign", sys.executable, "-c", hold)
+    until("the other program", lambda: f":{PORT}" in one.exec("ss", "-Huln").stdout, SOON)
+    one.start()
+    one.wait_running()
+
+    def direct_at(port: int) -> bool:
+        arrives = two.ping_os(one.ipv4, count=1, wait=1).lost == 0
+        return arrives and two.path_to("h1").endswith(f":{port}")
+
+    until("a direct path by the next port", lambda: direct_at(PORT + 1), DIRECT)
+    assert f"UDP port {PORT} is taken" in str(one.status()["Health"])
+    foreign.kill()
+    one.tnet("debug", "rebind")
+    until("a direct path by the port of --port", lambda: direct_at(PORT), DIRECT)
+    until("no complaint", lambda: "is taken" not in str(one.status()["Health"]), SOON)
 
 
 def test_a_router_without_port_mapping_is_said_to_have_none(lab: Lab) -> None:

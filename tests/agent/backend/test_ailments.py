@@ -190,6 +190,10 @@ AILMENTS: Mapping[str, tuple[Do, Do]] = {
         put("tunnel._sock._sockets.ports", Ports(0, 41641)),
         put("tunnel._sock._sockets.ports", Ports(41641, 41641)),
     ),
+    "udp-port-taken": (
+        put("tunnel._sock._sockets.wanted", 5),
+        put("tunnel._sock._sockets.wanted", 0),
+    ),
     "ip-forwarding-off": (
         both(cannot_forward, pref(AdvertiseRoutes=["192.0.2.0/24"])),
         pref(AdvertiseRoutes=None),

@@ -54,6 +54,7 @@ BROKEN: dict[str, tuple[dict[str, object], str]] = {
     "no-derp-connection": ({"home": 7, "live_relays": 0}, "region 7 cannot be reached"),
     "derp-region-error": ({"relay_problems": {7: "too many"}}, "region 7: too many"),
     "no-udp4-bind": ({"has_udp": False}, "through relays only"),
+    "udp-port-taken": ({"port_problem": "UDP port 5 is taken"}, "UDP port 5 is taken"),
     "ip-forwarding-off": ({"forwarding_problem": "sysctl -w x"}, "sysctl -w x"),
     "invalid-packet-filter": ({"filter_refused": True}, "nothing is let in"),
     "router": ({"router_problem": "table 52 is taken"}, "table 52 is taken"),

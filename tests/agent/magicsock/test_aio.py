@@ -364,7 +364,7 @@ async def test_taken_port_is_replaced(lab: Lab, caplog: pytest.LogCaptureFixture
     for port in second.bind(first.sock.local_port):
         socket.socket(fileno=port.fd).close()
     assert second.ports.v4 not in {0, first.sock.local_port}
-    assert f"UDP port {first.sock.local_port}: " in caplog.text
+    assert f"UDP port {first.sock.local_port} is taken" in caplog.text
 
 
 def test_interfaces_are_listed() -> None:

@@ -114,6 +114,7 @@ NO_UDP = Warnable(
     depends_on=("warming-up",),
     connectivity=True,
 )
+PORT = Warnable("udp-port-taken", Severity.LOW, "Another UDP port")
 FORWARDING = Warnable(
     "ip-forwarding-off",
     Severity.MEDIUM,
@@ -171,6 +172,7 @@ TABLE = (
     RELAY_SILENT,
     RELAY_ERROR,
     NO_UDP,
+    PORT,
     FORWARDING,
     EXIT_WITHOUT_SNAT,
     FILTER,
@@ -215,6 +217,7 @@ class HealthFacts:
         relay_silent: the home relay's connection ended for want of a word, and is not back.
         relay_problems: what relays say of themselves, by region.
         has_udp: a UDP socket of IPv4 is bound.
+        port_problem: why its port is not the one that the user chose.
         forwarding_problem: why this subnet router does not work.
         exit_without_snat: this exit node leaves the addresses of others as they are.
         filter_refused: the packet filter cannot be understood.
@@ -250,6 +253,7 @@ class HealthFacts:
     relay_silent: bool = False
     relay_problems: Mapping[int, str]
     has_udp: bool = True
+    port_problem: str = ""
     forwarding_problem: str = ""
     exit_without_snat: bool = False
     filter_refused: bool = False
@@ -308,6 +312,7 @@ def conditions(facts: HealthFacts) -> dict[Warnable, str]:
         NO_UDP: online
         and not f.has_udp
         and "no UDP port of IPv4 can be used, so peers are reached through relays only",
+        PORT: online and f.port_problem,
         FORWARDING: online and f.forwarding_problem,
         EXIT_WITHOUT_SNAT: online
         and f.exit_without_snat

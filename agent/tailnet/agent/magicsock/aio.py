@@ -65,12 +65,15 @@ class Magicsock:
         mark: Callable[[socket.socket], None],
         on_endpoints: Callable[[tuple[tuple[AddrPort, int], ...]], None],
         on_netinfo: Callable[[NetInfo], None],
+        on_port: Callable[[], None] = lambda: None,
         always_derp: bool = False,
         never_direct: bool = False,
         probe_mtu: bool = False,
         offload: Offload = PLAIN,
     ) -> None:
+        """``on_port``: a rebind gave us another port."""
         self._derp = derp
+        self._on_port = on_port
         self._now = now
         self._mark = mark
         self._random_bytes = random_bytes
@@ -153,6 +156,11 @@ class Magicsock:
     def has_ipv4(self) -> bool:
         """A UDP socket of IPv4 is bound."""
         return bool(self._sockets.ports.v4)
+
+    @property
+    def port_problem(self) -> str:
+        """Why the port is not the one that the user chose; empty if it is."""
+        return self._sockets.problem
 
     @property
     def local_port(self) -> int:
@@ -249,8 +257,11 @@ class Magicsock:
 
     def rebind(self) -> None:
         """New sockets, on the same port if possible, then as :meth:`link_changed`."""
+        before = self.local_port
         if self._datapath is not None and (opened := self._sockets.rebind()):
             self._datapath.set_udp(opened)
+        if self.local_port != before:
+            self._on_port()
         self.link_changed()
 
     async def ping(self, peer: PeerId, wait: float, size: int = 0) -> PingReply | None:

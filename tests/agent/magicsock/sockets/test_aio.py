@@ -24,3 +24,35 @@ def test_datagrams_are_not_fragmented_where_sizes_are_tried(whole: bool) -> None
     for port in Sockets(lambda _: None, whole=whole).bind(0):
         with socket.socket(fileno=port.fd) as sock:
             assert (sock.getsockopt(*levels[sock.family]) == 2) is whole
+
+
+def test_a_taken_port_is_replaced_by_the_next_and_taken_back_when_it_is_free() -> None:
+    """Both families are on the same one, whichever it is."""
+    foreign = [socket.socket(family, socket.SOCK_DGRAM) for family in (2, socket.AF_INET6)]
+    foreign[0].bind(("127.0.0.1", 0))
+    port = foreign[0].getsockname()[1]
+    sockets = Sockets(lambda _: None)
+    first = sockets.bind(port)
+    assert sockets.ports.v4 > port or port > 65_500
+    assert sockets.ports.v4 == sockets.ports.v6
+    assert f"UDP port {port} is taken" in sockets.problem
+    for each in foreign:
+        each.close()
+    second = sockets.rebind()
+    assert sockets.ports.v4 == port
+    assert sockets.problem == ""
+    assert sockets.fixed
+    for each in (*first, *second):
+        os.close(each.fd)
+
+
+def test_without_a_wish_no_port_is_wrong() -> None:
+    """The kernel chooses, and a rebind stays there."""
+    sockets = Sockets(lambda _: None)
+    first = sockets.bind(0)
+    port = sockets.ports.v4
+    second = sockets.rebind()
+    assert sockets.ports.v4 == port
+    assert sockets.problem == ""
+    for each in (*first, *second):
+        os.close(each.fd)

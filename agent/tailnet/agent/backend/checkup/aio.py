@@ -122,6 +122,7 @@ class Checkup:
             relay_silent=home in tunnel.silent_relays,
             relay_problems=tunnel.relay_problems,
             has_udp=tunnel.has_udp,
+            port_problem=tunnel.port_problem,
             forwarding_problem=self._forwarding_problem(),
             filter_refused=plan is not None and plan.filter_refused,
             router_problem=tunnel.router_problem,

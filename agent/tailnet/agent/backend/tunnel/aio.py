@@ -79,6 +79,7 @@ class Tunnel:
         self._capture: Capture | None = None
         self._device = ""
         self._wanted = RouterConfig()
+        self._routed = EMPTY  # the plan that the host was told
         self._derp_map: DERPMap | None = None
         self.idle = EMPTY  # the plan while there is no network
         self.endpoints: tuple[tuple[AddrPort, int], ...] = ()
@@ -106,6 +107,7 @@ class Tunnel:
             mark=system.bypass.mark,
             on_endpoints=self._own_endpoints,
             on_netinfo=self._own_net_info,
+            on_port=self._port_changed,
             always_derp=settings.always_derp,
             never_direct=settings.never_direct,
             probe_mtu=settings.probe_mtu,
@@ -258,15 +260,24 @@ class Tunnel:
             self._derp_map = derp_map
             self._derp.set_map(derp_map)
             self._sock.set_derp_map(derp_map)
-            wanted = bool(derp_map.regions) and self._sock.has_ipv4
-            self.portmapper.set_port(self._sock.local_port if wanted else 0)
+            self._map_port()
+
+    def _map_port(self) -> None:
+        wanted = self._derp_map is not None and self._derp_map.regions and self._sock.has_ipv4
+        self.portmapper.set_port(self._sock.local_port if wanted else 0)
+
+    def _port_changed(self) -> None:
+        """Router and firewall let another one in."""
+        self._map_port()
+        self._set_routes(self._routed)
+        self._on_change()
 
     def apply(self, plan: Plan | None, alive: PeerId | None = None) -> Steps[None]:
         """Follow ``plan``, in slices; ``None`` is "no network".  See :meth:`Tables.apply`."""
         return self._tables.apply(plan, self.idle, alive)
 
     def _set_routes(self, plan: Plan) -> None:
-        self._wanted = plan.router
+        self._routed, self._wanted = plan, plan.router
         if self._host is not None:
             port = self._sock.local_port
             ports = frozenset((port,) if port else ())
@@ -278,6 +289,11 @@ class Tunnel:
     def has_udp(self) -> bool:
         """A UDP socket of IPv4 is bound; true before there is any."""
         return self._sock.has_ipv4 or not self._sock.local_port
+
+    @property
+    def port_problem(self) -> str:
+        """Why the UDP port is not the one that the user chose; empty if it is."""
+        return self._sock.port_problem
 
     def forwarding_problem(self, routes: Iterable[str]) -> str:
         """Why these subnet routes do not work; empty if they do."""

@@ -14,6 +14,7 @@ from tailnet.agent.magicsock.sockets.offload import PLAIN, Offload
 
 log = logging.getLogger("tailnet.magicsock")
 
+NEXT_PORTS = 9  # tried after the port that is wanted, before the kernel chooses
 BUFFER = 7 << 20  # bytes, each direction
 
 # linux/socket.h, linux/udp.h; the socket module does not name them
@@ -52,6 +53,18 @@ class Sockets:
         self.skip: set[str] = set()
         self.telling = TELL_ALL
         self.wanted = 0
+        self._told_of_buffers = False
+
+    @property
+    def problem(self) -> str:
+        """Why the port is not the one that the user chose; empty if it is."""
+        bound = self.ports.v4 or self.ports.v6
+        if not self.wanted or not bound or bound == self.wanted:
+            return ""
+        return (
+            f"UDP port {self.wanted} is taken by another program, so {bound} is used; "
+            "when it is free again: tnet debug rebind"
+        )
 
     @property
     def fixed(self) -> bool:
@@ -70,9 +83,9 @@ class Sockets:
         return self._open(port, again=False)
 
     def rebind(self) -> list[UdpPort]:
-        """New sockets on the present ports; empty if the system refuses."""
+        """New sockets, on the port the user chose or the present one; empty if refused."""
         try:
-            return self._open(self.ports.v4 or self.ports.v6, again=True)
+            return self._open(self.wanted or self.ports.v4 or self.ports.v6, again=True)
         except OSError as error:
             log.warning("cannot bind UDP sockets: %s", error)
             return []
@@ -80,6 +93,20 @@ class Sockets:
     def local_addresses(self) -> tuple[IPAddress, ...]:
         """Addresses of this machine worth telling."""
         return local_addresses(interface_addresses(), self.skip, self.telling)
+
+    def _look_at_buffers(self, sock: socket.socket) -> None:
+        """The kernel doubles what it is asked for, and cuts it where it is not forced."""
+        size = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+        if size < BUFFER and not self._told_of_buffers:
+            self._told_of_buffers = True
+            log.info(
+                "UDP buffers of %d KiB instead of %d; more with CAP_NET_ADMIN, or: "
+                "sysctl -w net.core.rmem_max=%d net.core.wmem_max=%d",
+                size >> 10,
+                BUFFER >> 10,
+                BUFFER,
+                BUFFER,
+            )
 
     def _open(self, wanted: int, *, again: bool) -> list[UdpPort]:
         opened: list[UdpPort] = []
@@ -95,7 +122,8 @@ class Sockets:
             ports[family] = sock.getsockname()[1]
             if self._whole:
                 _option(sock, *_DONT_FRAGMENT[family])
-            wanted = wanted or ports[family]
+            wanted = ports[family]
+            self._look_at_buffers(sock)
             gso = self._offload.gso and _has_gso(sock)
             gro = self._offload.gro and _option(sock, _UDP_GRO, 1)
             sentinel = self._offload.sentinel
@@ -120,19 +148,29 @@ def _bind(
                 _option(sock, option, BUFFER, socket.SOL_SOCKET)
         if again:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind(("", port))
-        except OSError as error:
-            if port == 0:
-                raise
-            sock.bind(("", 0))
-            log.warning("UDP port %d: %s; using %d", port, error.strerror, sock.getsockname()[1])
+        _bind_near(sock, port)
         # After the bind: a foreign socket must not share our port, our own next one may.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     except OSError:
         sock.close()
         raise
     return sock
+
+
+def _bind_near(sock: socket.socket, port: int) -> None:
+    """To ``port``, one of the next that is free, or any."""
+    for each in range(port, min(port + NEXT_PORTS, 0xFFFF) + 1) if port else ():
+        try:
+            sock.bind(("", each))
+        except OSError as error:
+            log.info("UDP port %d: %s", each, error.strerror)
+            continue
+        if each != port:
+            log.warning("UDP port %d is taken; using %d", port, each)
+        return
+    sock.bind(("", 0))
+    if port:
+        log.warning("UDP port %d is taken; using %d", port, sock.getsockname()[1])
 
 
 def _option(sock: socket.socket, option: int, value: int, level: int = _SOL_UDP) -> bool:
