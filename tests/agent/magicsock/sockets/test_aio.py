@@ -36,8 +36,8 @@ def test_a_taken_port_is_replaced_by_the_next_and_taken_back_when_it_is_free() -
     assert sockets.ports.v4 > port or port > 65_500
     assert sockets.ports.v4 == sockets.ports.v6
     assert f"UDP port {port} is taken" in sockets.problem
-    for each in foreign:
-        each.close()
+    for holder in foreign:
+        holder.close()
     second = sockets.rebind()
     assert sockets.ports.v4 == port
     assert sockets.problem == ""
