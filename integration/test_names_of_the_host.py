@@ -130,6 +130,24 @@ def test_names_of_the_lan_resolve_as_before(joined: Lab, name: str) -> None:
 
 
 @BOTH
+def test_tnet_dns_says_how_names_are_resolved(joined: Lab, name: str) -> None:
+    """What the host did before, what a name is, who answered, and why."""
+    here = joined.hosts[name]
+    said = here.tnet("dns", "status").stdout
+    assert "Tailnet DNS: on\n" in said
+    assert f"configured by direct; without the tailnet: {LAN}, search lan.example" in said
+    there = joined.hosts["h2" if name == "h1" else "h1"]
+    said = here.tnet("dns", "query", f"{there.name}.{DOMAIN}").stdout
+    assert said.splitlines()[0].split()[-1] == str(there.ipv4)
+    assert "answered by tailnetd: a node of the tailnet" in said
+    said = here.tnet("dns", "query", "printer.lan.example").stdout
+    assert said.splitlines()[0].split()[-1] == "192.0.2.7"
+    assert f"answered by {LAN}:53, one of the resolvers for ." in said
+    assert here.tnet("dns", "query", str(there.ipv4)).stdout.split()[3] == f"{there.name}.{DOMAIN}."
+    assert "NXDOMAIN" in here.tnet("dns", "query", f"nobody.{DOMAIN}", "AAAA").stdout
+
+
+@BOTH
 def test_who_does_not_want_it_has_his_file_back_at_once(joined: Lab, name: str) -> None:
     """And again ours when it is wanted again."""
     here = joined.hosts[name]

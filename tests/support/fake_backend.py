@@ -12,6 +12,8 @@ from tailnet.agent.errors import UserError
 from tailnet.agent.localapi import schema
 from tailnet.agent.localapi.bus import Bus, Subscription
 from tailnet.agent.localapi.schema import (
+    DNSOSConfig,
+    DNSQueryAnswer,
     NetcheckReport,
     Notify,
     PathDetails,
@@ -83,6 +85,8 @@ class FakeBackend:
     bus: Bus = field(default_factory=Bus)
     pings: list[PingResult] = field(default_factory=list)
     about_path: PathDetails | None = None
+    dns_before: DNSOSConfig | str = field(default_factory=DNSOSConfig)  # text: it is refused
+    dns_answer: DNSQueryAnswer = field(default_factory=DNSQueryAnswer)
     route_entries: dict[str | None, tuple[RouteEntry, ...]] = field(default_factory=dict)
     calls: list[tuple[object, ...]] = field(default_factory=list)
     accounts: list[LoginProfile] = field(default_factory=list)
@@ -200,6 +204,17 @@ class FakeBackend:
         """The prepared ones."""
         self.calls.append(("routes", accept))
         return self.route_entries.get(accept, ())
+
+    async def dns_osconfig(self) -> DNSOSConfig:
+        """The prepared one."""
+        if isinstance(self.dns_before, DNSOSConfig):
+            return self.dns_before
+        raise UserError(self.dns_before)
+
+    async def dns_query(self, name: str, qtype: int) -> DNSQueryAnswer:
+        """The prepared one, if any."""
+        self.calls.append(("dns-query", name, qtype))
+        return self.dns_answer
 
     def paths(self) -> tuple[PathDetails, ...]:
         """The prepared one, if any."""

@@ -24,6 +24,7 @@ COMMANDS = {
     "whois": "Show who is behind an address",
     "whoami": "Show who this machine is in its tailnet",
     "routes": "List the routes of the tailnet, and what becomes of them",
+    "dns": "Show how names are resolved, or what one is",
     "exit-node": "List exit nodes, or suggest one",
     "ping": "Ping a peer, and see how it is reached",
     "path": "Show how a peer is reached, and why so",

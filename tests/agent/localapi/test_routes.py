@@ -18,7 +18,7 @@ from tailnet.agent.tailcfg.node import UserID, UserProfile
 
 
 async def ask(
-    backend: FakeBackend, method: str, name: str, body: bytes = b"", **query: str
+    backend: FakeBackend, method: str, name: str, /, body: bytes = b"", **query: str
 ) -> Response:
     """Call a route's handler."""
     route = find(method, BASE + name, Access.WRITE)
@@ -79,6 +79,8 @@ def test_what_changes_something_needs_write() -> None:
         ("serve-config", "GET"),
         ("openapi.json", "GET"),
         ("dns-config", "GET"),
+        ("dns-osconfig", "GET"),
+        ("dns-query", "GET"),
         ("suggest-exit-node", "GET"),
         ("cert-domains", "GET"),
         ("services", "GET"),

@@ -20,7 +20,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from tailnet.agent.addr import IPAddress
-from tailnet.agent.dns.names import Name
+from tailnet.agent.dns.names import Name, parse_name_untrusted
 from tailnet.agent.errors import BadPacket
 
 HEADER = Struct("!HHHHHH")
@@ -108,6 +108,17 @@ def parse_question_untrusted(data: bytes) -> Question:
     if additional and data[rest : rest + 3] == b"\0\0\x29" and len(data) >= rest + 11:
         edns = int.from_bytes(data[rest + 3 : rest + 5])
     return Question(ident, flags, wire, Name(".".join(labels)), qtype, qclass, edns)
+
+
+def query_untrusted(text: str, qtype: int) -> bytes:
+    """A question of our own, for answers of any size.
+
+    Raises:
+        BadPacket: ``text`` is no name.
+    """
+    wire = encode_name(parse_name_untrusted(text))
+    head = HEADER.pack(0, RD, 1, 0, 0, 1)
+    return head + wire + _FIXED.pack(qtype, IN) + b"\0" + _TAIL.pack(OPT, EDNS_SIZE, 0, 0)
 
 
 def _labels_untrusted(data: bytes) -> tuple[list[str], int]:

@@ -228,6 +228,22 @@ CONTRACT: Mapping[str, Mapping[str, Operation]] = {
     "dns-config": {
         "GET": Operation("What control wants of names, its DNSConfig.", Tree, refuses=(503,))
     },
+    "dns-osconfig": {
+        "GET": Operation(
+            "How the host resolved names before us.", schema.DNSOSConfig, refuses=(500,)
+        )
+    },
+    "dns-query": {
+        "GET": Operation(
+            "What a name is, who said so, and why.",
+            schema.DNSQueryAnswer,
+            query=(
+                Query("name", "string", "the name", needed=True),
+                Query("type", "string", "A if not given; AAAA, TXT, TYPE123 …"),
+            ),
+            refuses=(400,),
+        )
+    },
     "suggest-exit-node": {
         "GET": Operation("The exit node that serves best: {ID, Name, Location}.", Tree)
     },

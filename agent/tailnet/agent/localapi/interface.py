@@ -9,6 +9,8 @@ from tailnet.agent.backend.prefs import Prefs
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.localapi.bus import Subscription
 from tailnet.agent.localapi.schema import (
+    DNSOSConfig,
+    DNSQueryAnswer,
     NetcheckReport,
     PathDetails,
     PingResult,
@@ -160,6 +162,20 @@ class Backend(Protocol):
 
         Raises:
             UserError: it says something wrong; nothing changed.
+        """
+
+    async def dns_osconfig(self) -> DNSOSConfig:
+        """How the host resolved names before us.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+
+    async def dns_query(self, name: str, qtype: int) -> DNSQueryAnswer:
+        """Ask our resolver, as a program of the host would.
+
+        Raises:
+            UserError: that is no name.
         """
 
     async def set_dns(self, name: str, value: str) -> None:

@@ -13,6 +13,7 @@ from tailnet.agent.localapi.handlers import (
     debug,
     identity,
     inspect_map,
+    names,
     network,
     prefs,
     process,
@@ -125,6 +126,8 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
     "user-profile": {"GET": Route(Access.READ, identity.user_profile)},
     "peer-by-id": {"GET": Route(Access.READ, identity.peer_by_id)},
     "dns-config": {"GET": Route(Access.READ, inspect_map.dns_config)},
+    "dns-osconfig": {"GET": Route(Access.READ, names.osconfig)},
+    "dns-query": {"GET": Route(Access.READ, names.query)},
     "suggest-exit-node": {"GET": Route(Access.READ, inspect_map.suggest_exit_node)},
     "set-use-exit-node-enabled": {"POST": Route(Access.WRITE, prefs.use_exit_node)},
     "cert-domains": {"GET": Route(Access.READ, inspect_map.cert_domains)},
@@ -155,7 +158,7 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
 LATER = frozenset(
     """
     reset-auth set-expiry-sooner disconnect-control id-token alpha-set-device-attrs query-feature
-    pins dns-osconfig dns-query check-ip-forwarding check-udp-gro-forwarding
+    pins check-ip-forwarding check-udp-gro-forwarding
     set-udp-gro-forwarding check-so-mark-in-use appc-route-info routecheck bugreport pprof metrics
     usermetrics upload-client-metrics debug-peer-endpoint-changes debug-derp-region debug-portmap
     debug-dial-types debug-bus-events debug-bus-graph debug-bus-queues debug-peer-relay-sessions

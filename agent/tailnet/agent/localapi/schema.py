@@ -245,6 +245,41 @@ class RouteEntry(Struct, frozen=True, kw_only=True, rename="pascal"):
     why: str = ""
 
 
+class DNSOSConfig(Struct, frozen=True, kw_only=True, rename="pascal"):
+    """``GET dns-osconfig``: how the host resolved names before us; ``mode`` is who decides there.
+
+    ``known`` is false where only that program knows.
+    """
+
+    nameservers: tuple[str, ...] = ()
+    search_domains: tuple[str, ...] = ()
+    match_domains: tuple[str, ...] = ()
+    mode: str = ""
+    known: bool = True
+
+
+class DNSResolver(Struct, frozen=True, kw_only=True, rename="pascal"):
+    """Somebody to ask: an address, or a URL."""
+
+    addr: str = ""
+
+
+class DNSQueryAnswer(Struct, frozen=True, kw_only=True, rename="pascal"):
+    """``GET dns-query``.
+
+    Attributes:
+        data: the whole message; empty: nobody gave one.
+        resolvers: who was to be asked; none if the daemon knows it itself.
+        why: the rule that decided.
+        server: who answered; empty if the daemon did.
+    """
+
+    data: bytes = field(default=b"", name="Bytes")
+    resolvers: tuple[DNSResolver, ...] = ()
+    why: str = ""
+    server: str = ""
+
+
 class WhoNode(Struct, frozen=True, kw_only=True, rename="pascal"):
     """What ``GET whois`` says of a node, as far as people care; ``name`` ends with a dot."""
 

@@ -147,6 +147,16 @@ class Naming:
                 await self._free.wait()
         await asyncio.sleep(max(0.0, self._freed_at + LAST_ANSWERS - clock.now()))
 
+    async def before_us(self) -> tuple[str, DnsConfig | None]:
+        """Who decides over the host's names, and how it resolved them; ``None``: nobody knows.
+
+        Raises:
+            PlatformError: that cannot be read.
+        """
+        if self._configurator is None:
+            return "", None
+        return self._configurator.mode, await self._configurator.base()
+
     def recompile(self) -> None:
         """What the host had before us may be different now, or it has forgotten us."""
         self._applied = None

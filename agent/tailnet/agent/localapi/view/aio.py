@@ -13,11 +13,15 @@ from tailnet.agent.backend.planview import describe
 from tailnet.agent.backend.prefs import Prefs, validate
 from tailnet.agent.backend.routetable import route_facts, with_acceptance
 from tailnet.agent.control.netmap import NetworkMap
-from tailnet.agent.errors import UserError
+from tailnet.agent.dns.message import query_untrusted
+from tailnet.agent.errors import BadPacket, UserError
 from tailnet.agent.localapi.bus import Subscription
 from tailnet.agent.localapi.interface import Stream
 from tailnet.agent.localapi.reportview import describe_report
 from tailnet.agent.localapi.schema import (
+    DNSOSConfig,
+    DNSQueryAnswer,
+    DNSResolver,
     NetcheckReport,
     PathDetails,
     PingResult,
@@ -33,6 +37,7 @@ from tailnet.agent.magicsock.sockets.aio import has_ipv6
 from tailnet.agent.netstack.interface import Connection, DialError
 from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.trace.facts import Facts
+from tailnet.platform.interface import PlatformError
 
 PING_WAIT = 10.0  # seconds; the client has a shorter patience of its own
 
@@ -203,6 +208,44 @@ class NodeView:
     async def logout(self) -> None:
         """``POST logout``."""
         await self._node.account.logout()
+
+    async def dns_osconfig(self) -> DNSOSConfig:
+        """``GET dns-osconfig``.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        try:
+            mode, base = await self._node.naming.before_us()
+        except PlatformError as error:
+            raise UserError(str(error)) from None
+        if base is None:
+            return DNSOSConfig(mode=mode, known=False)
+        return DNSOSConfig(
+            nameservers=tuple(map(str, base.nameservers)),
+            search_domains=base.search,
+            match_domains=base.match,
+            mode=mode,
+        )
+
+    async def dns_query(self, name: str, qtype: int) -> DNSQueryAnswer:
+        """``GET dns-query``.
+
+        Raises:
+            UserError: that is no name.
+        """
+        try:
+            question = query_untrusted(name, qtype)
+        except BadPacket:
+            msg = f"{name!r} is not a domain name"
+            raise UserError(msg) from None
+        said = await self._node.naming.resolver.explain(question)
+        return DNSQueryAnswer(
+            data=said.data or b"",
+            resolvers=tuple(DNSResolver(addr=resolver.addr) for resolver in said.resolvers),
+            why=said.why,
+            server=said.server,
+        )
 
     async def set_dns(self, name: str, value: str) -> None:
         """Let control publish a TXT record of this node's name."""

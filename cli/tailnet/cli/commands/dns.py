@@ -1,0 +1,80 @@
+"""``tnet dns``: how this host resolves names, and what one name is.
+
+Source: tailscale cmd/tailscale/cli/dns.go.
+"""
+
+from ipaddress import ip_address
+from urllib.parse import quote
+
+import click
+from msgspec import json as msgjson
+
+from tailnet.agent.localapi.schema import DNSOSConfig, DNSQueryAnswer
+from tailnet.cli import names
+from tailnet.cli.client import LocalClient
+from tailnet.cli.connect import with_client
+from tailnet.cli.errors import Failure
+from tailnet.cli.flags import GoCommand, flag
+from tailnet.cli.text import clean
+from tailnet.client.errors import Refused
+
+NO_MAP, UNREADABLE = 503, 500
+
+
+@click.group(help="Show how names are resolved (status), or what one name is (query).")
+def command() -> None:
+    """Only a name for what is below."""
+
+
+@command.command("status", cls=GoCommand, help="Show how this host resolves names.")
+@flag("all", help="Also what is empty, fallback resolvers, records and certificate domains.")
+@flag("json", help="Output JSON.")
+@with_client
+def status(client: LocalClient, *, all: bool, json: bool) -> None:  # noqa: A002 - a flag's name
+    """Settings, tailnet and host in one view."""
+    accepted = client.prefs().get("CorpDNS") is True
+    try:
+        config = msgjson.decode(client.request("GET", "dns-config"), type=dict[str, object])
+    except Refused as error:
+        if error.status != NO_MAP:
+            raise
+        config = {}
+    host: DNSOSConfig | str
+    try:
+        host = client.get("dns-osconfig", DNSOSConfig)
+    except Refused as error:
+        if error.status != UNREADABLE:
+            raise
+        host = str(error)
+    tree = names.status_tree(client.status(peers=False), accepted, config, host)
+    if json:
+        click.echo(msgjson.format(msgjson.encode(tree), indent=2).decode())
+        return
+    for line in names.status_lines(tree, host, everything=all):
+        click.echo(line)
+
+
+@command.command("query", cls=GoCommand, help="Ask the daemon's resolver, and see who answered.")
+@click.argument("name")
+@click.argument("type", required=False, default="")
+@flag("json", help="Output JSON.")
+@with_client
+def query(client: LocalClient, *, name: str, type: str, json: bool) -> None:  # noqa: A002
+    """As a program of this host would ask; an address means its name."""
+    asked, kind = name, type.upper()
+    try:
+        asked, kind = (ip_address(name).reverse_pointer, "PTR") if not kind else (name, kind)
+    except ValueError:
+        kind = "A"
+    said = client.get(f"dns-query?name={quote(asked)}&type={quote(kind)}", DNSQueryAnswer)
+    record = names.parse_answer(said.data)
+    if json:
+        tree = names.query_tree(asked, kind, said, record)
+        click.echo(msgjson.format(msgjson.encode(tree), indent=2).decode())
+    if record is None:
+        who = ", ".join(clean(resolver.addr) for resolver in said.resolvers)
+        msg = f"no answer from {who} ({clean(said.why)})"
+        raise Failure(msg)
+    if not json:
+        for line in names.query_lines(said, record):
+            click.echo(line)
