@@ -71,13 +71,14 @@ async def end_of(history: list[RouterConfig], *, damage: bool = False) -> str:
         await router.apply(history[-1])
     shown = snapshot()
     await router.down()
-    return shown
+    # the order of addresses is that of their coming; a node has one of each family
+    return "\n".join(" ".join(sorted(line.split())) for line in shown.splitlines())
 
 
 @pytest.mark.usefixtures("quiet_tun")
 @given(st.lists(CONFIGS, min_size=1, max_size=4), st.booleans())
 @settings(
-    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "40")),
+    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "25")),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
