@@ -12,7 +12,7 @@ FUZZ_SECONDS ?= 60
 # Tests at a time, of different files.
 WORKERS ?= 2
 
-.PHONY: venv native lint lint-native test test-native unit integration fuzz fuzz-python fuzz-native fuzz-differential fuzz-routes lab nat-matrix impairment soak docs openapi bench bench-control bench-relayed wheels clean
+.PHONY: venv native lint lint-native test test-native unit integration fuzz fuzz-python fuzz-native fuzz-libfuzzer fuzz-differential fuzz-routes lab nat-matrix impairment soak docs openapi bench bench-control bench-relayed wheels clean
 .NOTPARALLEL:
 
 lab bench bench-relayed nat-matrix impairment soak: NEEDS := lab
@@ -63,6 +63,7 @@ lint: venv lint-native
 lint-native:
 ifneq ($(CARGO),)
 	cd $(CRATE) && cargo fmt --check
+	cd $(CRATE)/fuzz && cargo fmt --check
 	cd $(CRATE) && cargo clippy -q --all-targets -- -D warnings
 	cd $(CRATE) && cargo clippy -q --features python -- -D warnings
 endif
@@ -81,7 +82,7 @@ integration: venv
 	$(BIN)/pytest integration -n $(WORKERS) --dist loadfile
 
 # Long random runs; FUZZ_SECONDS is for each target. Findings stay in .fuzz/.
-fuzz: fuzz-python fuzz-native fuzz-differential fuzz-routes
+fuzz: fuzz-python fuzz-native fuzz-libfuzzer fuzz-differential fuzz-routes
 
 fuzz-python: venv
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(ARGS)
@@ -89,6 +90,21 @@ fuzz-python: venv
 fuzz-native:
 ifneq ($(CARGO),)
 	cd $(CRATE) && FUZZ_SECONDS=$(FUZZ_SECONDS) cargo test -q --test fuzz -- --nocapture
+endif
+
+# libFuzzer guides the same bodies by what they reach: coverage is the stable compiler's own, no nightly is needed.
+COVERAGE := passes=sancov-module $(patsubst %,llvm-args=-sanitizer-coverage-%,level=4 inline-8bit-counters pc-table trace-compares)
+RUST_HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+BODIES = $(shell sed -n 's/^    ("\([a-z_]*\)", [a-z_]*),$$/\1/p' $(CRATE)/tests/fuzz/bodies.rs)
+
+fuzz-libfuzzer:
+ifneq ($(CARGO),)
+	cd $(CRATE)/fuzz && RUSTFLAGS="$(addprefix -C ,$(COVERAGE))" cargo build -q --release --target $(RUST_HOST)
+	@for body in $(BODIES); do \
+	  echo "$$body"; mkdir -p .fuzz/native/$$body; \
+	  FUZZ_TARGET=$$body $(CRATE)/fuzz/target/$(RUST_HOST)/release/bodies -max_total_time=$(FUZZ_SECONDS) -verbosity=0 \
+	    -artifact_prefix=.fuzz/$$body- .fuzz/native/$$body || exit 1; \
+	done
 endif
 
 fuzz-differential: venv
