@@ -1,9 +1,11 @@
 """A host in userspace mode and a host with a TUN device: one stream each way, and with many open.
 
-The same proxy on a host with a TUN device shows the kernel's TCP in the stack's place.
+The same proxy on a host with a TUN device shows the kernel's TCP in the stack's place, and the same
+host without a proxy what two TUN devices do.  All in turn, in rounds: they share one machine, and
+the ratios are what counts.
 
-``python -m integration.bench.userspace [--seconds S] [--datapath native|reference] [--open N …]``.
-Both hosts and the load share one machine.
+``python -m integration.bench.userspace [--seconds S] [--rounds R] [--datapath native|reference]
+[--open N …]``.
 """
 
 import argparse
@@ -12,6 +14,9 @@ import resource
 import sys
 from pathlib import Path
 
+from integration.bench.measures import Sample
+from integration.bench.table import report
+from integration.bench.throughput import load
 from integration.lab.config import AUTH_KEY
 from integration.lab.host import Host
 from integration.lab.lab import Lab
@@ -24,6 +29,7 @@ PROXY = "127.0.0.1:1055"
 PORT, ECHO = 5201, 7000
 DIRECT_TIMEOUT, OPEN_TIMEOUT = 20.0, 120.0  # seconds
 BULK = [sys.executable, "-u", "-m", "integration.lab.bulk"]
+Pairs = dict[str, tuple[Host, Host, str]]  # who sends, who receives, through which proxy
 PROXIED = [sys.executable, "-u", "-m", "integration.lab.proxied"]
 
 
@@ -40,16 +46,15 @@ def descriptors(host: Host) -> int:
 
 def stream(
     sender: Host, receiver: Host, to: str, listen: str, *, seconds: float, proxy: str
-) -> str:
-    """One stream of some seconds, in words."""
+) -> Sample:
+    """One stream of some seconds."""
     before = sender.running.cpu_seconds(), receiver.running.cpu_seconds()
     wait_until_logged(receiver.spawn("bulk", *BULK, "serve", listen, str(PORT)), "listening")
     words = [*BULK, "send", to, str(PORT), str(seconds), *([proxy] if proxy else [])]
     result = json.loads(sender.exec(*words, timeout=seconds + 60).stdout)
     gigabytes = result["bytes"] / 1e9
     cpu = sum((sender.running.cpu_seconds(), receiver.running.cpu_seconds())) - sum(before)
-    gbit = gigabytes * 8 / result["seconds"]
-    return f"{gbit:5.2f} Gbit/s   {cpu / gigabytes:5.2f} CPU s per GB, both daemons"
+    return {"Gbit/s": gigabytes * 8 / result["seconds"], "CPU s/GB": cpu / gigabytes}
 
 
 def run(lab: Lab, arguments: argparse.Namespace) -> None:
@@ -67,21 +72,34 @@ def run(lab: Lab, arguments: argparse.Namespace) -> None:
     for name in ("h1", "h3"):
         two.ping_os(lab.hosts[name].ipv4, count=2)
         until("a direct path", lambda name=name: two.path_to(name), DIRECT_TIMEOUT)  # type: ignore[misc]
-    seconds = arguments.seconds
-    for address in (two.ipv4, two.ipv6):
-        for host, tcp in ((one, "userspace"), (three, "kernel's")):
-            said = stream(host, two, str(address), str(address), seconds=seconds, proxy=PROXY)
-            show(f"SOCKS5 → {tcp} TCP → {address}", said)
-    for address in (one.ipv4, one.ipv6):
-        said = stream(two, one, str(address), "127.0.0.1", seconds=seconds, proxy="")
-        show(f"TUN → {address} → 127.0.0.1", said)
+    pairs: Pairs = {
+        "SOCKS5, our TCP": (one, two, PROXY),
+        "SOCKS5, kernel's TCP": (three, two, PROXY),
+        "two TUN devices": (three, two, ""),
+        "TUN to 127.0.0.1": (two, one, ""),
+    }
+    for version in (4, 6):
+        show(f"IPv{version}", f"load average {load()}")
+        compare(pairs, arguments, version)
     wait_until_logged(two.spawn("echo", *PROXIED, "serve", str(ECHO)), "listening")
+    del pairs["TUN to 127.0.0.1"]
     for number, count in enumerate(arguments.open):
-        for host, tcp in ((one, "userspace"), (three, "kernel's")):
+        for host, tcp in ((one, "our TCP"), (three, "kernel's TCP")):
             hold(host, two, number, count, tcp)
-            to = str(two.ipv4)
-            said = stream(host, two, to, to, seconds=seconds, proxy=PROXY)
-            show("  one stream beside them", said)
+        show("one stream beside them", f"load average {load()}")
+        compare(pairs, arguments, 4)
+
+
+def compare(pairs: Pairs, arguments: argparse.Namespace, version: int) -> None:
+    """Each pair in each round."""
+    samples: dict[str, list[Sample]] = {name: [] for name in pairs}
+    for _ in range(arguments.rounds):
+        for name, (sender, receiver, proxy) in pairs.items():
+            to = str(receiver.ipv4 if version == 4 else receiver.ipv6)
+            listen = "127.0.0.1" if name.endswith("127.0.0.1") else to
+            sample = stream(sender, receiver, to, listen, seconds=arguments.seconds, proxy=proxy)
+            samples[name].append(sample)
+    report(samples)
 
 
 def hold(host: Host, server: Host, number: int, count: int, tcp: str) -> None:
@@ -95,7 +113,7 @@ def hold(host: Host, server: Host, number: int, count: int, tcp: str) -> None:
         OPEN_TIMEOUT,
     )
     grown, more = memory(host) - before[0], descriptors(host) - before[1]
-    show(f"{count} more, {tcp} TCP, each used once", f"{grown:+} MiB, {more:+} descriptors")
+    show(f"{count} more, {tcp}, each used once", f"{grown:+} MiB, {more:+} descriptors")
 
 
 def show(label: str, text: str) -> None:
@@ -108,6 +126,7 @@ def main() -> int:
     """Exit code."""
     parser = argparse.ArgumentParser(prog="integration.bench.userspace", description=__doc__)
     parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--datapath", choices=("native", "reference"), default="native")
     parser.add_argument("--open", type=int, nargs="*", default=[1000, 4000], metavar="N")
     arguments = parser.parse_args()
