@@ -1,6 +1,7 @@
 """Magicsock's shell on loopback: real sockets, a plain datapath, relays within the process."""
 
 import asyncio
+import errno
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from ipaddress import ip_address
@@ -339,6 +340,28 @@ async def test_rebind_keeps_the_port(lab: Lab) -> None:
     assert a.wires.paths[PEER] == Path(None, relay=True)
     await lab.until(lambda: not a.wires.paths[PEER].relay)
     assert b.sock.home == 7
+
+
+@pytest.mark.parametrize("code", [errno.EPIPE, errno.ENOTCONN, errno.EPERM])
+async def test_a_socket_that_refuses_to_send_is_replaced_but_not_all_the_time(
+    lab: Lab, code: int
+) -> None:
+    """Once in five seconds; a host that is out of reach is no reason."""
+    a, _ = await pair(lab)
+    born: list[int] = []
+    set_udp = a.wires.set_udp
+
+    def count_them(udp: Sequence[UdpPort]) -> None:
+        born.append(len(udp))
+        set_udp(udp)
+
+    a.wires.set_udp = count_them  # type: ignore[method-assign]
+    there = AddrPort.parse("192.0.2.1:1")
+    a.sock.path_failed(PEER, there, errno.EHOSTUNREACH)
+    assert not born
+    for _ in range(3):
+        a.sock.path_failed(PEER, there, code)
+    assert len(born) == 1
 
 
 async def test_dead_home_is_left_for_a_region_that_answers(lab: Lab) -> None:
