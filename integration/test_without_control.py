@@ -4,6 +4,8 @@ Control stopped, every daemon killed and started again: peers are reachable, thr
 directly, although each has a disco key that control could tell nobody of.
 """
 
+from pathlib import Path
+
 import pytest
 from integration.conftest import MakeLab
 from integration.lab.lab import Lab
@@ -91,3 +93,21 @@ def test_peers_are_reached_directly_without_control(direct: Lab) -> None:
         60,
     )
     assert one.ping_os(two.ipv4).lost == 0
+
+
+def test_no_map_is_left_where_none_is_wanted(direct: Lab) -> None:
+    """``tnet set --keep-network-map=false``: gone at once and at the next start; on again, back."""
+    one = direct.hosts["h1"]
+
+    def maps() -> list[Path]:
+        return list(one.statedir.glob("*.netmap"))
+
+    until("a map", lambda: maps() != [], PATIENCE)
+    one.tnet("set", "--keep-network-map=false")
+    assert maps() == []
+    one.kill9()
+    one.start()
+    one.wait_running(PATIENCE)
+    assert maps() == []
+    one.tnet("set", "--keep-network-map")
+    until("a map again", lambda: maps() != [], PATIENCE)

@@ -565,6 +565,28 @@ def test_up_reports_a_refused_login(daemon: Daemon) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "about"),
+    [
+        ("AuthKey not found", True),
+        ("invalid key: unable to validate API key", True),
+        ("pre-auth key expired", True),
+        ("preauth key expired", True),
+        ("the control server says that a new node key has expired", False),
+        ("register answered 403: keyboard not found", False),
+        ("the certificate of https://x is not trusted: key usage", False),
+    ],
+)
+def test_advice_about_a_key_is_for_errors_about_auth_keys(
+    daemon: Daemon, words: str, about: bool
+) -> None:
+    """A node's key, a certificate's and a keyboard are others."""
+    log_out(daemon, lambda: daemon.backend.bus.publish(Notify(err_message=words)))
+    said = daemon.run("up", "--auth-key=k").stderr
+    assert said.startswith(words)
+    assert ("check the key" in said) is about
+
+
 def test_the_failure_of_an_earlier_login_is_not_ours(daemon: Daemon) -> None:
     """The daemon was still trying a wrong key when ours came."""
     open_soon(daemon, "https://login.example/a")

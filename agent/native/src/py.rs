@@ -198,8 +198,12 @@ impl Datapath {
     }
 
     fn set_local(&self, data: &[u8]) -> PyResult<()> {
+        let entries = prefixes(data)?;
+        if entries.is_empty() {
+            self.inner.with_tables(|tables| tables.forget_flows());
+        }
         let mut local = Prefixes::default();
-        for prefix in prefixes(data)? {
+        for prefix in entries {
             local.insert(prefix, ());
         }
         let local = Arc::new(local);

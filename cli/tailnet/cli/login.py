@@ -3,6 +3,7 @@
 Source: tailscale cmd/tailscale/cli/up.go, runUp.
 """
 
+import re
 import time
 from dataclasses import dataclass
 
@@ -30,6 +31,8 @@ TIMEOUT_TEXT = (
     "timeout waiting for Tailscale service to enter a Running state; "
     'check health with "tnet status"'
 )
+# Words of Tailscale, Headscale and of our own about the key that a login was tried with.
+ABOUT_AUTH_KEYS = re.compile(r"\b(?:pre)?auth[ -]?key|\bapi key|\binvalid key", re.IGNORECASE)
 NOT_SENT = frozenset(("Config", "InternalExitNodePrior"))  # of Prefs: the daemon's own
 
 
@@ -205,7 +208,7 @@ class Progress:
 
     def _advised(self, text: str) -> str:
         """The server's words, and what to do about them where we know."""
-        if self._plan.auth_key and "key" in text.lower():
+        if self._plan.auth_key and ABOUT_AUTH_KEYS.search(text):
             return f"{text}; check the key, or make a new one on {self._plan.server}"
         return text
 

@@ -228,6 +228,10 @@ PATHS = (
         "Let nothing leave this machine but through the tunnel, even while tailnetd does not run.",
     ),
     Setting(
+        "keep-network-map", "NoKeptMap", True,
+        "Keep the last network map on disk, for a start without the control server.", inverted=True,
+    ),
+    Setting(
         "path-policy", "PathPolicy", (),
         "Ways to peers that are allowed (comma-separated, PEER=direct-only|relay-only|auto).",
         "POLICIES",

@@ -85,6 +85,7 @@ MATRIX = {
     "EndpointInterfaces": "acts",
     "StaticEndpoints": "acts",
     "KillSwitch": "acts",
+    "NoKeptMap": "acts",
 }
 SETTABLE = sorted(FIELDS.keys() - NOT_SETTABLE)
 

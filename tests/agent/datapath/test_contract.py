@@ -363,6 +363,23 @@ async def test_replies_to_the_daemons_own_packets_enter(rig: Rig) -> None:
     assert await rig.delivered() == answer
 
 
+async def test_flows_end_with_the_network(rig: Rig) -> None:
+    """Another account may have the same addresses: an answer to the one before does not enter."""
+    await rig.connect()
+    rig.datapath.set_filter(Filter.shields_up())
+    rig.datapath.send_plain(PEER, [udp(ME, THEM, b"q", sport=5, dport=53)])
+    await rig.receive()
+    rig.datapath.set_local([])
+    rig.datapath.set_local([ip_network(ME)])
+    rig.send(udp(THEM, ME, b"a", sport=53, dport=5))
+    rig.datapath.send_plain(PEER, [udp(ME, THEM, b"q", sport=6, dport=53)])
+    await rig.receive()
+    answer = udp(THEM, ME, b"a", sport=53, dport=6)
+    rig.send(answer)
+    assert await rig.delivered() == answer
+    assert rig.dropped() == {"in_denied": 1}
+
+
 async def test_tsmp_goes_to_the_agent_and_nowhere_else(rig: Rig) -> None:
     """Whatever the filter says."""
     await rig.connect()

@@ -151,6 +151,11 @@ impl Tables {
         }
     }
 
+    /// Remember nothing that was sent.
+    pub fn forget_flows(&self) {
+        *super::lock(&self.flows) = FlowCache::default();
+    }
+
     /// A session by our index.
     pub fn session(&self, local: u32) -> Option<Arc<Keys>> {
         let sessions = self.sessions.read().unwrap_or_else(|e| e.into_inner());

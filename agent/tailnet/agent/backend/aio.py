@@ -20,6 +20,7 @@ from tailnet.agent.backend.events import (
     NetworkChanged,
     NetworkMapChanged,
     NodeEvent,
+    PrefsChanged,
     ProfileChanged,
     StateChanged,
 )
@@ -216,6 +217,7 @@ class Node:
             MapFile(map_path(path, self._profile_id), wall=self._wall, seal=self._store.seal)
             if path
             else None,
+            wanted=not self.account.prefs.no_kept_map,
             wall=self._wall,
             on_expired=self._kept_expired,
         )
@@ -274,7 +276,7 @@ class Node:
 
     def forget_kept_map(self) -> None:
         """Remove the network map from the disk; the next one is kept again."""
-        self._kept.forget()
+        self._kept.remove()
 
     def watch(self, watcher: Callable[[NodeEvent], None]) -> None:
         """Call ``watcher`` with everything that happens from now on."""
@@ -424,6 +426,8 @@ class Node:
             self._arm_expiry()
         elif isinstance(event, ProfileChanged):
             self._profile_changed(event)
+        elif isinstance(event, PrefsChanged):
+            self._kept.want(not event.prefs.no_kept_map)
         elif isinstance(event, NetworkChanged):
             self.checkup.look()
             if event.event.change is NetworkChange.MAJOR:

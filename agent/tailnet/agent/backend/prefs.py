@@ -48,8 +48,9 @@ class Prefs(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     ``advertise_routes`` are prefixes as text, ``advertise_tags`` have their ``tag:``.  ``sync``,
     ``no_stateful_filtering`` and ``AutoUpdate.Apply`` have a third value, unset.
 
-    The last five are ours, see :mod:`tailnet.agent.backend.pathprefs`; ``kill_switch``: nothing
-    leaves this host but through the tunnel, whether the daemon runs or not; ``accept_routes``
+    The last six are ours, see :mod:`tailnet.agent.backend.pathprefs`; ``kill_switch``: nothing
+    leaves this host but through the tunnel, whether the daemon runs or not; ``no_kept_map``: the
+    last network map is not kept on disk; ``accept_routes``
     narrows ``route_all``, see :mod:`tailnet.agent.backend.acceptance`.
     """
 
@@ -91,6 +92,7 @@ class Prefs(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     endpoint_interfaces: tuple[str, ...] | None = None
     static_endpoints: tuple[str, ...] | None = None
     kill_switch: bool = False
+    no_kept_map: bool = False
     accept_routes: tuple[str, ...] | None = None
 
     @property

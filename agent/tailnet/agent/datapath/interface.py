@@ -264,7 +264,10 @@ class Datapath(Protocol):
         """
 
     def set_local(self, prefixes: Sequence[IPNetwork]) -> None:
-        """Destinations that inbound packets may have: own addresses and advertised routes."""
+        """Destinations that inbound packets may have: own addresses and advertised routes.
+
+        Without any there is no network, and no flow of the one before is remembered.
+        """
 
     def set_filter(self, packet_filter: Filter) -> None:
         """Rules for inbound packets.  Flow state is kept.  Before the first call nothing enters."""

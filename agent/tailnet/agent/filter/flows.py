@@ -30,6 +30,10 @@ class FlowCache:
         self._flows: dict[Flow, None] = {}  # the oldest first
         self._limit = limit
 
+    def clear(self) -> None:
+        """Nothing was sent."""
+        self._flows.clear()
+
     def __len__(self) -> int:
         return len(self._flows)
 

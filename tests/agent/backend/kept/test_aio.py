@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tailnet.agent.backend.kept import aio as kept
 from tailnet.agent.backend.kept.aio import MapFile, MapKeeper
 from tailnet.agent.control.fold import Folder
 from tailnet.agent.control.netmap import NetworkMap
@@ -166,3 +167,53 @@ async def test_expiry_of_a_kept_peer_is_told(
 async def _at_once(work: object, *args: object) -> object:
     assert callable(work)
     return work(*args)
+
+
+async def test_a_user_who_wants_no_map_on_disk_has_none(tmp_path: Path) -> None:
+    """What is in use stays in use; wanted again, the newest one is kept."""
+    path = tmp_path / "x.netmap"
+    await keep(path, netmap(2))
+    one = keeper(path)
+    assert await one.load(SERVER, KEY) is not None
+    one.want(False)
+    assert (path.exists(), one.since) == (False, NOW)
+    one.note(netmap(2, 3), SERVER)
+    await one.close()
+    assert not path.exists()
+    one.want(True)
+    await one.close()
+    assert path.exists()
+    two = MapKeeper(
+        MapFile(path, wall=lambda: NOW), wall=lambda: NOW, on_expired=lambda _: None, wanted=False
+    )
+    assert await two.load(SERVER, KEY) is None
+    assert not path.exists()
+
+
+async def test_news_waits_for_its_turn_and_losses_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write has to be paid for by time; a peer that is gone is written at once."""
+    written: asyncio.Queue[int] = asyncio.Queue()
+    inner = MapFile._save
+
+    def save(self: MapFile, what: NetworkMap, server: str) -> int:
+        size = inner(self, what, server)
+        loop.call_soon_threadsafe(written.put_nowait, len(what.peers))
+        return size
+
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(kept, "SETTLE", 0.0)
+    monkeypatch.setattr(kept, "RATE", 1)  # bytes/s: an hour for any file
+    monkeypatch.setattr(MapFile, "_save", save)
+    one = keeper(tmp_path / "x.netmap")
+    one.note(netmap(2, 3), SERVER)
+    assert await written.get() == 2
+    one.note(netmap(2, 3, 4), SERVER)
+    one.note(netmap(2, 3, 4, 5), SERVER)
+    assert written.empty()
+    one.note(netmap(2), SERVER)
+    assert await written.get() == 1
+    one.note(netmap(2, 3), SERVER)
+    await one.close()  # the end is no time to wait
+    assert await written.get() == 2

@@ -180,18 +180,23 @@ class MapKeeper:
         *,
         wall: Callable[[], datetime],
         on_expired: Callable[[NetworkMap], None],
+        wanted: bool = True,
     ) -> None:
-        """``file`` is ``None`` where nothing is to be kept."""
+        """``file`` is ``None`` where nothing can be kept; ``wanted``: see :meth:`want`."""
         self._file = file
+        self._wanted = wanted
         self._wall = wall
         self._on_expired = on_expired
         self._folder: Folder | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._last: NetworkMap | None = None
+        self._server = ""
         self.since: datetime | None = None
 
     async def load(self, server: str, node_key: NodePublic) -> NetworkMap | None:
         """Begin to use what is on disk, if it is a map of this login."""
+        if not self._wanted:
+            self.remove()
         kept = await self._file.load() if self._file is not None else None
         if kept is None:
             return None
@@ -207,22 +212,36 @@ class MapKeeper:
     def note(self, netmap: NetworkMap, server: str) -> None:
         """The server sent this one: the kept one has done its service, and is replaced."""
         self._end()
-        if not may_keep(netmap):
-            self.forget()
+        last, self._last, self._server = self._last, netmap, server
+        if not self._wanted or not may_keep(netmap):
+            self.remove()
         elif self._file is not None:
-            last, self._last = self._last, netmap
             lost = last is not None and (
                 len(netmap.peers) < len(last.peers)
                 or netmap.packet_filter is not last.packet_filter
             )
             self._file.note(netmap, server, urgent=lost)
 
+    def want(self, wanted: bool) -> None:
+        """Whether the user wants a map on disk; the one in use stays in use."""
+        if wanted == self._wanted:
+            return
+        self._wanted = wanted
+        if not wanted:
+            self.remove()
+        elif self._last is not None:
+            self.note(self._last, self._server)
+
+    def remove(self) -> None:
+        """Keep nothing on disk."""
+        if self._file is not None:
+            self._file.remove()
+
     def forget(self) -> None:
         """Keep nothing, here and on disk."""
         self._end()
         self._last = None
-        if self._file is not None:
-            self._file.remove()
+        self.remove()
 
     async def close(self) -> None:
         """Write what is not written yet."""

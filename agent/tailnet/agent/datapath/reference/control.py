@@ -50,8 +50,10 @@ class Control:
             self._drops[drops.OUT_DISCARDED] += len(peer.queue)
 
     def set_local(self, prefixes: Sequence[IPNetwork]) -> None:
-        """Destinations that inbound packets may have."""
+        """Destinations that inbound packets may have; without any, flows are forgotten."""
         self._tables.set_local(prefixes)
+        if not prefixes:
+            self._matcher.flows.clear()
 
     def set_filter(self, packet_filter: Filter) -> None:
         """Rules for inbound packets.  Flow state is kept."""
