@@ -5,12 +5,15 @@
     h1 ── bridge: control, DERP, STUN
 """
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 from integration.conftest import MakeLab
 from integration.lab.config import AUTH_KEY
 from integration.lab.host import Host
+from integration.lab.process import run
 from integration.lab.topology import flat
 from integration.lab.waiting import until
 
@@ -80,13 +83,35 @@ def test_without_the_right_key_nothing_is_touched(
     assert refused(host, *(key(host, name) for name in flags)).endswith(said)
 
 
+def credentials(host: Host) -> Path:
+    """A directory as the service manager makes it for ``LoadCredentialEncrypted=key``.
+
+    The key goes through systemd's own encryption where that is installed.
+    """
+    directory = host.directory / "credentials"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    shown = directory / "key"
+    shown.unlink(missing_ok=True)
+    if shutil.which("systemd-creds") is None:
+        shown.write_bytes((host.directory / "key").read_bytes())
+    else:
+        sealed = host.directory / "key.cred"
+        env = {**os.environ, "SYSTEMD_CREDENTIAL_SECRET": str(host.directory / "host.secret")}
+        creds = ("systemd-creds", "--name=key")
+        run([*creds, "--with-key=host", "encrypt", host.directory / "key", sealed], env=env)
+        assert b"x" * 20 not in sealed.read_bytes()
+        run([*creds, "decrypt", sealed, shown], env=env)
+    shown.chmod(0o400)
+    return directory
+
+
 def test_a_credential_of_the_service_manager(host: Host) -> None:
-    """As ``LoadCredential=`` gives it."""
+    """As ``LoadCredentialEncrypted=`` gives it."""
     daemon = host.spawn(
         "tailnetd",
         *host.daemon_command("--verbose=1"),
         env={
-            "CREDENTIALS_DIRECTORY": str(host.directory),
+            "CREDENTIALS_DIRECTORY": str(credentials(host)),
             "TAILNETD_STATE_KEY": "credential:key",
         },
     )

@@ -147,7 +147,7 @@ AILMENTS: Mapping[str, tuple[Do, Do]] = {
     "state-store-health": (no_room, room),
     "apply-disk-config": (put("_ruling.problem", "bad"), put("_ruling.problem", "")),
     "warming-up": (
-        both(put("state", State.STARTING), put("checkup._began", clock.now() + 60)),
+        both(put("state", State.STARTING), put("checkup._began", float("inf"))),
         both(put("state", State.RUNNING), put("checkup._began", 0.0)),
     ),
     "wantrunning-false": (pref(WantRunning=False), pref(WantRunning=True)),

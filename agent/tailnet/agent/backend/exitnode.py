@@ -33,11 +33,13 @@ def find_exit_node(prefs: Prefs, netmap: NetworkMap) -> NodeID | None:
     if prefs.auto_exit_node and not wanted and not ip:
         return suggest(netmap)
     address = ip_address(ip) if ip else None
-    for node in netmap.in_order():
+
+    def is_meant(node: Node) -> bool:
         named = wanted and wanted in {node.stable_id, node.base_name, node.name.rstrip(".")}
-        if (named or (address is not None and address in node.ips())) and offers_exit(node):
-            return node.id
-    return None
+        return bool(named) or (address is not None and address in node.ips())
+
+    exits = (node for node in netmap.peers.values() if offers_exit(node))
+    return min((node.id for node in exits if is_meant(node)), default=None)
 
 
 def suggest(netmap: NetworkMap) -> NodeID | None:
