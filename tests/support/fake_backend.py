@@ -17,6 +17,9 @@ from tailnet.agent.localapi.schema import (
     NetcheckReport,
     Notify,
     PathDetails,
+    PeerRelayClient,
+    PeerRelaySession,
+    PeerRelaySessions,
     PingResult,
     RouteEntry,
     Status,
@@ -216,6 +219,15 @@ class FakeBackend:
         self.calls.append(("dns-query", name, qtype))
         return self.dns_answer
 
+    def peer_relay_sessions(self) -> PeerRelaySessions:
+        """One."""
+        ends = [
+            PeerRelayClient(endpoint=f"192.0.2.{n}:41641", short_disco=f"d:{n}", packets_tx=n)
+            for n in (1, 2)
+        ]
+        session = PeerRelaySession(vni=7, client1=ends[0], client2=ends[1])
+        return PeerRelaySessions(udp_port=7000, sessions=(session,))
+
     def paths(self) -> tuple[PathDetails, ...]:
         """The prepared one, if any."""
         return (self.about_path,) if self.about_path else ()
@@ -244,6 +256,7 @@ class FakeBackend:
             return {"packets": {"in_unknown": 12, "in_forged": 3}, "relays": {}}
         answers: dict[str, object] = {
             "plan": {"Peers": []},
+            "peer-relay-servers": ["100.64.0.9"],
             "netmon": {
                 "DefaultV4": "eth0",
                 "DefaultV6": "",

@@ -21,7 +21,7 @@ ALIASES = {"authkey": "auth-key", "control-url": "login-server"}
 LATER = frozenset(
     """
     advertise-connector audience auto-update icmp peerapi posture-checking
-    relay-server-port relay-server-static-endpoints report-posture ssh
+    report-posture ssh
     track tsmp unattended update-check upstream web webclient
     """.split()  # noqa: SIM905 - one name a word reads better
 )

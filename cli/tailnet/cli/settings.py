@@ -128,6 +128,8 @@ class Setting:
         if self.flag == "netfilter-mode":
             return MODES.index(str(value)) if value in MODES else len(MODES)
         text = str(value).strip()
+        if self.flag == "relay-server-port":
+            return (int(text) if text.isdecimal() else text) if text else None
         if isinstance(self.default, str):
             return text
         parts = [part for item in text.split(",") if (part := item.strip())]
@@ -248,7 +250,19 @@ PATHS = (
 )  # fmt: skip
 """Of this machine and its network; ``up`` leaves them alone."""
 
-SETTABLE = (*(setting for setting in SETTINGS if setting.in_set), NICKNAME, *PATHS)
+RELAY = (
+    Setting(
+        "relay-server-port", "RelayServerPort", "",
+        "UDP port on which this machine relays for peers (0: any, empty: it does not).", "PORT",
+    ),
+    Setting(
+        "relay-server-static-endpoints", "RelayServerStaticEndpoints", (),
+        "Addresses of the peer relay besides those found (comma-separated, IP:PORT).", "ADDRS",
+    ),
+)  # fmt: skip
+"""Being a relay for others; ``up`` leaves them alone."""
+
+SETTABLE = (*(setting for setting in SETTINGS if setting.in_set), NICKNAME, *PATHS, *RELAY)
 """What ``set`` changes."""
 
 

@@ -73,6 +73,10 @@ BROKEN: dict[str, tuple[dict[str, object], str]] = {
     "dns-set-os-config-failed": ({"dns_refused": "it is read-only"}, "it is read-only"),
     "resolv-conf-overwritten": ({"dns_overwritten": "by a program"}, "by a program"),
     "dns-forward-failing": ({"dns_failing": "192.0.2.1"}, "about a name from 192.0.2.1"),
+    "peer-relay-port": (
+        {"peer_relay_problem": "UDP port 7000 is taken; the peer relay uses 4321"},
+        "port 7000 is taken",
+    ),
     "dns-loop": ({"dns_looping": True}, "must not use 100.100.100.100"),
     "key-expires-soon": (
         {"key_left": 3 * 3600.0},

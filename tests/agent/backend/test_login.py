@@ -30,6 +30,7 @@ PREFS = Prefs(
     app_connector=AppConnectorPrefs(advertise=True),
     remote_config=True,
     exit_node_id="n1",
+    relay_server_port=0,
 )
 FILLED: dict[str, object] = {
     "BackendLogID": "log",
@@ -57,6 +58,7 @@ FILLED: dict[str, object] = {
     "AppConnector": True,
     "RemoteConfig": True,
     "ExitNodeID": "n1",
+    "PeerRelay": True,
 }
 # Fields that are ours to read (peers may fill them), or that say nothing of a program in Python.
 NOT_SENT = {"App", "Package", "GoVersion"}

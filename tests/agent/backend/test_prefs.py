@@ -79,13 +79,13 @@ MATRIX = {
     "NetfilterKind": "refused: choosing the kind of netfilter is not supported yet",
     "RemoteConfig": "refused: remote configuration is not supported yet",
     "DriveShares": "refused: Taildrive is not supported yet",
-    "RelayServerPort": "refused: relaying for peers is not supported yet",
-    "RelayServerStaticEndpoints": "refused: relaying for peers is not supported yet",
     "PathPolicy": "acts",
     "EndpointInterfaces": "acts",
     "StaticEndpoints": "acts",
     "KillSwitch": "acts",
     "NoKeptMap": "acts",
+    "RelayServerPort": "acts",
+    "RelayServerStaticEndpoints": "acts",
 }
 SETTABLE = sorted(FIELDS.keys() - NOT_SETTABLE)
 
@@ -194,7 +194,8 @@ def test_synonyms_of_the_default_server() -> None:
         (Prefs(sync=False), "sync"),
         (Prefs(netfilter_mode=1), "nodivert is not supported"),
         (Prefs(netfilter_mode=3), "on, nodivert or off"),
-        (Prefs(relay_server_port=0), "relaying"),
+        (Prefs(relay_server_port=70000), "bad relay server port 70000"),
+        (Prefs(relay_server_static_endpoints=("192.0.2.1",)), "bad endpoint '192.0.2.1'"),
         (Prefs(advertise_routes=("192.0.2.0/24",) * 2000), "too many routes"),
     ],
 )

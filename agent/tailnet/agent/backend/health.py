@@ -153,6 +153,7 @@ DNS_FORWARD = Warnable(
     connectivity=True,
 )
 DNS_LOOP = Warnable("dns-loop", Severity.MEDIUM, "DNS goes in a circle", connectivity=True)
+PEER_RELAY = Warnable("peer-relay-port", Severity.MEDIUM, "Peer relay not as wanted")
 ROUTES_NOT_ACCEPTED = Warnable("accept-routes-off", Severity.LOW, "Routes not accepted")
 
 TABLE = (
@@ -185,6 +186,7 @@ TABLE = (
     DNS_LOOP,
     EXIT_NODE,
     KEY_ENDS,
+    PEER_RELAY,
     ROUTES_NOT_ACCEPTED,
 )
 SEVERITIES = {str(severity): severity for severity in Severity}
@@ -231,6 +233,7 @@ class HealthFacts:
         dns_overwritten: another program undoes that.
         dns_failing: resolvers that did not answer the last question.
         dns_looping: questions come back to us from the host's own resolvers.
+        peer_relay_problem: why the peer relay is not as the user wants it.
         messages: from the control server.
         lines: from an older control server.
     """
@@ -267,6 +270,7 @@ class HealthFacts:
     dns_overwritten: str = ""
     dns_failing: str = ""
     dns_looping: bool = False
+    peer_relay_problem: str = ""
     messages: Mapping[str, DisplayMessage]
     lines: tuple[str, ...] = ()
 
@@ -341,6 +345,7 @@ def conditions(facts: HealthFacts) -> dict[Warnable, str]:
         and 0 < f.key_left < KEY_WARNING
         and f"the login of this machine ends in {in_words(f.key_left)}; "
         "renew it with: tnet up --force-reauth",
+        PEER_RELAY: online and f.peer_relay_problem,
         ROUTES_NOT_ACCEPTED: f.routes_ignored
         and "Some peers are advertising routes but --accept-routes is false",
     }

@@ -72,6 +72,7 @@ def hostinfo(
         userspace=host.userspace,
         userspace_router=host.userspace,
         app_connector=prefs.app_connector.advertise,
+        peer_relay=True if prefs.relay_server_port is not None else None,
         remote_config=prefs.remote_config,
         exit_node_id=prefs.exit_node_id,
     )

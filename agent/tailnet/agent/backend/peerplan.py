@@ -11,7 +11,7 @@ from tailnet.agent.backend.acceptance import Acceptance
 from tailnet.agent.backend.routes import NOTHING, Share
 from tailnet.agent.datapath.interface import PeerEntry
 from tailnet.agent.keys import DiscoPublic, NodePublic, PeerId
-from tailnet.agent.magicsock.peers import PeerInfo, Policy
+from tailnet.agent.magicsock.peers import PeerInfo, Policy, Relaying
 from tailnet.agent.tailcfg.node import Node
 
 
@@ -56,13 +56,14 @@ def can_be_talked_to(node: Node, self_key: NodePublic) -> bool:
     return not (node.expired or unreachable or node.key.is_zero or node.key == self_key)
 
 
-def plan_peer(
+def plan_peer(  # noqa: PLR0913 -- what a peer's plan depends on
     node: Node,
     *,
     disco: DiscoPublic,
     accept: Acceptance,
     defaults: tuple[IPNetwork, ...],
     policy: Policy,
+    relaying: Relaying,
 ) -> tuple[PeerPlan, Share, bool]:
     """Its plan, its share of the routes, and whether it offers routes that are not accepted.
 
@@ -72,6 +73,7 @@ def plan_peer(
         accept: which subnet routes are used.
         defaults: what it has besides, as the exit node.
         policy: which ways to it are allowed.
+        relaying: what it has to do with peer relays.
     """
     own = node.address_prefixes()
     same = node.allowed_ips is None or node.allowed_ips == node.addresses
@@ -90,6 +92,7 @@ def plan_peer(
             home_region=node.home_region,
             wireguard_only=node.is_wire_guard_only,
             policy=policy,
+            relaying=relaying,
         ),
     )
     v4 = tuple(p for p in mine if p.version == 4)

@@ -16,6 +16,7 @@ from tailnet.agent.backend.peerplan import PeerPlan
 from tailnet.agent.backend.peers import PeerIds
 from tailnet.agent.backend.plancache import PlanCache, Terms
 from tailnet.agent.backend.prefs import Prefs, parse_routes
+from tailnet.agent.backend.relaying import NO_CLIENT, NO_SERVER, RelayServerWish
 from tailnet.agent.backend.routes import with_exit_node
 from tailnet.agent.backend.wall import firewall
 from tailnet.agent.control.netmap import NetworkMap
@@ -46,6 +47,8 @@ class Plan:
         filter_refused: the rules make no sense, so nothing is let in.
         changed: peers that differ from those of the plan before; ``None``: look at all.
         telling: what we tell others of our own addresses.
+        relay_server: the peer relay that we are, if any.
+        uses_relays: control lets us use peer relays.
     """
 
     peers: Mapping[PeerId, PeerPlan]
@@ -60,6 +63,8 @@ class Plan:
     filter_refused: bool = False
     changed: frozenset[PeerId] | None = None
     telling: Telling = TELL_ALL
+    relay_server: RelayServerWish | None = None
+    uses_relays: bool = True
 
     def in_order(self) -> dict[PeerId, PeerPlan]:
         """The peers by node id: where two claim one prefix, the last has it."""
@@ -95,7 +100,8 @@ def plan_slices(
     """:func:`make_plan` in slices.  If it is given up, the next call must look at all nodes."""
     exit_node = find_exit_node(prefs, netmap)
     accept = parse_acceptance(prefs.accept_routes or (), on=prefs.route_all)
-    terms = Terms(accept, parse_policies(prefs.path_policy or ()), exit_node)
+    policies = parse_policies(prefs.path_policy or ())
+    terms = Terms(accept, policies, exit_node, cache.relays.of(netmap))
     if cache.terms != terms:
         cache.reset(terms)
         changed = None
@@ -127,7 +133,16 @@ def plan_slices(
         telling=Telling(
             tuple(prefs.endpoint_interfaces or ()), parse_endpoints(prefs.static_endpoints or ())
         ),
+        relay_server=_relay_server(prefs, netmap),
+        uses_relays=NO_CLIENT not in (netmap.self_node.cap_map or {}),
     )
+
+
+def _relay_server(prefs: Prefs, netmap: NetworkMap) -> RelayServerWish | None:
+    if prefs.relay_server_port is None or NO_SERVER in (netmap.self_node.cap_map or {}):
+        return None
+    endpoints = parse_endpoints(prefs.relay_server_static_endpoints or ())
+    return RelayServerWish(prefs.relay_server_port, endpoints)
 
 
 def _set_peers(netmap: NetworkMap, ids: PeerIds, cache: PlanCache) -> Steps[None]:

@@ -11,6 +11,7 @@ from tailnet.agent.backend.exitnode import EVERYTHING
 from tailnet.agent.backend.jail import without_sources
 from tailnet.agent.backend.peerplan import Made, PeerPlan, can_be_talked_to, plan_peer
 from tailnet.agent.backend.peers import PeerIds
+from tailnet.agent.backend.relaying import NO_RULES, RelayRules
 from tailnet.agent.backend.routes import NOTHING, Routes, Share
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.filter.rules import Filter, compile_filter, is_refused
@@ -28,11 +29,13 @@ class Terms:
         accept: which subnet routes are used.
         policies: ways to peers that the user allows, by stable id.
         exit_node: the peer that everything else goes to.
+        relays: who is a peer relay, and for whom we are one.
     """
 
     accept: Acceptance = NO_ROUTES
     policies: Mapping[str, Policy] = field(default_factory=dict)
     exit_node: NodeID | None = None
+    relays: RelayRules = NO_RULES
 
 
 @dataclass(slots=True)
@@ -68,6 +71,23 @@ class FilterMemory:
 
 
 @dataclass(slots=True)
+class RelayMemory:
+    """What the rules seen last say about peer relays."""
+
+    rules: tuple[FilterRule, ...] | None = None
+    own: tuple[IPAddress, ...] = ()
+    value: RelayRules = NO_RULES
+
+    def of(self, netmap: NetworkMap) -> RelayRules:
+        """The network map's."""
+        rules, own = netmap.packet_filter, netmap.self_node.ips()
+        if rules is not self.rules or own != self.own:
+            self.rules, self.own = rules, own
+            self.value = RelayRules.of(rules or (), own)
+        return self.value
+
+
+@dataclass(slots=True)
 class PlanCache:
     """Memory of one sequence of plans; belongs to one backend.
 
@@ -84,6 +104,7 @@ class PlanCache:
     """Of these, those with routes that are not accepted."""
     routes: Routes = field(default_factory=Routes)
     filter: FilterMemory = field(default_factory=FilterMemory)
+    relays: RelayMemory = field(default_factory=RelayMemory)
     jailed: set[NodeID] = field(default_factory=set)
     announced: dict[NodeID, tuple[DiscoPublic, DiscoPublic]] = field(default_factory=dict)
     """Disco keys that peers told us themselves, each with control's that it replaces."""
@@ -123,6 +144,7 @@ class PlanCache:
                 accept=self.terms.accept,
                 defaults=EVERYTHING if node.id == self.terms.exit_node else (),
                 policy=self.terms.policies.get(node.stable_id, Policy.AUTO),
+                relaying=self.terms.relays.role(node),
             )
             made = Made(node, ids.of(node.key), plan, share, offers)
         self.replace(node.id, made)

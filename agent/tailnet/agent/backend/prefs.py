@@ -247,6 +247,10 @@ def validate(prefs: Prefs) -> None:
     pathprefs.parse_policies(_bounded(prefs.path_policy, "path policies"))
     pathprefs.check_interfaces(_bounded(prefs.endpoint_interfaces, "interfaces"))
     pathprefs.parse_endpoints(_bounded(prefs.static_endpoints, "endpoints"))
+    pathprefs.parse_endpoints(_bounded(prefs.relay_server_static_endpoints, "endpoints"))
+    if not 0 <= (prefs.relay_server_port or 0) <= 0xFFFF:
+        msg = f"bad relay server port {prefs.relay_server_port}: it is 0 to 65535, 0 for any"
+        raise UserError(msg)
     _check_exit_node(prefs)
     if prefs.netfilter_mode not in range(3):
         msg = "netfilter mode is on, nodivert or off"
@@ -259,7 +263,6 @@ def validate(prefs: Prefs) -> None:
 
 
 def _unsupported(prefs: Prefs) -> tuple[tuple[bool, str], ...]:
-    relay = prefs.relay_server_port is not None or bool(prefs.relay_server_static_endpoints)
     return (
         (prefs.run_ssh, "the SSH server is not supported yet"),
         (prefs.run_web_client, "the web client is not supported yet"),
@@ -273,7 +276,6 @@ def _unsupported(prefs: Prefs) -> tuple[tuple[bool, str], ...]:
         (prefs.posture_checking, "posture checking is not supported yet"),
         (prefs.remote_config, "remote configuration is not supported yet"),
         (bool(prefs.drive_shares), "Taildrive is not supported yet"),
-        (relay, "relaying for peers is not supported yet"),
     )
 
 

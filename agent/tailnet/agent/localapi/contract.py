@@ -147,6 +147,9 @@ CONTRACT: Mapping[str, Mapping[str, Operation]] = {
             refuses=(204, 400),
         )
     },
+    "debug-peer-relay-sessions": {
+        "GET": Operation("The peers for which this machine relays.", schema.PeerRelaySessions)
+    },
     "watch-ipn-bus": {
         "GET": Operation(
             "What happens, one Notify a line, until the client goes.",

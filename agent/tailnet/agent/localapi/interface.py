@@ -13,6 +13,7 @@ from tailnet.agent.localapi.schema import (
     DNSQueryAnswer,
     NetcheckReport,
     PathDetails,
+    PeerRelaySessions,
     PingResult,
     RouteEntry,
     Status,
@@ -143,6 +144,9 @@ class Backend(Protocol):
 
     def trace_facts(self) -> Facts:
         """What a trace looks at, of this moment."""
+
+    def peer_relay_sessions(self) -> PeerRelaySessions:
+        """Peers for which this machine relays now."""
 
     def routes(self, accept: str | None) -> tuple[RouteEntry, ...]:
         """Every route that somebody offers, and what becomes of it.

@@ -142,6 +142,7 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
     LOGTAP: {"GET": Route(Access.WRITE, None)},
     "set-dns": {"POST": Route(Access.WRITE, network.set_dns)},
     "debug": {"POST": Route(Access.WRITE, debug.debug)},
+    "debug-peer-relay-sessions": {"GET": Route(Access.READ, debug.peer_relay_sessions)},
     "watch-ipn-bus": {"GET": Route(Access.READ, None)},
     "ping": {"POST": Route(Access.READ, network.ping)},
     "path": {"GET": Route(Access.READ, network.get_path)},
@@ -161,7 +162,7 @@ LATER = frozenset(
     pins check-ip-forwarding check-udp-gro-forwarding
     set-udp-gro-forwarding check-so-mark-in-use appc-route-info routecheck bugreport pprof metrics
     usermetrics upload-client-metrics debug-peer-endpoint-changes debug-derp-region debug-portmap
-    debug-dial-types debug-bus-events debug-bus-graph debug-bus-queues debug-peer-relay-sessions
+    debug-dial-types debug-bus-events debug-bus-graph debug-bus-queues
     dev-set-state-store debug-rotate-disco-key set-gui-visible set-push-device-token
     handle-push-message file-targets
     """.split()  # noqa: SIM905 - one name a word reads better

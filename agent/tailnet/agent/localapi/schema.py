@@ -230,6 +230,30 @@ class PathDetails(Struct, frozen=True, kw_only=True, rename="pascal"):
     history: tuple[PathSwitch, ...] = ()
 
 
+class PeerRelayClient(Struct, frozen=True, kw_only=True, rename="pascal"):
+    """One end of a session; ``endpoint`` is empty until it is bound, counts are of what it sent."""
+
+    endpoint: str = ""
+    short_disco: str = ""
+    packets_tx: int = 0
+    bytes_tx: int = 0
+
+
+class PeerRelaySession(Struct, frozen=True, kw_only=True, rename="pascal"):
+    """Two peers for which this machine relays."""
+
+    vni: int = field(default=0, name="VNI")
+    client1: PeerRelayClient = PeerRelayClient()
+    client2: PeerRelayClient = PeerRelayClient()
+
+
+class PeerRelaySessions(Struct, frozen=True, kw_only=True, rename="pascal"):
+    """``GET debug-peer-relay-sessions``; the port is ``null`` where there is no peer relay."""
+
+    udp_port: int | None = field(default=None, name="UDPPort")
+    sessions: tuple[PeerRelaySession, ...] = ()
+
+
 class RouteEntry(Struct, frozen=True, kw_only=True, rename="pascal"):
     """``GET routes``: a route that a peer, or this machine (``peer`` empty), offers.
 

@@ -30,6 +30,7 @@ from tailnet.agent.magicsock.measure.aio import Measuring
 from tailnet.agent.magicsock.report import PathReport
 from tailnet.agent.magicsock.sockets.aio import Sockets
 from tailnet.agent.magicsock.sockets.offload import PLAIN, Offload
+from tailnet.agent.magicsock.via.desk import Allocate
 from tailnet.agent.netcheck.aio import Netcheck
 from tailnet.agent.netcheck.probes.aio import Probes
 from tailnet.agent.netcheck.report import Report
@@ -221,6 +222,16 @@ class Magicsock:
             self._sockets.telling = telling
             self._measuring.again()
             self._pump()
+
+    def set_relaying(self, *, enabled: bool, allocate: Allocate | None) -> None:
+        """Whether peer relays are used; ``allocate``: we are one ourselves."""
+        self._hub.set_relaying(enabled=enabled)
+        self._hub.set_allocate(allocate)
+
+    @property
+    def relay_servers(self) -> Sequence[PeerId]:
+        """Peer relays that we may ask."""
+        return tuple(self._hub.relay_servers)
 
     def set_derp_map(self, derp_map: DERPMap) -> None:
         """Other relays: measure them."""

@@ -169,13 +169,41 @@ class RelayServer:
             self.drops["no session"] += 1
             return None
         if not data[1] & 0x80:
-            return self._pass(session, data, src, now)
+            to = self.pass_on(vni, src, 1, len(data), now)
+            return None if to is None else Datagram(to, data)
         try:
             header = geneve.parse_untrusted(data)
             return self._bind_untrusted(session, header, data, src, now)
         except BadPacket:
             self.drops["malformed"] += 1
             return None
+
+    def pass_on(
+        self, vni: int, src: AddrPort, packets: int, size: int, now: float
+    ) -> AddrPort | None:
+        """Where data of a session from ``src`` goes, unchanged; ``None``: nowhere.
+
+        ``packets`` datagrams of together ``size`` bytes are counted.
+        """
+        session = self._by_vni.get(vni)
+        if session is None:
+            self.drops["no session"] += packets
+            return None
+        if src == session.bound[0]:
+            end = 0
+        elif src == session.bound[1]:
+            end = 1
+        else:
+            self.drops["not bound"] += packets
+            return None
+        to = session.bound[1 - end]
+        if to is None:
+            self.drops["other end not bound"] += packets
+            return None
+        session.last_at = now
+        session.packets[end] += packets
+        session.bytes[end] += size
+        return to
 
     def handle_timeout(self, now: float) -> None:
         """New secrets, and sessions that ended."""
@@ -193,23 +221,6 @@ class RelayServer:
         return self._sweep_at if self._by_vni else None
 
     # --- inside
-
-    def _pass(self, session: _Session, data: bytes, src: AddrPort, now: float) -> Datagram | None:
-        if src == session.bound[0]:
-            end = 0
-        elif src == session.bound[1]:
-            end = 1
-        else:
-            self.drops["not bound"] += 1
-            return None
-        to = session.bound[1 - end]
-        if to is None:
-            self.drops["other end not bound"] += 1
-            return None
-        session.last_at = now
-        session.packets[end] += 1
-        session.bytes[end] += len(data)
-        return Datagram(to, data)
 
     def _bind_untrusted(
         self, session: _Session, header: Header, data: bytes, src: AddrPort, now: float

@@ -82,6 +82,7 @@ class Hostinfo(Struct, frozen=True):
     userspace: bool | None = None
     userspace_router: bool | None = None
     app_connector: bool | None = None
+    peer_relay: bool | None = None
     remote_config: bool = False
     exit_node_id: str = field(default="", name="ExitNodeID")
 

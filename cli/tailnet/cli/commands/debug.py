@@ -15,6 +15,7 @@ import click
 import msgspec
 from msgspec import json
 
+from tailnet.agent.localapi.schema import PeerRelayClient, PeerRelaySessions, decode
 from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
@@ -110,6 +111,45 @@ def drops(client: LocalClient) -> None:
     ]
     for line in table(rows):
         click.echo(line)
+
+
+@command.command(
+    "peer-relay-servers",
+    cls=GoCommand,
+    help="List the peers that may be asked to relay to others.",
+)
+@with_client
+def peer_relay_servers(client: LocalClient) -> None:
+    """Their addresses, one a line."""
+    found = json.decode(client.request("POST", "debug?action=peer-relay-servers"), type=list[str])
+    for address in found:
+        click.echo(clean(address))
+
+
+@command.command(
+    "peer-relay-sessions",
+    cls=GoCommand,
+    help="Show the peers for which this machine relays.",
+)
+@with_client
+def peer_relay_sessions(client: LocalClient) -> None:
+    """A line for each session."""
+    about = decode(client.request("GET", "debug-peer-relay-sessions"), PeerRelaySessions)
+    if about.udp_port is None:
+        click.echo("this machine is no peer relay; to make it one: tnet set --relay-server-port=0")
+        return
+    click.echo(f"UDP port {about.udp_port}, sessions: {len(about.sessions)}")
+    rows = [
+        (f"  {session.vni}", *_end(session.client1), "<->", *_end(session.client2))
+        for session in about.sessions
+    ]
+    for line in table(rows):
+        click.echo(line)
+
+
+def _end(about: PeerRelayClient) -> tuple[str, str, str]:
+    where = clean(about.endpoint) or "not bound"
+    return where, clean(about.short_disco), f"tx {about.packets_tx} ({about.bytes_tx} bytes)"
 
 
 @command.command(

@@ -137,6 +137,7 @@ class Checkup:
             dns_overwritten=naming.overwritten,
             dns_failing=naming.resolver.failing if account.prefs.corp_dns else "",
             dns_looping=naming.resolver.looping,
+            peer_relay_problem=tunnel.peer_relay.problem,
             messages=netmap.display_messages if netmap is not None else {},
             lines=netmap.health if netmap is not None else (),
         )

@@ -23,9 +23,11 @@ from tailnet.agent.derp.aio import DerpFleet
 from tailnet.agent.errors import UserError
 from tailnet.agent.keys import DiscoPrivate, DiscoPublic, NodePrivate, NodePublic, PeerId
 from tailnet.agent.magicsock.aio import Magicsock
+from tailnet.agent.magicsock.sockets.aio import Sockets
 from tailnet.agent.netcheck.report import Report
 from tailnet.agent.portmap.aio import PortMapper
 from tailnet.agent.portmap.interface import Portmap
+from tailnet.agent.relay.aio import PeerRelay
 from tailnet.agent.slices import Steps
 from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.tailcfg.node import NetInfo
@@ -122,6 +124,9 @@ class Tunnel:
             on_change=self._mapped,
             protocols=settings.map_protocols,
         )
+        self.peer_relay = PeerRelay(
+            Sockets(system.bypass.mark, settings.offload).bind, now=now, random_bytes=random_bytes
+        )
         self._dataplane = Dataplane(
             self._datapath,
             self._engine,
@@ -207,6 +212,7 @@ class Tunnel:
         """Routes and rules first, so that nothing is sent into a dead device."""
         await self._tasks.close()
         await self.portmapper.close()
+        self.peer_relay.close()
         if self._host is not None:
             await self._host.close()
         await self._sock.close()
@@ -278,10 +284,19 @@ class Tunnel:
 
     def _set_routes(self, plan: Plan) -> None:
         self._routed, self._wanted = plan, plan.router
+        self._set_relaying(plan)
         if self._host is not None:
-            port = self._sock.local_port
-            ports = frozenset((port,) if port else ())
+            ports = frozenset(p for p in (self._sock.local_port, self.peer_relay.port) if p)
             self._host.want(plan.router, replace(plan.firewall, ports=ports))
+
+    def _set_relaying(self, plan: Plan) -> None:
+        """Use peer relays, and be one, as the plan says."""
+        wish = plan.relay_server
+        self.peer_relay.want(*(wish if wish is not None else (None,)))
+        self._sock.set_relaying(
+            enabled=plan.uses_relays,
+            allocate=self.peer_relay.allocate if self.peer_relay.running else None,
+        )
 
     # --- what is
 
@@ -395,6 +410,7 @@ class Tunnel:
             "rejected": self._dataplane.rejections.counts,
             "disco": self._sock.drops(),
             "relays": self._derp.drops(),
+            "peer relay": self.peer_relay.drops(),
             "portmap": self.portmapper.drops(),
         }
         return {
@@ -406,6 +422,7 @@ class Tunnel:
 
     def _own_endpoints(self, endpoints: tuple[tuple[AddrPort, int], ...]) -> None:
         self.endpoints = endpoints
+        self.peer_relay.set_hosts(addr.ip for addr, _ in endpoints)
         self._on_change()
 
     def _own_net_info(self, net_info: NetInfo) -> None:

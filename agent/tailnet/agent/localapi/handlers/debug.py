@@ -4,7 +4,16 @@ from tailnet.agent.localapi.exchange import Request, Response, json, text
 from tailnet.agent.localapi.handlers.inspect_map import current_netmap
 from tailnet.agent.localapi.interface import Backend
 
-DEBUG_ACTIONS = ("plan", "drops", "clear-netmap-cache", "netmon", "portmap", "rebind", "restun")
+DEBUG_ACTIONS = (
+    "plan",
+    "drops",
+    "clear-netmap-cache",
+    "netmon",
+    "portmap",
+    "rebind",
+    "restun",
+    "peer-relay-servers",
+)
 
 
 async def debug(backend: Backend, request: Request) -> Response:
@@ -16,3 +25,8 @@ async def debug(backend: Backend, request: Request) -> Response:
         return text(400, f"unknown debug action {action[:64]!r}")
     tree = await backend.debug(action)
     return Response(204) if tree is None else json(tree)
+
+
+async def peer_relay_sessions(backend: Backend, _: Request) -> Response:
+    """``GET debug-peer-relay-sessions``."""
+    return json(backend.peer_relay_sessions())

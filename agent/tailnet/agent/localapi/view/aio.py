@@ -24,12 +24,14 @@ from tailnet.agent.localapi.schema import (
     DNSResolver,
     NetcheckReport,
     PathDetails,
+    PeerRelaySessions,
     PingResult,
     RouteEntry,
     Status,
 )
 from tailnet.agent.localapi.view import paths, routes
 from tailnet.agent.localapi.view.process.aio import ProcessView
+from tailnet.agent.localapi.view.shapes import relay_session
 from tailnet.agent.localapi.view.status.aio import StatusView
 from tailnet.agent.localapi.view.trace.aio import facts_of
 from tailnet.agent.localapi.view.watching.aio import Watching
@@ -291,6 +293,8 @@ class NodeView:
                 return describe_network(self._node.network.state, self._node.network.recent)
             case "portmap":
                 return await self._portmap()
+            case "peer-relay-servers":
+                return self._relay_servers()
             case "rebind":
                 self._node.tunnel.rebind()
             case "restun":
@@ -310,6 +314,20 @@ class NodeView:
             "External": str(mapper.portmap.external or ""),
             "Ignored": {reason: n for reason, n in mapper.drops().items() if n},
         }
+
+    def _relay_servers(self) -> list[str]:
+        """The first addresses of the peer relays that we may ask."""
+        plan, sock = self._node.plan, self._node.tunnel.magicsock
+        known = (plan.peers.get(p) for p in sock.relay_servers) if plan is not None else ()
+        return sorted(str(peer.node.ips()[0]) for peer in known if peer and peer.node.ips())
+
+    def peer_relay_sessions(self) -> PeerRelaySessions:
+        """``GET debug-peer-relay-sessions``."""
+        relay = self._node.tunnel.peer_relay
+        return PeerRelaySessions(
+            udp_port=relay.port if relay.running else None,
+            sessions=tuple(map(relay_session, relay.sessions())),
+        )
 
     def capture(self) -> Stream:
         """``POST debug-capture``."""

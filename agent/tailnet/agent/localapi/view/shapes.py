@@ -10,6 +10,8 @@ from tailnet.agent.backend.loginprofile import LoginProfile
 from tailnet.agent.backend.prefs import Prefs, to_json
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.localapi import schema
+from tailnet.agent.localapi.schema import PeerRelayClient, PeerRelaySession
+from tailnet.agent.relay.server import SessionInfo
 from tailnet.agent.tailcfg.node import Node
 
 NO_KEY = "0" * 64
@@ -77,3 +79,17 @@ def health(warnings: tuple[HealthWarning, ...]) -> dict[str, object]:
             for warning in warnings
         }
     }
+
+
+def relay_session(about: SessionInfo) -> PeerRelaySession:
+    """A session of our peer relay."""
+    ends = [
+        PeerRelayClient(
+            endpoint=str(about.bound[end] or ""),
+            short_disco=about.clients[end].short,
+            packets_tx=about.packets[end],
+            bytes_tx=about.bytes[end],
+        )
+        for end in (0, 1)
+    ]
+    return PeerRelaySession(vni=about.vni, client1=ends[0], client2=ends[1])

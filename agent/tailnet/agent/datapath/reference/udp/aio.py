@@ -62,6 +62,11 @@ class UdpSocket:
         """The descriptor."""
         return self._sock.fileno()
 
+    @property
+    def port(self) -> int:
+        """The bound port."""
+        return int(self._sock.getsockname()[1])
+
     def close(self) -> None:
         """Close the descriptor; the backlog is lost."""
         self.backlog.clear()
