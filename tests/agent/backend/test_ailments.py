@@ -217,6 +217,10 @@ AILMENTS: Mapping[str, tuple[Do, Do]] = {
     "dns-forward-failing": (names("192.0.2.1", looping=False), names("", looping=False)),
     "dns-loop": (names("", looping=True), names("", looping=False)),
     "exit-node-missing": (pref(ExitNodeIP="100.64.0.77"), pref(ExitNodeIP="")),
+    "peer-relay-port": (
+        put("tunnel.peer_relay.problem", "UDP port 7000 is taken"),
+        put("tunnel.peer_relay.problem", ""),
+    ),
     "key-expires-soon": (
         own(key_expiry=clock.wall() + timedelta(hours=3)),
         own(key_expiry=None),

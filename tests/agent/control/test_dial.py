@@ -28,6 +28,7 @@ from tailnet.agent.control.dialplan import (
 )
 from tailnet.agent.control.events import Connected, LoginFailed
 from tailnet.agent.control.race.aio import race
+from tailnet.agent.control.register import CAPABILITY_VERSION
 from tailnet.agent.control.resolve.aio import Resolver
 from tailnet.agent.control.trouble import Cause
 from tailnet.agent.crypto.x25519 import public_of
@@ -112,7 +113,7 @@ async def test_a_plain_server_through_a_proxy() -> None:
         environ = {"HTTP_PROXY": f"http://127.0.0.1:{proxy.port}"}
         async with member(replace(config(url), environ=environ)) as one:
             await one.until(Connected)
-        assert proxy.asked[0] == f"GET {url}/key?v=113"
+        assert proxy.asked[0] == f"GET {url}/key?v={CAPABILITY_VERSION}"
         assert f"CONNECT control.test:{server.port}" in proxy.asked
 
 
