@@ -48,7 +48,7 @@ wheels: venv
 
 # dist/tailnet_VERSION_ARCH.deb, for the Python that this distribution has.
 deb: venv
-	@$(BIN)/python -m package.deb $(ARGS)
+	@$(BIN)/python -m integration.package.deb $(ARGS)
 
 # The package made, installed, used and removed, over a copy of this system.
 test-deb: venv

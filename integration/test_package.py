@@ -12,7 +12,7 @@ from integration.lab.config import AUTH_KEY
 from integration.lab.lab import ROOT
 from integration.lab.process import run
 from integration.lab.topology import flat
-from package.deb import build
+from integration.package.deb import build
 
 pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(400)]
 

@@ -11,7 +11,7 @@ from tests.support.platform_netns import private_network
 
 from tailnet.cli.services.catalogue import Kind, service
 
-UNIT = Path(__file__).parents[1] / "cli/tailnet/cli/services/systemd/tailnetd.service"
+UNIT = Path(__file__).parents[1] / "systemd/tailnetd.service"
 PROGRAM = re.compile(r"/usr/bin/(tailnetd|tnet)")
 AN_ORDINARY_USER = "65534"
 # As a system sets it up; in some containers only root may open the device.

@@ -3,7 +3,7 @@
 import subprocess
 
 import pytest
-from package import deb
+from integration.package import deb
 
 FILES = dict(deb.files())
 

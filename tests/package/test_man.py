@@ -4,7 +4,7 @@ import shutil
 import subprocess
 
 import pytest
-from package.man import escape, pages
+from integration.package.man import escape, pages
 
 PAGES = dict(pages())
 

@@ -1,4 +1,4 @@
-"""Man pages from the commands themselves: ``python -m package.man DIRECTORY``.
+"""Man pages from the commands themselves: ``python -m integration.package.man DIRECTORY``.
 
 One page a command, in troff with the man macros: tnet.1, tnet-up.1 …, tailnetd.8.
 """

@@ -1,4 +1,4 @@
-"""A Debian package of everything: ``python -m package.deb``; it is in ``dist/`` then.
+"""A Debian package of everything: ``python -m integration.package.deb``; it is in ``dist/`` then.
 
 ::
 
@@ -21,14 +21,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from package.man import pages
+from integration.package.man import pages
 
 from tailnet.agent._version import __version__
 from tailnet.cli.completing import script
 from tailnet.cli.main import cli
 
-ROOT = Path(__file__).resolve().parents[1]
-UNITS = ROOT / "cli/tailnet/cli/services/systemd"
+ROOT = Path(__file__).resolve().parents[2]
+UNITS = ROOT / "systemd"
 PREFIX = Path("opt/tailnet")
 NOT_NEEDED = ("pip", "setuptools", "wheel", "_distutils_hack", "pkg_resources")
 COMPLETIONS = {

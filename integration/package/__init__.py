@@ -1,0 +1,1 @@
+"""The manual and the Debian package, made from what there is."""
