@@ -12,10 +12,10 @@ FUZZ_SECONDS ?= 60
 # Tests at a time, of different files.
 WORKERS ?= 2
 
-.PHONY: venv native lint lint-native test test-native unit integration fuzz fuzz-python fuzz-native fuzz-libfuzzer fuzz-differential fuzz-routes lab nat-matrix impairment soak docs openapi bench bench-control bench-relayed wheels clean
+.PHONY: venv native lint lint-native test test-native unit integration fuzz fuzz-python fuzz-native fuzz-libfuzzer fuzz-differential fuzz-routes lab nat-matrix impairment soak interop docs openapi bench bench-control bench-relayed wheels clean
 .NOTPARALLEL:
 
-lab bench bench-relayed nat-matrix impairment soak: NEEDS := lab
+lab bench bench-relayed nat-matrix impairment soak interop: NEEDS := lab
 test integration test-deb: NEEDS := tools
 
 OLD := from sys import *; version_info < (3, 11) and exit( \
@@ -118,6 +118,10 @@ lab: venv
 
 impairment: venv
 	@$(BIN)/python -m integration.lab.impairment $(ARGS)
+
+interop: venv
+	@$(BIN)/pip install -q --disable-pip-version-check -e '.[interop]'
+	@$(BIN)/python -m integration.lab.interop $(ARGS)
 
 soak: venv
 	@$(BIN)/python -m integration.lab.soak $(ARGS)

@@ -86,9 +86,14 @@ class CaddyNode:
             }
         )
         command = [str(program), "run", "--adapter", "caddyfile", "--config", str(config)]
+        self._command = command
+        self.start()
+
+    def start(self) -> None:
+        """Run it, as the node that it was."""
         # No log upload: there is no way out of the lab, and none is wanted.
         quiet = {"TS_NO_LOGS_NO_SUPPORT": "true"}
-        self.process = host.spawn("caddy", *command, env=quiet)
+        self.process = self.host.spawn("caddy", *self._command, env=quiet)
 
     def wait_running(self, timeout: float = 15.0) -> None:
         """Wait until it is part of the tailnet."""

@@ -22,6 +22,7 @@ from tailnet.agent.control.http1 import HANDSHAKE_HEADER, UPGRADE
 from tailnet.agent.control.wishes import SET_DNS, SetDNSRequest
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.errors import BadPacket
+from tailnet.agent.keys import NodePublic
 from tailnet.agent.noise.control import respond_untrusted
 from tailnet.agent.tailcfg.codec import decode_untrusted, encode
 from tailnet.agent.tailcfg.filter import FilterRule
@@ -162,6 +163,12 @@ class ControlServer:
         """Approve a node that waits for it."""
         self.store.authorize(self.store.records[node_id])
         self._polls.notify()
+
+    def add_wireguard(self, name: str, key: NodePublic, endpoint: str) -> str:
+        """A peer without Tailscale at this address; its own IPv4 address in the tailnet."""
+        record = self.store.add_wireguard(name, key, endpoint)
+        self._polls.notify()
+        return record.addresses[0]
 
     async def ping(self, node_id: int, types: str, ip: str) -> dict[str, object]:
         """Let a node ping a peer and report; waits until it does."""

@@ -31,6 +31,7 @@ class Record(msgspec.Struct):
     authorized: bool = True
     online: bool = False
     last_seen: datetime | None = None
+    wireguard_only: bool = False
 
 
 class View:
@@ -103,4 +104,5 @@ class View:
             last_seen=None if record.online else record.last_seen,
             online=record.online,
             machine_authorized=record.authorized,
+            is_wire_guard_only=record.wireguard_only,
         )

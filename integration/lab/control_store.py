@@ -169,6 +169,15 @@ class Store:
         record.authorized = True
         self.view.touch(record.id)
 
+    def add_wireguard(self, name: str, key: NodePublic, endpoint: str) -> Record:
+        """A peer that speaks plain WireGuard and never comes here."""
+        hostinfo = Hostinfo(hostname=name)
+        request = RegisterRequest(version=0, node_key=key, hostinfo=hostinfo)
+        record = self._admit(request, MachinePublic(key.raw), AuthKey())
+        record.endpoints, record.wireguard_only, record.online = [endpoint], True, True
+        self.view.touch(record.id)
+        return record
+
     def delete(self, record: Record) -> None:
         """Forget a node."""
         del self.records[record.id]

@@ -34,7 +34,7 @@ from integration.lab.vandal import VandalControl, VandalRelay
 
 from tailnet.agent import clock
 from tailnet.agent.errors import TailnetError
-from tailnet.agent.keys import MachinePrivate, NodePrivate
+from tailnet.agent.keys import MachinePrivate, NodePrivate, NodePublic
 from tailnet.agent.tailcfg.codec import decode_untrusted
 from tailnet.agent.tailcfg.derpmap import DERPMap, DERPNode, DERPRegion
 from tailnet.agent.tailcfg.dns import DNSConfig
@@ -198,6 +198,11 @@ class Servers:
     async def do_authorize(self, name: str) -> None:
         """Approve a node that waits for it."""
         self._running().authorize(self._node_id(name))
+
+    async def do_add_wireguard(self, name: str, key: str, endpoint: str) -> str:
+        """Add a peer that speaks plain WireGuard (``key`` in hex); its address in the tailnet."""
+        public = NodePublic(bytes.fromhex(key))
+        return self._running().add_wireguard(name, public, endpoint)
 
     async def do_forget_logins(self, gone: bool = False) -> None:
         """Lose all logins that are under way; ``gone``: they are answered with 410."""

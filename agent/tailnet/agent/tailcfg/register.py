@@ -25,13 +25,16 @@ class RegisterAuth(Struct, frozen=True):
     auth_key: str = ""
 
 
+ZERO_LOCK = LockPublic(bytes(32))
+
+
 class RegisterRequest(Struct, frozen=True, omit_defaults=False, kw_only=True):
     """Every field without a default of ``None`` is always on the wire, as from Go."""
 
     version: int
     node_key: NodePublic
     old_node_key: NodePublic = ZERO_NODE
-    nl_key: LockPublic = field(name="NLKey")
+    nl_key: LockPublic = field(default=ZERO_LOCK, name="NLKey")
     auth: RegisterAuth | None = None
     expiry: datetime = ZERO_TIME
     followup: str = ""
