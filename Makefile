@@ -79,7 +79,7 @@ unit: venv
 	$(BIN)/pytest tests -n $(WORKERS) --dist loadfile
 
 integration: venv
-	$(BIN)/pytest integration -n $(WORKERS) --dist loadfile
+	$(BIN)/pytest integration -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # Long random runs; FUZZ_SECONDS is for each target. Findings stay in .fuzz/.
 fuzz: fuzz-python fuzz-native fuzz-libfuzzer fuzz-differential fuzz-routes
