@@ -13,6 +13,7 @@ from tests.support.fake_backend import FakeBackend
 from tailnet.agent.backend.prefs import Prefs, toggle_exit_node
 from tailnet.agent.errors import UserError
 from tailnet.agent.localapi.view.process.aio import MAX_WAITING, ProcessView
+from tailnet.agent.tailcfg.dns import DNSConfig
 
 EXIT = node(2, stable_id="n2", name="out.x.", allowed_ips=("100.64.0.2/32", "0.0.0.0/0", "::/0"))
 KNOWN = FakeBackend(known=netmap(EXIT))
@@ -35,6 +36,13 @@ async def test_the_map_is_shown_in_upstreams_shape() -> None:
     nobody = FakeBackend()
     for name in ("dns-config", "debug-packet-filter-rules"):
         assert await tree("GET", name, nobody) == 503
+
+
+async def test_domains_for_certificates_are_controls() -> None:
+    """None without a map."""
+    known = netmap(EXIT, dns=DNSConfig(cert_domains=("me.x.ts.net",)))
+    assert await tree("GET", "cert-domains", FakeBackend(known=known)) == ["me.x.ts.net"]
+    assert await tree("GET", "cert-domains", FakeBackend()) == []
 
 
 async def test_an_exit_node_is_suggested_if_there_is_one() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tests.agent.backend.test_plan import netmap, node
 
 from tailnet.agent.addr import AddrPort
+from tailnet.agent.backend.peerplan import can_be_talked_to
 from tailnet.agent.backend.peers import PeerIds
 from tailnet.agent.backend.plan import make_plan
 from tailnet.agent.backend.prefs import Prefs
@@ -276,3 +277,16 @@ def test_the_taker_is_whom_the_datapath_chooses(parts: list[tuple[int, int]]) ->
         ip = ip_address(f"192.0.2.{last}")
         found = taker(made, ip)
         assert (found[0] if found else None) == table.lookup(ip.packed)
+
+
+@given(st.booleans(), st.booleans(), st.integers(0, 2), st.booleans())
+def test_who_cannot_be_talked_to_is_stopped_at_the_key(
+    expired: bool, silent: bool, home: int, wireguard: bool
+) -> None:
+    """By the plan's own judgement, and with a reason of its own."""
+    disco = type(box().disco_key)(bytes(32)) if silent else box().disco_key
+    peer = box(expired=expired, disco_key=disco, home_derp=home, is_wire_guard_only=wireguard)
+    trace = inbound(facts(peer), peer, ME, SSH)
+    usable = can_be_talked_to(peer, node(1).key)
+    assert (trace.steps[-1].stage is Stage.KEY) is not usable
+    assert "cannot use it" not in trace.steps[-1].says

@@ -55,16 +55,7 @@ class FilterMemory:
         )
         same = rules is self.rules and barred == self.barred and not by_capability
         if self.filter is None or not same:
-
-            def with_capability(name: str) -> list[IPAddress]:
-                return [
-                    ip
-                    for node in netmap.peers.values()
-                    if name in (node.cap_map or {})
-                    for ip in node.ips()
-                ]
-
-            self.filter = without_sources(compile_filter(rules, with_capability), barred)
+            self.filter = without_sources(compile_filter(rules, netmap.with_capability), barred)
             self.rules, self.barred = rules, barred
             self.refused = is_refused(rules)
         return self.filter

@@ -1,8 +1,9 @@
 """The network map: what one node knows of its tailnet."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from tailnet.agent.addr import IPAddress
 from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.tailcfg.dns import DNSConfig
 from tailnet.agent.tailcfg.filter import FilterRule
@@ -33,6 +34,22 @@ class NetworkMap:
     """Server's clock − our wall clock [s]; 0 when below one minute."""
     collect_services: bool = False
     """The server wants to know who listens on this machine."""
+
+    def nodes(self) -> Iterator[Node]:
+        """This node, then its peers."""
+        yield self.self_node
+        yield from self.peers.values()
+
+    def owner_of(self, ip: IPAddress) -> Node | None:
+        """The node whose own address that is."""
+        wanted = f"{ip}/{ip.max_prefixlen}"  # as control writes it: no node is parsed for this
+        return next((node for node in self.nodes() if wanted in (node.addresses or ())), None)
+
+    def with_capability(self, name: str) -> list[IPAddress]:
+        """Own addresses of the peers that have a node capability."""
+        return [
+            ip for peer in self.peers.values() if name in (peer.cap_map or {}) for ip in peer.ips()
+        ]
 
     def in_order(self) -> list[Node]:
         """The peers, by id."""

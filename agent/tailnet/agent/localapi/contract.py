@@ -258,7 +258,11 @@ CONTRACT: Mapping[str, Mapping[str, Operation]] = {
             refuses=(400,),
         )
     },
-    "cert-domains": {"GET": Operation("Names to get certificates for: none yet.", list[str])},
+    "cert-domains": {
+        "GET": Operation(
+            "Names of this node that certificates can be had for, says control.", list[str]
+        )
+    },
     "services": {"GET": Operation("Services that this node publishes: none yet.", Tree)},
     "debug-packet-filter-rules": {
         "GET": Operation("The packet filter as control sent it.", Any, refuses=(503,))

@@ -3,7 +3,6 @@
 Source: tailscale ipn/localapi/localapi.go, serveWhoIs; ipn/ipnlocal/local.go, WhoIs.
 """
 
-from collections.abc import Iterator
 from ipaddress import ip_address
 
 from tailnet.agent.addr import IPAddress
@@ -34,18 +33,11 @@ def parse_address(text: str) -> IPAddress | str:
     raise UserError(msg)
 
 
-def nodes(netmap: NetworkMap) -> Iterator[Node]:
-    """This one and its peers."""
-    yield netmap.self_node
-    yield from netmap.peers.values()
-
-
 def find(netmap: NetworkMap, who: IPAddress | str) -> Node | None:
     """The node that has an address or a key."""
     if isinstance(who, str):
-        return next((node for node in nodes(netmap) if str(node.key) == who), None)
-    wanted = f"{who}/{who.max_prefixlen}"  # as control writes it: no node is parsed for this
-    return next((node for node in nodes(netmap) if wanted in (node.addresses or ())), None)
+        return next((node for node in netmap.nodes() if str(node.key) == who), None)
+    return netmap.owner_of(who)
 
 
 def owner(netmap: NetworkMap, node: Node) -> UserProfile:
@@ -55,17 +47,13 @@ def owner(netmap: NetworkMap, node: Node) -> UserProfile:
 
 def grants_of(netmap: NetworkMap, node: Node) -> Grants:
     """What the rules let ``node`` do at this one, by any pair of their addresses of one family."""
-
-    def with_capability(name: str) -> list[IPAddress]:
-        return [ip for peer in nodes(netmap) if name in (peer.cap_map or {}) for ip in peer.ips()]
-
     out: Grants = {}
     mine = netmap.self_node.ips()
     for source in node.ips():
         target = next((ip for ip in mine if ip.version == source.version), None)
         if target is not None:
             for name, values in granted(
-                netmap.packet_filter, source, target, with_capability
+                netmap.packet_filter, source, target, netmap.with_capability
             ).items():
                 out.setdefault(name, values)
     return out

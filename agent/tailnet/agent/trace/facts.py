@@ -1,6 +1,6 @@
 """What a trace looks at: the plan in force, and how peers stand at this moment."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -76,16 +76,10 @@ class Packet(NamedTuple):
     flow: Flow
 
 
-def nodes(netmap: NetworkMap) -> Iterator[Node]:
-    """This one and its peers."""
-    yield netmap.self_node
-    yield from netmap.peers.values()
-
-
 def find(netmap: NetworkMap, who: str) -> Node | None:
     """A node by address, whole name, or first label."""
     wanted = who.rstrip(".").lower()
-    for node in nodes(netmap):
+    for node in netmap.nodes():
         if f"{wanted}/32" in (node.addresses or ()) or f"{wanted}/128" in (node.addresses or ()):
             return node
         if wanted and wanted in (node.name.rstrip(".").lower(), node.base_name.lower()):

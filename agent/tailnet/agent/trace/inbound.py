@@ -9,7 +9,7 @@ from tailnet.agent.filter.rules import Filter, compile_filter
 from tailnet.agent.tailcfg.filter import FilterRule, NetPortRange
 from tailnet.agent.tailcfg.node import Node
 from tailnet.agent.trace import common
-from tailnet.agent.trace.facts import Facts, Flow, Packet, handle_of, nodes
+from tailnet.agent.trace.facts import Facts, Flow, Packet, handle_of
 from tailnet.agent.trace.steps import Stage, Step, Trace, follow, passes, stop
 
 NAMES = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 132: "sctp"}
@@ -123,10 +123,7 @@ def deciding(netmap: NetworkMap, packet: Packet) -> int | None:
 
 
 def _alone(netmap: NetworkMap, rule: FilterRule) -> Filter:
-    def with_capability(name: str) -> list[IPAddress]:
-        return [ip for node in nodes(netmap) if name in (node.cap_map or {}) for ip in node.ips()]
-
-    return compile_filter([rule], with_capability)
+    return compile_filter([rule], netmap.with_capability)
 
 
 def rule_text(rule: FilterRule) -> str:

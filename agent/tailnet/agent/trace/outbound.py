@@ -8,7 +8,7 @@ from tailnet.agent.backend.plan import Plan
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.tailcfg.node import Node
 from tailnet.agent.trace import common
-from tailnet.agent.trace.facts import Facts, Flow, handle_of, nodes, taker
+from tailnet.agent.trace.facts import Facts, Flow, handle_of, taker
 from tailnet.agent.trace.steps import Stage, Step, Trace, follow, note, passes, stop
 
 
@@ -28,7 +28,7 @@ def _walk(facts: Facts, dst: IPAddress, flow: Flow) -> Iterator[Step]:
     if dst in (SERVICE_V4, SERVICE_V6):
         yield passes(Stage.ROUTE, f"{dst} is this daemon's own service address")
         return
-    owner = _owner(netmap, dst)
+    owner = netmap.owner_of(dst)
     if owner is not None:
         yield common.keys(facts, owner, handle_of(plan, owner))
     yield _route(facts, plan, dst)
@@ -51,11 +51,6 @@ def _walk(facts: Facts, dst: IPAddress, flow: Flow) -> Iterator[Step]:
     yield common.session(facts, node, handle)
     yield _their_filter(node, flow, facts.about(handle).rejected)
     yield passes(Stage.ANSWER, "answers to flows of this machine pass its own filter")
-
-
-def _owner(netmap: NetworkMap, dst: IPAddress) -> Node | None:
-    wanted = f"{dst}/{dst.max_prefixlen}"
-    return next((node for node in nodes(netmap) if wanted in (node.addresses or ())), None)
 
 
 def _route(facts: Facts, plan: Plan, dst: IPAddress) -> Step:

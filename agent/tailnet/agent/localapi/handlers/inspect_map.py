@@ -44,9 +44,10 @@ async def suggest_exit_node(backend: Backend, _: Request) -> Response:
     return json({"ID": node.stable_id, "Name": node.name, "Location": None})
 
 
-async def cert_domains(_: Backend, __: Request) -> Response:
-    """``GET cert-domains``: names to get certificates for; none while that is not supported."""
-    return json([])
+async def cert_domains(backend: Backend, _: Request) -> Response:
+    """``GET cert-domains``: names of this node that certificates can be had for, says control."""
+    netmap = backend.netmap()
+    return json(netmap.dns.cert_domains or () if netmap is not None else ())
 
 
 async def services(_: Backend, __: Request) -> Response:
