@@ -9,9 +9,9 @@ import msgspec
 import pytest
 from dnslib import AAAA, QTYPE, RCODE, RR, TXT, A, DNSRecord
 from tests.agent.backend.test_plan import netmap
-from tests.cli.test_main import RUNNING, Daemon
 from tests.support.fake_backend import FakeBackend
 from tests.support.served import served
+from tests.support.tnet import RUNNING, Daemon
 
 from tailnet.agent.localapi.schema import DNSOSConfig, DNSQueryAnswer, DNSResolver, TailnetStatus
 from tailnet.agent.tailcfg.dns import DNSConfig, Resolver

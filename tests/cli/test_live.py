@@ -11,9 +11,9 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.cli.test_main import BOX, RUNNING, Daemon
 from tests.support.fake_backend import FakeBackend
 from tests.support.served import served
+from tests.support.tnet import BOX, RUNNING, Daemon
 
 from tailnet.agent.localapi.schema import PathDetails
 from tailnet.cli.live import picture

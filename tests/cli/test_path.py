@@ -6,9 +6,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.cli.test_main import BOX, RUNNING, Daemon
 from tests.support.fake_backend import FakeBackend
 from tests.support.served import served
+from tests.support.tnet import BOX, RUNNING, Daemon
 
 from tailnet.agent.localapi.schema import PathCandidate, PathDetails, PathSwitch
 

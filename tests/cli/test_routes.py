@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.cli.test_main import RUNNING, Daemon
 from tests.support.fake_backend import FakeBackend
 from tests.support.served import served
+from tests.support.tnet import RUNNING, Daemon
 
 from tailnet.agent.backend.prefs import Prefs
 from tailnet.agent.localapi.schema import RouteEntry

@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 import pytest
 from tests.agent.trace.test_walks import box, facts, rule
-from tests.cli.test_main import BOX, RUNNING, Daemon
 from tests.support.fake_backend import FakeBackend
 from tests.support.served import served
+from tests.support.tnet import BOX, RUNNING, Daemon
 
 from tailnet.cli.commands.trace_packet import split
 from tailnet.cli.errors import Failure

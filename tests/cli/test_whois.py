@@ -7,9 +7,9 @@ from pathlib import Path
 import msgspec
 import pytest
 from tests.agent.localapi.test_who import tailnet
-from tests.cli.test_main import RUNNING, Daemon
 from tests.support.fake_backend import FakeBackend
 from tests.support.served import served
+from tests.support.tnet import RUNNING, Daemon
 
 
 @pytest.fixture

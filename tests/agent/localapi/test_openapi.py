@@ -7,10 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from tests.agent.localapi.test_who import tailnet
 from tests.agent.trace.test_walks import box, facts
-from tests.cli.test_main import RUNNING
 from tests.support.described import STREAMS, Described
 from tests.support.fake_backend import FakeBackend
 from tests.support.served import served
+from tests.support.tnet import RUNNING
 
 from tailnet.agent.localapi.contract import CONTRACT
 from tailnet.agent.localapi.routes import ROUTES, published
