@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from tests.agent.localapi.test_who import tailnet
 from tests.agent.trace.test_walks import box, facts
-from tests.cli.test_main import RUNNING
 from tests.support.fake_backend import FakeBackend
 from tests.support.served import served
+from tests.support.tnet import RUNNING
 
 from tailnet.agent.localapi.aio import LocalServer
 from tailnet.agent.localapi.schema import INITIAL_STATE, Notify
