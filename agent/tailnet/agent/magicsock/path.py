@@ -32,12 +32,8 @@ from tailnet.agent.magicsock.actions import (
     SendCallMeMaybe,
     SendPing,
 )
-from tailnet.agent.magicsock.candidate import (
-    MAX_CANDIDATES,
-    MAX_LISTED,
-    Candidate,
-    usable,
-)
+from tailnet.agent.magicsock.candidate import Candidate, usable
+from tailnet.agent.magicsock.candidates import Candidates
 from tailnet.agent.magicsock.choice import Quality, best_answered, better
 from tailnet.agent.magicsock.doubt import Doubt, Due
 from tailnet.agent.magicsock.inflight import InFlight, Sent
@@ -89,7 +85,7 @@ class PeerPath:
         self.why = Why.NOTHING
         self.actions: list[Action] = []
         self.best: Quality | None = None
-        self.candidates: dict[AddrPort, Candidate] = {}
+        self.candidates = Candidates()
         self._trusted_until: float | None = None
         self._sent = InFlight()
         self._last_sent = 0.0
@@ -125,7 +121,8 @@ class PeerPath:
     def set_endpoints(self, endpoints: Sequence[AddrPort], now: float) -> None:
         """Control's list of the peer's addresses; the best path stays unless it is gone."""
         self._lapse(now)
-        self._list(endpoints, now, Candidate.set_netmap)
+        self.candidates.claim(endpoints, now, Candidate.set_netmap)
+        self._follow_claims()
         if self.active and not self.settled:
             self._round(now)
 
@@ -148,7 +145,9 @@ class PeerPath:
             True if this very ping was seen before.
         """
         self._lapse(now)
-        if not usable(src) or (candidate := self._add(src, now)) is None:
+        candidate = self.candidates.find(src, now) if usable(src) else None
+        self._follow_claims()
+        if candidate is None:
             return False
         seen = bool(txid) and candidate.heard_txid == txid
         candidate.heard_at = now
@@ -226,7 +225,8 @@ class PeerPath:
         A peer that calls again within a second is not followed at once: we are no amplifier.
         """
         self._lapse(now)
-        self._list(endpoints, now, Candidate.set_called)
+        self.candidates.claim(endpoints, now, Candidate.set_called)
+        self._follow_claims()
         if self._called_at is None or now - self._called_at >= CALLED_FLOOR:
             self._called_at = now
             for candidate in self.candidates.values():
@@ -364,10 +364,10 @@ class PeerPath:
     def _round(self, now: float, ticket: int | None = None, size: int = 0) -> None:
         """Ping every candidate that is due; a ``ticket`` makes all of them due."""
         self._round_at = now
-        for addr, candidate in list(self.candidates.items()):
-            if candidate.expired(now):
-                self._remove(addr)
-            elif ticket is not None:
+        self.candidates.expire(now)
+        self._follow_claims()
+        for addr, candidate in self.candidates.items():
+            if ticket is not None:
                 self._ping(addr, now, ticket, size)
             elif candidate.may_ping(now):
                 for each in self._sizes:
@@ -382,35 +382,10 @@ class PeerPath:
         self._sent.add(txid, Sent(to, now, ticket, size))
         self.actions.append(SendPing(to, txid, size))
 
-    def _list(
-        self, endpoints: Sequence[AddrPort], now: float, claim: Callable[[Candidate, bool], None]
-    ) -> None:
-        """These addresses are claimed, and no others."""
-        listed = dict.fromkeys(filter(usable, endpoints[:MAX_LISTED]))
-        for addr, candidate in list(self.candidates.items()):
-            claim(candidate, addr in listed)
-            if candidate.expired(now):
-                self._remove(addr)
-        for addr in listed:
-            if (known := self._add(addr, now)) is not None:
-                claim(known, True)
-
-    def _add(self, addr: AddrPort, now: float) -> Candidate | None:
-        """The candidate, made if there is room."""
-        candidate = self.candidates.get(addr)
-        if candidate is not None:
-            return candidate
-        if len(self.candidates) >= MAX_CANDIDATES:
-            for old, claim in list(self.candidates.items()):
-                if claim.expired(now):
-                    self._remove(old)
-            if len(self.candidates) >= MAX_CANDIDATES:
-                return None
-        candidate = self.candidates[addr] = Candidate()
-        return candidate
-
-    def _remove(self, addr: AddrPort) -> None:
-        del self.candidates[addr]
-        if self.best is not None and self.best.addr == addr:
+    def _follow_claims(self) -> None:
+        """Addresses may be gone; a path leads only where somebody claims the peer to be."""
+        if self.best is None or not isinstance(self.best.addr, AddrPort):
+            return
+        if self.best.addr not in self.candidates:
             self.best, self.why = None, Why.WITHDRAWN
             self._trusted_until = None
