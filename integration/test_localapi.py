@@ -11,7 +11,7 @@ from integration.lab.topology import flat
 from tests.support.described import STREAMS, Described
 
 from tailnet.agent.localapi.contract import CONTRACT
-from tailnet.agent.localapi.schema import INITIAL_NETMAP, PEER_CHANGES, WATCH_ENGINE_UPDATES
+from tailnet.agent.localapi.schema.bus import INITIAL_NETMAP, PEER_CHANGES, WATCH_ENGINE_UPDATES
 from tailnet.client import Client
 
 pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(120)]

@@ -46,7 +46,7 @@ from tailnet.agent.control.fold import Change, Folder
 from tailnet.agent.control.session import MapSession
 from tailnet.agent.dns.forward.aio import Forwarder
 from tailnet.agent.dns.resolver.aio import MagicDns
-from tailnet.agent.localapi.schema import encode
+from tailnet.agent.localapi.schema.basics import encode
 from tailnet.agent.localapi.view.aio import NodeView
 from tailnet.agent.netstack.interface import Connection
 from tailnet.agent.slices import Steps

@@ -10,7 +10,7 @@ import pytest
 from click.shell_completion import BashComplete
 from click.testing import CliRunner
 
-from tailnet.agent.localapi.schema import PeerStatus, Status
+from tailnet.agent.localapi.schema.status import PeerStatus, Status
 from tailnet.cli.client import LocalClient
 from tailnet.cli.completing import VARIABLE
 from tailnet.cli.main import cli

@@ -13,7 +13,8 @@ from tests.support.fake_backend import FakeBackend
 from tests.support.served import served
 from tests.support.tnet import RUNNING, Daemon
 
-from tailnet.agent.localapi.schema import DNSOSConfig, DNSQueryAnswer, DNSResolver, TailnetStatus
+from tailnet.agent.localapi.schema.names import DNSOSConfig, DNSQueryAnswer, DNSResolver
+from tailnet.agent.localapi.schema.status import TailnetStatus
 from tailnet.agent.tailcfg.dns import DNSConfig, Resolver
 from tailnet.agent.tailcfg.dns import DNSRecord as Extra
 

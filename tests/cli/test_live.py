@@ -15,7 +15,7 @@ from tests.support.fake_backend import FakeBackend
 from tests.support.served import served
 from tests.support.tnet import BOX, RUNNING, Daemon
 
-from tailnet.agent.localapi.schema import PathDetails
+from tailnet.agent.localapi.schema.paths import PathDetails
 from tailnet.cli.live import picture
 from tailnet.cli.meter import (
     BARS,

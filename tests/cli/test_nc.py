@@ -11,7 +11,7 @@ from tests.support.fake_backend import FakeBackend
 from tests.support.served import served
 
 from tailnet.agent.addr import AddrPort
-from tailnet.agent.localapi.schema import Status
+from tailnet.agent.localapi.schema.status import Status
 from tailnet.cli.client import LocalClient
 from tailnet.cli.main import cli
 from tailnet.client import Refused

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from tests.support.fake_backend import FakeBackend
 from tests.support.served import served
 
-from tailnet.agent.localapi.schema import DERPRegionName, NetcheckReport
+from tailnet.agent.localapi.schema.network import DERPRegionName, NetcheckReport
 from tailnet.agent.tailcfg.derpmap import DERPMap, DERPRegion
 from tailnet.cli.commands.netcheck import describe
 from tailnet.cli.main import cli

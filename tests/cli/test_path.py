@@ -10,7 +10,7 @@ from tests.support.fake_backend import FakeBackend
 from tests.support.served import served
 from tests.support.tnet import BOX, RUNNING, Daemon
 
-from tailnet.agent.localapi.schema import PathCandidate, PathDetails, PathSwitch
+from tailnet.agent.localapi.schema.paths import PathCandidate, PathDetails, PathSwitch
 
 ABOUT = PathDetails(
     id="n2",

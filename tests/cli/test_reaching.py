@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from tests.support.tnet import Daemon
 
-from tailnet.agent.localapi.schema import VERSION
+from tailnet.agent.localapi.schema.basics import VERSION
 from tailnet.cli.main import cli
 
 

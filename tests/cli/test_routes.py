@@ -10,7 +10,7 @@ from tests.support.served import served
 from tests.support.tnet import RUNNING, Daemon
 
 from tailnet.agent.backend.prefs import Prefs
-from tailnet.agent.localapi.schema import RouteEntry
+from tailnet.agent.localapi.schema.network import RouteEntry
 
 OWN = RouteEntry(prefix="192.0.2.0/24", verdict="not approved", why="approve it")
 TEN = RouteEntry(prefix="10.1.0.0/16", peer="gw\x1b", peer_id="n2", verdict="not named")

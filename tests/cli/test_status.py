@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from tailnet.agent.localapi.schema import PeerStatus, Status, TailnetStatus, UserProfile
+from tailnet.agent.localapi.schema.identity import UserProfile
+from tailnet.agent.localapi.schema.status import PeerStatus, Status, TailnetStatus
 from tailnet.cli.commands.status import describe_state, render
 
 NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tailnet.agent.backend.prefs import Prefs, to_json
-from tailnet.agent.localapi.schema import Status
+from tailnet.agent.localapi.schema.status import Status
 from tailnet.cli.authkey import KeyInputs, resolve
 from tailnet.cli.commands.up import Asked, decide
 from tailnet.cli.errors import Failure

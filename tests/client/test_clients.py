@@ -14,7 +14,7 @@ from tests.support.served import served
 from tests.support.tnet import RUNNING
 
 from tailnet.agent.localapi.aio import LocalServer
-from tailnet.agent.localapi.schema import INITIAL_STATE, Notify
+from tailnet.agent.localapi.schema.bus import INITIAL_STATE, Notify
 from tailnet.client import Client, ClientError, NotRunning, Refused, TimedOut, questions
 from tailnet.client.aio import AsyncClient
 from tailnet.client.questions import Question

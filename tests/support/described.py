@@ -15,7 +15,7 @@ from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 
 from tailnet.agent.localapi.routes import published
-from tailnet.agent.localapi.schema import BASE, HOST
+from tailnet.agent.localapi.schema.basics import BASE, HOST
 
 STREAMS = frozenset({"watch-ipn-bus", "dial", "debug-capture", "logtap"})  # no plain answers
 PATIENCE = 20.0  # seconds for one answer

@@ -9,21 +9,18 @@ from tailnet.agent.backend.loginprofile import LoginProfile
 from tailnet.agent.backend.prefs import Prefs, apply_masked, to_json, toggle_exit_node, validate
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.errors import UserError
-from tailnet.agent.localapi import schema
 from tailnet.agent.localapi.bus import Bus, Subscription
-from tailnet.agent.localapi.schema import (
-    DNSOSConfig,
-    DNSQueryAnswer,
-    NetcheckReport,
-    Notify,
+from tailnet.agent.localapi.schema.bus import INITIAL_PREFS, INITIAL_STATE, Notify
+from tailnet.agent.localapi.schema.names import DNSOSConfig, DNSQueryAnswer
+from tailnet.agent.localapi.schema.network import NetcheckReport, RouteEntry
+from tailnet.agent.localapi.schema.paths import (
     PathDetails,
     PeerRelayClient,
     PeerRelaySession,
     PeerRelaySessions,
     PingResult,
-    RouteEntry,
-    Status,
 )
+from tailnet.agent.localapi.schema.status import STATES, Status
 from tailnet.agent.netstack.interface import Connection
 from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.trace.facts import Facts
@@ -291,11 +288,11 @@ class FakeBackend:
 
     async def watch(self, mask: int, session_id: str) -> Subscription:
         """With state and prefs first, if asked."""
-        state = schema.STATES.index(self.about.backend_state)
+        state = STATES.index(self.about.backend_state)
         first = Notify(
             session_id=session_id,
-            state=state if mask & schema.INITIAL_STATE else None,
-            prefs=to_json(self.current) if mask & schema.INITIAL_PREFS else None,
+            state=state if mask & INITIAL_STATE else None,
+            prefs=to_json(self.current) if mask & INITIAL_PREFS else None,
         )
         return self.bus.watch(mask, [first])
 

@@ -7,7 +7,8 @@ import msgspec
 from click.testing import CliRunner, Result
 from tests.support.fake_backend import FakeBackend
 
-from tailnet.agent.localapi.schema import STATES, Notify, PeerStatus, Status
+from tailnet.agent.localapi.schema.bus import Notify
+from tailnet.agent.localapi.schema.status import STATES, PeerStatus, Status
 from tailnet.cli.main import cli
 
 ME = PeerStatus(

@@ -4,7 +4,8 @@ import socket
 from collections.abc import Mapping
 from typing import TypeVar
 
-from tailnet.agent.localapi.schema import VERSION, Status
+from tailnet.agent.localapi.schema.basics import VERSION
+from tailnet.agent.localapi.schema.status import Status
 from tailnet.cli.errors import warn
 from tailnet.cli.settings import expand, needs_current
 from tailnet.cli.text import clean

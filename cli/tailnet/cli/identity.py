@@ -5,7 +5,7 @@ Source: tailscale cmd/tailscale/cli/whois.go.
 
 from msgspec import json
 
-from tailnet.agent.localapi.schema import WhoIs
+from tailnet.agent.localapi.schema.identity import WhoIs
 from tailnet.cli.text import clean, table
 
 

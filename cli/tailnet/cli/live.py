@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from tailnet.agent import clock
-from tailnet.agent.localapi.schema import PathDetails, PeerStatus, Status
+from tailnet.agent.localapi.schema.paths import PathDetails
+from tailnet.agent.localapi.schema.status import PeerStatus, Status
 from tailnet.cli.client import LocalClient
 from tailnet.cli.meter import NO_RATE, Counters, Meter, Rate, format_rate, format_size, sparkline
 from tailnet.cli.screen import Picture

@@ -10,15 +10,9 @@ from dataclasses import dataclass
 import click
 from msgspec import json
 
-from tailnet.agent.localapi.schema import (
-    INITIAL_STATE,
-    NO_NETMAP,
-    STATES,
-    Notify,
-    Problem,
-    Status,
-    decode,
-)
+from tailnet.agent.localapi.schema.basics import Problem, decode
+from tailnet.agent.localapi.schema.bus import INITIAL_STATE, NO_NETMAP, Notify
+from tailnet.agent.localapi.schema.status import STATES, Status
 from tailnet.cli import qr
 from tailnet.cli.client import LocalClient
 from tailnet.cli.errors import Failure, Silent, warn

@@ -8,7 +8,8 @@ from typing import Any
 
 from dnslib import CLASS, QTYPE, RCODE, DNSError, DNSRecord
 
-from tailnet.agent.localapi.schema import DNSOSConfig, DNSQueryAnswer, Status
+from tailnet.agent.localapi.schema.names import DNSOSConfig, DNSQueryAnswer
+from tailnet.agent.localapi.schema.status import Status
 from tailnet.cli.text import clean, table
 
 _CODES = {

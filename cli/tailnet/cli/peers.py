@@ -1,6 +1,6 @@
 """Which node a name or address means."""
 
-from tailnet.agent.localapi.schema import PeerStatus, Status
+from tailnet.agent.localapi.schema.status import PeerStatus, Status
 from tailnet.cli.errors import Failure
 from tailnet.cli.text import clean
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from tailnet.agent.localapi.schema import LoginProfile
+from tailnet.agent.localapi.schema.identity import LoginProfile
 from tailnet.cli.client import LocalClient
 from tailnet.cli.errors import Failure
 from tailnet.cli.text import clean

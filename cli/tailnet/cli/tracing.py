@@ -2,7 +2,7 @@
 
 import socket
 
-from tailnet.agent.localapi.schema import TraceAnswer, TraceStep
+from tailnet.agent.localapi.schema.tracing import TraceAnswer, TraceStep
 from tailnet.cli.client import LocalClient
 from tailnet.cli.errors import Failure
 from tailnet.cli.text import clean

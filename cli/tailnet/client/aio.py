@@ -7,7 +7,8 @@ from typing import TypeVar
 
 from msgspec import DecodeError, json
 
-from tailnet.agent.localapi.schema import VERSION, Notify
+from tailnet.agent.localapi.schema.basics import VERSION
+from tailnet.agent.localapi.schema.bus import Notify
 from tailnet.client.errors import ClientError, NotRunning
 from tailnet.client.questions import Question
 from tailnet.client.sync import MAX_LINE, find_socket, in_words, not_running, parse, refused

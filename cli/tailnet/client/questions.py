@@ -9,15 +9,11 @@ from typing import Any, Generic, TypeVar
 
 from msgspec import json
 
-from tailnet.agent.localapi.schema import (
-    LoginProfile,
-    NetcheckReport,
-    PathDetails,
-    PingResult,
-    Status,
-    TraceAnswer,
-    WhoIs,
-)
+from tailnet.agent.localapi.schema.identity import LoginProfile, WhoIs
+from tailnet.agent.localapi.schema.network import NetcheckReport
+from tailnet.agent.localapi.schema.paths import PathDetails, PingResult
+from tailnet.agent.localapi.schema.status import Status
+from tailnet.agent.localapi.schema.tracing import TraceAnswer
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from msgspec import DecodeError, json
 
-from tailnet.agent.localapi.schema import VERSION, decode
+from tailnet.agent.localapi.schema.basics import VERSION, decode
 from tailnet.client.errors import ClientError, NotRunning, Refused, TimedOut
 from tailnet.client.questions import Question
 from tailnet.client.wire import SWITCHING_PROTOCOLS, Answer, Nonsense, request

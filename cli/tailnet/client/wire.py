@@ -7,7 +7,7 @@ Source: RFC 9112.
 
 from collections.abc import Mapping
 
-from tailnet.agent.localapi.schema import BASE, HOST
+from tailnet.agent.localapi.schema.basics import BASE, HOST
 
 MAX_HEAD = 64 << 10  # bytes of status line and headers
 MAX_HEADERS = 100

@@ -19,7 +19,8 @@ from tailnet.agent.errors import UserError
 from tailnet.agent.localapi import aio
 from tailnet.agent.localapi.aio import LocalServer, peer_uid
 from tailnet.agent.localapi.exchange import Response
-from tailnet.agent.localapi.schema import BASE, FELL_BEHIND, HOST, Notify
+from tailnet.agent.localapi.schema.basics import BASE, HOST
+from tailnet.agent.localapi.schema.bus import FELL_BEHIND, Notify
 from tailnet.agent.localapi.upgrades import parse_dial
 
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailnet.agent.localapi.bus import QUEUE, Bus
-from tailnet.agent.localapi.schema import (
+from tailnet.agent.localapi.schema.bus import (
     FELL_BEHIND,
     NO_NETMAP,
     PEER_CHANGES,

@@ -7,7 +7,7 @@ from tests.support.fake_backend import FakeBackend
 from tailnet.agent.errors import UserError
 from tailnet.agent.localapi.exchange import Access, Request, Response
 from tailnet.agent.localapi.routes import Route, find
-from tailnet.agent.localapi.schema import BASE
+from tailnet.agent.localapi.schema.basics import BASE
 from tailnet.agent.tailcfg.derpmap import DERPMap, DERPRegion
 
 

@@ -7,7 +7,8 @@ from tests.agent.localapi.test_routes import ask
 from tests.support.fake_backend import FakeBackend
 
 from tailnet.agent.localapi.handlers.names import parse_type
-from tailnet.agent.localapi.schema import DNSOSConfig, DNSQueryAnswer, decode
+from tailnet.agent.localapi.schema.basics import decode
+from tailnet.agent.localapi.schema.names import DNSOSConfig, DNSQueryAnswer
 
 
 async def test_the_host_before_us() -> None:

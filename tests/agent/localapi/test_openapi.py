@@ -14,7 +14,7 @@ from tests.support.tnet import RUNNING
 
 from tailnet.agent.localapi.contract import CONTRACT
 from tailnet.agent.localapi.routes import ROUTES, published
-from tailnet.agent.localapi.schema import PathDetails, PingResult
+from tailnet.agent.localapi.schema.paths import PathDetails, PingResult
 
 PUBLISHED = Path(__file__).resolve().parents[3] / "docs" / "openapi.json"
 

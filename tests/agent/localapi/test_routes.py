@@ -12,7 +12,8 @@ from tailnet.agent.backend.loginprofile import LoginProfile
 from tailnet.agent.errors import UserError
 from tailnet.agent.localapi.exchange import Access, Request, Response
 from tailnet.agent.localapi.routes import ROUTES, Route, access_of, find, refuse_headers
-from tailnet.agent.localapi.schema import BASE, PingResult
+from tailnet.agent.localapi.schema.basics import BASE
+from tailnet.agent.localapi.schema.paths import PingResult
 from tailnet.agent.localapi.upgrades import parse_mask
 from tailnet.agent.tailcfg.node import UserID, UserProfile
 

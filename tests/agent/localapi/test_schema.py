@@ -5,7 +5,9 @@ import json
 import pytest
 
 from tailnet.agent.backend.state import State
-from tailnet.agent.localapi.schema import STATES, Notify, PeerStatus, Status, decode, encode
+from tailnet.agent.localapi.schema.basics import decode, encode
+from tailnet.agent.localapi.schema.bus import Notify
+from tailnet.agent.localapi.schema.status import STATES, PeerStatus, Status
 
 
 def test_states_are_the_backends() -> None:

@@ -5,7 +5,7 @@ import pytest
 from msgspec.structs import replace
 from tests.support.tnet import Daemon
 
-from tailnet.agent.localapi.schema import PingResult
+from tailnet.agent.localapi.schema.paths import PingResult
 from tailnet.cli.commands import ping
 
 DIRECT = PingResult(

@@ -7,7 +7,8 @@ from click.testing import CliRunner
 from tests.support.tnet import Daemon
 
 from tailnet.agent.backend.prefs import Prefs
-from tailnet.agent.localapi.schema import VERSION, DatapathStatus, Status
+from tailnet.agent.localapi.schema.basics import VERSION
+from tailnet.agent.localapi.schema.status import DatapathStatus, Status
 from tailnet.cli.main import cli
 
 

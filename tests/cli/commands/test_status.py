@@ -4,7 +4,7 @@ import json
 
 from tests.support.tnet import Daemon
 
-from tailnet.agent.localapi.schema import Status
+from tailnet.agent.localapi.schema.status import Status
 
 
 def test_status_lists_peers(daemon: Daemon) -> None:

@@ -11,7 +11,8 @@ from tests.support.tnet import RUNNING, Daemon, edits
 
 from tailnet.agent.backend.loginprofile import LoginProfile
 from tailnet.agent.backend.prefs import Prefs
-from tailnet.agent.localapi.schema import Notify, PeerStatus, Status
+from tailnet.agent.localapi.schema.bus import Notify
+from tailnet.agent.localapi.schema.status import PeerStatus, Status
 
 
 def test_up_while_running_only_edits(daemon: Daemon) -> None:

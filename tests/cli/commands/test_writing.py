@@ -6,7 +6,7 @@ import msgspec
 from click.testing import CliRunner
 from tests.support.tnet import RUNNING, Daemon, edits
 
-from tailnet.agent.localapi.schema import Status
+from tailnet.agent.localapi.schema.status import Status
 from tailnet.cli.main import cli
 
 

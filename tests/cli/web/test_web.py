@@ -16,7 +16,8 @@ from tests.support.fake_backend import FakeBackend
 from tests.support.served import served
 from tests.support.tnet import BOX, RUNNING, Daemon
 
-from tailnet.agent.localapi.schema import PathDetails, Status
+from tailnet.agent.localapi.schema.paths import PathDetails
+from tailnet.agent.localapi.schema.status import Status
 from tailnet.cli.client import LocalClient
 from tailnet.cli.web.look import Looker
 from tailnet.cli.web.markup import escape, tag

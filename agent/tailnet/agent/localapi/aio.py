@@ -27,7 +27,7 @@ from tailnet.agent.localapi.routes import (
     find,
     refuse_headers,
 )
-from tailnet.agent.localapi.schema import VERSION, encode
+from tailnet.agent.localapi.schema.basics import VERSION, encode
 from tailnet.agent.localapi.upgrades import DIAL_PROTOCOL, parse_dial, parse_mask
 from tailnet.agent.tasks import Tasks
 

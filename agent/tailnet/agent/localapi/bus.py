@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 from msgspec import UNSET, structs
 
-from tailnet.agent.localapi.schema import (
+from tailnet.agent.localapi.schema.bus import (
     FELL_BEHIND,
     NO_NETMAP,
     PEER_CHANGES,

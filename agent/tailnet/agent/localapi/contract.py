@@ -6,7 +6,14 @@ Every route of :mod:`tailnet.agent.localapi.routes` has an entry; a test holds t
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from tailnet.agent.localapi import schema
+from tailnet.agent.localapi.schema.basics import Problem
+from tailnet.agent.localapi.schema.bus import Notify
+from tailnet.agent.localapi.schema.identity import LoginProfile, UserProfile, WhoIs
+from tailnet.agent.localapi.schema.names import DNSOSConfig, DNSQueryAnswer
+from tailnet.agent.localapi.schema.network import NetcheckReport, RouteEntry
+from tailnet.agent.localapi.schema.paths import PathDetails, PeerRelaySessions, PingResult
+from tailnet.agent.localapi.schema.status import Status
+from tailnet.agent.localapi.schema.tracing import TraceAnswer
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
@@ -55,7 +62,7 @@ CONTRACT: Mapping[str, Mapping[str, Operation]] = {
     "status": {
         "GET": Operation(
             "State, this node and its peers.",
-            schema.Status,
+            Status,
             query=(Query("peers", "boolean", "false leaves peers out: much quicker"),),
         )
     },
@@ -70,7 +77,7 @@ CONTRACT: Mapping[str, Mapping[str, Operation]] = {
     },
     "check-prefs": {
         "POST": Operation(
-            "Whether these prefs would be accepted.", schema.Problem, body=Tree, refuses=(400,)
+            "Whether these prefs would be accepted.", Problem, body=Tree, refuses=(400,)
         )
     },
     "start": {
@@ -92,12 +99,12 @@ CONTRACT: Mapping[str, Mapping[str, Operation]] = {
         )
     },
     "profiles/": {
-        "GET": Operation("The accounts of this machine.", list[schema.LoginProfile]),
+        "GET": Operation("The accounts of this machine.", list[LoginProfile]),
         "PUT": Operation("Use a new, empty account.", status=201, refuses=(400,)),
     },
-    "profiles/current": {"GET": Operation("The account in use.", schema.LoginProfile)},
+    "profiles/current": {"GET": Operation("The account in use.", LoginProfile)},
     "profiles/{id}": {
-        "GET": Operation("One account.", schema.LoginProfile, refuses=(404,)),
+        "GET": Operation("One account.", LoginProfile, refuses=(404,)),
         "POST": Operation("Use another account.", status=NO_CONTENT, refuses=(400,)),
         "DELETE": Operation("Forget an account and its keys.", status=NO_CONTENT, refuses=(400,)),
     },
@@ -107,7 +114,7 @@ CONTRACT: Mapping[str, Mapping[str, Operation]] = {
     "whois": {
         "GET": Operation(
             "Node, user and grants behind an address or a key.",
-            schema.WhoIs,
+            WhoIs,
             query=(
                 Query("addr", "string", "IP, IP:port or nodekey:…", needed=True),
                 Query("proto", ("tcp", "udp"), "taken for upstream's sake"),
@@ -117,7 +124,7 @@ CONTRACT: Mapping[str, Mapping[str, Operation]] = {
     },
     "user-profile": {
         "GET": Operation(
-            "A user of the network map.", schema.UserProfile, query=(NUMBER,), refuses=(400, 404)
+            "A user of the network map.", UserProfile, query=(NUMBER,), refuses=(400, 404)
         )
     },
     "peer-by-id": {
@@ -148,12 +155,12 @@ CONTRACT: Mapping[str, Mapping[str, Operation]] = {
         )
     },
     "debug-peer-relay-sessions": {
-        "GET": Operation("The peers for which this machine relays.", schema.PeerRelaySessions)
+        "GET": Operation("The peers for which this machine relays.", PeerRelaySessions)
     },
     "watch-ipn-bus": {
         "GET": Operation(
             "What happens, one Notify a line, until the client goes.",
-            schema.Notify,
+            Notify,
             query=(Query("mask", "integer", "the sum of its bits", most=(1 << 31) - 1),),
             refuses=(400,),
             media=LINES,
@@ -162,7 +169,7 @@ CONTRACT: Mapping[str, Mapping[str, Operation]] = {
     "ping": {
         "POST": Operation(
             "One ping; anything that goes wrong is in Err.",
-            schema.PingResult,
+            PingResult,
             query=(
                 ADDRESS,
                 Query("type", ("disco", "TSMP", "ICMP", "peerapi"), "its kind", needed=True),
@@ -174,7 +181,7 @@ CONTRACT: Mapping[str, Mapping[str, Operation]] = {
     "path": {
         "GET": Operation(
             "How a peer is reached and why; without ip a list of all peers, in short.",
-            schema.PathDetails | list[schema.PathDetails],
+            PathDetails | list[PathDetails],
             query=(ADDRESS._replace(needed=False),),
             refuses=(400, 404),
         )
@@ -182,7 +189,7 @@ CONTRACT: Mapping[str, Mapping[str, Operation]] = {
     "trace": {
         "GET": Operation(
             "A packet's way through what is in force, and what stops it.",
-            schema.TraceAnswer,
+            TraceAnswer,
             query=(
                 Query("src", "string", "a node by name or address; this machine if absent"),
                 Query("dst", "string", "the same, or any address"),
@@ -195,7 +202,7 @@ CONTRACT: Mapping[str, Mapping[str, Operation]] = {
     "routes": {
         "GET": Operation(
             "Every route that somebody offers, and whether it is used; with accept as it would be.",
-            list[schema.RouteEntry],
+            list[RouteEntry],
             query=(Query("accept", "string", "true, false, or prefixes, peer:NAME, tag:NAME"),),
             refuses=(400,),
         )
@@ -204,7 +211,7 @@ CONTRACT: Mapping[str, Mapping[str, Operation]] = {
     "netcheck": {
         "POST": Operation(
             "Measure the network; takes some seconds.",
-            schema.NetcheckReport,
+            NetcheckReport,
             query=(
                 Query("address", "string", "send from there"),
                 Query("port", "integer", "and from this UDP port", most=65_535),
@@ -232,14 +239,12 @@ CONTRACT: Mapping[str, Mapping[str, Operation]] = {
         "GET": Operation("What control wants of names, its DNSConfig.", Tree, refuses=(503,))
     },
     "dns-osconfig": {
-        "GET": Operation(
-            "How the host resolved names before us.", schema.DNSOSConfig, refuses=(500,)
-        )
+        "GET": Operation("How the host resolved names before us.", DNSOSConfig, refuses=(500,))
     },
     "dns-query": {
         "GET": Operation(
             "What a name is, who said so, and why.",
-            schema.DNSQueryAnswer,
+            DNSQueryAnswer,
             query=(
                 Query("name", "string", "the name", needed=True),
                 Query("type", "string", "A if not given; AAAA, TXT, TYPE123 …"),
@@ -282,7 +287,7 @@ CONTRACT: Mapping[str, Mapping[str, Operation]] = {
     "component-debug-logging": {
         "POST": Operation(
             "Log one component in detail for a while; 0 seconds ends that.",
-            schema.Problem,
+            Problem,
             query=(
                 Query("component", "string", "its name, as in the log", needed=True),
                 Query("secs", "integer", "for how long", most=86_400),

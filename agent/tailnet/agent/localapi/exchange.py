@@ -7,7 +7,7 @@ from enum import Enum
 import msgspec
 
 from tailnet.agent.errors import UserError
-from tailnet.agent.localapi.schema import Problem, encode
+from tailnet.agent.localapi.schema.basics import Problem, encode
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"

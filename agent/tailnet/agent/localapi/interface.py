@@ -8,16 +8,10 @@ from tailnet.agent.backend.loginprofile import LoginProfile
 from tailnet.agent.backend.prefs import Prefs
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.localapi.bus import Subscription
-from tailnet.agent.localapi.schema import (
-    DNSOSConfig,
-    DNSQueryAnswer,
-    NetcheckReport,
-    PathDetails,
-    PeerRelaySessions,
-    PingResult,
-    RouteEntry,
-    Status,
-)
+from tailnet.agent.localapi.schema.names import DNSOSConfig, DNSQueryAnswer
+from tailnet.agent.localapi.schema.network import NetcheckReport, RouteEntry
+from tailnet.agent.localapi.schema.paths import PathDetails, PeerRelaySessions, PingResult
+from tailnet.agent.localapi.schema.status import Status
 from tailnet.agent.netstack.interface import Connection
 from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.trace.facts import Facts

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from tailnet.agent.localapi.contract import CONTRACT, JSON, TEXT, Operation, Query
-from tailnet.agent.localapi.schema import BASE, HOST, VERSION
+from tailnet.agent.localapi.schema.basics import BASE, HOST, VERSION
 
 Tree = dict[str, Any]
 REFUSALS = {

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from tailnet.agent.localapi.schema import NetcheckReport
+from tailnet.agent.localapi.schema.network import NetcheckReport
 from tailnet.agent.netcheck.report import Report
 from tailnet.agent.portmap.interface import PortmapSupport
 

@@ -22,7 +22,7 @@ from tailnet.agent.localapi.handlers import (
 from tailnet.agent.localapi.handlers.accounts import PROFILES
 from tailnet.agent.localapi.interface import Backend
 from tailnet.agent.localapi.openapi import describe
-from tailnet.agent.localapi.schema import BASE, HOST
+from tailnet.agent.localapi.schema.basics import BASE, HOST
 
 DIAL = "dial"
 BASE_DIAL = BASE + DIAL

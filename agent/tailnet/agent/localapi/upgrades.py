@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from tailnet.agent.errors import UserError
 from tailnet.agent.localapi.exchange import Response, text
-from tailnet.agent.localapi.schema import (
+from tailnet.agent.localapi.schema.bus import (
     IN_PROCESS_NO_DISCONNECT,
     NO_NETMAP,
     PEER_CHANGES,

@@ -15,7 +15,8 @@ import click
 import msgspec
 from msgspec import json
 
-from tailnet.agent.localapi.schema import PeerRelayClient, PeerRelaySessions, decode
+from tailnet.agent.localapi.schema.basics import decode
+from tailnet.agent.localapi.schema.paths import PeerRelayClient, PeerRelaySessions
 from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import click
 from msgspec import json as msgjson
 
-from tailnet.agent.localapi.schema import DNSOSConfig, DNSQueryAnswer
+from tailnet.agent.localapi.schema.names import DNSOSConfig, DNSQueryAnswer
 from tailnet.cli import names
 from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client

@@ -5,7 +5,7 @@ Source: tailscale cmd/tailscale/cli/exitnode.go.
 
 import click
 
-from tailnet.agent.localapi.schema import PeerStatus, Status
+from tailnet.agent.localapi.schema.status import PeerStatus, Status
 from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure

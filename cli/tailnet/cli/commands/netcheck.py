@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import click
 from msgspec import json
 
-from tailnet.agent.localapi.schema import DERPRegionName, DERPRegions, NetcheckReport
+from tailnet.agent.localapi.schema.network import DERPRegionName, DERPRegions, NetcheckReport
 from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
 from tailnet.cli.flags import DURATION, GoCommand, flag

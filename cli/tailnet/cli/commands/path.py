@@ -5,7 +5,8 @@ from urllib.parse import quote
 import click
 from msgspec import json as msgjson
 
-from tailnet.agent.localapi.schema import PathCandidate, PathDetails, decode
+from tailnet.agent.localapi.schema.basics import decode
+from tailnet.agent.localapi.schema.paths import PathCandidate, PathDetails
 from tailnet.cli.client import LocalClient
 from tailnet.cli.completing import PEER
 from tailnet.cli.connect import with_client

@@ -9,7 +9,8 @@ from urllib.parse import quote
 
 import click
 
-from tailnet.agent.localapi.schema import PingResult, decode
+from tailnet.agent.localapi.schema.basics import decode
+from tailnet.agent.localapi.schema.paths import PingResult
 from tailnet.cli.client import LocalClient
 from tailnet.cli.completing import PEER
 from tailnet.cli.connect import with_client

@@ -7,7 +7,7 @@ import click
 from msgspec import ValidationError
 from msgspec import json as msgjson
 
-from tailnet.agent.localapi.schema import RouteEntry
+from tailnet.agent.localapi.schema.network import RouteEntry
 from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure

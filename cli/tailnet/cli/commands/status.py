@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 import click
 from msgspec import UNSET, json
 
-from tailnet.agent.localapi.schema import PeerStatus, Status
+from tailnet.agent.localapi.schema.status import PeerStatus, Status
 from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Silent

@@ -8,7 +8,7 @@ import time
 import click
 from msgspec import json
 
-from tailnet.agent.localapi.schema import LoginProfile
+from tailnet.agent.localapi.schema.identity import LoginProfile
 from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure

@@ -6,7 +6,7 @@ import click
 from msgspec import json as msgjson
 
 from tailnet.agent import clock
-from tailnet.agent.localapi.schema import TraceAnswer
+from tailnet.agent.localapi.schema.tracing import TraceAnswer
 from tailnet.cli.client import LocalClient
 from tailnet.cli.completing import PEER
 from tailnet.cli.connect import with_client

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import click
 
-from tailnet.agent.localapi.schema import Status
+from tailnet.agent.localapi.schema.status import Status
 from tailnet.cli.authkey import KeyInputs, key_options, resolve
 from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client

@@ -3,7 +3,8 @@
 import click
 from msgspec import UnsetType
 
-from tailnet.agent.localapi.schema import VERSION, Status
+from tailnet.agent.localapi.schema.basics import VERSION
+from tailnet.agent.localapi.schema.status import Status
 from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
 from tailnet.cli.flags import GoCommand, flag

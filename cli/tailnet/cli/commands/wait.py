@@ -8,7 +8,7 @@ import time
 
 import click
 
-from tailnet.agent.localapi.schema import Status
+from tailnet.agent.localapi.schema.status import Status
 from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
 from tailnet.cli.flags import DURATION, GoCommand

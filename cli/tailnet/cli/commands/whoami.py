@@ -6,7 +6,9 @@ Source: tailscale cmd/tailscale/cli/whoami.go.
 import click
 from msgspec import json as msgjson
 
-from tailnet.agent.localapi.schema import TailnetStatus, WhoIs, decode
+from tailnet.agent.localapi.schema.basics import decode
+from tailnet.agent.localapi.schema.identity import WhoIs
+from tailnet.agent.localapi.schema.status import TailnetStatus
 from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure

@@ -8,7 +8,8 @@ from urllib.parse import quote
 import click
 from msgspec import json as msgjson
 
-from tailnet.agent.localapi.schema import WhoIs, decode
+from tailnet.agent.localapi.schema.basics import decode
+from tailnet.agent.localapi.schema.identity import WhoIs
 from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure

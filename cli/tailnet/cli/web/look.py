@@ -3,7 +3,7 @@
 import threading
 
 from tailnet.agent import clock
-from tailnet.agent.localapi.schema import PathDetails
+from tailnet.agent.localapi.schema.paths import PathDetails
 from tailnet.cli.client import LocalClient
 from tailnet.cli.meter import Counters, Meter
 from tailnet.cli.web.page import View

@@ -9,7 +9,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from tailnet.agent.localapi.schema import PathDetails, PeerStatus, Status
+from tailnet.agent.localapi.schema.paths import PathDetails
+from tailnet.agent.localapi.schema.status import PeerStatus, Status
 from tailnet.cli.meter import NO_RATE, Rate, format_rate, format_size
 from tailnet.cli.text import format_latency
 from tailnet.cli.web.markup import Markup, join, tag

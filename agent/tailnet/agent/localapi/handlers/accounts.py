@@ -3,7 +3,7 @@
 from tailnet.agent.backend.prefs import FIELDS, NOT_SETTABLE
 from tailnet.agent.localapi.exchange import Request, Response, json, parse_object, text
 from tailnet.agent.localapi.interface import Backend
-from tailnet.agent.localapi.schema import BASE
+from tailnet.agent.localapi.schema.basics import BASE
 
 PROFILES = "profiles/"
 

@@ -6,7 +6,7 @@ from tailnet.agent.addr import IPAddress
 from tailnet.agent.errors import UserError
 from tailnet.agent.localapi.exchange import Request, Response, json, text
 from tailnet.agent.localapi.interface import Backend
-from tailnet.agent.localapi.schema import TraceAnswer, TraceStep
+from tailnet.agent.localapi.schema.tracing import TraceAnswer, TraceStep
 from tailnet.agent.tailcfg.node import Node
 from tailnet.agent.trace.common import state
 from tailnet.agent.trace.facts import PROTOCOLS, Facts, Flow, find

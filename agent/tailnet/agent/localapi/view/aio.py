@@ -18,17 +18,10 @@ from tailnet.agent.errors import BadPacket, UserError
 from tailnet.agent.localapi.bus import Subscription
 from tailnet.agent.localapi.interface import Stream
 from tailnet.agent.localapi.reportview import describe_report
-from tailnet.agent.localapi.schema import (
-    DNSOSConfig,
-    DNSQueryAnswer,
-    DNSResolver,
-    NetcheckReport,
-    PathDetails,
-    PeerRelaySessions,
-    PingResult,
-    RouteEntry,
-    Status,
-)
+from tailnet.agent.localapi.schema.names import DNSOSConfig, DNSQueryAnswer, DNSResolver
+from tailnet.agent.localapi.schema.network import NetcheckReport, RouteEntry
+from tailnet.agent.localapi.schema.paths import PathDetails, PeerRelaySessions, PingResult
+from tailnet.agent.localapi.schema.status import Status
 from tailnet.agent.localapi.view import paths, routes
 from tailnet.agent.localapi.view.process.aio import ProcessView
 from tailnet.agent.localapi.view.shapes import relay_session

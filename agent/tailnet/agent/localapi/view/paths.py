@@ -6,7 +6,7 @@ from msgspec import structs
 
 from tailnet.agent.addr import ViaAddr
 from tailnet.agent.datapath.interface import Path
-from tailnet.agent.localapi.schema import PathCandidate, PathDetails, PathSwitch
+from tailnet.agent.localapi.schema.paths import PathCandidate, PathDetails, PathSwitch
 from tailnet.agent.magicsock.report import CandidateReport, PathReport
 from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.tailcfg.node import Node

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from tailnet.agent.backend.routetable import USED, RouteFact, Verdict
-from tailnet.agent.localapi.schema import RouteEntry
+from tailnet.agent.localapi.schema.network import RouteEntry
 
 _WHY = {
     Verdict.OFF: "accept-routes is false",

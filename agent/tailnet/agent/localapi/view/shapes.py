@@ -9,8 +9,8 @@ from tailnet.agent.backend.health import HealthWarning
 from tailnet.agent.backend.loginprofile import LoginProfile
 from tailnet.agent.backend.prefs import Prefs, to_json
 from tailnet.agent.control.netmap import NetworkMap
-from tailnet.agent.localapi import schema
-from tailnet.agent.localapi.schema import PeerRelayClient, PeerRelaySession
+from tailnet.agent.localapi.schema.identity import UserProfile
+from tailnet.agent.localapi.schema.paths import PeerRelayClient, PeerRelaySession
 from tailnet.agent.relay.server import SessionInfo
 from tailnet.agent.tailcfg.node import Node
 
@@ -47,10 +47,10 @@ def region_code(netmap: NetworkMap, region_id: int) -> str:
     return region.region_code if region else ""
 
 
-def users(netmap: NetworkMap) -> dict[int, schema.UserProfile]:
+def users(netmap: NetworkMap) -> dict[int, UserProfile]:
     """Who owns the nodes of a map."""
     return {
-        int(user.id): schema.UserProfile(
+        int(user.id): UserProfile(
             id=int(user.id),
             login_name=user.login_name,
             display_name=user.display_name,

@@ -8,8 +8,8 @@ from tailnet.agent.backend.aio import Node
 from tailnet.agent.backend.exitnode import offers_exit
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.keys import PeerId
-from tailnet.agent.localapi import schema
-from tailnet.agent.localapi.schema import DatapathStatus, PeerStatus, Status, TailnetStatus
+from tailnet.agent.localapi.schema.basics import ZERO_TIME
+from tailnet.agent.localapi.schema.status import DatapathStatus, PeerStatus, Status, TailnetStatus
 from tailnet.agent.localapi.view.shapes import expiry, region_code, suffix, users
 from tailnet.agent.slices import SLICE, Steps, sliced
 from tailnet.agent.tailcfg import node as tailcfg
@@ -111,9 +111,8 @@ class StatusView:
             peer_relay=str(path.cur) if path and isinstance(path.cur, ViaAddr) else "",
             rx_bytes=activity.rx_bytes,
             tx_bytes=activity.tx_bytes,
-            last_write=node.wall_of(activity.last_sent) or schema.ZERO_TIME,
-            last_handshake=node.wall_of(node.tunnel.session(handle).last_handshake)
-            or schema.ZERO_TIME,
+            last_write=node.wall_of(activity.last_sent) or ZERO_TIME,
+            last_handshake=node.wall_of(node.tunnel.session(handle).last_handshake) or ZERO_TIME,
             active=bool(last) and node.age_of(last) < ACTIVE_FOR,
             in_magic_sock=True,
             in_engine=bool(activity.last_sent or activity.last_received),
@@ -134,8 +133,8 @@ class StatusView:
             allowed_ips=tuple(str(p) for p in allowed),
             tags=node.tags or UNSET,
             primary_routes=node.primary_routes or UNSET,
-            created=node.created or schema.ZERO_TIME,
-            last_seen=node.last_seen or schema.ZERO_TIME,
+            created=node.created or ZERO_TIME,
+            last_seen=node.last_seen or ZERO_TIME,
             online=bool(node.online),
             exit_node=self._node.plan is not None and node.id == self._node.plan.exit_node,
             exit_node_option=offers_exit(node),

@@ -22,9 +22,20 @@ from tailnet.agent.backend.events import (
     StateChanged,
 )
 from tailnet.agent.control.netmap import NetworkMap
-from tailnet.agent.localapi import schema
 from tailnet.agent.localapi.bus import Bus, Subscription
-from tailnet.agent.localapi.schema import Engine, Notify, Status
+from tailnet.agent.localapi.schema.bus import (
+    INITIAL_HEALTH,
+    INITIAL_NETMAP,
+    INITIAL_PREFS,
+    INITIAL_STATE,
+    INITIAL_STATUS,
+    PEER_CHANGES,
+    PEER_PATCHES,
+    WATCH_ENGINE_UPDATES,
+    Engine,
+    Notify,
+)
+from tailnet.agent.localapi.schema.status import Status
 from tailnet.agent.localapi.view.netmap import netmap_tree, node_tree
 from tailnet.agent.localapi.view.shapes import health, prefs_tree
 from tailnet.agent.tailcfg.node import NodeID
@@ -51,28 +62,28 @@ class Watching:
     async def watch(self, mask: int, session_id: str) -> Subscription:
         """A watch that begins with what the mask's ``Initial…`` bits ask for."""
         node = self._node
-        status = await self._status(True) if mask & schema.INITIAL_STATUS else None
+        status = await self._status(True) if mask & INITIAL_STATUS else None
         first = Notify(version=self._version, session_id=session_id)
-        if mask & schema.INITIAL_STATE:
+        if mask & INITIAL_STATE:
             url = node.account.auth_url or None
             first = replace(first, state=int(node.state), browse_to_url=url)
-        if mask & schema.INITIAL_PREFS:
+        if mask & INITIAL_PREFS:
             first = replace(first, prefs=prefs_tree(node.account.prefs, node.account.profile))
-        if mask & schema.INITIAL_NETMAP and node.netmap is not None:
+        if mask & INITIAL_NETMAP and node.netmap is not None:
             first = replace(first, net_map=netmap_tree(node.netmap))
         if status is not None:
             first = replace(first, initial_status=status)
-        if mask & schema.INITIAL_HEALTH:
+        if mask & INITIAL_HEALTH:
             first = replace(first, health=health(node.warnings))
         watcher = self._bus.watch(mask, [first])
-        if mask & schema.WATCH_ENGINE_UPDATES and self._polling is None:
+        if mask & WATCH_ENGINE_UPDATES and self._polling is None:
             self._poll_engine()
         return watcher
 
     def _poll_engine(self) -> None:
         """Tell of the traffic, and again after a while, for as long as somebody wants to know."""
         self._polling = None
-        if self._bus.wants(schema.WATCH_ENGINE_UPDATES):
+        if self._bus.wants(WATCH_ENGINE_UPDATES):
             self._bus.publish(Notify(version=self._version, engine=self._engine()))
             self._polling = asyncio.get_running_loop().call_later(ENGINE_EVERY, self._poll_engine)
 
@@ -120,7 +131,7 @@ class Watching:
 
     def _map_changed(self, netmap: NetworkMap, changed: frozenset[NodeID] | None) -> None:
         """Changes to those who take them, and soon a whole map to those who do not."""
-        if self._bus.wants(schema.PEER_CHANGES | schema.PEER_PATCHES):
+        if self._bus.wants(PEER_CHANGES | PEER_PATCHES):
             numbers = netmap.peers if changed is None else changed
             self._bus.publish(
                 Notify(
