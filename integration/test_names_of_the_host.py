@@ -148,6 +148,40 @@ def test_tnet_dns_says_how_names_are_resolved(joined: Lab, name: str) -> None:
 
 
 @BOTH
+def test_names_of_this_host_alone(joined: Lab, name: str) -> None:
+    """At once, by dig and libc, over others, kept over a new start, and gone when removed."""
+    here = joined.hosts[name]
+    there = joined.hosts["h2" if name == "h1" else "h1"]
+    here.tnet("dns", "record", "add", "nas.home", "192.0.2.10", "192.0.2.11", "2001:db8::10")
+    here.tnet("dns", "record", "add", "*.dev.lan", "127.0.0.9")
+    here.tnet("dns", "record", "add", f"{there.name}.{DOMAIN}", "192.0.2.12")
+
+    def dig(*words: str) -> list[str]:
+        command = ("dig", "+tries=1", "+timeout=3", "+short", *words)
+        return here.exec(*command, check=False).stdout.split()
+
+    assert sorted(dig("nas.home")) == ["192.0.2.10", "192.0.2.11"]
+    assert dig("nas.home", "AAAA") == ["2001:db8::10"]
+    assert dig("+tcp", "a.b.dev.lan") == ["127.0.0.9"]
+    assert dig("-x", "192.0.2.10") == ["nas.home."]
+    assert resolve(here, "api.dev.lan") == "127.0.0.9"
+    assert resolve(here, f"{there.name}.{DOMAIN}") == "192.0.2.12"
+    assert resolve(there, "api.dev.lan") == ""
+    assert "a record of this host" in here.tnet("dns", "query", "x.dev.lan").stdout
+    here.stop()
+    start(here)
+    here.wait_running()
+    until("our file", lambda: is_ours(here), 5)
+    until("the names", lambda: resolve(here, "api.dev.lan") == "127.0.0.9", 5)
+    for gone in ("nas.home", "*.dev.lan", f"{there.name}.{DOMAIN}"):
+        here.tnet("dns", "record", "remove", gone)
+    assert dig("nas.home") == []
+    assert resolve(here, "api.dev.lan") == ""
+    assert resolve(here, f"{there.name}.{DOMAIN}") == str(there.ipv4)
+    assert here.tnet("dns", "record", "list").stdout == ""
+
+
+@BOTH
 def test_who_does_not_want_it_has_his_file_back_at_once(joined: Lab, name: str) -> None:
     """And again ours when it is wanted again."""
     here = joined.hosts[name]

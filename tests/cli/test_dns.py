@@ -160,3 +160,21 @@ def test_an_address_asks_for_its_name(daemon: Daemon) -> None:
     result = daemon.run("dns", "query", "a.example", "NOPE")
     assert result.exit_code == 1
     assert "there is no DNS type 'NOPE'" in result.output
+
+
+def test_names_of_this_host_come_and_go(daemon: Daemon) -> None:
+    """By one command each; a mistake changes nothing."""
+    assert daemon.run("dns", "record", "list").output == ""
+    assert daemon.run("dns", "record", "add", "nas.home", "192.168.1.9", "fd00::9").output == ""
+    daemon.run("dns", "record", "add", "*.dev.lan", "127.0.0.1")
+    said = daemon.run("dns", "record", "list").output.splitlines()
+    assert [line.split() for line in said] == [
+        ["*.dev.lan", "127.0.0.1"],
+        ["nas.home", "192.168.1.9", "fd00::9"],
+    ]
+    daemon.run("dns", "record", "remove", "nas.home", "fd00::9")
+    for words in (("add", "a b", "::1"), ("add", "a.home", "x"), ("remove", "a.home")):
+        assert daemon.run("dns", "record", *words).exit_code == 1
+    daemon.run("dns", "record", "remove", "*.dev.lan")
+    tree = json.loads(daemon.run("dns", "record", "list", "--json").output)
+    assert tree == [{"Name": "nas.home", "Addresses": ["192.168.1.9"]}]

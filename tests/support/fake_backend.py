@@ -4,12 +4,15 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from tailnet.agent.addr import IPAddress
 from tailnet.agent.backend.loginprofile import LoginProfile
 from tailnet.agent.backend.prefs import Prefs, apply_masked, to_json, toggle_exit_node, validate
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.errors import UserError
 from tailnet.agent.localapi.bus import Bus, Subscription
+from tailnet.agent.localapi.interface import RecordsChange
 from tailnet.agent.localapi.schema.bus import INITIAL_PREFS, INITIAL_STATE, Notify
 from tailnet.agent.localapi.schema.names import DNSOSConfig, DNSQueryAnswer
 from tailnet.agent.localapi.schema.network import NetcheckReport, RouteEntry
@@ -236,6 +239,13 @@ class FakeBackend:
             msg = f"no peer has the address {ip}"
             raise UserError(msg)
         return self.about_path
+
+    async def change_dns_records(self, change: RecordsChange) -> Prefs:
+        """As the real one."""
+        records = change(self.current.dns_records or ())
+        self.current = msgspec.structs.replace(self.current, dns_records=records)
+        validate(self.current)
+        return self.current
 
     async def set_dns(self, name: str, value: str) -> None:
         """Only noted."""

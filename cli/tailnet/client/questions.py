@@ -3,13 +3,14 @@
 The answers' types are those of ``tailnet.agent.localapi.schema``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from msgspec import json
 
 from tailnet.agent.localapi.schema.identity import LoginProfile, WhoIs
+from tailnet.agent.localapi.schema.names import DNSLocalRecord
 from tailnet.agent.localapi.schema.network import NetcheckReport
 from tailnet.agent.localapi.schema.paths import PathDetails, PingResult
 from tailnet.agent.localapi.schema.status import Status
@@ -111,6 +112,23 @@ def trace(dst: str, *, src: str = "", proto: str = "tcp", port: int = 0) -> Ques
     """A packet's way, from ``src`` or this machine, and what stops it."""
     query = {"src": src, "dst": dst, "proto": proto} | ({"port": str(port)} if port else {})
     return Question("GET", f"trace?{_query(query)}", TraceAnswer)
+
+
+def dns_records() -> Question[list[DNSLocalRecord]]:
+    """Names of this host alone."""
+    return Question("GET", "dns-records", list[DNSLocalRecord])
+
+
+def add_dns_record(name: str, addresses: Iterable[str]) -> Question[list[DNSLocalRecord]]:
+    """Give a name these addresses too; answers with all names."""
+    body = {"Name": name, "Addresses": list(addresses)}
+    return Question("POST", "dns-records", list[DNSLocalRecord], body)
+
+
+def remove_dns_record(name: str, addresses: Iterable[str] = ()) -> Question[list[DNSLocalRecord]]:
+    """Take these addresses from a name, or all; answers with the names that are left."""
+    query = _query({"name": name, "addresses": ",".join(addresses)})
+    return Question("DELETE", f"dns-records?{query}", list[DNSLocalRecord])
 
 
 def netcheck() -> Question[NetcheckReport]:

@@ -41,6 +41,7 @@ SAMPLES: dict[str, object] = {
     "AcceptRoutes": ["192.0.2.0/24", "peer:box", "tag:web"],
     "EndpointInterfaces": ["-docker*"],
     "StaticEndpoints": ["192.0.2.1:41641"],
+    "DNSRecords": ["nas.home=192.168.1.9,fd00::9", "*.dev.lan=127.0.0.1"],
     "CorpDNS": False,
     "LoggedOut": False,
 }
@@ -82,6 +83,7 @@ MATRIX = {
     "PathPolicy": "acts",
     "EndpointInterfaces": "acts",
     "StaticEndpoints": "acts",
+    "DNSRecords": "acts",
     "KillSwitch": "acts",
     "NoKeptMap": "acts",
     "RelayServerPort": "acts",

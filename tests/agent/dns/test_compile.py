@@ -135,3 +135,28 @@ def test_we_never_forward_to_ourselves_and_never_swallow_a_name(wanted: Wanted, 
         assert compiled.routes[ROOT]
     if not here:
         assert compiled.routes == {}
+
+
+OWN = {
+    Name("nas.home"): (IP_ONE,),
+    Name("*.dev.lan"): (IP_ONE,),
+    Name("db.corp.example"): (IP_ONE,),
+}
+
+
+def test_names_of_this_host_are_sent_here_too() -> None:
+    """By a host that sends some names, and nobody else can be asked about those below them."""
+    compiled = compile_dns(Wanted(routes={CORP: (ONE,)}, own=OWN), SPLIT)
+    names = (CORP, Name("dev.lan"), Name("nas.home"))
+    assert compiled.host == DnsConfig(nameservers=HERE, match=names)
+    assert compiled.routes == {CORP: (ONE,), Name("dev.lan"): (), Name("nas.home"): ()}
+
+
+@pytest.mark.parametrize("wanted", [Wanted(own=OWN), Wanted(defaults=(ONE,), own=OWN)])
+def test_where_all_names_come_here_those_below_ones_of_this_host_are_forwarded(
+    wanted: Wanted,
+) -> None:
+    """``_acme-challenge.nas.home`` may be somebody else's."""
+    compiled = compile_dns(wanted, WHOLE)
+    assert compiled.host.nameservers == HERE
+    assert set(compiled.routes) == {ROOT}

@@ -158,6 +158,19 @@ def test_a_record_of_this_host_wins_over_a_node() -> None:
     assert str(answer("web.lab.ts.net", at=local).a.rdata) == "100.64.0.1"
 
 
+def test_a_name_of_this_host_has_all_its_addresses() -> None:
+    """A node has one; and a wildcard's own name exists, though nobody else knows it."""
+    local = names()
+    here = tuple(ip_address(text) for text in ("127.0.0.1", "127.0.0.2", "::1"))
+    local.set_own({Name("*.dev"): here, Name("a.dev"): (ip_address("127.0.0.9"),)})
+    assert [str(r.rdata) for r in answer("x.dev", at=local).rr] == ["127.0.0.1", "127.0.0.2"]
+    assert [str(r.rdata) for r in answer("x.y.dev", "AAAA", at=local).rr] == ["::1"]
+    assert [str(r.rdata) for r in answer("a.dev", at=local).rr] == ["127.0.0.9"]
+    local.configure({}, {Name("dev"): ()}, TAILNET)
+    got = answer("dev", at=local)
+    assert (got.header.rcode, got.rr) == (NOERROR, [])
+
+
 def test_short_names_need_magicdns() -> None:
     """Without it they are the host's own business."""
     local = names()

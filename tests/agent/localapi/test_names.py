@@ -52,3 +52,19 @@ def test_types_have_names_and_numbers(word: str, number: int) -> None:
 def test_no_types(word: str) -> None:
     """Not guessed at."""
     assert parse_type(word) is None
+
+
+async def test_names_of_this_host_are_changed_by_who_may() -> None:
+    """And refused in words."""
+    backend = FakeBackend()
+    body = b'{"Name": "*.Dev.lan", "Addresses": ["127.0.0.1", "::1"]}'
+    answer = await ask(backend, "POST", "dns-records", body=body)
+    assert answer.body == b'[{"Name":"*.dev.lan","Addresses":["127.0.0.1","::1"]}]'
+    gone: dict[str, Any] = {"name": "*.dev.lan", "addresses": "::1"}
+    await ask(backend, "DELETE", "dns-records", **gone)
+    assert backend.current.dns_records == ("*.dev.lan=127.0.0.1",)
+    answer = await ask(backend, "DELETE", "dns-records", **gone)
+    assert answer.status == 400
+    for bad in (b"", b"{}", b'{"Name": 5}', b'{"Name": "a", "Addresses": ["x"]}'):
+        assert (await ask(backend, "POST", "dns-records", body=bad)).status == 400
+    assert (await ask(backend, "GET", "dns-records")).status == 200

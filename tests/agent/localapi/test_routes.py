@@ -83,6 +83,7 @@ def test_what_changes_something_needs_write() -> None:
         ("dns-config", "GET"),
         ("dns-osconfig", "GET"),
         ("dns-query", "GET"),
+        ("dns-records", "GET"),
         ("suggest-exit-node", "GET"),
         ("cert-domains", "GET"),
         ("services", "GET"),

@@ -66,6 +66,7 @@ class _Alpha0(
     auto_update: _AutoUpdate | None = None
     serve_config_temp: dict[str, object] | None = None
     static_endpoints: tuple[str, ...] | None = None
+    dns_records: tuple[str, ...] | None = named(default=None, name="DNSRecords")
     relay_server_port: int | None = None
     relay_server_static_endpoints: tuple[str, ...] | None = None
     hooks: object = None
@@ -106,6 +107,7 @@ SAME = {
     "shields_up": "ShieldsUp",
     "remote_config": "RemoteConfig",
     "static_endpoints": "StaticEndpoints",
+    "dns_records": "DNSRecords",
 }
 ALWAYS = {
     "advertise_services": "AdvertiseServices",

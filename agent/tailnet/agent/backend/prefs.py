@@ -19,6 +19,7 @@ from tailnet.agent.addr import IPNetwork
 from tailnet.agent.backend import pathprefs
 from tailnet.agent.backend.acceptance import parse_acceptance
 from tailnet.agent.backend.spelling import MAX_TEXT, check_hostname, check_tag, parse_prefix
+from tailnet.agent.dns.own import parse_own
 from tailnet.agent.errors import UserError
 
 DEFAULT_CONTROL_URL = "https://controlplane.tailscale.com"
@@ -48,10 +49,11 @@ class Prefs(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     ``advertise_routes`` are prefixes as text, ``advertise_tags`` have their ``tag:``.  ``sync``,
     ``no_stateful_filtering`` and ``AutoUpdate.Apply`` have a third value, unset.
 
-    The last six are ours, see :mod:`tailnet.agent.backend.pathprefs`; ``kill_switch``: nothing
+    The last seven are ours, see :mod:`tailnet.agent.backend.pathprefs`; ``kill_switch``: nothing
     leaves this host but through the tunnel, whether the daemon runs or not; ``no_kept_map``: the
     last network map is not kept on disk; ``accept_routes``
-    narrows ``route_all``, see :mod:`tailnet.agent.backend.acceptance`.
+    narrows ``route_all``, see :mod:`tailnet.agent.backend.acceptance`; ``dns_records`` are names
+    of this host, see :mod:`tailnet.agent.dns.own`.
     """
 
     control_url: str = field(default="", name="ControlURL")
@@ -94,6 +96,7 @@ class Prefs(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     kill_switch: bool = False
     no_kept_map: bool = False
     accept_routes: tuple[str, ...] | None = None
+    dns_records: tuple[str, ...] | None = field(default=None, name="DNSRecords")
 
     @property
     def wants_exit_node(self) -> bool:
@@ -251,6 +254,7 @@ def validate(prefs: Prefs) -> None:
     if not 0 <= (prefs.relay_server_port or 0) <= 0xFFFF:
         msg = f"bad relay server port {prefs.relay_server_port}: it is 0 to 65535, 0 for any"
         raise UserError(msg)
+    parse_own(_bounded(prefs.dns_records, "DNS records"))
     _check_exit_node(prefs)
     if prefs.netfilter_mode not in range(3):
         msg = "netfilter mode is on, nodivert or off"

@@ -65,27 +65,38 @@ def compile_dns(wanted: Wanted, host: Host) -> Compiled:
         BaseUnreadable: see there.
     """
     plain = _plain(wanted.defaults)
-    if not wanted.routes and (not wanted.defaults or (plain and not _stray(wanted))):
+    nothing = not wanted.routes and not wanted.own
+    if nothing and (not wanted.defaults or (plain and not _stray(wanted))):
         return Compiled({}, DnsConfig(nameservers=plain, search=wanted.search))
     us: tuple[IPAddress, ...] = (SERVICE_V6,) if wanted.only_v6 else (SERVICE_V4,)
     if wanted.defaults:
         routes = {**wanted.routes, ROOT: wanted.defaults}
         return Compiled(routes, DnsConfig(nameservers=us, search=wanted.search))
-    suffixes = tuple(sorted(wanted.routes))
+    split = _with_own(wanted)
+    suffixes = tuple(sorted(split))
     if host.split and not _stray(wanted):
         lists = set(wanted.routes.values())
-        plain = _plain(lists.pop()) if len(lists) == 1 and not wanted.records else ()
+        plain = (
+            _plain(lists.pop()) if len(lists) == 1 and not (wanted.records or wanted.own) else ()
+        )
         told = DnsConfig(nameservers=plain or us, search=wanted.search, match=suffixes)
-        return Compiled({} if plain else wanted.routes, told)
+        return Compiled({} if plain else split, told)
     if host.unreadable:
         raise BaseUnreadable(host.unreadable)
     if host.base is None:
         told = DnsConfig(nameservers=us, search=wanted.search, match=suffixes)
-        return Compiled(wanted.routes, told)
+        return Compiled(split, told)
     base = tuple(Resolver(addr=str(ip)) for ip in host.base.nameservers if not _is_us(ip))
     more = tuple(name for name in host.base.search if name not in wanted.search)
     told = DnsConfig(nameservers=us, search=(*wanted.search, *more))
     return Compiled({**wanted.routes, **({ROOT: base} if base else {})}, told)
+
+
+def _with_own(wanted: Wanted) -> dict[Name, tuple[Resolver, ...]]:
+    """Routes where nobody else can be asked about what is below a name of this host."""
+    names = [Name(name.removeprefix("*.")) for name in wanted.own]
+    more = [name for name in names if not any(within(name, suffix) for suffix in wanted.routes)]
+    return {**dict.fromkeys(more, ()), **wanted.routes}
 
 
 def _stray(wanted: Wanted) -> bool:

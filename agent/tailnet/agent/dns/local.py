@@ -80,6 +80,20 @@ class Forward(NamedTuple):
     resolvers: tuple[Resolver, ...]
 
 
+class _Found(NamedTuple):
+    """A name of ours.
+
+    Attributes:
+        ips: its addresses.
+        why: for people.
+        every: all of a family are answered, not only the first.
+    """
+
+    ips: tuple[IPAddress, ...]
+    why: str
+    every: bool = False
+
+
 _OUTCOMES = {
     A: (Outcome.NAME_A, Outcome.NO_A),
     AAAA: (Outcome.NAME_AAAA, Outcome.NO_AAAA),
@@ -137,45 +151,58 @@ class LocalNames:
         if within(question.name, _ONION):
             why = "names below onion are not for DNS (RFC 7686)"
             return self._no(question, _ONION, why, Outcome.ONION)
-        found = self._said_by_name(question) or self.lookup(question.name)
+        found = self._said_by_name(question) or self._lookup(question.name)
         if found is not None:
-            return self._yes(question, *found)
+            return self._yes(question, found)
         zone = self._zone(question.name)
         if zone is not None and not self._routes[zone]:
             why = f"no such name in {zone}, which is ours to answer"
             return self._no(question, zone, why, Outcome.NO_SUCH_NAME)
         return self._forward(question)
 
-    def _said_by_name(self, question: Question) -> tuple[tuple[IPAddress, ...], str] | None:
+    def _said_by_name(self, question: Question) -> _Found | None:
         """Names that need no table."""
         if question.qtype not in (A, AAAA, ANY):
             return None
         if question.name == SERVICE_NAME:
-            return (SERVICE_V4, SERVICE_V6), "the name of this service"
+            return _Found((SERVICE_V4, SERVICE_V6), "the name of this service")
         via = via_address(question.name)
-        return None if via is None else ((via,), "an IPv4 address of a site, as IPv6 (4via6)")
+        return None if via is None else _Found((via,), "an IPv4 address of a site, as IPv6 (4via6)")
 
-    def lookup(self, name: Name) -> tuple[tuple[IPAddress, ...], str] | None:
-        """Addresses of a name and where it is known from; ``None``: it is not ours."""
-        if (ips := self._own.get(name) or self._wildcard(name)) is not None:
-            return ips, "a record of this host"
+    def _lookup(self, name: Name) -> _Found | None:
+        """By the tables; ``None``: it is not ours."""
+        if (ips := self._said_here(name)) is not None:
+            return _Found(ips, "a record of this host", every=True)
         if (ips := self._records.get(name)) is not None:
-            return ips, "a record of the tailnet"
+            return _Found(ips, "a record of the tailnet")
         if (ips := self._nodes.addresses(name)) is not None:
-            return ips, "a node of the tailnet"
+            return _Found(ips, "a node of the tailnet")
         if self._suffix and name and "." not in name:
             ips = self._nodes.addresses(Name(f"{name}.{self._suffix}"))
             if ips is not None:
-                return ips, f"a node of the tailnet, {name}.{self._suffix}"
+                return _Found(ips, f"a node of the tailnet, {name}.{self._suffix}")
         if (ips := self._nodes.under(name)) is not None:
-            return ips, "a node that answers for its subdomains"
+            return _Found(ips, "a node that answers for its subdomains")
         return None
 
-    def _wildcard(self, name: Name) -> tuple[IPAddress, ...] | None:
+    def _said_here(self, name: Name) -> tuple[IPAddress, ...] | None:
+        """By a record of this host: of the name itself, or of the nearest wildcard above it.
+
+        No addresses: it exists, since there are names below it (RFC 4592 section 2.2.2).
+        """
+        if not self._own:
+            return None
+        if (ips := self._own.get(name)) is not None:
+            return ips
         for parent in parents(name):
             if parent and (ips := self._own.get(Name("*." + parent))) is not None:
                 return ips
-        return None
+        return () if name and Name("*." + name) in self._own and self._is_ours(name) else None
+
+    def _is_ours(self, name: Name) -> bool:
+        """Nobody else is asked about it."""
+        zone = self._zone(name)
+        return zone is not None and not self._routes[zone]
 
     def _reverse(self, question: Question) -> Answer | Forward:
         name = question.name
@@ -196,20 +223,20 @@ class LocalNames:
             return self._no(question, zone, why, Outcome.NO_OWNER)
         return self._forward(question)
 
-    def _yes(self, question: Question, ips: tuple[IPAddress, ...], why: str) -> Answer:
-        """One record of the family asked for; none of it is an answer too."""
-        qtype = question.qtype
+    def _yes(self, question: Question, found: _Found) -> Answer:
+        """Of the family asked for; none of it is an answer too."""
+        qtype, why = question.qtype, found.why
         if qtype in _NOT_FOR_US:
             return Answer(reply(question, NOTIMP), why, Outcome.NOT_IMPLEMENTED)
         if qtype not in (A, AAAA, ANY):
             return Answer(reply(question, NOERROR), why, Outcome.OTHER_TYPE)
         yes, no = _OUTCOMES[qtype]
-        wanted = [ip for ip in ips if qtype == ANY or ip.version == _FAMILY[qtype]]
+        wanted = [ip for ip in found.ips if qtype == ANY or ip.version == _FAMILY[qtype]]
         if wanted:
-            return Answer(reply(question, NOERROR, [address_record(wanted[0])]), why, yes)
+            records = [address_record(ip) for ip in (wanted if found.every else wanted[:1])]
+            return Answer(reply(question, NOERROR, records), why, yes)
         zone = self._zone(question.name)
-        ours = zone is not None and not self._routes[zone]
-        authority = [self._soa(zone)] if zone is not None and ours else ()
+        authority = [self._soa(zone)] if zone is not None and not self._routes[zone] else ()
         return Answer(reply(question, NOERROR, authority=authority), why, no)
 
     def _no(self, question: Question, zone: Name, why: str, outcome: Outcome) -> Answer:

@@ -51,6 +51,7 @@ class Wanted:
         routes: resolvers by suffix; none means that only we know what is below.
         search: domains to try for short names.
         records: addresses of extra names, over those of nodes.
+        own: names of this host, over all others; ``*.`` in front is for those below.
         only_v6: we have no IPv4 address, so 100.100.100.100 cannot be reached.
         unrouted: names of nodes exist though no route leads to them (MagicDNS is off).
         suffix: the tailnet's domain while MagicDNS is on, else the root.
@@ -61,6 +62,7 @@ class Wanted:
     search: tuple[Name, ...] = ()
     records: Mapping[Name, tuple[IPAddress, ...]] = field(default_factory=dict)
     only_v6: bool = False
+    own: Mapping[Name, tuple[IPAddress, ...]] = field(default_factory=dict)
     unrouted: bool = False
     suffix: Name = ROOT
 
@@ -74,6 +76,7 @@ def wanted_dns(
     *,
     accept: bool,
     exit_node: ExitNode | None = None,
+    local: Mapping[Name, tuple[IPAddress, ...]] | None = None,
 ) -> Wanted:
     """From control's configuration; what is malformed in it is left out.
 
@@ -82,6 +85,7 @@ def wanted_dns(
         exit_node: the one in use.
         own: our node.  While its key is expired nothing is wanted, so that the login page resolves.
         accept: the user lets the tailnet set DNS; otherwise only names of nodes and records count.
+        local: names of this host alone, by the user.
     """
     if own.expired:
         return NOTHING
@@ -89,7 +93,7 @@ def wanted_dns(
     only_v6 = bool(ips) and all(ip.version == 6 for ip in ips)
     records = _records(dns.extra_records or ())
     if not accept:
-        return Wanted(records=records, only_v6=only_v6)
+        return Wanted(records=records, only_v6=only_v6, own=local or {})
     routes = _routes(dns)
     suffix = Name(own.name.removesuffix(".").partition(".")[2].lower()) if dns.proxied else ROOT
     if dns.proxied:
@@ -114,6 +118,7 @@ def wanted_dns(
         search=tuple(_names(dns.domains or ())),
         records=records,
         only_v6=only_v6,
+        own=local or {},
         unrouted=not dns.proxied,
         suffix=suffix,
     )

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from tailnet.agent.localapi.schema.basics import Problem
 from tailnet.agent.localapi.schema.bus import Notify
 from tailnet.agent.localapi.schema.identity import LoginProfile, UserProfile, WhoIs
-from tailnet.agent.localapi.schema.names import DNSOSConfig, DNSQueryAnswer
+from tailnet.agent.localapi.schema.names import DNSLocalRecord, DNSOSConfig, DNSQueryAnswer
 from tailnet.agent.localapi.schema.network import NetcheckReport, RouteEntry
 from tailnet.agent.localapi.schema.paths import PathDetails, PeerRelaySessions, PingResult
 from tailnet.agent.localapi.schema.status import Status
@@ -251,6 +251,24 @@ CONTRACT: Mapping[str, Mapping[str, Operation]] = {
             ),
             refuses=(400,),
         )
+    },
+    "dns-records": {
+        "GET": Operation("Names of this host alone.", list[DNSLocalRecord]),
+        "POST": Operation(
+            "Give a name these addresses too; answers with all.",
+            list[DNSLocalRecord],
+            body=DNSLocalRecord,
+            refuses=(400,),
+        ),
+        "DELETE": Operation(
+            "Take these addresses from a name, or all of them; answers with the rest.",
+            list[DNSLocalRecord],
+            query=(
+                Query("name", "string", "the name, as it was given", needed=True),
+                Query("addresses", "string", "with commas between them; all if absent"),
+            ),
+            refuses=(400,),
+        ),
     },
     "suggest-exit-node": {
         "GET": Operation("The exit node that serves best: {ID, Name, Location}.", Tree)

@@ -1,6 +1,6 @@
 """What the LocalAPI needs of the node: the port that its view implements."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from tailnet.agent.addr import IPAddress
@@ -48,6 +48,10 @@ class Process(Protocol):
 
     def logtap(self) -> Stream:
         """The log from now on."""
+
+
+RecordsChange = Callable[[tuple[str, ...]], tuple[str, ...]]
+"""From the names of this host to others, as text; raises :class:`UserError` if it cannot be."""
 
 
 class Backend(Protocol):
@@ -174,6 +178,13 @@ class Backend(Protocol):
 
         Raises:
             UserError: that is no name.
+        """
+
+    async def change_dns_records(self, change: RecordsChange) -> Prefs:
+        """Have other names of this host.
+
+        Raises:
+            UserError: refused; nothing changed.
         """
 
     async def set_dns(self, name: str, value: str) -> None:

@@ -128,6 +128,11 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
     "dns-config": {"GET": Route(Access.READ, inspect_map.dns_config)},
     "dns-osconfig": {"GET": Route(Access.READ, names.osconfig)},
     "dns-query": {"GET": Route(Access.READ, names.query)},
+    "dns-records": {
+        "GET": Route(Access.READ, names.records),
+        "POST": Route(Access.WRITE, names.add_record),
+        "DELETE": Route(Access.WRITE, names.remove_record),
+    },
     "suggest-exit-node": {"GET": Route(Access.READ, inspect_map.suggest_exit_node)},
     "set-use-exit-node-enabled": {"POST": Route(Access.WRITE, prefs.use_exit_node)},
     "cert-domains": {"GET": Route(Access.READ, inspect_map.cert_domains)},

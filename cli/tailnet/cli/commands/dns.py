@@ -9,19 +9,20 @@ from urllib.parse import quote
 import click
 from msgspec import json as msgjson
 
-from tailnet.agent.localapi.schema.names import DNSOSConfig, DNSQueryAnswer
+from tailnet.agent.localapi.schema.names import DNSLocalRecord, DNSOSConfig, DNSQueryAnswer
 from tailnet.cli import names
 from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
 from tailnet.cli.flags import GoCommand, flag
-from tailnet.cli.text import clean
+from tailnet.cli.text import clean, table
+from tailnet.client import questions
 from tailnet.client.errors import Refused
 
 NO_MAP, UNREADABLE = 503, 500
 
 
-@click.group(help="Show how names are resolved (status), or what one name is (query).")
+@click.group(help="Show how names are resolved, what one name is, and names of this host alone.")
 def command() -> None:
     """Only a name for what is below."""
 
@@ -78,3 +79,39 @@ def query(client: LocalClient, *, name: str, type: str, json: bool) -> None:  # 
     if not json:
         for line in names.query_lines(said, record):
             click.echo(line)
+
+
+@command.group("record", help="Names of this host alone, over all others; kept with the account.")
+def record() -> None:
+    """Only a name for what is below."""
+
+
+@record.command("add", cls=GoCommand, help="Give NAME these addresses too; *.NAME: all below it.")
+@click.argument("name")
+@click.argument("addr", nargs=-1, required=True)
+@with_client
+def add(client: LocalClient, *, name: str, addr: tuple[str, ...]) -> None:
+    """At once, for every program that asks the daemon."""
+    client.ask(questions.add_dns_record(name, addr))
+
+
+@record.command("remove", cls=GoCommand, help="Take these addresses from NAME, or all of them.")
+@click.argument("name")
+@click.argument("addr", nargs=-1)
+@with_client
+def remove(client: LocalClient, *, name: str, addr: tuple[str, ...]) -> None:
+    """What is not there is an error."""
+    client.ask(questions.remove_dns_record(name, addr))
+
+
+@record.command("list", cls=GoCommand, help="Show the names of this host alone.")
+@flag("json", help="Output JSON.")
+@with_client
+def list_(client: LocalClient, *, json: bool) -> None:
+    """One a line, with its addresses."""
+    known: list[DNSLocalRecord] = client.ask(questions.dns_records())
+    if json:
+        click.echo(msgjson.format(msgjson.encode(known), indent=2).decode())
+        return
+    for line in table((clean(each.name), " ".join(map(clean, each.addresses))) for each in known):
+        click.echo(line)

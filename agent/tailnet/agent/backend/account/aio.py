@@ -18,7 +18,7 @@ from tailnet.agent.backend.events import BrowseToURL, NodeEvent, PrefsChanged, P
 from tailnet.agent.backend.files.aio import StateStore
 from tailnet.agent.backend.login import Host, hostinfo, key_left
 from tailnet.agent.backend.loginprofile import LoginProfile
-from tailnet.agent.backend.prefs import Prefs, apply_masked, toggle_exit_node
+from tailnet.agent.backend.prefs import Prefs, apply_masked
 from tailnet.agent.backend.store import Stored
 from tailnet.agent.control.aio import ControlClient, ControlConfig
 from tailnet.agent.control.ask import Answers
@@ -196,15 +196,15 @@ class Account:
             raise UserError(LOCKED)
         return self._adopt(apply_masked(self.prefs, masked))
 
-    def use_exit_node(self, *, enabled: bool) -> Prefs:
-        """Use no exit node, or the last one again.
+    def revise(self, change: Callable[[Prefs], Prefs]) -> Prefs:
+        """Make other prefs of those there are.
 
         Raises:
-            UserError: there is no last one, or the file rules; nothing changed.
+            UserError: ``change`` refuses, or the file rules; nothing changed.
         """
         if self.locked:
             raise UserError(LOCKED)
-        return self._adopt(toggle_exit_node(self.prefs, enabled=enabled))
+        return self._adopt(change(self.prefs))
 
     def _adopt(self, prefs: Prefs) -> Prefs:
         self._record.check(prefs)

@@ -25,11 +25,11 @@ from tailnet.agent.backend.peerapi import peer_api
 from tailnet.agent.backend.prefs import Prefs
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.dns.compile import BaseUnreadable, Compiled, Host, compile_dns
+from tailnet.agent.dns.own import parse_own
 from tailnet.agent.dns.resolver.aio import MagicDns
 from tailnet.agent.dns.wanted import NOTHING, ExitNode, Wanted, wanted_dns
 from tailnet.agent.slices import Steps
-from tailnet.agent.tailcfg.dns import DNSConfig
-from tailnet.agent.tailcfg.node import Node, NodeID
+from tailnet.agent.tailcfg.node import NodeID
 from tailnet.agent.tasks import Tasks
 from tailnet.platform.interface import NO_DNS, DnsConfig, DnsConfigurator, PlatformError
 
@@ -60,7 +60,7 @@ class Naming:
     def __init__(self, resolver: MagicDns) -> None:
         self.resolver = resolver
         self._configurator: DnsConfigurator | None = None
-        self._basis: tuple[DNSConfig, Node, bool, ExitNode | None] | None = None
+        self._basis: tuple[object, ...] | None = None
         self._prefs: Prefs | None = None
         self._exit_node: ExitNode | None = None
         self._netmap: NetworkMap | None = None
@@ -121,12 +121,16 @@ class Naming:
             self._prefs = prefs
             self._exit_node = exit_node_in_use(prefs, netmap)
         self._netmap = netmap
-        basis = (netmap.dns, netmap.self_node, prefs.corp_dns, self._exit_node)
+        basis = (netmap.dns, netmap.self_node, prefs.corp_dns, prefs.dns_records, self._exit_node)
         if basis == self._basis:
             return
         self._basis = basis
         wanted = wanted_dns(
-            netmap.dns, netmap.self_node, accept=prefs.corp_dns, exit_node=self._exit_node
+            netmap.dns,
+            netmap.self_node,
+            accept=prefs.corp_dns,
+            exit_node=self._exit_node,
+            local=parse_own(prefs.dns_records or ()),
         )
         if wanted != self.wanted:
             self.wanted = wanted
@@ -222,6 +226,7 @@ class Naming:
 
     def _configure(self, wanted: Wanted, compiled: Compiled) -> None:
         if wanted is self.wanted:  # else there is a newer one, whose turn comes
+            self.resolver.set_own(wanted.own)
             self.resolver.configure(wanted.records, compiled.routes, wanted.suffix)
 
     async def _apply(self, configurator: DnsConfigurator, config: DnsConfig) -> str:

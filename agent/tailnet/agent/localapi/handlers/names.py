@@ -1,8 +1,14 @@
 """How the host resolves names, and what a name is."""
 
+from functools import partial
+
+from tailnet.agent.backend.prefs import Prefs
+from tailnet.agent.dns.own import add_own, parse_own, remove_own
 from tailnet.agent.errors import UserError
-from tailnet.agent.localapi.exchange import Request, Response, json, text
+from tailnet.agent.localapi.exchange import Request, Response, json, problem, text
 from tailnet.agent.localapi.interface import Backend
+from tailnet.agent.localapi.schema.basics import decode
+from tailnet.agent.localapi.schema.names import DNSLocalRecord
 
 MAX_NAME = 255  # characters
 TYPES = {
@@ -40,3 +46,35 @@ async def query(backend: Backend, request: Request) -> Response:
     if not 0 < len(name) <= MAX_NAME:
         return text(400, "missing 'name' parameter")
     return json(await backend.dns_query(name, qtype))
+
+
+async def records(backend: Backend, _: Request) -> Response:
+    """``GET dns-records``."""
+    return _as_records(backend.prefs())
+
+
+async def add_record(backend: Backend, request: Request) -> Response:
+    """``POST dns-records``: a name and addresses, besides those it has."""
+    try:
+        wanted = decode(request.body, DNSLocalRecord)
+        change = partial(add_own, name=wanted.name, addresses=wanted.addresses)
+        return _as_records(await backend.change_dns_records(change))
+    except (UserError, ValueError) as error:
+        return problem(400, str(error))
+
+
+async def remove_record(backend: Backend, request: Request) -> Response:
+    """``DELETE dns-records``: those ``addresses`` of a ``name``, or all."""
+    addresses = [each for each in request.query.get("addresses", "").split(",") if each]
+    change = partial(remove_own, name=request.query.get("name", ""), addresses=addresses)
+    try:
+        return _as_records(await backend.change_dns_records(change))
+    except UserError as error:
+        return problem(400, str(error))
+
+
+def _as_records(prefs: Prefs) -> Response:
+    known = parse_own(prefs.dns_records or ())
+    return json(
+        [DNSLocalRecord(name=name, addresses=tuple(map(str, ips))) for name, ips in known.items()]
+    )

@@ -39,3 +39,10 @@ class DNSQueryAnswer(Struct, frozen=True, kw_only=True, rename="pascal"):
     resolvers: tuple[DNSResolver, ...] = ()
     why: str = ""
     server: str = ""
+
+
+class DNSLocalRecord(Struct, frozen=True, kw_only=True, rename="pascal"):
+    """A name of this host alone; ``*.`` in front is for all below."""
+
+    name: str = ""
+    addresses: tuple[str, ...] = ()

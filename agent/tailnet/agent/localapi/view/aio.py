@@ -1,8 +1,10 @@
 """A ``Node`` as the LocalAPI shows it: the backend port of ``routes``, over the real thing."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from tailnet.agent import clock
 from tailnet.agent.addr import IPAddress
@@ -10,13 +12,13 @@ from tailnet.agent.backend.aio import Node
 from tailnet.agent.backend.loginprofile import LoginProfile
 from tailnet.agent.backend.network.describe import describe as describe_network
 from tailnet.agent.backend.planview import describe
-from tailnet.agent.backend.prefs import Prefs, validate
+from tailnet.agent.backend.prefs import Prefs, toggle_exit_node, validate
 from tailnet.agent.backend.routetable import route_facts, with_acceptance
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.dns.message import query_untrusted
 from tailnet.agent.errors import BadPacket, UserError
 from tailnet.agent.localapi.bus import Subscription
-from tailnet.agent.localapi.interface import Stream
+from tailnet.agent.localapi.interface import RecordsChange, Stream
 from tailnet.agent.localapi.reportview import describe_report
 from tailnet.agent.localapi.schema.names import DNSOSConfig, DNSQueryAnswer, DNSResolver
 from tailnet.agent.localapi.schema.network import NetcheckReport, RouteEntry
@@ -187,7 +189,7 @@ class NodeView:
 
     async def use_exit_node(self, enabled: bool) -> Prefs:
         """``POST set-use-exit-node-enabled``."""
-        return self._node.account.use_exit_node(enabled=enabled)
+        return self._node.account.revise(partial(toggle_exit_node, enabled=enabled))
 
     async def start(self, update_prefs: Mapping[str, object] | None, auth_key: str) -> None:
         """``POST start``: ``update_prefs`` names what changes, unmasked."""
@@ -241,6 +243,14 @@ class NodeView:
             why=said.why,
             server=said.server,
         )
+
+    async def change_dns_records(self, change: RecordsChange) -> Prefs:
+        """``POST`` and ``DELETE dns-records``."""
+
+        def changed(prefs: Prefs) -> Prefs:
+            return replace(prefs, dns_records=change(prefs.dns_records or ()))
+
+        return self._node.account.revise(changed)
 
     async def set_dns(self, name: str, value: str) -> None:
         """Let control publish a TXT record of this node's name."""
