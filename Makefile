@@ -12,10 +12,10 @@ FUZZ_SECONDS ?= 60
 # Tests at a time, of different files.
 WORKERS ?= 2
 
-.PHONY: venv native lint lint-native test test-native unit integration fuzz fuzz-python fuzz-native fuzz-libfuzzer fuzz-differential fuzz-routes lab nat-matrix impairment soak interop docs openapi bench bench-control bench-relayed wheels clean
+.PHONY: venv native lint lint-native test test-native unit integration fuzz fuzz-python fuzz-native fuzz-libfuzzer fuzz-differential fuzz-routes lab nat-matrix impairment soak interop docs openapi bench bench-cli bench-control bench-relayed wheels clean
 .NOTPARALLEL:
 
-lab bench bench-relayed nat-matrix impairment soak interop: NEEDS := lab
+lab bench bench-cli bench-relayed nat-matrix impairment soak interop: NEEDS := lab
 test integration test-deb: NEEDS := tools
 
 OLD := from sys import *; version_info < (3, 11) and exit( \
@@ -140,6 +140,9 @@ openapi: venv
 
 bench-control: venv
 	@$(BIN)/python -m integration.bench.control $(ARGS)
+
+bench-cli: venv
+	@$(BIN)/python -m integration.bench.cli $(ARGS)
 
 bench-relayed: venv
 	@$(BIN)/python -m integration.bench.relayed $(ARGS)

@@ -7,7 +7,6 @@ from typing import TypeVar
 from tailnet.agent.localapi.schema.basics import VERSION
 from tailnet.agent.localapi.schema.status import Status
 from tailnet.cli.errors import warn
-from tailnet.cli.settings import expand, needs_current
 from tailnet.cli.text import clean
 from tailnet.client import questions
 from tailnet.client.sync import Client, parse
@@ -35,6 +34,8 @@ class LocalClient(Client):
 
     def edit_prefs(self, changes: Mapping[str, object]) -> None:
         """Change these prefs and no others."""
+        from tailnet.cli.settings import expand, needs_current  # noqa: PLC0415 - most only ask
+
         changes = expand(changes, self.prefs() if needs_current(changes) else {})
         self.ask(questions.edit_prefs(changes))
 

@@ -1,6 +1,7 @@
 """A table that is drawn again and again, as long as somebody looks."""
 
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 
 import click
@@ -44,27 +45,22 @@ def show(take: Callable[[], Picture], *, every: float, times: int) -> None:
         every: seconds between two.
         times: 0 is for ever.
     """
-    import threading  # noqa: PLC0415 - a wait that Ctrl-C ends
-
-    rest = threading.Event()
     if not sys.stdout.isatty():
         for _ in _looks(times):
             for line in take().plain():
                 click.echo(line)
             if times != 1:
                 click.echo("")
-                rest.wait(every)
+                time.sleep(every)
         return
-    _live(take, every=every, times=times, rest=rest.wait)
+    _live(take, every=every, times=times)
 
 
 def _looks(times: int) -> Iterable[int]:
     return range(times) if times else iter(int, 1)
 
 
-def _live(
-    take: Callable[[], Picture], *, every: float, times: int, rest: Callable[[float], object]
-) -> None:
+def _live(take: Callable[[], Picture], *, every: float, times: int) -> None:
     from rich.console import Console, Group  # noqa: PLC0415 - only for people
     from rich.live import Live  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
@@ -91,4 +87,4 @@ def _live(
         for _ in _looks(times):
             began = clock.now()
             live.update(draw(take()), refresh=True)
-            rest(max(0.1, every - (clock.now() - began)))
+            time.sleep(max(0.1, every - (clock.now() - began)))

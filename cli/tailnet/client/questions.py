@@ -89,29 +89,29 @@ def profiles() -> Question[list[LoginProfile]]:
 
 def switch_profile(profile_id: str) -> Question[None]:
     """Use another account."""
-    return Question("POST", f"profiles/{_quoted(profile_id)}", Nothing)
+    return Question("POST", f"profiles/{quoted(profile_id)}", Nothing)
 
 
 def whois(address: str) -> Question[WhoIs]:
     """Machine, user and grants behind an address, ``ip:port`` or ``nodekey:…``."""
-    return Question("GET", f"whois?{_query({'addr': address})}", WhoIs)
+    return Question("GET", f"whois?{joined({'addr': address})}", WhoIs)
 
 
 def ping(address: str, kind: str = "disco", size: int = 0) -> Question[PingResult]:
     """One ping; ``kind`` is disco, TSMP, ICMP or peerapi."""
-    query = _query({"ip": address, "type": kind, "size": size})
+    query = joined({"ip": address, "type": kind, "size": size})
     return Question("POST", f"ping?{query}", PingResult)
 
 
 def path(address: str) -> Question[PathDetails]:
     """How a peer is reached, and why."""
-    return Question("GET", f"path?{_query({'ip': address})}", PathDetails)
+    return Question("GET", f"path?{joined({'ip': address})}", PathDetails)
 
 
 def trace(dst: str, *, src: str = "", proto: str = "tcp", port: int = 0) -> Question[TraceAnswer]:
     """A packet's way, from ``src`` or this machine, and what stops it."""
     query = {"src": src, "dst": dst, "proto": proto} | ({"port": str(port)} if port else {})
-    return Question("GET", f"trace?{_query(query)}", TraceAnswer)
+    return Question("GET", f"trace?{joined(query)}", TraceAnswer)
 
 
 def dns_records() -> Question[list[DNSLocalRecord]]:
@@ -127,7 +127,7 @@ def add_dns_record(name: str, addresses: Iterable[str]) -> Question[list[DNSLoca
 
 def remove_dns_record(name: str, addresses: Iterable[str] = ()) -> Question[list[DNSLocalRecord]]:
     """Take these addresses from a name, or all; answers with the names that are left."""
-    query = _query({"name": name, "addresses": ",".join(addresses)})
+    query = joined({"name": name, "addresses": ",".join(addresses)})
     return Question("DELETE", f"dns-records?{query}", list[DNSLocalRecord])
 
 
@@ -136,11 +136,12 @@ def netcheck() -> Question[NetcheckReport]:
     return Question("POST", "netcheck", NetcheckReport)
 
 
-def _query(parts: Mapping[str, object]) -> str:
-    return "&".join(f"{key}={_quoted(str(value))}" for key, value in parts.items())
+def joined(parts: Mapping[str, object]) -> str:
+    """What follows the question mark."""
+    return "&".join(f"{key}={quoted(str(value))}" for key, value in parts.items())
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """Percent-encoded; urllib would load more than everything else that a short command needs."""
     plain = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~"
     return "".join(chr(b) if b in plain else f"%{b:02X}" for b in text.encode())

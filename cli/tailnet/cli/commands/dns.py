@@ -4,7 +4,6 @@ Source: tailscale cmd/tailscale/cli/dns.go.
 """
 
 from ipaddress import ip_address
-from urllib.parse import quote
 
 import click
 from msgspec import json as msgjson
@@ -18,6 +17,7 @@ from tailnet.cli.flags import GoCommand, flag
 from tailnet.cli.text import clean, table
 from tailnet.client import questions
 from tailnet.client.errors import Refused
+from tailnet.client.questions import quoted
 
 NO_MAP, UNREADABLE = 503, 500
 
@@ -67,17 +67,19 @@ def query(client: LocalClient, *, name: str, type: str, json: bool) -> None:  # 
         asked, kind = (ip_address(name).reverse_pointer, "PTR") if not kind else (name, kind)
     except ValueError:
         kind = "A"
-    said = client.get(f"dns-query?name={quote(asked)}&type={quote(kind)}", DNSQueryAnswer)
-    record = names.parse_answer(said.data)
+    from tailnet.cli import records  # noqa: PLC0415 - dnslib, which the other commands do not need
+
+    said = client.get(f"dns-query?name={quoted(asked)}&type={quoted(kind)}", DNSQueryAnswer)
+    record = records.parse_answer(said.data)
     if json:
-        tree = names.query_tree(asked, kind, said, record)
+        tree = records.query_tree(asked, kind, said, record)
         click.echo(msgjson.format(msgjson.encode(tree), indent=2).decode())
     if record is None:
         who = ", ".join(clean(resolver.addr) for resolver in said.resolvers)
         msg = f"no answer from {who} ({clean(said.why)})"
         raise Failure(msg)
     if not json:
-        for line in names.query_lines(said, record):
+        for line in records.query_lines(said, record):
             click.echo(line)
 
 

@@ -5,7 +5,6 @@ Source: tailscale cmd/tailscale/cli/netcheck.go.
 
 import time
 from collections.abc import Mapping
-from urllib.parse import urlencode
 
 import click
 from msgspec import json
@@ -15,6 +14,7 @@ from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
 from tailnet.cli.flags import DURATION, GoCommand, flag
 from tailnet.cli.text import clean, format_fine
+from tailnet.client.questions import joined
 
 UNNAMED = DERPRegionName()
 
@@ -51,7 +51,7 @@ def command(  # noqa: PLR0913 - one a flag
     bind_port: int,
 ) -> None:
     """The daemon measures: its sockets bypass the tunnel, whatever exit node is in use."""
-    query = urlencode({"address": bind_address, "port": bind_port})
+    query = joined({"address": bind_address, "port": bind_port})
     while True:
         answer = client.request("POST", f"netcheck?{query}")
         if shape:

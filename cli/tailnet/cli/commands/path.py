@@ -1,7 +1,5 @@
 """``tnet path``: why a peer is reached as it is."""
 
-from urllib.parse import quote
-
 import click
 from msgspec import json as msgjson
 
@@ -14,6 +12,7 @@ from tailnet.cli.errors import Failure
 from tailnet.cli.flags import GoCommand, flag
 from tailnet.cli.peers import find_node
 from tailnet.cli.text import clean, format_latency
+from tailnet.client.questions import quoted
 
 KINDS = {
     "direct": "direct",
@@ -39,7 +38,7 @@ def command(client: LocalClient, *, peer: str, json: bool) -> None:
     if node is status.self_ or not node.tailscale_ips:
         msg = f"{clean(peer)} is this machine" if node is status.self_ else "it has no address"
         raise Failure(msg)
-    answer = client.request("GET", f"path?ip={quote(node.tailscale_ips[0])}")
+    answer = client.request("GET", f"path?ip={quoted(node.tailscale_ips[0])}")
     if json:
         click.echo(msgjson.format(answer, indent=2).decode())
         return

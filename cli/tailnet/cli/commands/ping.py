@@ -5,7 +5,6 @@ Source: tailscale cmd/tailscale/cli/ping.go.
 
 import time
 from dataclasses import dataclass
-from urllib.parse import quote
 
 import click
 
@@ -19,6 +18,7 @@ from tailnet.cli.flags import DURATION, GoCommand, flag
 from tailnet.cli.peers import find_node
 from tailnet.cli.text import clean, format_latency
 from tailnet.client.errors import TimedOut
+from tailnet.client.questions import quoted
 
 INTERVAL = 1.0  # seconds between pings
 KINDS = ("disco", "TSMP", "ICMP", "peerapi")
@@ -134,7 +134,7 @@ def _ping(client: LocalClient, ip: str, wish: Wish) -> None:
 
 def _once(client: LocalClient, ip: str, wish: Wish) -> PingResult | None:
     """One ping; ``None`` without answer."""
-    name = f"ping?ip={quote(ip)}&type={wish.kind}&size={wish.size}"
+    name = f"ping?ip={quoted(ip)}&type={wish.kind}&size={wish.size}"
     try:
         result = decode(client.request("POST", name, timeout=wish.timeout or None), PingResult)
     except TimedOut:

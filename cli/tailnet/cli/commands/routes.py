@@ -1,7 +1,6 @@
 """``tnet routes``: what the machines of the tailnet lead to, and which of it is used."""
 
 from collections.abc import Iterator, Sequence
-from urllib.parse import quote
 
 import click
 from msgspec import ValidationError
@@ -13,6 +12,7 @@ from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
 from tailnet.cli.flags import BOOL_OR_LIST, GoCommand, flag
 from tailnet.cli.text import clean, table
+from tailnet.client.questions import quoted
 
 NONE = "no routes are offered"
 SAME = "Nothing would change."
@@ -45,7 +45,7 @@ def command(
         raise Failure(msg)
     path = "routes"
     if dry_run:
-        path += f"?accept={quote(_setting(accept_routes))}"
+        path += f"?accept={quoted(_setting(accept_routes))}"
     answer = client.request("GET", path)
     if json:
         click.echo(msgjson.format(answer, indent=2).decode())

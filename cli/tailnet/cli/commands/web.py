@@ -1,16 +1,11 @@
 """``tnet web``: a page with this node, its peers and how they are reached."""
 
-import secrets
-
 import click
 
 from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
 from tailnet.cli.flags import GoCommand, flag
-from tailnet.cli.web.look import Looker
-from tailnet.cli.web.routes import Site
-from tailnet.cli.web.server import WebServer
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -21,6 +16,12 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 @with_client
 def command(client: LocalClient, *, listen: str, actions: bool) -> None:
     """Serve until Ctrl-C."""
+    import secrets  # noqa: PLC0415 - what follows is not for --help
+
+    from tailnet.cli.web.look import Looker  # noqa: PLC0415
+    from tailnet.cli.web.routes import Site  # noqa: PLC0415
+    from tailnet.cli.web.server import WebServer  # noqa: PLC0415
+
     host, port = parse_listen(listen)
     _ = client.status(peers=False)  # so that a daemon that is not there is said at once
     try:

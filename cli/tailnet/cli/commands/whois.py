@@ -3,8 +3,6 @@
 Source: tailscale cmd/tailscale/cli/whois.go.
 """
 
-from urllib.parse import quote
-
 import click
 from msgspec import json as msgjson
 
@@ -17,6 +15,7 @@ from tailnet.cli.flags import GoCommand, flag
 from tailnet.cli.identity import describe
 from tailnet.cli.text import clean
 from tailnet.client.errors import Refused
+from tailnet.client.questions import quoted
 
 NOT_FOUND = 404
 
@@ -32,7 +31,7 @@ NOT_FOUND = 404
 @with_client
 def command(client: LocalClient, *, address: str, json: bool, proto: str | None) -> None:
     """Ask once, print."""
-    question = f"whois?addr={quote(address)}" + (f"&proto={proto}" if proto else "")
+    question = f"whois?addr={quoted(address)}" + (f"&proto={proto}" if proto else "")
     try:
         answer = client.request("GET", question)
     except Refused as error:
