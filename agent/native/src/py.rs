@@ -322,6 +322,10 @@ impl Datapath {
         let counts = self.inner.tables.drops.snapshot();
         NAMES.iter().copied().zip(counts).collect()
     }
+
+    fn traffic(&self) -> Vec<(&'static str, u64, u64, u64, u64)> {
+        self.inner.tables.traffic.snapshot()
+    }
 }
 
 /// The name of the upcall, then its fields; a source is (packed address, port), and then perhaps the

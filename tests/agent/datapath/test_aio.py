@@ -22,6 +22,7 @@ from tailnet.agent.datapath.interface import (
     NO_PATH,
     About,
     Activity,
+    Carried,
     Confirmed,
     Datapath,
     Disco,
@@ -150,6 +151,9 @@ class NotedDatapath:
 
     def activity(self, peer: PeerId) -> Activity:
         return self.activities.get(peer, IDLE)
+
+    def traffic(self) -> dict[str, Carried]:
+        return {}
 
     def drops(self) -> dict[str, int]:
         return {}

@@ -8,6 +8,8 @@
 
 use std::net::SocketAddr;
 
+use super::traffic::Kind;
+
 /// Bytes of the header.
 pub const LEN: usize = 8;
 
@@ -25,6 +27,11 @@ pub struct Way {
 }
 
 impl Way {
+    /// What kind of path this is.
+    pub const fn kind(&self) -> Kind {
+        Kind::udp(self.addr.is_ipv6(), self.vni != 0)
+    }
+
     /// What goes before each datagram, if anything does.
     pub fn head(&self) -> Option<[u8; LEN]> {
         let [_, a, b, c] = self.vni.to_be_bytes();

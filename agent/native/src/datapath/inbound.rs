@@ -19,6 +19,7 @@ use super::service::is_service;
 use super::session::{HEADER, Keys, TAG};
 use super::tables::Tables;
 use super::tap::Direction;
+use super::traffic::Kind;
 use super::tun::Joined;
 use super::upcalls::Upcall;
 use crate::sys::socket::Incoming;
@@ -34,6 +35,7 @@ struct Tally {
     bytes: u64,
     /// Where the last one came from, unless through a relay.
     direct: Option<SocketAddr>,
+    kind: Kind,
 }
 
 /// Opens in place, checks and collects; the caller lets it [`Inbound::write`] after each batch.
@@ -96,6 +98,9 @@ impl Inbound {
                 known = self.tables.session(local);
             }
             tally.direct = message.src.filter(|_| front == 0);
+            tally.kind = message
+                .src
+                .map_or(Kind::DERP, |src| Kind::udp(src.is_ipv6(), front > 0));
             match &known {
                 Some(keys) => self.open(keys, data, start + front, stop, now, &mut tally),
                 None => self.other(&data[start..stop], message, now),
@@ -193,6 +198,10 @@ impl Inbound {
     fn account(&mut self, peer: &Peer, tally: &Tally, now: f64) {
         if tally.messages == 0 {
             return;
+        }
+        if tally.packets > 0 {
+            let traffic = &self.tables.traffic.inbound;
+            traffic.add(tally.kind, tally.packets, tally.bytes);
         }
         let due = peer.note_received(now, tally.packets, tally.bytes);
         if due != 0 {

@@ -31,6 +31,7 @@ pub mod steering;
 pub mod tables;
 pub mod tap;
 pub mod threads;
+pub mod traffic;
 pub mod tun;
 pub mod udp;
 pub mod upcalls;

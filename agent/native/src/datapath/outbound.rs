@@ -9,7 +9,7 @@ use super::filter;
 use super::flows::Flow;
 use super::geneve;
 use super::packet::{Parsed, SYN, TCP, TSMP, UDP, parse_untrusted};
-use super::peer::{Peer, Queue};
+use super::peer::{Path, Peer, Queue};
 use super::prefixes::Prefixes;
 use super::reject::{Replies, is_opening};
 use super::run::Runs;
@@ -18,6 +18,7 @@ use super::session::{HEADER, Keys, TAG};
 use super::split::{Cut, split};
 use super::tables::Tables;
 use super::tap::Direction;
+use super::traffic::Kind;
 use super::upcalls::Upcall;
 use super::vnet;
 use crate::sys::event::EventFd;
@@ -244,7 +245,7 @@ impl Outbound {
             let full = padded(length, self.mtu);
             let size = front + HEADER + full + TAG;
             if self.pos + size > self.buffer.len() {
-                self.account(keys, packets, total, now);
+                self.account(keys, &path, packets, total, now);
                 (packets, total) = (0, 0);
                 self.transmit();
             }
@@ -266,10 +267,14 @@ impl Outbound {
             packets += u64::from(length > 0);
             total += length as u64;
         }
-        self.account(keys, packets, total, now);
+        self.account(keys, &path, packets, total, now);
     }
 
-    fn account(&self, keys: &Keys, packets: u64, size: u64, now: f64) {
+    fn account(&self, keys: &Keys, path: &Path, packets: u64, size: u64, now: f64) {
+        if packets > 0 && (path.relay || path.udp.is_some()) {
+            let kind = path.udp.map_or(Kind::DERP, |(way, _)| way.kind());
+            self.tables.traffic.outbound.add(kind, packets, size);
+        }
         let due = keys.peer.note_sent(now, packets, size);
         if due != 0 {
             self.tables.upcalls.put(Upcall::Woke(keys.peer.id, due));

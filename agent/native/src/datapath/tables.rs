@@ -19,6 +19,7 @@ use super::prefixes::{Prefix, Prefixes};
 use super::reject::{Opens, UNREACHABLE};
 use super::session::{Keys, Session};
 use super::tap::Tap;
+use super::traffic::Traffic;
 use super::udp::Sockets;
 use super::upcalls::{Upcall, Upcalls};
 use crate::clock::Clock;
@@ -35,6 +36,8 @@ pub struct Tables {
     pub clock: Clock,
     /// Counters.
     pub drops: Drops,
+    /// What was carried.
+    pub traffic: Traffic,
     /// To the slow path.
     pub upcalls: Upcalls,
     /// Destination → peer.
@@ -68,6 +71,7 @@ impl Tables {
         Ok(Self {
             clock,
             drops: Drops::default(),
+            traffic: Traffic::default(),
             upcalls: Upcalls::new(upcall_limit)?,
             routes: ArcSwap::default(),
             policy: ArcSwap::default(),

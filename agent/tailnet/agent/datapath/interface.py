@@ -29,6 +29,7 @@ __all__ = [
     "UPCALL_LIMIT",
     "About",
     "Activity",
+    "Carried",
     "Confirmed",
     "Datapath",
     "Disco",
@@ -60,6 +61,15 @@ class About(NamedTuple):
     name: str
     version: str
     aead: str
+
+
+class Carried(NamedTuple):
+    """IP packets and their bytes over one kind of path; inbound ones have authenticated."""
+
+    in_packets: int = 0
+    in_bytes: int = 0
+    out_packets: int = 0
+    out_bytes: int = 0
 
 
 class TunPort(NamedTuple):
@@ -313,3 +323,10 @@ class Datapath(Protocol):
 
     def drops(self) -> dict[str, int]:
         """Packets dropped, by reason (a fixed set of names, all present)."""
+
+    def traffic(self) -> dict[str, Carried]:
+        """What was carried since the start, by kind of path (a fixed set, all present).
+
+        The kinds are upstream's: direct_ipv4, direct_ipv6, derp, peer_relay_ipv4, peer_relay_ipv6.
+        Outbound by the path set, which is by UDP where it is both; inbound by how it came.
+        """

@@ -13,6 +13,7 @@ from tailnet.agent.datapath.interface import (
     UPCALL_LIMIT,
     About,
     Activity,
+    Carried,
     Confirmed,
     Disco,
     Failed,
@@ -40,7 +41,7 @@ from tailnet.agent.wireguard.session import IDLE
 if TYPE_CHECKING:
     import tailnet_native
 
-INTERFACE = 7  # of the extension that this module can use
+INTERFACE = 8  # of the extension that this module can use
 
 _AF_INET6 = 10  # Linux
 _SIZES = {4: 4, 6: 16}  # bytes of an address
@@ -213,6 +214,10 @@ class NativeDatapath:
     def drops(self) -> dict[str, int]:
         """Packets dropped, by reason (a fixed set of names, all present)."""
         return dict(self._native.drops())
+
+    def traffic(self) -> dict[str, Carried]:
+        """What was carried since the start, by kind of path (a fixed set, all present)."""
+        return {name: Carried(*counts) for name, *counts in self._native.traffic()}
 
 
 def _ports(udp: Sequence[UdpPort]) -> list[tuple[int, bool, bool, bool]]:

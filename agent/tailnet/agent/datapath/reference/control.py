@@ -6,6 +6,7 @@ from tailnet.agent.addr import IPNetwork
 from tailnet.agent.datapath.interface import (
     UPCALL_LIMIT,
     Activity,
+    Carried,
     Path,
     PeerEntry,
     Session,
@@ -92,6 +93,10 @@ class Control:
     def drops(self) -> dict[str, int]:
         """Packets dropped, by reason (a fixed set of names, all present)."""
         return dict(self._drops)
+
+    def traffic(self) -> dict[str, Carried]:
+        """What was carried since the start, by kind of path (a fixed set, all present)."""
+        return self._tables.traffic.snapshot()
 
     def _install_session(self, peer: PeerId, session: Session, now: float) -> bool:
         """Put a session into its slot; false for an unknown peer.

@@ -19,6 +19,7 @@ from tailnet.agent.datapath.reference.coalesce import Coalescer
 from tailnet.agent.datapath.reference.outbound import Tap
 from tailnet.agent.datapath.reference.reject import Replies
 from tailnet.agent.datapath.reference.tables import Keys, Peer, SockAddr, Tables
+from tailnet.agent.datapath.reference.traffic import DERP, kind
 from tailnet.agent.datapath.reference.upcalls import UpcallQueue
 from tailnet.agent.datapath.tap import Direction
 from tailnet.agent.disco import geneve
@@ -108,7 +109,7 @@ class Inbound:
         known: Keys | None = None
         # Of the session in hand: authenticated messages, data packets, bytes of IP.
         messages = packets = total = 0
-        direct = src
+        last_via = False
         length = len(data)
         for start in range(0, length, size):
             end = min(start + size, length)
@@ -125,10 +126,10 @@ class Inbound:
                     self._other(bytes(data[start:end]), src)
                     continue
                 if known is not None:
-                    self._account(known.peer, (messages, packets, total), direct, now)
+                    self._account(known.peer, (messages, packets, total), src, last_via, now)
                 messages = packets = total = 0
                 known = keys
-            direct = None if via else src
+            last_via = via
             if now >= keys.expires or counter >= REJECT_AFTER_MESSAGES:
                 counts[drops.IN_EXPIRED] += 1
                 continue
@@ -154,7 +155,7 @@ class Inbound:
                 pos += room if taken else 0
         self._pos = pos
         if known is not None:
-            self._account(known.peer, (messages, packets, total), direct, now)
+            self._account(known.peer, (messages, packets, total), src, last_via, now)
 
     def _judge(self, peer: Peer, start: int, size: int, now: float) -> int:
         """The long way for one packet; returns its bytes of IP, or 0 if it does not go further."""
@@ -215,18 +216,22 @@ class Inbound:
             self.confirmed.append(keys.peer)
 
     def _account(
-        self, peer: Peer, tally: tuple[int, int, int], direct: SockAddr | None, now: float
+        self, peer: Peer, tally: tuple[int, int, int], src: SockAddr | None, via: bool, now: float
     ) -> None:
         messages, packets, total = tally
         if not messages:
             return
+        if packets:
+            family = 6 if src is not None and ":" in src[0] else 4
+            way = DERP if src is None else kind(family, via=via)
+            self._tables.traffic.received(way, packets, total)
         due = peer.note_received(now, packets, total)
         if due:
             self._upcalls.put(Woke(peer.id, due))
         used = None if peer.head else peer.sockaddr
-        if direct is not None and direct not in (used, peer.reported):
-            peer.reported = direct
-            self._put(NewSource(peer.id, AddrPort.of(*direct)))
+        if src is not None and not via and src not in (used, peer.reported):
+            peer.reported = src
+            self._put(NewSource(peer.id, AddrPort.of(*src)))
 
     def _other(self, data: bytes, src: SockAddr | None) -> None:
         """Not a transport message of a session we have."""

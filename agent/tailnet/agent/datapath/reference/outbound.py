@@ -289,6 +289,8 @@ class Outbound:
         if pos > run:
             self._add_run(keys.peer, run, pos, size)
         keys.counter, self._pos = counter, pos
+        if total and (kind := keys.peer.kind) is not None:
+            self._tables.traffic.sent(kind, packets, total)
         due = keys.peer.note_sent(now, packets if total else 0, total)
         if due:
             self._upcalls.put(Woke(keys.peer.id, due))

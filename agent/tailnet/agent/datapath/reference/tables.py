@@ -17,6 +17,7 @@ from tailnet.agent.datapath.interface import (
 )
 from tailnet.agent.datapath.reference.prefixes import Prefixes
 from tailnet.agent.datapath.reference.reject import REJECTS, Bucket
+from tailnet.agent.datapath.reference.traffic import DERP, Traffic, kind
 from tailnet.agent.disco import geneve
 from tailnet.agent.keys import PeerId
 from tailnet.agent.wireguard.constants import REJECT_AFTER_MESSAGES, REJECT_AFTER_TIME
@@ -130,6 +131,13 @@ class Peer:
             self.sockaddr = (str(addr.ip), addr.port)
             self.family = 6 if isinstance(addr.ip, IPv6Address) else 4
 
+    @property
+    def kind(self) -> int | None:
+        """What kind of path datagrams take; ``None``: there is none."""
+        if self.sockaddr is None:
+            return DERP if self.path.relay else None
+        return kind(self.family, via=bool(self.head))
+
     def usable(self, now: float) -> Keys | None:
         """The session to send with, if there is one that is still good."""
         keys = self.keys.current
@@ -200,13 +208,14 @@ class Peer:
 class Tables:
     """Peers by handle, by destination and by session index; local destinations."""
 
-    __slots__ = ("_claims", "_entries", "local", "peers", "routes", "sessions")
+    __slots__ = ("_claims", "_entries", "local", "peers", "routes", "sessions", "traffic")
 
     def __init__(self) -> None:
         self.peers: dict[PeerId, Peer] = {}
         self.routes: Prefixes[Peer] = Prefixes()
         self.sessions: dict[int, Keys] = {}  # by Keys.inner
         self.local: Prefixes[bool] = Prefixes()
+        self.traffic = Traffic()
         self._entries: dict[PeerId, PeerEntry] = {}
         self._claims = 0  # prefixes of all peers, counted once for each peer
 
