@@ -146,7 +146,8 @@ def test_no_daemon(host: Host) -> None:
     """Says how to start one."""
     said = refused(host.tnet("status", check=False), 1)
     assert said == (
-        f"tailnetd is not running (no socket at {host.socket}); start it with: sudo tailnetd --tun"
+        f"tailnetd is not running (no socket at {host.socket}); "
+        f"start it with: sudo tailnetd --tun --socket={host.socket}"
     )
 
 

@@ -37,7 +37,8 @@ FRAME = {"cli", "cli.flags", "cli.main", "cli.text"}
 TALK = {
     "agent", "agent._version", "agent.localapi",
     "cli.client", "cli.commands", "cli.connect", "cli.errors",
-    "client", "client.errors", "client.questions", "client.sync", "client.wire",
+    "client", "client.errors", "client.questions", "client.sync", "client.trouble",
+    "client.wire",
 }  # fmt: skip
 SHAPES = "tailnet.agent.localapi.schema"  # types, without anything that they would load
 OURS = {

@@ -1,5 +1,6 @@
 """The daemon, as commands see it: typed answers, and changes of prefs from flags."""
 
+import re
 import socket
 from collections.abc import Mapping
 from typing import TypeVar
@@ -45,5 +46,15 @@ class LocalClient(Client):
         finally:
             if self.daemon_version != VERSION and not self._warned:
                 self._warned = True
-                theirs = clean(self.daemon_version)
-                warn(f'Warning: client version "{VERSION}" != tailnetd version "{theirs}"')
+                warn(f"Warning: {skew(VERSION, clean(self.daemon_version))}")
+
+
+def skew(mine: str, theirs: str) -> str:
+    """Which of the two is older, and what to do about it."""
+    newer = _parts(theirs) > _parts(mine)
+    advice = "update tnet" if newer else "restart tailnetd"
+    return f"tailnetd is {theirs} and tnet {mine}; {advice} to make them one"
+
+
+def _parts(version: str) -> list[int]:
+    return [int(part) for part in re.findall(r"[0-9]{1,9}", version)]

@@ -6,6 +6,7 @@ One dash or two; ``--flag=value`` or ``--flag value``; a boolean is ``--flag``, 
 Source: Go's package flag; tailscale cmd/tailscale/cli/cli.go.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -27,6 +28,7 @@ LATER = frozenset(
 )
 """Upstream's flags that a later version will have."""
 
+SURROGATES = re.compile("[\ud800-\udfff]")  # bytes of an argument that are no text
 TRUE = frozenset(("1", "t", "T", "true", "TRUE", "True"))
 FALSE = frozenset(("0", "f", "F", "false", "FALSE", "False"))
 
@@ -99,6 +101,9 @@ class GoCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Bring the arguments into the one form that click reads without guessing."""
+        if any(not text.isascii() and SURROGATES.search(text) for text in args):
+            msg = "an argument is not text in UTF-8"
+            raise click.UsageError(msg, ctx)
         options = {
             name.lstrip("-"): param
             for param in self.get_params(ctx)

@@ -5,10 +5,13 @@ Source: tailscale cmd/tailscale/cli/cli.go.
 
 import importlib
 import sys
+from collections.abc import Sequence
+from typing import NoReturn
 
 import click
 
 from tailnet.cli.flags import suggest
+from tailnet.cli.text import clean
 
 COMMANDS = {
     "up": "Connect to the tailnet, logging in if needed",
@@ -104,16 +107,19 @@ def cli(ctx: click.Context, socket: str | None) -> None:
     ctx.obj = socket
 
 
-def main() -> None:
+def main(args: Sequence[str] | None = None) -> NoReturn:
     """Entry point of ``tnet``.  Usage errors are one line, as all errors are."""
     try:
-        sys.exit(cli.main(prog_name="tnet", standalone_mode=False) or 0)
+        sys.exit(cli.main(args, prog_name="tnet", standalone_mode=False) or 0)
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "tnet"
-        click.echo(f"{error.format_message()} (see {where} --help)", err=True)
+        click.echo(f"{clean(error.format_message())} (see {where} --help)", err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except click.Abort:
         sys.exit(130)  # as a shell counts SIGINT
+    except OSError as error:  # commands say what they cannot do: this is about their output
+        click.echo(f"cannot write: {error.strerror or error}", err=True)
+        sys.exit(1)

@@ -18,7 +18,8 @@ Every question is a value with the type of its answer; both clients ask the same
 
 from tailnet.client import questions
 from tailnet.client.errors import ClientError, NotRunning, Refused, TimedOut
-from tailnet.client.sync import Client, Watch, find_socket
+from tailnet.client.sync import Client, Watch
+from tailnet.client.trouble import find_socket
 
 __all__ = [
     "Client",

@@ -11,7 +11,8 @@ from tailnet.agent.localapi.schema.basics import VERSION
 from tailnet.agent.localapi.schema.bus import Notify
 from tailnet.client.errors import ClientError, NotRunning
 from tailnet.client.questions import Question
-from tailnet.client.sync import MAX_LINE, find_socket, in_words, not_running, parse, refused
+from tailnet.client.sync import MAX_LINE, parse
+from tailnet.client.trouble import find_socket, in_words, not_running, refused
 from tailnet.client.wire import Answer, request
 
 T = TypeVar("T")

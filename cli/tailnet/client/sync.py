@@ -1,37 +1,22 @@
 """The client of programs that wait."""
 
-import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from typing import TypeVar
 
-from msgspec import DecodeError, json
+from msgspec import json
 
 from tailnet.agent.localapi.schema.basics import VERSION, decode
-from tailnet.client.errors import ClientError, NotRunning, Refused, TimedOut
+from tailnet.client.errors import ClientError, NotRunning, TimedOut
 from tailnet.client.questions import Question
+from tailnet.client.trouble import find_socket, in_words, not_running, refused
 from tailnet.client.wire import SWITCHING_PROTOCOLS, Answer, Nonsense, request
 
-ROOT_SOCKET = "/run/tailnetd/tailnetd.sock"
 PATIENCE = 65.0  # seconds; the daemon gives up after 60
 MAX_LINE = 64 << 20  # bytes of one notification
-ADVICE = "Use 'sudo tnet …', or run 'sudo tnet set --operator=$USER' once."
 
 T = TypeVar("T")
-
-
-def is_root() -> bool:
-    """Whether this user may do everything anyway."""
-    return os.geteuid() == 0
-
-
-def find_socket() -> str:
-    """The socket of this user's daemon, or of root's, whichever is there."""
-    if is_root():
-        return ROOT_SOCKET
-    own = f"{os.environ.get('XDG_RUNTIME_DIR') or f'/run/user/{os.geteuid()}'}/tailnetd.sock"
-    return own if os.path.exists(own) else ROOT_SOCKET
 
 
 class Client:
@@ -204,40 +189,3 @@ def parse(answer: bytes, kind: type[T]) -> T:
         return decode(answer, kind)
     except ValueError as error:
         raise ClientError(str(error)) from None
-
-
-def refused(status: int, body: bytes) -> Refused:
-    """What a status and its text mean."""
-    text = body.decode(errors="replace").strip()
-    with suppress(DecodeError):
-        text = json.decode(body, type=dict[str, str]).get("Error", text)
-    message = "".join(c for c in text if c.isprintable())
-    message = message or f"tailnetd answered with status {status}"
-    if status == 403 and not is_root():
-        message += f"\n{ADVICE}"
-    return Refused(status, message)
-
-
-def not_running(path: str, error: OSError) -> NotRunning:
-    """Why there is no connection, and what to do."""
-    if isinstance(error, FileNotFoundError | ConnectionRefusedError):
-        there = isinstance(error, ConnectionRefusedError)
-        where = f"{'nobody answers' if there else 'no socket'} at {path}"
-        return NotRunning(f"tailnetd is not running ({where}); start it with: sudo tailnetd --tun")
-    return NotRunning(f"cannot reach tailnetd at {path}: {error.strerror or error}")
-
-
-@contextmanager
-def in_words() -> Iterator[None]:
-    """What goes wrong with a connection, said to a person."""
-    try:
-        yield
-    except TimeoutError:
-        msg = "tailnetd does not answer"
-        raise TimedOut(msg) from None
-    except Nonsense as error:
-        msg = f"no sense in what tailnetd answers: {error}"
-        raise NotRunning(msg) from None
-    except OSError as error:
-        msg = f"no sense in what tailnetd answers: {error.strerror or error}"
-        raise NotRunning(msg) from None
