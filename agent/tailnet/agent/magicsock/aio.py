@@ -1,33 +1,22 @@
-"""Magicsock's shell: sockets' birth, STUN, relays and the hub's clock."""
+"""Magicsock's shell: what is wanted of it, and what the network brings."""
 
-import asyncio
 import errno
-import logging
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 from tailnet.agent import clock
 from tailnet.agent.addr import AddrPort, ViaAddr
 from tailnet.agent.crypto.x25519 import public_of
-from tailnet.agent.datapath.interface import Datapath, Path, UdpPort, Wake
+from tailnet.agent.datapath.interface import Datapath, Path, UdpPort
 from tailnet.agent.derp.aio import DerpFleet
-from tailnet.agent.disco import geneve
 from tailnet.agent.disco.envelope import looks_like_disco
 from tailnet.agent.keys import DiscoPrivate, DiscoPublic, NodePrivate, NodePublic, PeerId, RelayAddr
+from tailnet.agent.magicsock.drain.aio import Drain, PingReply
 from tailnet.agent.magicsock.endpoints import Telling
-from tailnet.agent.magicsock.hub import (
-    Event,
-    Hub,
-    PathChanged,
-    PathStatus,
-    PeerInfo,
-    PingDone,
-    SetWake,
-    WantEndpoints,
-)
+from tailnet.agent.magicsock.hub import Hub, PathStatus, PeerInfo
 from tailnet.agent.magicsock.measure.aio import Measuring
 from tailnet.agent.magicsock.report import PathReport
+from tailnet.agent.magicsock.sender.aio import Sender
 from tailnet.agent.magicsock.sockets.aio import Sockets
 from tailnet.agent.magicsock.sockets.offload import PLAIN, Offload
 from tailnet.agent.magicsock.via.desk import Allocate
@@ -39,18 +28,9 @@ from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.tailcfg.node import NetInfo
 from tailnet.agent.wireguard.session import Source
 
-log = logging.getLogger("tailnet.magicsock")
-
 PROBE_SIZES = (1280, 1360, 1400, 1500, 8000, 9000)  # bytes; magicsock.go, net/tstun/mtu.go
 REBIND_INTERVAL = 5.0  # seconds at least between rebinds because sending failed
 _DEAD_SOCKET = frozenset({errno.EPIPE, errno.ENOTCONN, errno.EPERM, errno.EBADF})
-
-
-class PingReply(NamedTuple):
-    """Round trip [s] of a user's ping, and the way it took."""
-
-    latency: float
-    via: Source
 
 
 class Magicsock:
@@ -88,6 +68,7 @@ class Magicsock:
         self._probes = Probes(
             derp.dialer, mark=mark, now=now, wall=clock.wall, random_bytes=random_bytes
         )
+        self._sender = Sender(derp)
         self._measuring = Measuring(
             self._hub,
             derp,
@@ -95,21 +76,15 @@ class Magicsock:
             self._probes,
             now=now,
             random_bytes=random_bytes,
-            send_udp=self._send_udp,
+            send_udp=self._sender.send_udp,
             pump=self._pump,
             on_endpoints=on_endpoints,
             on_netinfo=on_netinfo,
         )
-        self._datapath: Datapath | None = None
+        self._drain = Drain(self._hub, self._measuring, self._sender, derp, now=now)
         self._on_wireguard: Callable[[RelayAddr, list[bytes]], None] | None = None
         self._rebound_at: float | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._armed_for: float | None = None
-        self._pings: dict[int, asyncio.Future[PingReply]] = {}
         self._live: frozenset[int] = frozenset()
-        self._running = False
-        self.on_path: Callable[[PeerId, Path], None] = lambda _peer, _path: None
-        """Told how a peer is reached from now on."""
 
     # --- life
 
@@ -129,22 +104,21 @@ class Magicsock:
         self, datapath: Datapath, on_wireguard: Callable[[RelayAddr, list[bytes]], None]
     ) -> None:
         """``on_wireguard`` takes what relays bring that is not disco."""
-        self._datapath = datapath
+        self._sender.datapath = datapath
         self._on_wireguard = on_wireguard
 
     def start(self) -> None:
         """Begin; needs a running event loop.  What was asked for before is done now."""
-        self._running = True
-        self._pump()
+        self._drain.start()
 
     async def close(self) -> None:
         """Stop everything; the sockets are the datapath's."""
-        self._running = False
-        if self._timer is not None:
-            self._timer.cancel()
-        for waiting in self._pings.values():
-            waiting.cancel()
+        self._drain.stop()
         await self._measuring.close()
+
+    def on_path(self, told: Callable[[PeerId, Path], None]) -> None:
+        """Tell how a peer is reached, whenever that changes."""
+        self._drain.on_path = told
 
     # --- wishes
 
@@ -269,25 +243,16 @@ class Magicsock:
     def rebind(self) -> None:
         """New sockets, on the same port if possible, then as :meth:`link_changed`."""
         before = self.local_port
-        if self._datapath is not None and (opened := self._sockets.rebind()):
-            self._datapath.set_udp(opened)
+        datapath = self._sender.datapath
+        if datapath is not None and (opened := self._sockets.rebind()):
+            datapath.set_udp(opened)
         if self.local_port != before:
             self._on_port()
         self.link_changed()
 
     async def ping(self, peer: PeerId, wait: float, size: int = 0) -> PingReply | None:
         """Round trip to a peer by disco; ``None`` if nothing came back within ``wait`` seconds."""
-        reply: asyncio.Future[PingReply] = asyncio.get_running_loop().create_future()
-        ticket = self._hub.ping(peer, self._now(), size)
-        self._pings[ticket] = reply
-        self._pump()
-        try:
-            async with asyncio.timeout(wait):
-                return await reply
-        except TimeoutError:
-            return None
-        finally:
-            self._pings.pop(ticket, None)
+        return await self._drain.ping(peer, wait, size)
 
     def status(self, peer: PeerId) -> PathStatus | None:
         """The peer's path for people."""
@@ -306,7 +271,7 @@ class Magicsock:
     def send(self, peer: PeerId, datagram: bytes) -> None:
         """Send a handshake by every way the path has."""
         path = self._hub.route(peer)
-        if path.udp is not None and (error := self._send_way(path.udp, datagram)):
+        if path.udp is not None and (error := self._sender.send_to(path.udp, datagram)):
             self._hub.path_failed(peer, path.udp, error, self._now())
             path = self._hub.route(peer)
         if path.relay:
@@ -315,11 +280,7 @@ class Magicsock:
 
     def send_to(self, dst: Source, datagram: bytes) -> None:
         """Send back to where something came from."""
-        match dst:
-            case AddrPort() | ViaAddr():
-                self._send_way(dst, datagram)
-            case RelayAddr(region, key):
-                self._derp.send(region, key, [datagram])
+        self._sender.send_to(dst, datagram)
 
     def relay_out(self, peer: PeerId, datagrams: Sequence[bytes]) -> None:
         """Send through the peer's relay."""
@@ -371,77 +332,5 @@ class Magicsock:
         if wireguard and self._on_wireguard is not None:
             self._on_wireguard(src, wireguard)
 
-    # --- the drain
-
     def _pump(self) -> None:
-        """Send and tell everything the cores have, then arm one timer."""
-        if not self._running:
-            return
-        while self._measuring.drain() or self._drain_hub():
-            pass
-        self._arm()
-
-    def _drain_hub(self) -> bool:
-        busy = False
-        while (transmit := self._hub.poll_transmit()) is not None:
-            busy = True
-            self.send_to(transmit.dst, transmit.data)
-        while (event := self._hub.poll_event()) is not None:
-            busy = True
-            self._obey(event)
-        return busy
-
-    def _obey(self, event: Event) -> None:
-        match event:
-            case PathChanged(peer, path, _):
-                log.debug("path of peer %d: %s", peer, path)
-                if self._datapath is not None:
-                    self._datapath.set_path(peer, path)
-                self.on_path(peer, path)
-            case SetWake(peer):
-                if self._datapath is not None:
-                    self._datapath.set_wake(peer, Wake.DATA_SENT)
-            case WantEndpoints():
-                self._measuring.refresh()
-            case PingDone(ticket, _, latency, via):
-                reply = self._pings.get(ticket)
-                if reply is not None and not reply.done():
-                    reply.set_result(PingReply(latency, via))
-
-    def _arm(self) -> None:
-        wanted = [
-            t for t in (self._hub.next_timeout(), self._measuring.next_timeout()) if t is not None
-        ]
-        at = min(wanted, default=None)
-        if at == self._armed_for:
-            return
-        self._armed_for = at
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if at is not None:
-            delay = max(0.0, at - self._now())
-            self._timer = asyncio.get_running_loop().call_later(delay, self._on_timer)
-
-    def _on_timer(self) -> None:
-        self._armed_for = None
-        now = self._now()
-        self._hub.handle_timeout(now, self._last_data_sent)
-        homeless = self._measuring.home not in self._derp.live()
-        self._measuring.handle_timeout(needed=homeless or self._hub.active_peers > 0)
-        self._pump()
-
-    def _last_data_sent(self, peer: PeerId) -> float:
-        return 0.0 if self._datapath is None else self._datapath.activity(peer).last_data_sent
-
-    def _send_way(self, dst: AddrPort | ViaAddr, datagram: bytes) -> int:
-        """Disco or WireGuard, with the header that a peer relay wants."""
-        if isinstance(dst, AddrPort):
-            return self._send_udp(dst, datagram)
-        disco = looks_like_disco(datagram)
-        protocol = geneve.Protocol.DISCO if disco else geneve.Protocol.WIREGUARD
-        head = geneve.encode(geneve.Header(protocol, dst.vni))
-        return self._send_udp(dst.relay, head + datagram)
-
-    def _send_udp(self, dst: AddrPort, datagram: bytes) -> int:
-        return 0 if self._datapath is None else self._datapath.send_udp(dst, [datagram])
+        self._drain.run()

@@ -1,30 +1,26 @@
 """The tunnel: device, router, data plane, paths and relays, opened and closed as one."""
 
-import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import replace
 from datetime import datetime
 
 from tailnet.agent.addr import AddrPort, IPAddress, IPNetwork
 from tailnet.agent.backend.host.aio import HostNetwork
 from tailnet.agent.backend.plan import Plan
+from tailnet.agent.backend.tunnel.diagnosis.aio import Diagnosis
 from tailnet.agent.backend.tunnel.interface import EMPTY, System, TunnelSettings
 from tailnet.agent.backend.tunnel.pings.aio import Pings
 from tailnet.agent.backend.tunnel.tables.aio import Tables
 from tailnet.agent.crypto.x25519 import public_of
-from tailnet.agent.datapath import pcapng, tsmp
+from tailnet.agent.datapath import tsmp
 from tailnet.agent.datapath.aio import Dataplane
-from tailnet.agent.datapath.capture.aio import Capture
 from tailnet.agent.datapath.interface import About, Activity, TunPort
-from tailnet.agent.datapath.rejections import Rejections
 from tailnet.agent.derp.aio import DerpFleet
-from tailnet.agent.errors import UserError
 from tailnet.agent.keys import DiscoPrivate, DiscoPublic, NodePrivate, NodePublic, PeerId
 from tailnet.agent.magicsock.aio import Magicsock
 from tailnet.agent.magicsock.sockets.aio import Sockets
-from tailnet.agent.netcheck.report import Report
 from tailnet.agent.portmap.aio import PortMapper
 from tailnet.agent.portmap.interface import Portmap
 from tailnet.agent.relay.aio import PeerRelay
@@ -77,9 +73,7 @@ class Tunnel:
         self._disco = public_of(disco)
         self._tasks = Tasks()
         self._host: HostNetwork | None = None
-        self._netcheck_turn = asyncio.Lock()
-        self._capture: Capture | None = None
-        self._device = ""
+        self.device = ""
         self._wanted = RouterConfig()
         self._routed = EMPTY  # the plan that the host was told
         self._derp_map: DERPMap | None = None
@@ -152,6 +146,16 @@ class Tunnel:
             random_bytes=random_bytes,
         )
 
+        self.diagnosis = Diagnosis(
+            datapath=self._datapath,
+            dataplane=self._dataplane,
+            sock=self._sock,
+            derp=self._derp,
+            tables=self._tables,
+            portmapper=self.portmapper,
+            peer_relay=self.peer_relay,
+        )
+
     @property
     def about(self) -> About:
         """Which datapath moves the packets."""
@@ -176,7 +180,7 @@ class Tunnel:
                 before_none=self._before_none,
             )
             await self._host.open()
-            self._device = device.name
+            self.device = device.name
             self._sock.skip_interface(device.name)
             ports = self._sock.bind(self._settings.port)
             tun = self._tun_port(device)
@@ -191,11 +195,11 @@ class Tunnel:
 
     def make_dns(self) -> DnsConfigurator:
         """For the open device."""
-        return self._system.make_dns(self._device)
+        return self._system.make_dns(self.device)
 
     def make_monitor(self) -> NetworkMonitor:
         """Of all but the open device."""
-        return self._system.make_monitor(self._device)
+        return self._system.make_monitor(self.device)
 
     def _tun_port(self, device: TunDevice) -> TunPort:
         """Take the device over, with the offloads that work and are wanted."""
@@ -335,36 +339,6 @@ class Tunnel:
         return self._host.rules.problem if self._host is not None else ""
 
     @property
-    def behind_portal(self) -> bool:
-        """The network wants a login by a web page."""
-        report = self._sock.measured
-        return report is not None and report.portal is True
-
-    async def netcheck(self, derp_map: DERPMap, address: str, port: int) -> tuple[Report, int]:
-        """A full measurement from other sockets than ours; one at a time.
-
-        Returns:
-            Findings, and the nearest region or 0.
-
-        Raises:
-            UserError: that cannot be sent from.
-        """
-        async with self._netcheck_turn:
-            check = self._sock.make_netcheck()
-            report, home = await check.run(derp_map, self._sock.ip_versions(), address, port)
-        return report, home
-
-    @property
-    def relay_problems(self) -> Mapping[int, str]:
-        """What relays complain of, by region."""
-        return self._derp.health()
-
-    @property
-    def silent_relays(self) -> frozenset[int]:
-        """See ``DerpFleet.silent``."""
-        return self._derp.silent
-
-    @property
     def magicsock(self) -> Magicsock:
         """For status."""
         return self._sock
@@ -376,47 +350,6 @@ class Tunnel:
     def session(self, peer: PeerId) -> PeerStatus:
         """State of a peer's WireGuard session."""
         return self._dataplane.status(peer)
-
-    def capture(self, application: str) -> Capture:
-        """Begin to copy all packets; whoever asked closes it.
-
-        Args:
-            application: who says so in the file.
-
-        Raises:
-            UserError: there is a capture already.
-        """
-        if self._capture is not None and not self._capture.closed:
-            msg = "a capture is running already; only one can"
-            raise UserError(msg)
-        head = pcapng.head(application, self._device)
-        self._capture = Capture(self._datapath, head, self._name)
-        return self._capture
-
-    def _name(self, peer: PeerId) -> str:
-        plan = self._tables.peers.get(peer)
-        return "" if plan is None else plan.node.base_name
-
-    @property
-    def rejections(self) -> Rejections:
-        """What peers told us about flows of ours that they do not let in."""
-        return self._dataplane.rejections
-
-    def drops(self) -> dict[str, dict[str, int]]:
-        """What was not carried or not believed, by layer and reason; only what happened."""
-        layers: dict[str, Mapping[str, int]] = {
-            "packets": self._datapath.drops(),
-            "handshakes": self._dataplane.dropped,
-            "rejected": self._dataplane.rejections.counts,
-            "disco": self._sock.drops(),
-            "relays": self._derp.drops(),
-            "peer relay": self.peer_relay.drops(),
-            "portmap": self.portmapper.drops(),
-        }
-        return {
-            layer: {reason: count for reason, count in counts.items() if count}
-            for layer, counts in layers.items()
-        }
 
     # --- what happens
 

@@ -26,7 +26,7 @@ class Hooking:
         self._witness = Witness()
         self._timer: asyncio.TimerHandle | None = None
         node.watch(self._saw)
-        node.tunnel.magicsock.on_path = self._path
+        node.tunnel.magicsock.on_path(self._path)
 
     async def start(self) -> None:
         """Begin with the hooks there are."""

@@ -161,7 +161,7 @@ class NodeView:
         if not any((derp_map.regions or {}).values()):
             msg = "no relays are known: connect this machine first, with: tnet up"
             raise UserError(msg)
-        report, nearest = await self._node.tunnel.netcheck(derp_map, address, port)
+        report, nearest = await self._node.tunnel.diagnosis.netcheck(derp_map, address, port)
         return describe_report(
             report,
             nearest,
@@ -285,7 +285,7 @@ class NodeView:
         if action == "plan":
             return describe(self._node.plan)
         if action == "drops":
-            drops = self._node.tunnel.drops()
+            drops = self._node.tunnel.diagnosis.drops()
             if self._userspace_drops is not None:
                 counted = self._userspace_drops()
                 drops["userspace"] = {reason: n for reason, n in counted.items() if n}
@@ -334,7 +334,8 @@ class NodeView:
 
     def capture(self) -> Stream:
         """``POST debug-capture``."""
-        return self._node.tunnel.capture(f"tailnetd {self._version}")
+        tunnel = self._node.tunnel
+        return tunnel.diagnosis.capture(f"tailnetd {self._version}", tunnel.device)
 
     # --- watching
 

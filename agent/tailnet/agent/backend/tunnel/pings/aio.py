@@ -11,7 +11,8 @@ from tailnet.agent.datapath import tsmp
 from tailnet.agent.datapath.interface import Datapath
 from tailnet.agent.echo.aio import echo
 from tailnet.agent.keys import PeerId
-from tailnet.agent.magicsock.aio import Magicsock, PingReply
+from tailnet.agent.magicsock.aio import Magicsock
+from tailnet.agent.magicsock.drain.aio import PingReply
 
 
 class TsmpPong(NamedTuple):

@@ -16,7 +16,7 @@ def facts_of(node: Node) -> Facts:
         met = node.tunnel.session(peer).last_handshake
         refused = tuple(
             f"{_flow(one.flow)}: {one.reason}, {node.age_of(one.at):.0f} s ago"
-            for one in node.tunnel.rejections.latest
+            for one in node.tunnel.diagnosis.rejections.latest
             if one.peer == peer
         )
         ways = node.tunnel.magicsock.report(peer)

@@ -1,0 +1,1 @@
+"""What a tunnel can say of itself and of the network."""

@@ -1,0 +1,1 @@
+"""What the cores of magicsock want, done."""

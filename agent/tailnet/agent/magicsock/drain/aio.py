@@ -1,0 +1,141 @@
+"""Does what hub and survey want: datagrams, paths, answers to pings, one timer."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import NamedTuple
+
+from tailnet.agent.datapath.interface import Path, Wake
+from tailnet.agent.derp.aio import DerpFleet
+from tailnet.agent.keys import PeerId
+from tailnet.agent.magicsock.hub import Event, Hub, PathChanged, PingDone, SetWake, WantEndpoints
+from tailnet.agent.magicsock.measure.aio import Measuring
+from tailnet.agent.magicsock.sender.aio import Sender
+from tailnet.agent.wireguard.session import Source
+
+log = logging.getLogger("tailnet.magicsock")
+
+
+class PingReply(NamedTuple):
+    """Round trip [s] of a user's ping, and the way it took."""
+
+    latency: float
+    via: Source
+
+
+class Drain:
+    """Empties the cores after every input.
+
+    Attributes:
+        on_path: told how a peer is reached from now on.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        measuring: Measuring,
+        sender: Sender,
+        derp: DerpFleet,
+        *,
+        now: Callable[[], float],
+    ) -> None:
+        """``derp``: whether the home relay is there decides how often we measure."""
+        self._hub = hub
+        self._measuring = measuring
+        self._sender = sender
+        self._derp = derp
+        self._now = now
+        self._running = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed_for: float | None = None
+        self._pings: dict[int, asyncio.Future[PingReply]] = {}
+        self.on_path: Callable[[PeerId, Path], None] = lambda _peer, _path: None
+
+    def start(self) -> None:
+        """Begin; needs a running event loop.  What was wanted before is done now."""
+        self._running = True
+        self.run()
+
+    def stop(self) -> None:
+        """Nothing more is sent or told; waiting pings are cancelled."""
+        self._running = False
+        if self._timer is not None:
+            self._timer.cancel()
+        for waiting in self._pings.values():
+            waiting.cancel()
+
+    def run(self) -> None:
+        """Send and tell everything the cores have, then arm one timer."""
+        if not self._running:
+            return
+        while self._measuring.drain() or self._drain_hub():
+            pass
+        self._arm()
+
+    async def ping(self, peer: PeerId, wait: float, size: int) -> PingReply | None:
+        """See :meth:`Magicsock.ping`."""
+        reply: asyncio.Future[PingReply] = asyncio.get_running_loop().create_future()
+        ticket = self._hub.ping(peer, self._now(), size)
+        self._pings[ticket] = reply
+        self.run()
+        try:
+            async with asyncio.timeout(wait):
+                return await reply
+        except TimeoutError:
+            return None
+        finally:
+            self._pings.pop(ticket, None)
+
+    def _drain_hub(self) -> bool:
+        busy = False
+        while (transmit := self._hub.poll_transmit()) is not None:
+            busy = True
+            self._sender.send_to(transmit.dst, transmit.data)
+        while (event := self._hub.poll_event()) is not None:
+            busy = True
+            self._obey(event)
+        return busy
+
+    def _obey(self, event: Event) -> None:
+        datapath = self._sender.datapath
+        match event:
+            case PathChanged(peer, path, _):
+                log.debug("path of peer %d: %s", peer, path)
+                if datapath is not None:
+                    datapath.set_path(peer, path)
+                self.on_path(peer, path)
+            case SetWake(peer):
+                if datapath is not None:
+                    datapath.set_wake(peer, Wake.DATA_SENT)
+            case WantEndpoints():
+                self._measuring.refresh()
+            case PingDone(ticket, _, latency, via):
+                reply = self._pings.get(ticket)
+                if reply is not None and not reply.done():
+                    reply.set_result(PingReply(latency, via))
+
+    def _arm(self) -> None:
+        wanted = [
+            t for t in (self._hub.next_timeout(), self._measuring.next_timeout()) if t is not None
+        ]
+        at = min(wanted, default=None)
+        if at == self._armed_for:
+            return
+        self._armed_for = at
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if at is not None:
+            delay = max(0.0, at - self._now())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._armed_for = None
+        self._hub.handle_timeout(self._now(), self._last_data_sent)
+        homeless = self._measuring.home not in self._derp.live()
+        self._measuring.handle_timeout(needed=homeless or self._hub.active_peers > 0)
+        self.run()
+
+    def _last_data_sent(self, peer: PeerId) -> float:
+        datapath = self._sender.datapath
+        return 0.0 if datapath is None else datapath.activity(peer).last_data_sent

@@ -1,0 +1,1 @@
+"""Where datagrams of our own go out."""

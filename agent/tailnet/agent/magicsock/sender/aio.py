@@ -1,0 +1,38 @@
+"""Our own datagrams out: by UDP, through a peer relay, through DERP."""
+
+from tailnet.agent.addr import AddrPort, ViaAddr
+from tailnet.agent.datapath.interface import Datapath
+from tailnet.agent.derp.aio import DerpFleet
+from tailnet.agent.disco import geneve
+from tailnet.agent.disco.envelope import looks_like_disco
+from tailnet.agent.keys import RelayAddr
+from tailnet.agent.wireguard.session import Source
+
+
+class Sender:
+    """Disco, STUN and handshakes; packets of peers take the datapath's own way.
+
+    Attributes:
+        datapath: owns the UDP sockets; without one nothing leaves by UDP.
+    """
+
+    def __init__(self, derp: DerpFleet) -> None:
+        self._derp = derp
+        self.datapath: Datapath | None = None
+
+    def send_to(self, dst: Source, datagram: bytes) -> int:
+        """Send to where something came from; the ``errno`` by UDP, else 0."""
+        match dst:
+            case AddrPort():
+                return self.send_udp(dst, datagram)
+            case ViaAddr(relay, vni):
+                disco = looks_like_disco(datagram)
+                protocol = geneve.Protocol.DISCO if disco else geneve.Protocol.WIREGUARD
+                return self.send_udp(relay, geneve.encode(geneve.Header(protocol, vni)) + datagram)
+            case RelayAddr(region, key):
+                self._derp.send(region, key, [datagram])
+                return 0
+
+    def send_udp(self, dst: AddrPort, datagram: bytes) -> int:
+        """0, or the ``errno`` of a socket that refuses."""
+        return 0 if self.datapath is None else self.datapath.send_udp(dst, [datagram])
