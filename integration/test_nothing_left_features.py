@@ -38,6 +38,11 @@ FEATURES = {
         ["--accept-routes=false"],
     ),
     "firewall off": (["--netfilter-mode=off"], "lookup 52", ["--netfilter-mode=on"]),
+    "firewall undiverted": (
+        ["--netfilter-mode=nodivert", "--advertise-routes=10.88.0.0/24"],
+        "chain ts-postrouting",
+        ["--netfilter-mode=on", "--advertise-routes="],
+    ),
     "kill switch": (["--kill-switch"], "tailnetd-guard", ["--kill-switch=false"]),
 }
 

@@ -33,16 +33,22 @@ PACKAGES = {
     "wg": ("wireguard-tools", "wireguard-tools", "wireguard-tools-wg", "wireguard-tools"),
     "wireguard-go": ("wireguard-go", "", "wireguard-go", "wireguard-go"),
     "miniupnpd": ("miniupnpd-nftables", "", "miniupnpd", "miniupnpd"),
+    "iptables": ("iptables", "iptables-nft", "iptables", "iptables-nft"),
+    "ufw": ("ufw", "ufw", "ufw", "ufw"),
+    "firewalld": ("firewalld", "firewalld", "firewalld", "firewalld"),
+    "ethtool": ("ethtool", "ethtool", "ethtool", "ethtool"),
     "chromium": ("chromium", "chromium", "chromium", "chromium"),
     "cc": ("gcc libc6-dev", "gcc", "gcc musl-dev", "gcc"),
     "headers": ("python3-dev", "python3-devel", "python3-dev", "python"),
     "venv": ("python3-venv", "python3", "python3", "python"),
 }
-OPTIONAL = {"chromium", "iperf3", "wg", "wireguard-go", "miniupnpd"}  # the lab is complete without
+# The lab is complete without these.
+OTHERS = {"iptables", "ufw", "firewalld", "ethtool"}  # whose rules and settings ours live beside
+OPTIONAL = OTHERS | {"chromium", "iperf3", "wg", "wireguard-go", "miniupnpd"}
 COMPILER = {"cc", "headers"}  # only where there is no ready-made package of python-pytun
 PYTHON = {"venv"}
 TOOLS = PACKAGES.keys() - COMPILER - PYTHON
-TESTS_ONLY = {"chromium"}  # the demo needs no browser
+TESTS_ONLY = OTHERS | {"chromium"}  # the demo needs no browser
 MANAGERS = {
     "apt-get": ["apt-get", "install", "-y", "-qq", "--no-install-recommends"],
     "dnf": ["dnf", "install", "-y", "-q"],

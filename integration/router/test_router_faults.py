@@ -49,6 +49,7 @@ FEATURES = {
     "accept-routes": Feature(RouterConfig(NODE.local_addrs, SUBNET, lan_direct=True)),
     "advertised, SNAT off": Feature(NODE, replace(WALL, snat=False, stateful=True)),
     "firewall off": Feature(NODE, replace(WALL, mode=NetfilterMode.OFF)),
+    "nodivert": Feature(NODE, replace(WALL, mode=NetfilterMode.NODIVERT, stateful=True)),
 }
 
 

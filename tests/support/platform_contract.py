@@ -187,7 +187,8 @@ RULES = FirewallConfig(
 NO_RULES = FirewallConfig(mode=NetfilterMode.OFF)
 GUARDED = replace(NO_RULES, guard=Guard(frozenset({ip_network("10.1.0.0/16")})))
 FIREWALLS = [RULES, replace(RULES, snat=False, cgnat_drop=False), replace(RULES, guard=Guard())]
-FIREWALLS += [GUARDED, NO_RULES]
+UNDIVERTED = replace(RULES, mode=NetfilterMode.NODIVERT)
+FIREWALLS += [GUARDED, NO_RULES, UNDIVERTED]
 
 
 class FirewallContract(ABC):
@@ -228,7 +229,7 @@ class FirewallContract(ABC):
         await firewall.down()
         assert self.in_force(firewall) == guarded
 
-    @pytest.mark.parametrize("config", [RULES, GUARDED])
+    @pytest.mark.parametrize("config", [RULES, GUARDED, UNDIVERTED])
     async def test_what_others_do_is_heard_and_seen(
         self, firewall: Firewall, config: FirewallConfig
     ) -> None:

@@ -194,7 +194,6 @@ def test_synonyms_of_the_default_server() -> None:
         (Prefs(exit_node_ip="100.64.0"), "bad exit node '100.64.0'"),
         (Prefs(auto_exit_node="best"), "only any is known"),
         (Prefs(sync=False), "sync"),
-        (Prefs(netfilter_mode=1), "nodivert is not supported"),
         (Prefs(netfilter_mode=3), "on, nodivert or off"),
         (Prefs(relay_server_port=70000), "bad relay server port 70000"),
         (Prefs(relay_server_static_endpoints=("192.0.2.1",)), "bad endpoint '192.0.2.1'"),

@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailnet.platform.interface import FirewallConfig, Guard
-from tailnet.platform.linux.nft.encode import batch, replace_table
+from tailnet.platform.linux.nft.encode import TAG, add_rule, batch, replace_table
 from tailnet.platform.linux.nft.guard import guard_table
-from tailnet.platform.linux.nft.ruleset import accepts, own_table
+from tailnet.platform.linux.nft.messages import comment, comments_untrusted
+from tailnet.platform.linux.nft.ruleset import accepts, own_table, undiverted
 from tailnet.platform.linux.nft.syntax import Chain, Family, Prefix, SetMark, Table, Verdict
 
 IPS = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6))
@@ -90,3 +91,37 @@ def test_a_table_is_written_as_nft_would() -> None:
     table = Table(Family.INET, "x", (Chain("c", (own_table(TUN, WALL).chains[0].rules[0],)),))
     assert str(table).startswith("table inet x {\n  chain c {\n    ct state")
     assert "fib daddr type local" in str(table)
+
+
+@given(WALLS)
+def test_without_diversion_nothing_meets_packets_by_itself(wall: FirewallConfig) -> None:
+    """Chains are there, each once, whatever they hold, and their rules can be encoded."""
+    for family in (Family.IPV4, Family.IPV6):
+        places = undiverted(TUN, wall, family)
+        assert [(table, c.name) for table, c in places] == [
+            ("filter", "ts-input"),
+            ("filter", "ts-forward"),
+            ("nat", "ts-postrouting"),
+        ]
+        for table, found in places:
+            assert found.hook is None
+            for line in found.rules:
+                add_rule(family, table, found.name, line).encode()
+
+
+def test_without_diversion_the_drops_come_after_what_is_accepted() -> None:
+    """The order alone says what is an exception."""
+    (_, entering), (_, forwarded), _ = undiverted(TUN, WALL, Family.IPV4)
+    lines = [str(r) for r in entering.rules]
+    assert lines[-1] == "ip saddr 100.64.0.0/10 counter drop"
+    assert lines.index(f'iifname "{TUN}" accept') < len(lines) - 1
+    lines = [str(r) for r in forwarded.rules]
+    accepted = lines.index("meta mark & 0x00ff0000 == 0x00040000 accept")
+    assert accepted < lines.index(f'oifname "{TUN}" ip saddr 100.64.0.0/10 counter drop')
+
+
+@given(st.binary())
+def test_any_note_is_read(note: bytes) -> None:
+    """Others write them, as versions and as comments."""
+    assert TAG not in list(comments_untrusted(note)) or TAG.encode() in note
+    assert next(comments_untrusted(b"\x01\x04\0\0\0\x07" + comment(TAG) + note)) == TAG

@@ -271,7 +271,6 @@ def _unsupported(prefs: Prefs) -> tuple[tuple[bool, str], ...]:
         (prefs.run_ssh, "the SSH server is not supported yet"),
         (prefs.run_web_client, "the web client is not supported yet"),
         (bool(prefs.advertise_services), "advertising services is not supported yet"),
-        (prefs.netfilter_mode == 1, "netfilter mode nodivert is not supported yet"),
         (prefs.sync is False, "turning off sync is not supported yet"),
         (bool(prefs.netfilter_kind), "choosing the kind of netfilter is not supported yet"),
         (prefs.force_daemon, "unattended mode exists on Windows only"),

@@ -28,9 +28,8 @@ from tailnet.platform.linux.nft.library import (
     masq,
     nfgen_msg,
     nft_chain_msg,
-    nft_rule_msg,
-    nft_table_msg,
 )
+from tailnet.platform.linux.nft.messages import RuleMessage, TableMessage, comment
 from tailnet.platform.linux.nft.syntax import (
     Chain,
     Counter,
@@ -54,6 +53,7 @@ from tailnet.platform.linux.nft.syntax import (
     UdpPort,
     Verdict,
 )
+from tailnet.platform.linux.nft.xtables import extension
 
 TAG = "tailnetd"  # shown as a comment by nft; how our rules in others' chains are known
 
@@ -128,7 +128,9 @@ def _name(name: str) -> bytes:
 
 
 def expressions(part: Part, family: Family) -> list[Expression]:
-    """One part of a rule."""
+    """One part of a rule; for the tables that iptables shares, as it can read it."""
+    if family is not Family.INET and (readable := extension(part, family)) is not None:
+        return [readable]
     match part:
         case Iif() | Oif() | Mark() | CtMark() | CtState():
             return _match_state(part)
@@ -221,14 +223,15 @@ def batch(messages: Sequence[Message]) -> list[Message]:
     return [edge(0x10), *messages, edge(0x11)]
 
 
-def add_table(family: Family, name: str) -> Message:
-    """Present afterwards, whether it was before or not."""
-    return _message(nft_table_msg, NFT_MSG_NEWTABLE, family, _ADD, name=name)
+def add_table(family: Family, name: str, *, tag: bool = False) -> Message:
+    """Present afterwards, whether it was before or not.  ``tag``: a new one says it is ours."""
+    attrs = {"name": name, "userdata": comment(TAG)} if tag else {"name": name}
+    return _message(TableMessage, NFT_MSG_NEWTABLE, family, _ADD, **attrs)
 
 
 def remove_table(family: Family, name: str) -> Message:
     """With everything in it; fails where it is not."""
-    return _message(nft_table_msg, NFT_MSG_DELTABLE, family, 0, name=name)
+    return _message(TableMessage, NFT_MSG_DELTABLE, family, 0, name=name)
 
 
 def add_chain(family: Family, table: str, chain: Chain) -> Message:
@@ -243,7 +246,7 @@ def add_chain(family: Family, table: str, chain: Chain) -> Message:
 
 def flush_chain(family: Family, table: str, chain: str) -> Message:
     """No rules afterwards; fails where there is no such chain."""
-    return _message(nft_rule_msg, NFT_MSG_DELRULE, family, 0, table=table, chain=chain)
+    return _message(RuleMessage, NFT_MSG_DELRULE, family, 0, table=table, chain=chain)
 
 
 def remove_chain(family: Family, table: str, chain: str) -> Message:
@@ -255,19 +258,19 @@ def add_rule(family: Family, table: str, chain: str, rule: Rule, *, first: bool 
     """At the end, or before all others."""
     flat = [e for part in rule.parts for e in expressions(part, family)]
     flags = NLM_F_CREATE if first else _ADD
-    where = {"table": table, "chain": chain, "userdata": TAG}
-    return _message(nft_rule_msg, NFT_MSG_NEWRULE, family, flags, **where, expressions=flat)
+    where = {"table": table, "chain": chain, "userdata": comment(TAG)}
+    return _message(RuleMessage, NFT_MSG_NEWRULE, family, flags, **where, expressions=flat)
 
 
 def remove_rule(family: Family, table: str, chain: str, handle: int) -> Message:
     """One rule, by its handle."""
     where = {"table": table, "chain": chain, "handle": handle}
-    return _message(nft_rule_msg, NFT_MSG_DELRULE, family, 0, **where)
+    return _message(RuleMessage, NFT_MSG_DELRULE, family, 0, **where)
 
 
 def rules_of(family: Family, table: str) -> Message:
     """A question, for a dump."""
-    return _message(nft_rule_msg, NFT_MSG_GETRULE, family, 0, table=table)
+    return _message(RuleMessage, NFT_MSG_GETRULE, family, 0, table=table)
 
 
 def replace_table(table: Table) -> Iterator[Message]:

@@ -5,64 +5,47 @@ A crash in the middle leaves the old rules or the new ones, never half of them.
 
 import asyncio
 import errno
-from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 from tailnet.platform.interface import FirewallConfig, NetfilterMode, PlatformError
 from tailnet.platform.linux.nft import encode
 from tailnet.platform.linux.nft.guard import TABLE as GUARD_TABLE
 from tailnet.platform.linux.nft.guard import guard_table
-from tailnet.platform.linux.nft.library import NFT_MSG_GETCHAIN, NFT_MSG_GETTABLE
+from tailnet.platform.linux.nft.present import (
+    DIVERTED,
+    FAMILIES,
+    RESET_CHAIN,
+    Place,
+    Present,
+    read,
+)
 from tailnet.platform.linux.nft.ruleset import (
-    FORWARD_CHAIN,
-    INPUT_CHAIN,
+    FILTER,
+    NAT,
     TABLE,
     accepts,
     own_table,
+    undiverted,
 )
-from tailnet.platform.linux.nft.session import Session, open_session
-from tailnet.platform.linux.nft.syntax import Chain, Family, HookPoint, Jump, Table, rule
+from tailnet.platform.linux.nft.session import open_session
+from tailnet.platform.linux.nft.syntax import Chain, Family, Jump, Table, rule
 from tailnet.platform.linux.nft.watch import changes
 from tailnet.platform.linux.sysctl import make_marks_count, marks_count
 
-CONVENTIONAL = "filter"  # in ip and ip6: where iptables, ufw and docker have their chains
-_OURS = {INPUT_CHAIN: HookPoint.INPUT, FORWARD_CHAIN: HookPoint.FORWARD}
-# In our table, without a rule: ``src_valid_mark`` was 0 and is to be so again.  Kept where it goes
-# with the namespace and with the rules that need the setting.
-RESET_CHAIN = "reset-src-valid-mark"
-_FAMILIES = (Family.IPV4, Family.IPV6)
 
-
-@dataclass(frozen=True, slots=True)
-class _Jump:
-    """A rule of ours in somebody else's chain."""
-
-    family: Family
-    chain: str
-    handle: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Present:
-    """What is there.
+class _Wanted(NamedTuple):
+    """What shall be there of ours.
 
     Attributes:
-        tables: names in the family ``inet``.
-        bases: in the conventional tables, the chains that meet packets.
-        chains: of ours there.
-        jumps: to these.
-        sizes: how many rules a chain has, by family, table and name; of ours and the conventional.
-        resets_mark: our table says that ``src_valid_mark`` was 0 before us.
+        tables: ours alone.
+        chains: in conventional tables, by their places.
+        jumps: from whose chain to which of ours.
     """
 
-    tables: frozenset[str]
-    bases: tuple[tuple[Family, HookPoint, str], ...]
-    chains: frozenset[tuple[Family, str]]
-    jumps: tuple[_Jump, ...]
-    sizes: Counter[tuple[Family, str, str]]
-    resets_mark: bool
+    tables: tuple[Table, ...]
+    chains: dict[Place, Chain]
+    jumps: tuple[tuple[Place, str], ...]
 
 
 class LinuxFirewall:
@@ -97,18 +80,10 @@ class LinuxFirewall:
     async def _apply(self, config: FirewallConfig) -> None:
         on = config.mode is NetfilterMode.ON
         async with open_session() as kernel:
-            present = await _read(kernel)
+            present = await read(kernel)
             resets = present.resets_mark or self._resets or (on and not marks_count())
-            steps = list(_without(present))
-            if on:
-                steps += _with(self._tun, config, present, resets=resets)
-            else:
-                steps += _drop_table(present, TABLE)
-            if config.guard is not None:
-                steps += encode.replace_table(guard_table(self._tun, config.guard))
-            else:
-                steps += _drop_table(present, GUARD_TABLE)
-            await kernel.commit(steps)
+            wanted = _wanted(self._tun, config, present, resets=on and resets)
+            await kernel.commit(list(_steps(wanted, present, (TABLE, GUARD_TABLE))))
         if resets:
             make_marks_count(yes=on)
         self._resets = resets and on
@@ -120,31 +95,26 @@ class LinuxFirewall:
             PlatformError: as for ``apply``.
         """
         async with self._one_at_a_time, open_session() as kernel:
-            wanted = self._wanted
-            if wanted is None:
+            config = self._wanted
+            if config is None:
                 return True
-            present = await _read(kernel, jumps_first=True)
-        tables = _tables(self._tun, wanted)
-        full = all(
-            present.sizes[table.family, table.name, chain.name] == len(chain.rules)
-            for table in tables
-            for chain in table.chains
-        )
-        if not full or not {table.name for table in tables} <= present.tables:
-            return False
-        if wanted.mode is not NetfilterMode.ON:
-            return True
-        jumps = {(jump.family, jump.chain) for jump in present.jumps}
-        bases = {(family, base) for family, _, base, _ in _places(present)}
-        return bases <= jumps and all(
-            present.sizes[family, CONVENTIONAL, chain.name] == len(chain.rules)
-            for family in {family for family, _ in bases}
-            for chain in accepts(self._tun, wanted, family)
+            present = await read(kernel)
+        wanted = _wanted(self._tun, config, present)
+        tables = {table.name for table in wanted.tables}
+        sizes = {place: len(chain.rules) for place, chain in wanted.chains.items()}
+        for family, name, chains in wanted.tables:
+            sizes |= {Place(family, name, chain.name): len(chain.rules) for chain in chains}
+        leading = {jump.chain for jump in present.jumps if jump.first}
+        return (
+            tables <= present.tables
+            and wanted.chains.keys() <= present.chains
+            and all(present.sizes[place] == size for place, size in sizes.items())
+            and {base for base, _ in wanted.jumps} <= leading
         )
 
     def disturbances(self) -> AsyncIterator[None]:
         """See ``Firewall``."""
-        return changes()
+        return changes(lambda: _watched(self._wanted))
 
     async def down(self) -> None:
         """Nothing of ours, except the guard.
@@ -172,123 +142,89 @@ async def remove(*, guard: bool) -> list[str]:
     Raises:
         PlatformError: as for ``LinuxFirewall.apply``; all is as before.
     """
+    tables = (TABLE, GUARD_TABLE) if guard else (TABLE,)
     async with open_session() as kernel:
-        present = await _read(kernel)
-        tables = (TABLE, GUARD_TABLE) if guard else (TABLE,)
-        drops = [m for table in tables for m in _drop_table(present, table)]
-        await kernel.commit([*_without(present), *drops])
+        present = await read(kernel)
+        await kernel.commit(list(_steps(_NOTHING, present, tables)))
     if present.resets_mark:
         make_marks_count(yes=False)
     gone = [f"firewall table inet {table}" for table in tables if table in present.tables]
-    return gone + [f"firewall chain {family} {c}" for family, c in sorted(present.chains)]
+    return gone + [f"firewall chain {place}" for place in sorted(present.chains - present.held)]
 
 
-def _tables(tun: str, wanted: FirewallConfig) -> list[Table]:
-    """The tables that are ours alone."""
-    tables = [own_table(tun, wanted)] if wanted.mode is NetfilterMode.ON else []
-    return tables + ([guard_table(tun, wanted.guard)] if wanted.guard is not None else [])
+_NOTHING = _Wanted((), {}, ())
 
 
-def _places(present: _Present) -> Iterator[tuple[Family, HookPoint, str, str]]:
-    """Family, hook and name of each conventional chain, and which of ours it jumps to."""
-    for family, point, base in present.bases:
-        for chain, wanted in _OURS.items():
-            if wanted is point:
-                yield family, point, base, chain
+def _watched(config: FirewallConfig | None) -> tuple[str, ...]:
+    """Names of the tables that hold rules of ours."""
+    undiverted = config is not None and config.mode is NetfilterMode.NODIVERT
+    return (FILTER, TABLE, GUARD_TABLE, *((NAT,) if undiverted else ()))
 
 
-def _with(
-    tun: str, wall: FirewallConfig, present: _Present, *, resets: bool
-) -> Iterator[encode.Message]:
-    table = own_table(tun, wall)
-    extra = (Chain(RESET_CHAIN, ()),) if resets else ()
-    yield from encode.replace_table(table._replace(chains=(*table.chains, *extra)))
-    for family in dict.fromkeys(family for family, _, _ in present.bases):
-        for chain in accepts(tun, wall, family):
-            yield encode.add_chain(family, CONVENTIONAL, chain)
-            for line in chain.rules:
-                yield encode.add_rule(family, CONVENTIONAL, chain.name, line)
-    for family, _, base, chain_name in _places(present):
-        jump = rule(Jump(chain_name))
-        yield encode.add_rule(family, CONVENTIONAL, base, jump, first=True)
+def _wanted(tun: str, wall: FirewallConfig, present: Present, *, resets: bool = False) -> _Wanted:
+    """What ``wall`` means where these chains of others are.
+
+    ``resets``: it is to be noted that ``src_valid_mark`` was 0.
+    """
+    tables: list[Table] = []
+    chains: dict[Place, Chain] = {}
+    jumps: list[tuple[Place, str]] = []
+    if wall.mode is NetfilterMode.ON:
+        own = own_table(tun, wall)
+        extra = (Chain(RESET_CHAIN, ()),) if resets else ()
+        tables.append(own._replace(chains=(*own.chains, *extra)))
+        for base, point in present.bases:
+            for chain in accepts(tun, wall, base.family):
+                chains[base._replace(chain=chain.name)] = chain
+            jumps.append((base, DIVERTED[point]))
+    elif wall.mode is NetfilterMode.NODIVERT:
+        for family in FAMILIES:
+            for table, chain in undiverted(tun, wall, family):
+                chains[Place(family, table, chain.name)] = chain
+    if wall.guard is not None:
+        tables.append(guard_table(tun, wall.guard))
+    return _Wanted(tuple(tables), chains, tuple(jumps))
 
 
-def _without(present: _Present) -> Iterator[encode.Message]:
-    """Removes the accepts; jumps go before what they lead to."""
-    for jump in present.jumps:
-        yield encode.remove_rule(jump.family, CONVENTIONAL, jump.chain, jump.handle)
-    for family, chain in sorted(present.chains):
-        yield encode.flush_chain(family, CONVENTIONAL, chain)
-        yield encode.remove_chain(family, CONVENTIONAL, chain)
+def _steps(want: _Wanted, have: Present, tables: tuple[str, ...]) -> Iterator[encode.Message]:
+    """From what is there to what is wanted.  ``tables``: names of ours, wanted or not to be there.
+
+    Jumps go before what they lead to, and come after it.
+    """
+    yield from _guests_out(want, have)
+    yield from _guests_in(want, have)
+    wanted = {table.name: table for table in want.tables}
+    for name in tables:
+        if name in wanted:
+            yield from encode.replace_table(wanted[name])
+        elif name in have.tables:
+            yield encode.remove_table(Family.INET, name)
 
 
-def _drop_table(present: _Present, name: str) -> Iterator[encode.Message]:
-    if name in present.tables:
-        yield encode.remove_table(Family.INET, name)
+def _guests_out(want: _Wanted, have: Present) -> Iterator[encode.Message]:
+    """Empties the conventional tables of what is ours."""
+    for jump in have.jumps:
+        family, table, chain = jump.chain
+        yield encode.remove_rule(family, table, chain, jump.handle)
+    for place in sorted(have.chains):
+        yield encode.flush_chain(*place)
+        if place not in want.chains and place not in have.held:
+            yield encode.remove_chain(*place)
+    needed = {(place.family, place.table) for place in want.chains}
+    for where, others in sorted(have.shared.items()):
+        if where in have.made - needed and not others:
+            yield encode.remove_table(*where)
 
 
-# --- the kernel
-
-
-async def _read(kernel: Session, *, jumps_first: bool = False) -> _Present:
-    """What is there.  ``jumps_first``: a jump counts only as the first rule of its chain."""
-    tables = await kernel.dump(NFT_MSG_GETTABLE, Family.INET)
-    names = frozenset(str(table.get_attr("NFTA_TABLE_NAME")) for table in tables)
-    resets = TABLE in names and any(
-        chain.get_attr("NFTA_CHAIN_NAME") == RESET_CHAIN
-        and chain.get_attr("NFTA_CHAIN_TABLE") == TABLE
-        for chain in await kernel.dump(NFT_MSG_GETCHAIN, Family.INET)
-    )
-    sizes: Counter[tuple[Family, str, str]] = Counter()
-    for name in names & {TABLE, GUARD_TABLE}:
-        for entry in await kernel.dump_rules(Family.INET, name):
-            sizes[Family.INET, name, str(entry.get_attr("NFTA_RULE_CHAIN"))] += 1
-    bases: list[tuple[Family, HookPoint, str]] = []
-    ours: set[tuple[Family, str]] = set()
-    jumps: list[_Jump] = []
-    for family in _FAMILIES:
-        for chain in await kernel.dump(NFT_MSG_GETCHAIN, family):
-            name = str(chain.get_attr("NFTA_CHAIN_NAME"))
-            if chain.get_attr("NFTA_CHAIN_TABLE") != CONVENTIONAL:
-                continue
-            if name in _OURS:
-                ours.add((family, name))
-            elif (point := _hook_of(chain)) in _OURS.values() and point is not None:
-                bases.append((family, point, name))
-        if any(family is base[0] for base in bases) or any(family is own[0] for own in ours):
-            rules = await kernel.dump_rules(family, CONVENTIONAL)
-            jumps += _jumps(family, rules, first=jumps_first)
-            for entry in rules:
-                sizes[family, CONVENTIONAL, str(entry.get_attr("NFTA_RULE_CHAIN"))] += 1
-    return _Present(names, tuple(bases), frozenset(ours), tuple(jumps), sizes, resets)
-
-
-def _hook_of(chain: Any) -> HookPoint | None:  # noqa: ANN401 - untyped library
-    hook = chain.get_attr("NFTA_CHAIN_HOOK")
-    if hook is None or chain.get_attr("NFTA_CHAIN_TYPE") != "filter":
-        return None
-    number = hook.get_attr("NFTA_HOOK_HOOKNUM")
-    return HookPoint(number) if number in tuple(HookPoint) else None
-
-
-def _jumps(family: Family, rules: list[Any], *, first: bool) -> Iterator[_Jump]:
-    met: set[str] = set()
-    for entry in rules:
-        chain = str(entry.get_attr("NFTA_RULE_CHAIN"))
-        leading = chain not in met
-        met.add(chain)
-        if _target(entry) in _OURS and (leading or not first):
-            yield _Jump(family, chain, int(entry.get_attr("NFTA_RULE_HANDLE")))
-
-
-def _target(entry: Any) -> str | None:  # noqa: ANN401 - untyped library
-    """Where a rule jumps to."""
-    for expression in entry.get_attr("NFTA_RULE_EXPRESSIONS") or ():
-        data = expression.get_attr("NFTA_EXPR_DATA")
-        if expression.get_attr("NFTA_EXPR_NAME") != "immediate" or data is None:
-            continue
-        value = data.get_attr("NFTA_IMMEDIATE_DATA")
-        verdict = value and value.get_attr("NFTA_DATA_VERDICT")
-        if verdict:
-            return str(verdict.get_attr("NFTA_VERDICT_CHAIN"))
-    return None
+def _guests_in(want: _Wanted, have: Present) -> Iterator[encode.Message]:
+    """Fills them again; a table that is not there is made, and says that it is ours."""
+    for where in sorted(
+        {(place.family, place.table) for place in want.chains} - have.shared.keys()
+    ):
+        yield encode.add_table(*where, tag=True)
+    for (family, table, name), chain in sorted(want.chains.items()):
+        yield encode.add_chain(family, table, chain)
+        for line in chain.rules:
+            yield encode.add_rule(family, table, name, line)
+    for (family, table, base), target in want.jumps:
+        yield encode.add_rule(family, table, base, rule(Jump(target)), first=True)

@@ -16,6 +16,7 @@ from pyroute2.netlink.nfnetlink.nftsocket import (
     NFT_MSG_NEWRULE,
     NFT_MSG_NEWTABLE,
     nft_chain_msg,
+    nft_contains_expr,
     nft_rule_msg,
     nft_table_msg,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "masq",
     "nfgen_msg",
     "nft_chain_msg",
+    "nft_contains_expr",
     "nft_rule_msg",
     "nft_table_msg",
 ]

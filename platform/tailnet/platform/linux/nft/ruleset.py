@@ -5,6 +5,10 @@ there: to ``accept`` what an administrator's chain would drop.  So the accepts s
 ``ts-input`` and ``ts-forward``, in the conventional tables where such chains live, and only where
 they already exist: where there is no chain, nothing drops.
 
+Where the administrator wants to say himself when ours come (``nodivert``), none of our chains meets
+packets: all rules are in chains of the conventional tables, for him to jump to, and nothing else
+of ours is there.
+
 ::
 
     own table        prerouting -150  mark of an answer to the daemon's own packets, restored
@@ -16,7 +20,11 @@ they already exist: where there is no chain, nothing drops.
     ip, ip6 filter   ts-input         the tunnel, our UDP port, our own addresses: accepted
                      ts-forward       to and from the tunnel: accepted
 
-Accepts match only by what iptables understands, or it could no longer list the table.
+    nodivert         ts-input, ts-forward, and in ip, ip6 nat ts-postrouting: all but the two marks
+                     of answers, which nobody else's chain would come to in time
+
+What is in the conventional tables is only what iptables understands, or it could no longer list
+them.
 
 Source: tailscale util/linuxfw, wgengine/router/osrouter/router_linux.go.
 """
@@ -51,13 +59,15 @@ from tailnet.platform.linux.nft.syntax import (
 )
 
 TABLE = "tailnetd"
-INPUT_CHAIN, FORWARD_CHAIN = "ts-input", "ts-forward"
+FILTER, NAT = "filter", "nat"  # in ip and ip6: where iptables, ufw and docker have their chains
+INPUT_CHAIN, FORWARD_CHAIN, NAT_CHAIN = "ts-input", "ts-forward", "ts-postrouting"
 SUBNET_MARK = 0x40000  # on packets from the tunnel that the host forwards
 CGNAT = IPv4Network("100.64.0.0/10")
 CHROMEOS = IPv4Network("100.115.92.0/23")  # a hole in it
 
 DROP, ACCEPT, RETURN = Verdict.DROP, Verdict.ACCEPT, Verdict.RETURN
 ANSWERS = CtState(Ct.ESTABLISHED | Ct.RELATED)
+BEGINNINGS = CtState(Ct.ESTABLISHED | Ct.RELATED | Ct.UNTRACKED, invert=True)
 FROM_TUNNEL = Mark(SUBNET_MARK, MARK_MASK)
 
 
@@ -91,8 +101,7 @@ def own_table(tun: str, wall: FirewallConfig) -> Table:
         rule(tun_out, Source(CGNAT), Counter(), DROP),
     ]
     if wall.stateful:
-        known = CtState(Ct.ESTABLISHED | Ct.RELATED | Ct.UNTRACKED, invert=True)
-        forwarded.append(rule(tun_out, known, Counter(), DROP))
+        forwarded.append(rule(tun_out, BEGINNINGS, Counter(), DROP))
     leaving = [rule(FROM_TUNNEL, Masquerade())] if wall.snat else []
     early, filtering = -150, -5
     chains = [
@@ -115,6 +124,38 @@ def accepts(tun: str, wall: FirewallConfig, family: Family) -> tuple[Chain, Chai
     entering += [rule(UdpPort(port), ACCEPT) for port in sorted(wall.ports)]
     forwarded: list[Rule] = [rule(FROM_TUNNEL, ACCEPT), rule(Oif(tun), ACCEPT)]
     return Chain(INPUT_CHAIN, tuple(entering)), Chain(FORWARD_CHAIN, tuple(forwarded))
+
+
+def undiverted(tun: str, wall: FirewallConfig, family: Family) -> tuple[tuple[str, Chain], ...]:
+    """Everything that one family's conventional tables can hold, each chain with its table.
+
+    The chains are there even if they are empty, or somebody's jump would lead nowhere.
+    """
+    tun_in, tun_out = Iif(tun), Oif(tun)
+    entering, _ = accepts(tun, wall, family)
+    last, lies = [], []
+    if family is Family.IPV4:
+        lies.append(rule(tun_out, Source(CGNAT), Counter(), DROP))
+        if wall.cgnat_drop:
+            last = [
+                rule(ANSWERS, RETURN),
+                rule(Source(CHROMEOS), RETURN),
+                rule(Source(CGNAT), Counter(), DROP),
+            ]
+    if wall.stateful:
+        lies.append(rule(tun_out, BEGINNINGS, Counter(), DROP))
+    forwarded = (
+        rule(tun_in, SetMark(SUBNET_MARK, MARK_MASK)),
+        rule(FROM_TUNNEL, ACCEPT),
+        *lies,
+        rule(tun_out, ACCEPT),
+    )
+    leaving = (rule(FROM_TUNNEL, Masquerade()),) if wall.snat else ()
+    return (
+        (FILTER, entering._replace(rules=(*entering.rules, *last))),
+        (FILTER, Chain(FORWARD_CHAIN, forwarded)),
+        (NAT, Chain(NAT_CHAIN, leaving)),
+    )
 
 
 def _host(ip: IPv4Address | IPv6Address) -> IPv4Network | IPv6Network:

@@ -12,10 +12,10 @@ from tailnet.platform.linux.nft.library import (
     NFT_MSG_GETRULE,
     NLM_F_DUMP,
     NLM_F_REQUEST,
-    AsyncNFTables,
     NetlinkError,
     nfgen_msg,
 )
+from tailnet.platform.linux.nft.messages import NFTables
 from tailnet.platform.linux.nft.syntax import Family
 
 _NO_NFTABLES = frozenset({errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.EPROTOTYPE, errno.EINVAL})
@@ -25,7 +25,7 @@ _DUMP = NLM_F_REQUEST | NLM_F_DUMP
 class Session:
     """For one operation; see :func:`open_session`."""
 
-    def __init__(self, nft: AsyncNFTables) -> None:
+    def __init__(self, nft: NFTables) -> None:
         self._nft = nft
 
     async def commit(self, messages: list[encode.Message]) -> None:
@@ -60,7 +60,7 @@ async def open_session() -> AsyncIterator[Session]:
     """
     nft = None
     try:
-        nft = AsyncNFTables()
+        nft = NFTables()
         await nft.setup_endpoint()
         yield Session(nft)
     except NetlinkError as error:

@@ -10,24 +10,23 @@ Source: Linux include/uapi/linux/netfilter/nfnetlink.h NFNLGRP_NFTABLES.
 import asyncio
 import errno
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Collection
 
 PAUSE = 0.5  # seconds that changes may go on before the listener looks
 _NETLINK_NETFILTER = 12
 _GROUP = 7  # NFNLGRP_NFTABLES
 _READ = 64 << 10  # bytes
-_TABLES = (b"filter\0", b"tailnetd\0", b"tailnetd-guard\0")
 
 
-async def changes() -> AsyncIterator[None]:
-    """One item for each burst of changes to the tables that hold our rules; for ever."""
+async def changes(names: Callable[[], Collection[str]]) -> AsyncIterator[None]:
+    """One item for each burst of changes to the tables ``names`` says; for ever."""
     loop = asyncio.get_running_loop()
     kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK
     with socket.socket(socket.AF_NETLINK, kind, _NETLINK_NETFILTER) as sock:
         sock.bind((0, 1 << (_GROUP - 1)))
         while True:
-            concerned = concerns_us_untrusted(await _receive(sock))
-            if not concerned:
+            told = await _receive(sock)
+            if not concerns_us_untrusted(told, names()):
                 continue
             end = loop.time() + PAUSE
             try:
@@ -38,9 +37,9 @@ async def changes() -> AsyncIterator[None]:
                 yield None
 
 
-def concerns_us_untrusted(messages: bytes | None) -> bool:
-    """Whether one of our tables is named; ``None``: nobody knows."""
-    return messages is None or any(name in messages for name in _TABLES)
+def concerns_us_untrusted(messages: bytes | None, names: Collection[str]) -> bool:
+    """Whether one of these tables is named; ``None``: nobody knows."""
+    return messages is None or any(f"{name}\0".encode() in messages for name in names)
 
 
 async def _receive(sock: socket.socket) -> bytes | None:

@@ -9,10 +9,12 @@ import re
 import socket
 import subprocess
 from collections.abc import Iterator
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
+from integration.firewall.conftest import WALL, Daemon
+from integration.firewall.network import TUN, nft, ruleset
 from tests.support.platform_contract import FirewallContract
 from tests.support.platform_netns import ip, private_network
 
@@ -26,24 +28,6 @@ from tailnet.platform.linux.nft.session import open_session
 from tailnet.platform.linux.nft.syntax import Family, Jump, Table, rule
 
 pytestmark = pytest.mark.netns
-TUN = "tun0"
-WALL = FirewallConfig(
-    addrs=frozenset({ip_address("100.64.0.1"), ip_address("fd7a:115c:a1e0::1")}),
-    ports=frozenset({41641}),
-    stateful=True,
-)
-
-
-def nft(*words: str) -> str:
-    """Run ``nft`` and return what it says."""
-    done = subprocess.run(["nft", *words], capture_output=True, text=True, timeout=10, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def ruleset() -> str:
-    """Everything there is, without counts."""
-    return re.sub(r"packets \d+ bytes \d+", "", nft("list", "ruleset"))
 
 
 @pytest.fixture
@@ -68,31 +52,6 @@ def ufw(host: None) -> None:
             chain = f"{{ type filter hook {hook} priority 0; policy drop; }}"
             nft("add", "chain", family, "filter", hook.upper(), chain)
             nft("add", "rule", family, "filter", hook.upper(), "ct", "state", "invalid", "drop")
-
-
-class Daemon:
-    """As the daemon uses the firewall; each call in a loop of its own."""
-
-    def __init__(self) -> None:
-        self.wall = LinuxFirewall(TUN)
-
-    def apply(self, config: FirewallConfig = WALL) -> None:
-        """Have these rules."""
-        asyncio.run(self.wall.apply(config))
-
-    def intact(self) -> bool:
-        """As the watch asks."""
-        return asyncio.run(self.wall.intact())
-
-    def down(self) -> None:
-        """The end."""
-        asyncio.run(self.wall.down())
-
-
-@pytest.fixture
-def daemon() -> Daemon:
-    """A new one."""
-    return Daemon()
 
 
 def listed(name: str) -> list[str]:
