@@ -158,7 +158,7 @@ class LocalNames:
         if zone is not None and not self._routes[zone]:
             why = f"no such name in {zone}, which is ours to answer"
             return self._no(question, zone, why, Outcome.NO_SUCH_NAME)
-        return self._forward(question)
+        return self._forward_to(question, zone)
 
     def _said_by_name(self, question: Question) -> _Found | None:
         """Names that need no table."""
@@ -252,7 +252,9 @@ class LocalNames:
         return next((parent for parent in parents(name) if parent in self._routes), None)
 
     def _forward(self, question: Question) -> Answer | Forward:
-        zone = self._zone(question.name)
+        return self._forward_to(question, self._zone(question.name))
+
+    def _forward_to(self, question: Question, zone: Name | None) -> Answer | Forward:
         if zone is None or not self._routes[zone]:
             why = "no resolver is known for this name"
             return Answer(reply(question, SERVFAIL), why, Outcome.NO_UPSTREAM)

@@ -15,6 +15,7 @@ Source: tailscale net/dns/resolver/forwarder.go; draft-vixie-dnsext-dns0x20.
 from collections import Counter
 from collections.abc import Callable, Sequence
 from enum import Enum
+from string import ascii_letters
 from typing import NamedTuple
 
 from tailnet.agent.dns.message import (
@@ -32,6 +33,10 @@ from tailnet.agent.dns.upstream import Https, Upstream
 TIMEOUT = 10.0  # seconds for the question; then nothing is answered, and the client asks again
 TCP_AFTER = 2.0  # seconds of silence by UDP
 TCP_TIMEOUT = 5.0  # seconds for one attempt by TCP or HTTPS
+
+_FIXED = 4  # bytes of type and class after a name
+_CASE = bytes(0x20 * (chr(byte) in ascii_letters) for byte in range(256))
+"""The bit that makes a letter another one; lengths of labels are below all letters."""
 
 _SOFT = frozenset({SERVFAIL, REFUSED})
 
@@ -256,13 +261,11 @@ class Race:
 
     def _disguised(self) -> bytes:
         """The client's message with an id and a case of letters that nobody else can know."""
-        wire = bytearray(self._question.wire)
-        noise = int.from_bytes(self._random_bytes(len(wire) // 8 + 1))
-        for at in range(len(wire) - 4):
-            byte = wire[at]
-            if noise >> at & 1 and (0x41 <= byte & 0xDF <= 0x5A) and byte > 0x3F:
-                wire[at] = byte ^ 0x20
+        wire = self._question.wire
+        letters = int.from_bytes(wire[:-_FIXED].translate(_CASE) + bytes(_FIXED))
+        noise = int.from_bytes(self._random_bytes(len(wire))) & letters
+        wire = (int.from_bytes(wire) ^ noise).to_bytes(len(wire))
         rest = self._data[HEADER.size + len(wire) :]
         if self._question.edns is not None and self._question.edns > EDNS_SIZE:
             rest = rest[:3] + EDNS_SIZE.to_bytes(2) + rest[5:]
-        return self._random_bytes(2) + self._data[2 : HEADER.size] + bytes(wire) + rest
+        return self._random_bytes(2) + self._data[2 : HEADER.size] + wire + rest

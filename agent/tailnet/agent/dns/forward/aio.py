@@ -11,6 +11,7 @@ import logging
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from tailnet.agent import clock
@@ -24,6 +25,7 @@ from tailnet.agent.tasks import Tasks
 log = logging.getLogger("tailnet.dns")
 
 MAX_ACTIVE = 256  # questions being asked at once; more are dropped
+MAX_KNOWN = 256  # lists of resolvers of which we know whom to ask
 _LARGEST = 65535  # bytes of a message
 _LENGTH = 2  # bytes in front of a message by TCP, RFC 1035 section 4.2.2
 
@@ -83,6 +85,8 @@ class Forwarded(NamedTuple):
 class Forwarder:
     """Asks servers, any number of questions at once up to a bound.
 
+    A question that is asked by UDP alone, which is nearly every one, costs no task.
+
     Args:
         https: posts to servers that are asked by HTTP.
         dialer: reaches the others.
@@ -102,83 +106,165 @@ class Forwarder:
         self._https = https
         self._dialer: Dialer = dialer or KernelDialer()
         self._random_bytes = random_bytes
-        self._active = 0
+        self._runs: set[_Run] = set()
+        self._tasks = Tasks()
+        self._known: dict[tuple[Resolver, ...], tuple[Upstream, ...]] = {}
         self.counters: Counter[str] = Counter()
 
-    async def resolve(self, query: Query, resolvers: Sequence[Resolver]) -> Forwarded:
-        """Ask until somebody answers well, or the time is over."""
-        servers = upstreams(resolvers)
+    async def close(self) -> None:
+        """Nobody is waited for any more."""
+        for run in list(self._runs):
+            run.stop()
+        await self._tasks.close()
+
+    def ask(
+        self,
+        query: Query,
+        resolvers: tuple[Resolver, ...],
+        said: Callable[[Forwarded | None], None],
+    ) -> Callable[[], None]:
+        """Ask until somebody answers well, or the time is over.
+
+        Args:
+            query: a client's.
+            resolvers: whom to ask.
+            said: called once with the end, perhaps at once; ``None``: it was stopped.
+
+        Returns:
+            Stops it.
+        """
+        servers = self._servers(resolvers)
         if not servers:
             self.counters["error_no_upstream"] += 1
-            return Forwarded(reply(query.question, SERVFAIL), None)
-        if self._active >= MAX_ACTIVE:
+            said(Forwarded(reply(query.question, SERVFAIL), None))
+            return lambda: None
+        if len(self._runs) >= MAX_ACTIVE:
             self.counters["error_queue"] += 1
-            return Forwarded(None, None)
-        self._active += 1
-        try:
-            race = Race(
-                query,
-                servers,
-                random_bytes=self._random_bytes,
-                now=clock.now(),
-                counters=self.counters,
-            )
-            run = _Run(race, servers, self._dialer, self._https)
-            try:
-                await run.finish()
-            finally:
-                await run.close()
-        finally:
-            self._active -= 1
-        self.counters["success" if race.winner is not None else "error_context"] += 1
-        server = None if race.winner is None else servers[race.winner].server
-        return Forwarded(race.result, server)
+            said(Forwarded(None, None))
+            return lambda: None
+        race = Race(
+            query,
+            servers,
+            random_bytes=self._random_bytes,
+            now=clock.now(),
+            counters=self.counters,
+        )
+
+        def over(forwarded: Forwarded | None) -> None:
+            self._runs.discard(run)
+            good = forwarded is not None and forwarded.server is not None
+            self.counters["success" if good else "error_context"] += 1
+            said(forwarded)
+
+        run = _Run(_Asked(race, servers, over), self._dialer, self._https, self._tasks)
+        self._runs.add(run)
+        run.advance()
+        return run.stop
+
+    async def resolve(self, query: Query, resolvers: tuple[Resolver, ...]) -> Forwarded:
+        """:meth:`ask`, and wait for the end."""
+        return await ended(partial(self.ask, query, resolvers))
+
+    def _servers(self, resolvers: tuple[Resolver, ...]) -> tuple[Upstream, ...]:
+        if (known := self._known.get(resolvers)) is None:
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            known = self._known[resolvers] = upstreams(resolvers)
+        return known
+
+
+Start = Callable[[Callable[[Forwarded | None], None]], Callable[[], None]]
+"""Begins to ask; see :meth:`Forwarder.ask`."""
+
+
+async def ended(start: Start) -> Forwarded:
+    """The end of what ``start`` begins; stopped if nobody waits for it any more."""
+    end: asyncio.Future[Forwarded] = asyncio.get_running_loop().create_future()
+
+    def said(forwarded: Forwarded | None) -> None:
+        if not end.done():
+            end.set_result(forwarded or Forwarded(None, None))
+
+    stop = start(said)
+    try:
+        return await end
+    finally:
+        stop()
+
+
+class _Asked(NamedTuple):
+    """A race among ``servers``; ``ended`` gets its end, or ``None`` if nobody waits for it."""
+
+    race: Race
+    servers: Sequence[Upstream]
+    ended: Callable[[Forwarded | None], None]
 
 
 class _Run:
     """One race and what it has open."""
 
-    def __init__(
-        self, race: Race, servers: Sequence[Upstream], dialer: Dialer, https: AskHttps
-    ) -> None:
-        self._race = race
-        self._servers = servers
+    def __init__(self, asked: _Asked, dialer: Dialer, https: AskHttps, tasks: Tasks) -> None:
+        self._race, self._servers, self._ended = asked
         self._dialer = dialer
         self._https = https
+        self._tasks = tasks
+        self._over = False
         self._loop = asyncio.get_running_loop()
-        self._changed = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._sockets: list[socket.socket] = []
-        self._tasks = Tasks()
+        self._started: list[asyncio.Task[None]] = []
 
-    async def finish(self) -> None:
-        """Until the race is over."""
-        self._pump()
-        while (deadline := self._race.deadline()) is not None:
-            self._changed.clear()
-            timer = self._loop.call_later(max(0.0, deadline - clock.now()), self._changed.set)
-            await self._changed.wait()
-            timer.cancel()
-            self._race.handle_timeout(clock.now())
-            self._pump()
-
-    async def close(self) -> None:
-        """Nobody else is listened to."""
-        for sock in self._sockets:
-            self._loop.remove_reader(sock)
-            sock.close()
-        await self._tasks.close()
-
-    def _pump(self) -> None:
-        while self._race.asks:
-            asks, self._race.asks = self._race.asks, []
+    def advance(self) -> None:
+        """Ask whom the race wants asked, until it is over."""
+        if self._over:
+            return
+        race = self._race
+        while race.asks:
+            asks, race.asks = race.asks, []
             for ask in asks:
-                server = self._servers[ask.upstream].server
-                if isinstance(server, Https):
-                    _ = self._tasks.start(f"question to {server.url}", self._ask_https(ask, server))
-                elif ask.way is Way.UDP:
-                    self._ask_udp(ask, server.to)
-                else:
-                    _ = self._tasks.start(f"question to {server.to}", self._ask_tcp(ask, server.to))
+                self._ask(ask)
+        deadline = race.deadline()
+        if deadline is None:
+            server = None if race.winner is None else self._servers[race.winner].server
+            self._end(Forwarded(race.result, server))
+        elif self._timer is None or deadline != self._timer_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = deadline
+            self._timer = self._loop.call_later(max(0.0, deadline - clock.now()), self._late)
+
+    def stop(self) -> None:
+        """Nobody is listened to any more.  Idempotent."""
+        if not self._over:
+            self._end(None)
+
+    def _end(self, forwarded: Forwarded | None) -> None:
+        self._over = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for sock in self._sockets:
+            self._loop.remove_reader(sock.fileno())
+            sock.close()
+        for task in self._started:
+            task.cancel()
+        self._ended(forwarded)
+
+    def _late(self) -> None:
+        self._timer = None
+        self._race.handle_timeout(clock.now())
+        self.advance()
+
+    def _ask(self, ask: Ask) -> None:
+        server = self._servers[ask.upstream].server
+        if isinstance(server, Https):
+            task = self._tasks.start(f"question to {server.url}", self._ask_https(ask, server))
+            self._started.append(task)
+        elif ask.way is Way.UDP:
+            self._ask_udp(ask, server.to)
+        else:
+            task = self._tasks.start(f"question to {server.to}", self._ask_tcp(ask, server.to))
+            self._started.append(task)
 
     def _heard(self, ask: Ask, data: bytes | None) -> None:
         """An answer, or that there is none this way."""
@@ -186,7 +272,6 @@ class _Run:
             self._race.handle_failure(ask.upstream, ask.way, clock.now())
         else:
             self._race.handle_answer(ask.upstream, ask.way, data, clock.now())
-        self._changed.set()
 
     def _ask_udp(self, ask: Ask, to: AddrPort) -> None:
         try:
@@ -196,7 +281,8 @@ class _Run:
             self._heard(ask, None)
             return
         self._sockets.append(sock)
-        self._loop.add_reader(sock, self._readable, sock, ask)
+        # By number: the loop's look-up of a socket that it does not know costs as much as a send.
+        self._loop.add_reader(sock.fileno(), self._readable, sock, ask)
         try:
             sock.send(ask.data)
         except OSError:
@@ -204,15 +290,16 @@ class _Run:
 
     def _readable(self, sock: socket.socket, ask: Ask) -> None:
         try:
-            data = sock.recv(_LARGEST)
+            data: bytes | None = sock.recv(_LARGEST)
         except BlockingIOError:
             return
         except OSError:  # ICMP: nobody listens there
-            self._heard(ask, None)
-            return
+            data = None
         self._heard(ask, data)
+        self.advance()
 
     async def _ask_tcp(self, ask: Ask, to: AddrPort) -> None:
+        data: bytes | None = None
         try:
             reader, writer = await self._dialer.tcp(to)
             with contextlib.closing(writer):
@@ -221,15 +308,14 @@ class _Run:
                 data = await reader.readexactly(size)
         except (OSError, EOFError) as error:
             log.debug("%s cannot be asked by TCP: %s", to, error)
-            self._heard(ask, None)
-            return
         self._heard(ask, data)
+        self.advance()
 
     async def _ask_https(self, ask: Ask, server: Https) -> None:
+        data: bytes | None = None
         try:
             data = await self._https(server, ask.data)
         except OSError as error:
             log.debug("%s cannot be asked: %s", server.url, error)
-            self._heard(ask, None)
-            return
         self._heard(ask, data)
+        self.advance()

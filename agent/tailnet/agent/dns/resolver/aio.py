@@ -1,18 +1,19 @@
 """``MagicDns``: answers queries, from memory, from what it knows, or by asking others."""
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from functools import partial
 from typing import NamedTuple
 
 from tailnet.agent.addr import AddrPort
-from tailnet.agent.dns.forward.aio import Forwarder
+from tailnet.agent.dns.forward.aio import Forwarded, Forwarder, ended
 from tailnet.agent.dns.local import Answer, Forward, LocalNames, Outcome, Records
 from tailnet.agent.dns.memo import Memo
 from tailnet.agent.dns.message import (
     SERVFAIL,
     Query,
-    Question,
     formerr_untrusted,
     parse_question_untrusted,
     reply,
@@ -72,7 +73,8 @@ class MagicDns:
         self._memo = Memo()
         self._outcomes: Counter[Outcome] = Counter()
         self._counted: Counter[str] = Counter()
-        self._at_home: Counter[bytes] = Counter()
+        self._home: frozenset[Name] = frozenset()  # suffixes whose resolvers are on this host
+        self._at_home: Counter[bytes] = Counter()  # questions that are there
         self.on_health = on_health
         self.failing = ""
         self.looping = False
@@ -102,6 +104,9 @@ class MagicDns:
     ) -> None:
         """See ``LocalNames.configure``."""
         self._names.configure(records, routes, suffix)
+        self._home = frozenset(
+            name for name, resolvers in routes.items() if any(map(is_loopback, resolvers))
+        )
         self._memo.forget()
         self._say_health("", looping=False)
 
@@ -152,10 +157,10 @@ class MagicDns:
         decided = self._names.decide(question)
         if isinstance(decided, Answer):
             return Explained(decided.data, decided.why)
-        answered = await self._ask(Query(question, query, tcp=True), decided)
+        answered = await ended(partial(self._ask, Query(question, query, tcp=True), decided))
         suffix = decided.suffix or "."
         why = f"resolvers for {suffix}"
-        return Explained(answered[0], why, decided.resolvers, _server_text(answered[1]))
+        return Explained(answered.data, why, decided.resolvers, _server_text(answered.server))
 
     def metrics(self) -> dict[str, int]:
         """Counters by upstream's names."""
@@ -164,46 +169,60 @@ class MagicDns:
 
     # --- inside
 
-    async def _forward(self, query: Query, decided: Forward) -> bytes | None:
-        data, _ = await self._ask(query, decided)
-        if data is None or query.tcp:
-            return data
-        short = truncated(data, query.question.limit)
-        self._counted["fwd_truncated"] += short is not data
-        return short
+    def _forward(self, query: Query, decided: Forward) -> asyncio.Future[bytes | None]:
+        """What others say, cut to the client's measure."""
+        said: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
 
-    async def _ask(
-        self, query: Query, decided: Forward
-    ) -> tuple[bytes | None, Plain | Https | None]:
+        def answered(forwarded: Forwarded | None) -> None:
+            if said.done():
+                return
+            data = None if forwarded is None else forwarded.data
+            if data is not None and not query.tcp:
+                short = truncated(data, query.question.limit)
+                self._counted["fwd_truncated"] += short is not data
+                data = short
+            said.set_result(data)
+
+        stop = self._ask(query, decided, answered)
+        said.add_done_callback(lambda _: stop())
+        return said
+
+    def _ask(
+        self, query: Query, decided: Forward, said: Callable[[Forwarded | None], None]
+    ) -> Callable[[], None]:
+        """Ask others; returns what stops it."""
         self._counted["fwd"] += 1
-        at_home = any(is_loopback(resolver) for resolver in decided.resolvers)
-        key = query.question.wire.lower() if at_home else b""
+        key = query.question.wire.lower() if decided.suffix in self._home else b""
         if key and self._at_home[key] >= LOOP:
             self._counted["fwd_error_loop"] += 1
             self._say_health(self.failing, looping=True)
-            return _failure(query.question), None
-        self._at_home[key] += 1
-        try:
-            data, server = await self._forwarder.resolve(query, decided.resolvers)
-        finally:
-            self._at_home[key] -= 1
-            if not self._at_home[key]:
-                del self._at_home[key]
-        if server is not None:
+            said(Forwarded(reply(query.question, SERVFAIL), None))
+            return lambda: None
+        if key:
+            self._at_home[key] += 1
+
+        def answered(forwarded: Forwarded | None) -> None:
+            if key:
+                self._at_home[key] -= 1
+                if not self._at_home[key]:
+                    del self._at_home[key]
+            if forwarded is not None:
+                self._judge(forwarded, decided)
+            said(forwarded)
+
+        return self._forwarder.ask(query, decided.resolvers, answered)
+
+    def _judge(self, forwarded: Forwarded, decided: Forward) -> None:
+        if forwarded.server is not None:
             self._say_health("", looping=self.looping)
-        elif data is None:
+        elif forwarded.data is None:
             asked = ", ".join(resolver.addr for resolver in decided.resolvers)
             self._say_health(asked, looping=self.looping)
-        return data, server
 
     def _say_health(self, failing: str, *, looping: bool) -> None:
         if (failing, looping) != (self.failing, self.looping):
             self.failing, self.looping = failing, looping
             self.on_health()
-
-
-def _failure(question: Question) -> bytes:
-    return reply(question, SERVFAIL)
 
 
 def _server_text(server: Plain | Https | None) -> str:

@@ -22,6 +22,8 @@ class Handler(Protocol):
     ) -> bytes | Awaitable[bytes | None] | None:
         """The answer, ``None`` for none; at once where nobody has to be asked.
 
+        A future is done in time by itself; of anything else, the end is not waited for.
+
         Args:
             query: from this machine, or from a proxy's client; not to be trusted.
             src: who asks.

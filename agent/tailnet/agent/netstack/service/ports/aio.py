@@ -6,6 +6,7 @@ import logging
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
 
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.errors import BadPacket
@@ -38,11 +39,14 @@ class ServicePorts:
         self._handlers = handlers
         self._idle = idle
         self._tasks = Tasks()
+        self._waiting: set[asyncio.Future[bytes | None]] = set()
         self._queries = self._connections = 0
         self.dropped: Counter[str] = Counter()
 
     async def close(self) -> None:
         """End every connection and query."""
+        for said in list(self._waiting):
+            said.cancel()
         await self._tasks.close()
 
     def has(self, port: int) -> bool:
@@ -54,7 +58,7 @@ class ServicePorts:
     def handle_datagram(self, port: int, src: AddrPort, query: bytes, reply: Reply) -> None:
         """One query; ``reply`` is called with the answer, if there is one.
 
-        An answer that the handler has at once costs no task.
+        An answer that the handler has at once costs no task, nor does a future.
         """
         if self._queries >= MAX_QUERIES:
             self.dropped["queries"] += 1
@@ -62,10 +66,20 @@ class ServicePorts:
         said = self._handlers[port](query, src, tcp=False)
         if isinstance(said, bytes):
             reply(said)
+        elif isinstance(said, asyncio.Future):
+            self._queries += 1
+            self._waiting.add(said)
+            said.add_done_callback(partial(self._say, reply))
         elif said is not None:
             self._queries += 1
             task = self._tasks.start(f"query of {src}", self._later(said, reply))
             task.add_done_callback(self._answered)
+
+    def _say(self, reply: Reply, said: asyncio.Future[bytes | None]) -> None:
+        self._queries -= 1
+        self._waiting.discard(said)
+        if not said.cancelled() and (answer := said.result()) is not None:
+            reply(answer)
 
     def _answered(self, _: asyncio.Task[None]) -> None:
         self._queries -= 1
