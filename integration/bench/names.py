@@ -2,7 +2,7 @@
 
 ::
 
-    h1: dnsperf ──► 100.100.100.100 ──► TUN ──► datapath ──► stack ──► resolver ──► dnsmasq on the LAN
+    h1: dnsperf ─► 100.100.100.100 ─► TUN ─► datapath ─► stack ─► resolver ─► dnsmasq on the LAN
 
 Needs ``dnsperf``.  CPU is that of each thread of the daemon, by its name.
 """
