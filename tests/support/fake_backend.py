@@ -79,6 +79,18 @@ class FakeProcess:
         return Streamed()
 
 
+class FakeMetrics:
+    """One of each."""
+
+    async def user(self) -> str:
+        """For everybody."""
+        return "tailscaled_health_messages 0\n"
+
+    async def internal(self) -> str:
+        """For the few."""
+        return "process_open_fds 7\n"
+
+
 @dataclass
 class FakeBackend:
     """Keeps what it is told; ``on_start`` plays the control server."""
@@ -86,6 +98,7 @@ class FakeBackend:
     about: Status = field(default_factory=lambda: Status(backend_state="Stopped"))
     current: Prefs = field(default_factory=lambda: Prefs(logged_out=False))
     bus: Bus = field(default_factory=Bus)
+    metrics: FakeMetrics = field(default_factory=FakeMetrics)
     pings: list[PingResult] = field(default_factory=list)
     about_path: PathDetails | None = None
     dns_before: DNSOSConfig | str = field(default_factory=DNSOSConfig)  # text: it is refused

@@ -71,6 +71,7 @@ def test_what_changes_something_needs_write() -> None:
         ("profiles/current", "GET"),
         ("profiles/{id}", "GET"),
         ("watch-ipn-bus", "GET"),
+        ("usermetrics", "GET"),
         ("debug-peer-relay-sessions", "GET"),
         ("ping", "POST"),
         ("path", "GET"),

@@ -265,7 +265,7 @@ def test_session_older_than_180_seconds_is_not_used() -> None:
     assert pair.b.engine.status(PEER, pair.now).state is PeerState.HANDSHAKE
     pair.run(1)
     assert pair.a.packets.received == [b"late"]
-    assert pair.b.engine.status(PEER, pair.now) == (START + 201.04, PeerState.ESTABLISHED)
+    assert pair.b.engine.status(PEER, pair.now) == (START + 201.04, PeerState.ESTABLISHED, 2)
 
 
 def test_keys_are_wiped_after_540_seconds() -> None:

@@ -19,6 +19,7 @@ JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
 LINES = "application/json-lines"
 PCAPNG = "application/x-pcapng"
+METRICS = "text/plain; version=0.0.4; charset=utf-8"
 Tree = dict[str, Any]
 
 
@@ -292,6 +293,12 @@ CONTRACT: Mapping[str, Mapping[str, Operation]] = {
     },
     "debug-packet-filter-matches": {"GET": Operation("The packet filter as packets meet it.", Any)},
     "debug-optional-features": {"GET": Operation("What this daemon has: {Features}.", Tree)},
+    "usermetrics": {
+        "GET": Operation("What is counted of the node, for Prometheus.", bytes, media=METRICS)
+    },
+    "metrics": {
+        "GET": Operation("The same, with what is counted of the process.", bytes, media=METRICS)
+    },
     "goroutines": {"GET": Operation("Stacks of all tasks and threads.", bytes, media=TEXT)},
     "shutdown": {"POST": Operation("End the daemon, as a signal would.")},
     "debug-log": {

@@ -54,12 +54,26 @@ RecordsChange = Callable[[tuple[str, ...]], tuple[str, ...]]
 """From the names of this host to others, as text; raises :class:`UserError` if it cannot be."""
 
 
+class Metrics(Protocol):
+    """Prometheus text."""
+
+    async def user(self) -> str:
+        """Of the node, for everybody."""
+
+    async def internal(self) -> str:
+        """With that of the process, for those who debug it."""
+
+
 class Backend(Protocol):
     """What the LocalAPI needs of the node."""
 
     @property
     def process(self) -> Process:
         """The process that the node lives in."""
+
+    @property
+    def metrics(self) -> Metrics:
+        """What is counted."""
 
     async def status(self, peers: bool) -> Status:
         """A snapshot; ``peers`` false leaves ``Peer`` and ``User`` out."""

@@ -13,6 +13,7 @@ from tailnet.agent.localapi.handlers import (
     debug,
     identity,
     inspect_map,
+    metrics,
     names,
     network,
     prefs,
@@ -140,6 +141,8 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
     "debug-packet-filter-rules": {"GET": Route(Access.WRITE, inspect_map.packet_filter_rules)},
     "debug-packet-filter-matches": {"GET": Route(Access.WRITE, inspect_map.packet_filter_matches)},
     "debug-optional-features": {"GET": Route(Access.READ, inspect_map.optional_features)},
+    "usermetrics": {"GET": Route(Access.READ, metrics.user_metrics)},
+    "metrics": {"GET": Route(Access.WRITE, metrics.metrics)},
     "goroutines": {"GET": Route(Access.WRITE, process.tasks)},
     "shutdown": {"POST": Route(Access.WRITE, process.shutdown)},
     "debug-log": {"POST": Route(Access.READ, process.debug_log)},
@@ -165,8 +168,8 @@ LATER = frozenset(
     """
     reset-auth set-expiry-sooner disconnect-control id-token alpha-set-device-attrs query-feature
     pins check-ip-forwarding check-udp-gro-forwarding
-    set-udp-gro-forwarding check-so-mark-in-use appc-route-info routecheck bugreport pprof metrics
-    usermetrics upload-client-metrics debug-peer-endpoint-changes debug-derp-region debug-portmap
+    set-udp-gro-forwarding check-so-mark-in-use appc-route-info routecheck bugreport pprof
+    upload-client-metrics debug-peer-endpoint-changes debug-derp-region debug-portmap
     debug-dial-types debug-bus-events debug-bus-graph debug-bus-queues
     dev-set-state-store debug-rotate-disco-key set-gui-visible set-push-device-token
     handle-push-message file-targets

@@ -12,7 +12,7 @@ from tailnet.agent.datapath.reference.udp.aio import UdpSocket
 from tailnet.agent.disco.geneve import HEADER_LEN
 from tailnet.agent.disco.via import RelayEndpoint
 from tailnet.agent.keys import DiscoPrivate
-from tailnet.agent.relay.server import Pair, RelayServer, SessionInfo
+from tailnet.agent.relay.server import Pair, RelayServer, SessionInfo, Versions
 
 log = logging.getLogger("tailnet.relay")
 
@@ -55,6 +55,7 @@ class PeerRelay:
         self._view = memoryview(bytearray(_DATAGRAM))
         self._timer: asyncio.TimerHandle | None = None
         self._drops: Counter[str] = Counter()
+        self._before: tuple[Counter[Versions], Counter[Versions]] = Counter(), Counter()
         self.problem = ""
 
     # --- wishes
@@ -86,6 +87,7 @@ class PeerRelay:
             self._timer = None
         if self._server is not None:
             self._drops += self._server.drops
+            self._before = self.forwarded()
         self._sockets.clear()
         self._ports.clear()
         self._known.clear()
@@ -111,6 +113,13 @@ class PeerRelay:
     def drops(self) -> Mapping[str, int]:
         """Datagrams ignored, by reason."""
         return self._drops if self._server is None else self._drops + self._server.drops
+
+    def forwarded(self) -> tuple[Counter[Versions], Counter[Versions]]:
+        """Datagrams and bytes passed on since the start, by IP version in and out."""
+        packets, size = self._before
+        if (server := self._server) is None:
+            return packets, size
+        return packets + server.forwarded, size + server.forwarded_bytes
 
     def allocate(self, clients: Pair, now: float) -> RelayEndpoint | None:
         """A session for a pair; ``None``: not now.  See :meth:`RelayServer.allocate`."""

@@ -38,6 +38,9 @@ _SECRET_LEN = 32
 
 Pair = tuple[DiscoPublic, DiscoPublic]
 
+Versions = tuple[int, int]
+"""Of IP, in and out."""
+
 
 class Datagram(NamedTuple):
     """To be sent from the relay's socket."""
@@ -89,6 +92,7 @@ class RelayServer:
 
     Attributes:
         drops: datagrams ignored, by reason.
+        forwarded, forwarded_bytes: datagrams passed on and their bytes, by IP version in and out.
     """
 
     def __init__(
@@ -105,6 +109,8 @@ class RelayServer:
         self._secret_at = now
         self._sweep_at = now + SWEEP
         self.drops: Counter[str] = Counter()
+        self.forwarded: Counter[Versions] = Counter()
+        self.forwarded_bytes: Counter[Versions] = Counter()
 
     @property
     def public(self) -> DiscoPublic:
@@ -203,6 +209,9 @@ class RelayServer:
         session.last_at = now
         session.packets[end] += packets
         session.bytes[end] += size
+        versions = src.ip.version, to.ip.version
+        self.forwarded[versions] += packets
+        self.forwarded_bytes[versions] += size
         return to
 
     def handle_timeout(self, now: float) -> None:

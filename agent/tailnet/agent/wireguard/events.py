@@ -85,6 +85,7 @@ class PeerStatus(NamedTuple):
 
     last_handshake: float  # 0.0 is never
     state: PeerState
+    handshakes: int = 0  # that made a session
 
 
 NO_STATUS = PeerStatus(0.0, PeerState.NONE)

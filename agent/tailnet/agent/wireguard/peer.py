@@ -72,6 +72,7 @@ class Peer:
     __slots__ = (
         "_armed",
         "_attempts",
+        "_handshakes",
         "_heard_at",
         "_keepalive_at",
         "_last_handshake",
@@ -104,6 +105,7 @@ class Peer:
         self._sent_handshake_at = NEVER
         self._heard_at = NEVER  # last handshake message from the peer, or giving up
         self._last_handshake = 0.0
+        self._handshakes = 0
         self._armed = NO_WAKE
         self._retransmit_at: float | None = None
         self._keepalive_at: float | None = None
@@ -146,6 +148,7 @@ class Peer:
         """Both ends have a session."""
         self._retransmit_at = None
         self._attempts = 0
+        self._handshakes += 1
         self._last_handshake = self._heard_at = now
         self._zero_at = now + ZERO_TIMEOUT
 
@@ -223,7 +226,7 @@ class Peer:
             state = PeerState.HANDSHAKE
         else:
             state = PeerState.NONE if self.pairs.current is None else PeerState.EXPIRED
-        return PeerStatus(self._last_handshake, state)
+        return PeerStatus(self._last_handshake, state, self._handshakes)
 
     def _check_retransmit(self, now: float) -> Due:
         if self._retransmit_at is None or now < self._retransmit_at or not self.may_initiate(now):

@@ -25,6 +25,7 @@ from tailnet.agent.localapi.schema.network import NetcheckReport, RouteEntry
 from tailnet.agent.localapi.schema.paths import PathDetails, PeerRelaySessions, PingResult
 from tailnet.agent.localapi.schema.status import Status
 from tailnet.agent.localapi.view import paths, routes
+from tailnet.agent.localapi.view.metrics.aio import MetricsView
 from tailnet.agent.localapi.view.process.aio import ProcessView
 from tailnet.agent.localapi.view.shapes import relay_session
 from tailnet.agent.localapi.view.status.aio import StatusView
@@ -63,6 +64,12 @@ class NodeView:
         self._status = StatusView(node, version=version, userspace=userspace_drops is not None)
         self.process = ProcessView()
         self._watching = Watching(node, version=version, status=self.status)
+        self.metrics = MetricsView(
+            node,
+            version=version,
+            drops=self._drops,
+            watchers=self._watching.count,
+        )
 
     # --- reading
 
@@ -285,12 +292,7 @@ class NodeView:
         if action == "plan":
             return describe(self._node.plan)
         if action == "drops":
-            drops = self._node.tunnel.diagnosis.drops()
-            if self._userspace_drops is not None:
-                counted = self._userspace_drops()
-                drops["userspace"] = {reason: n for reason, n in counted.items() if n}
-            drops["services"] = {reason: n for reason, n in self._service_drops().items() if n}
-            return drops
+            return self._drops()
         match action:
             case "netmon":
                 return describe_network(self._node.network.state, self._node.network.recent)
@@ -305,6 +307,14 @@ class NodeView:
             case _:
                 self._node.forget_kept_map()
         return None
+
+    def _drops(self) -> dict[str, dict[str, int]]:
+        drops = self._node.tunnel.diagnosis.drops()
+        if self._userspace_drops is not None:
+            counted = self._userspace_drops()
+            drops["userspace"] = {reason: n for reason, n in counted.items() if n}
+        drops["services"] = {reason: n for reason, n in self._service_drops().items() if n}
+        return drops
 
     async def _portmap(self) -> dict[str, object]:
         """Ask the gateway now."""

@@ -7,7 +7,7 @@ from tailnet.agent.backend.tunnel.tables.aio import Tables
 from tailnet.agent.datapath import pcapng
 from tailnet.agent.datapath.aio import Dataplane
 from tailnet.agent.datapath.capture.aio import Capture
-from tailnet.agent.datapath.interface import Datapath
+from tailnet.agent.datapath.interface import Carried, Datapath
 from tailnet.agent.datapath.rejections import Rejections
 from tailnet.agent.derp.aio import DerpFleet
 from tailnet.agent.errors import UserError
@@ -98,6 +98,10 @@ class Diagnosis:
     def rejections(self) -> Rejections:
         """What peers told us about flows of ours that they do not let in."""
         return self._dataplane.rejections
+
+    def traffic(self) -> Mapping[str, Carried]:
+        """What was carried since the start, by kind of path."""
+        return self._datapath.traffic()
 
     def drops(self) -> dict[str, dict[str, int]]:
         """What was not carried or not believed, by layer and reason; only what happened."""

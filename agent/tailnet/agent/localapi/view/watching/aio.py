@@ -80,6 +80,10 @@ class Watching:
             self._poll_engine()
         return watcher
 
+    def count(self) -> int:
+        """How many watch."""
+        return len(self._bus)
+
     def _poll_engine(self) -> None:
         """Tell of the traffic, and again after a while, for as long as somebody wants to know."""
         self._polling = None

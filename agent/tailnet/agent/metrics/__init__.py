@@ -1,0 +1,1 @@
+"""What the node counts, for Prometheus and everything that reads its text."""
