@@ -18,11 +18,13 @@ from integration.lab.waiting import until
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(120)]
 
 SOCKET = "/run/tailnetd/tailnetd.sock"
+HERE = "/run/bin"  # where a unit of the sandbox sees the programs, wherever the tests are
 # Where a sandbox has an empty /tmp, /home and /root, the tests' tailnetd must be seen nevertheless.
 SEEN = f"[Service]\nProtectHome=tmpfs\nBindReadOnlyPaths={ROOT} {sys.base_prefix}\n"
-SEALED = """[Service]
-LoadCredential=tailnetd-state
-Environment=TAILNETD_STATE_KEY=credential:tailnetd-state
+# A Python in root's home is in an empty home that anybody may enter.
+OPENED = """
+mkdir -p /run/python && mount --bind "$0" /run/python && mount -t tmpfs -o mode=755 tmpfs /root
+mkdir -p "$0" && mount --bind /run/python "$0"
 """
 
 
@@ -238,3 +240,61 @@ def test_a_user_with_two_capabilities_is_enough(systemd: Systemd, hosts: tuple[H
     wait_connected(systemd)
     systemd.systemctl("stop", "tailnetd")
     assert rules(systemd) == before
+
+
+def test_install_makes_a_service_that_runs_and_uninstall_takes_it_back(
+    systemd: Systemd, hosts: tuple[Host, Host]
+) -> None:
+    """By the systemd that runs, as a person types it; twice is once, and keys stay until asked."""
+    for unit in (systemd.etc / "systemd/system").glob("tailnet*"):
+        if unit.is_file():
+            unit.unlink()
+    systemd.systemctl("daemon-reload")
+    systemd.run("mkdir", "-p", HERE)
+    systemd.run("mount", "--bind", str(BIN), HERE)
+    before = rules(systemd)
+    said = systemd.run(f"{HERE}/tnet", "install")
+    assert "wrote /etc/systemd/system/tailnetd.service" in said
+    assert said.endswith("join a tailnet with: tnet up")
+    tnet(systemd, *hosts[0].up_arguments(AUTH_KEY))
+    wait_connected(systemd)
+    pid = main_pid(systemd)
+    assert systemd.show("tailnetd", "UnitFileState") == "enabled"
+    assert "wrote" not in systemd.run(f"{HERE}/tnet", "install")
+    assert main_pid(systemd) == pid
+    tnet(systemd, "set", "--kill-switch")
+    said = systemd.run(f"{HERE}/tnet", "uninstall")
+    assert "removed /etc/systemd/system/tailnetd.service" in said
+    assert "--purge removes them, too" in said
+    assert systemd.show("tailnetd", "LoadState") == "not-found"
+    assert rules(systemd) == before
+    systemd.run(f"{HERE}/tnet", "uninstall", "--purge")
+    assert not (systemd.lib / "tailnetd").exists()
+
+
+def test_a_user_has_a_service_of_their_own(systemd: Systemd, hosts: tuple[Host, Host]) -> None:
+    """Under a service manager that is nobody's, without a device or any right."""
+    pytest.importorskip("tailnet_native")
+    if sys.base_prefix.startswith("/root/"):
+        systemd.run("sh", "-c", OPENED, sys.base_prefix)
+    home = "/run/user/65534"
+    systemd.run("install", "-d", "-o65534", "-g65534", "-m700", home)
+    manager = ("[Service]", "User=65534", "Group=65534", "Type=notify", "Delegate=yes", "PAMName=")
+    words = (
+        f"Environment=HOME={home} XDG_RUNTIME_DIR={home}",
+        "ExecStart=/lib/systemd/systemd --user",
+    )
+    unit = systemd.etc / "systemd/system/manager.service"
+    unit.write_text("\n".join((*manager, *words)) + "\n")
+    systemd.systemctl("daemon-reload")
+    systemd.systemctl("start", "manager")
+    as_nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    own = (*as_nobody, "env", f"HOME={home}", f"XDG_RUNTIME_DIR={home}")
+    systemd.run(*own, f"{HERE}/tnet", "install", "--user")
+    socket = f"--socket={home}/tailnetd.sock"
+    systemd.run(*own, f"{HERE}/tnet", socket, *hosts[0].up_arguments(AUTH_KEY))
+    said = systemd.run(*own, f"{HERE}/tnet", socket, "ping", "--c=1", "--until-direct=false", "h2")
+    assert "pong" in said
+    systemd.run(*own, f"{HERE}/tnet", "uninstall", "--user", "--purge")
+    assert "tailnetd" not in systemd.run(*own, "systemctl", "--user", "list-units", "--plain")
+    systemd.systemctl("stop", "manager")
