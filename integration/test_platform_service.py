@@ -80,7 +80,7 @@ def units(tmp_path: Path) -> Path:
     """A folder of units as they are installed, with programs that exist."""
     for kind in Kind:
         for file in service(kind, Path("/usr/bin"), Path("/root")).files:
-            if file.path.suffix in {".service", ".target"}:
+            if file.path.suffix in {".service", ".socket", ".target"}:
                 name = "tailnetd-user.service" if kind is Kind.USER else file.path.name
                 (tmp_path / name).write_text(PROGRAM.sub("/bin/true", file.text))
     return tmp_path
@@ -107,6 +107,7 @@ def test_units_are_well_formed(units: Path) -> None:
         ("tailnetd-userspace", 1.5),
         ("tailnetd-guard", 2.5),
         ("tailnetd-wait-online", 1.5),
+        ("tailnetd-hook@", 1.6),
     ],
 )
 def test_units_expose_little(units: Path, unit: str, most: float) -> None:

@@ -1,6 +1,8 @@
 """The units under a real systemd: started, watched, killed, restarted, booted with the guard."""
 
+import json
 import os
+import re
 import stat
 import sys
 from collections.abc import Iterator
@@ -52,7 +54,13 @@ def systemd(hosts: tuple[Host, Host]) -> Iterator[Systemd]:
 def install(machine: Systemd, *flags: str) -> None:
     """The files that make a service of the tests' tailnetd."""
     run([BIN / "tnet", "install", f"--root={machine.etc.parent}", *flags])
-    for unit in ("tailnetd", "tailnetd-userspace", "tailnetd-guard", "tailnetd-wait-online"):
+    for unit in (
+        "tailnetd",
+        "tailnetd-userspace",
+        "tailnetd-guard",
+        "tailnetd-wait-online",
+        "tailnetd-hook@",
+    ):
         machine.drop_in(f"{unit}.service", SEEN)
 
 
@@ -165,6 +173,31 @@ def test_the_kill_switch_stands_at_boot_before_the_daemon(systemd: Systemd) -> N
     wait_connected(systemd)
     tnet(systemd, "set", "--kill-switch=false")
     systemd.systemctl("disable", "--now", "tailnetd", "tailnetd-guard")
+
+
+def test_a_hook_runs_as_somebody_without_rights(systemd: Systemd, hosts: tuple[Host, Host]) -> None:
+    """By a unit of its own: the daemon may not become anybody else."""
+    command = [
+        "/bin/sh",
+        "-c",
+        "echo uid $(id -u); grep CapEff /proc/self/status; touch /etc/x /run/x; exit 3",
+    ]
+    hook = {"on-running": [{"Command": command}]}
+    config = {"Version": "alpha0", "Locked": False, "ServerURL": hosts[0].login_server}
+    (systemd.etc / "tailnetd.json").write_text(json.dumps({**config, "Hooks": hook}))
+    (systemd.etc / "default/tailnetd").write_text('FLAGS="--config=/etc/tailnetd.json"\n')
+    systemd.systemctl("start", "tailnetd")
+    wait_connected(systemd)
+    until("it", lambda: "exited with 3" in systemd.journal("-u", "tailnetd"), 20)
+    said = systemd.journal("-u", "tailnetd")
+    user = re.search(r"/bin/sh: uid (\d+)$", said, re.MULTILINE)
+    assert user is not None
+    assert 61184 <= int(user[1]) < 65520  # those of DynamicUser=
+    assert "/bin/sh: CapEff:0000000000000000" in said
+    assert said.count("cannot touch") == 2
+    systemd.systemctl("stop", "tailnetd")
+    assert systemd.show("tailnetd-hook.socket", "ActiveState") == "inactive"
+    (systemd.etc / "default/tailnetd").write_text("FLAGS=\n")
 
 
 def test_it_joins_by_a_credential_and_keeps_its_state_sealed_with_another(

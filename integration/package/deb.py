@@ -68,7 +68,8 @@ set -e
 if [ "$1" = remove ]; then
 	if [ -d /run/systemd/system ]; then
 		systemctl disable --now tailnet-online.target tailnetd-wait-online.service \\
-			tailnetd-userspace.service tailnetd-guard.service tailnetd.service || true
+			tailnetd-userspace.service tailnetd-guard.service tailnetd.service \\
+			tailnetd-hook.socket || true
 	fi
 	# or the kill switch would stand, and nobody to lift it
 	/usr/bin/tailnetd --cleanup --remove-guard || true
@@ -159,7 +160,7 @@ def put_files(stage: Path) -> None:
 def files() -> Iterator[tuple[str, bytes]]:
     """Path below the root, and content."""
     for unit in sorted(UNITS.iterdir()):
-        if unit.suffix in {".service", ".target"}:
+        if unit.suffix in {".service", ".socket", ".target"}:
             folder = "user" if unit.stem == "tailnetd-user" else "system"
             name = "tailnetd.service" if folder == "user" else unit.name
             yield f"usr/lib/systemd/{folder}/{name}", unit.read_bytes()

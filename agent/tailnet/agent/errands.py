@@ -7,7 +7,8 @@ import socket
 from pathlib import Path
 
 from tailnet.agent.daemon.aio import USERSPACE, saved_guard, to_plain_text
-from tailnet.agent.errors import UserError
+from tailnet.agent.errors import BadPacket, UserError
+from tailnet.agent.hooks.commands.aio import serve_one
 from tailnet.platform.interface import FirewallConfig, NetfilterMode
 from tailnet.platform.system import Platform
 
@@ -63,6 +64,12 @@ def clean_up(platform: Platform, tun: str, path: Path, *, guard: bool) -> list[s
         path.unlink()
         done.append(f"removed socket {path}")
     return done
+
+
+def run_hook() -> None:
+    """``--run-hook``: what the socket unit's connection, our standard input, asks for."""
+    with contextlib.suppress(BadPacket), socket.socket(fileno=os.dup(0)) as connection:
+        asyncio.run(serve_one(connection))
 
 
 def answers(path: Path) -> bool:

@@ -174,6 +174,11 @@ def _say(*lines: str) -> None:
     is_flag=True,
     help="Set the kill switch if the saved settings want it, then exit; for early at boot.",
 )
+@click.option(
+    "--run-hook",
+    is_flag=True,
+    help="Run one hook for the daemon at the other end of standard input; for its unit.",
+)
 @click.version_option(__version__, message="tailnetd %(version)s")
 def command(  # noqa: PLR0913 - one argument a flag
     *,
@@ -194,10 +199,14 @@ def command(  # noqa: PLR0913 - one argument a flag
     clean: bool,
     remove_guard: bool,
     only_guard: bool,
+    run_hook: bool,
 ) -> None:
     """Parse, check what can be checked without side effects, then run."""
     path = socket_path or default_socket()
     _configure_logging(verbose)
+    if run_hook:
+        errands.run_hook()
+        return
     if remove_guard and not clean:
         _die("--remove-guard goes with --cleanup")
     if datapath == DatapathChoice.NATIVE and not clean and (reason := why_not()):

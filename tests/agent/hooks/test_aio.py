@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tailnet.agent import clock
-from tailnet.agent.hooks.aio import MAX_OUTPUT, HookRunner
+from tailnet.agent.hooks.aio import HookRunner
+from tailnet.agent.hooks.commands.aio import MAX_OUTPUT
 from tailnet.agent.hooks.happenings import Happening
 from tailnet.agent.hooks.settings import Hook, Occasion
 

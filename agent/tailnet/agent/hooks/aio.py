@@ -3,26 +3,24 @@
 import asyncio
 import contextlib
 import logging
-import os
-import pwd
-import signal
 import ssl
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import h11
 import msgspec
 
 from tailnet.agent.errors import UserError
+from tailnet.agent.hooks.commands.aio import execute
+from tailnet.agent.hooks.commands.call import SOCKET, Call
 from tailnet.agent.hooks.happenings import Happening
 from tailnet.agent.hooks.runs import Run, RunQueue
-from tailnet.agent.hooks.settings import NOBODY, Hook, environment
+from tailnet.agent.hooks.settings import Hook, environment
 from tailnet.agent.tasks import Tasks
 
 log = logging.getLogger("tailnet.hooks")
 
-MAX_OUTPUT = 16 << 10  # bytes of a command that are logged
 MAX_ANSWER = 64 << 10  # bytes of a web server that are read
 
 
@@ -30,11 +28,16 @@ class HookRunner:
     """Does what hooks say, a few at a time."""
 
     def __init__(
-        self, *, now: Callable[[], float], make_context: Callable[[], ssl.SSLContext]
+        self,
+        *,
+        now: Callable[[], float],
+        make_context: Callable[[], ssl.SSLContext],
+        unit: Path = SOCKET,
     ) -> None:
-        """``make_context``: for webhooks over TLS."""
+        """``make_context``: for webhooks over TLS; ``unit``: see :mod:`.commands.call`."""
         self._now = now
         self._make_context = make_context
+        self._unit = unit
         self._hooks: tuple[Hook, ...] = ()
         self._queue = RunQueue(())
         self._tasks = Tasks()
@@ -83,27 +86,12 @@ class HookRunner:
     async def _execute(self, run: Run) -> str:
         """A command: details in its environment, and as JSON on its standard input."""
         hook, happening = run
-        process = await asyncio.create_subprocess_exec(
-            *hook.command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            cwd="/",
-            env=environment(happening.occasion, happening.about),
-            start_new_session=True,
-            **_identity(hook.user),
-        )
-        try:
-            output = await _talk(process, _details(happening))
-            status = await process.wait()
-        finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                await process.wait()
-        for line in output.decode(errors="replace").splitlines():
+        about = environment(happening.occasion, happening.about)
+        call = Call(hook.command, about, _details(happening).decode())
+        done = await execute(call, hook.user, self._unit)
+        for line in done.output.splitlines():
             log.info("%s: %s", hook.label, "".join(c for c in line if c.isprintable()))
-        return "done" if status == 0 else f"exited with {status}"
+        return "done" if done.status == 0 else f"exited with {done.status}"
 
     async def _post(self, run: Run) -> str:
         """A webhook; any status of 2xx is well."""
@@ -126,40 +114,6 @@ class HookRunner:
 
 def _details(happening: Happening) -> bytes:
     return msgspec.json.encode({"event": happening.occasion.value, **happening.about})
-
-
-def _identity(name: str) -> dict[str, Any]:
-    """Whom a process runs as; without privilege we can only be ourselves.
-
-    Raises:
-        UserError: there is no such user, or we may not become it.
-    """
-    if os.geteuid() != 0:
-        own = pwd.getpwuid(os.geteuid()).pw_name
-        if name not in (NOBODY, own):
-            msg = f"only root can run a command as {name}"
-            raise UserError(msg)
-        return {}
-    try:
-        user = pwd.getpwnam(name)
-    except (KeyError, ValueError):
-        msg = f"there is no user {name}"
-        raise UserError(msg) from None
-    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-
-
-async def _talk(process: asyncio.subprocess.Process, details: bytes) -> bytes:
-    """Say the details, hear the beginning of what it prints, and let it print the rest."""
-    if process.stdin is None or process.stdout is None:
-        return b""
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        process.stdin.write(details)
-        await process.stdin.drain()
-    process.stdin.close()
-    output = bytearray()
-    while data := await process.stdout.read(1 << 14):
-        output += data[: MAX_OUTPUT - len(output)]
-    return bytes(output)
 
 
 async def _exchange(

@@ -80,16 +80,19 @@ def service(kind: Kind, binaries: Path, home: Path) -> Service:
     theirs = template("systemd/tailnetd.defaults", binaries)
     others = [File(ETC / "default" / name, theirs, theirs=True)]
     if kind is not Kind.USERSPACE:
-        units.append("tailnetd-guard.service")
+        units += ["tailnetd-guard.service", "tailnetd-hook.socket", "tailnetd-hook@.service"]
         module = template("systemd/tailnetd.modules-load.conf", binaries)
         others.append(File(ETC / "modules-load.d/tailnetd.conf", module))
     if kind is Kind.UNPRIVILEGED:
         user = template("systemd/tailnetd.sysusers.conf", binaries)
         rights = template("systemd/tailnetd-unprivileged.conf", binaries)
+        asks = template("systemd/tailnetd-hook-unprivileged.conf", binaries)
         others.append(File(ETC / "sysusers.d/tailnetd.conf", user))
+        others.append(File(UNITS / "tailnetd-hook.socket.d/unprivileged.conf", asks))
         others.append(File(UNITS / "tailnetd.service.d/unprivileged.conf", rights))
     files = [File(UNITS / each, template(f"systemd/{each}", binaries)) for each in units]
-    return Service(units[0], tuple(units[1:]), (*files, *others), PurePosixPath("/var/lib") / name)
+    further = tuple(each for each in units[1:] if "@" not in each)
+    return Service(units[0], further, (*files, *others), PurePosixPath("/var/lib") / name)
 
 
 def shown(manager: Manager, kind: Kind, binaries: Path, home: Path) -> str:

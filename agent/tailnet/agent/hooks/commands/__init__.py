@@ -1,0 +1,1 @@
+"""Commands of hooks: run by us, or by a unit that has no rights to lose."""
