@@ -31,12 +31,12 @@ ANSWERED = re.compile(r"^> \w+ \S+ \w+ ([0-9.]+)$", re.MULTILINE)
 
 
 def cpu_by_thread(pid: int) -> Counter[str]:
-    """User and system time [s] of each thread, by its name (proc_pid_stat(5))."""
+    """User and system time [ticks] of each thread, by its name (proc_pid_stat(5))."""
     found: Counter[str] = Counter()
     for task in Path(f"/proc/{pid}/task").iterdir():
         head, _, rest = (task / "stat").read_text().rpartition(")")
         fields = rest.split()
-        found[head.partition("(")[2]] += (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
+        found[head.partition("(")[2]] += int(fields[11]) + int(fields[12])
     return found
 
 
@@ -54,7 +54,9 @@ def flood(host: Host, seconds: int) -> str:
     spent = cpu_by_thread(host.running.pid) - before
     done = int(re.findall(r"Queries completed:\s+(\d+)", said)[0])
     lost = int(re.findall(r"Queries lost:\s+(\d+)", said)[0])
-    layers = ", ".join(f"{name} {1e6 * s / done:.1f} µs" for name, s in spent.most_common(4))
+    layers = ", ".join(
+        f"{name} {1e6 * ticks / CLOCK_TICKS / done:.1f} µs" for name, ticks in spent.most_common(4)
+    )
     return f"{done / seconds:.0f}/s, {lost} lost; CPU an answer: {layers}"
 
 
