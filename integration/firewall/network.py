@@ -61,12 +61,13 @@ class Network:
         words = self.words(who, "ping", "-n", "-c1", "-W0.4", address)
         return subprocess.run(words, capture_output=True, timeout=10, check=False).returncode == 0
 
-    def hears(self, port: int) -> bool:
-        """A datagram from the subnet gets to a socket of the router."""
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.bind(("10.77.0.1", port))
+    def hears(self, who: str, own: str, port: int) -> bool:
+        """A datagram from there gets to a socket of the router."""
+        family = socket.AF_INET6 if ":" in own else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.bind((own, port))
             sock.settimeout(0.4)
-            said(*self.words("far", "bash", "-c", f"echo x >/dev/udp/10.77.0.1/{port}"))
+            said(*self.words(who, "bash", "-c", f"echo x >/dev/udp/{own}/{port}"))
             try:
                 return sock.recv(9) == b"x\n"
             except TimeoutError:
@@ -75,9 +76,9 @@ class Network:
     def flows(self) -> dict[str, bool]:
         """What gets through."""
         return {
-            "peer to router": self.pings("peer", OWN) and self.pings("peer", OWN6),
-            "peer to subnet": self.pings("peer", FAR) and self.pings("peer", FAR6),
-            "our port": self.hears(PORT),
+            "peer to router": all(self.hears("peer", own, 7777) for own in (OWN, OWN6)),
+            "peer to subnet": all(self.pings("peer", far) for far in (FAR, FAR6)),
+            "our port": all(self.hears("far", own, PORT) for own in ("10.77.0.1", "fd77::1")),
         }
 
 

@@ -17,6 +17,8 @@ class NoBypass:
 class NoFirewall:
     """For packets that the kernel never sees."""
 
+    obstacle = ""
+
     async def apply(self, config: FirewallConfig) -> None:
         """Nothing to do."""
 

@@ -73,12 +73,14 @@ class FakeRouter:
         config: what is in force.
         history: every configuration applied, in order.
         fail_next: raised by the next call, once, before it does anything.
+        obstacle: as told.
     """
 
     is_up: bool = False
     config: RouterConfig = field(default_factory=RouterConfig)
     history: list[RouterConfig] = field(default_factory=list)
     fail_next: PlatformError | None = None
+    obstacle: str = ""
 
     async def up(self) -> None:
         """Start from nothing."""
@@ -116,9 +118,11 @@ class FakeFirewall:
             for the guard.
         history: every configuration applied, in order.
         fail_next: raised by the next call, once, before it does anything.
+        obstacle: as told.
     """
 
     def __init__(self) -> None:
+        self.obstacle = ""
         self.config = NO_RULES
         self.history: list[FirewallConfig] = []
         self.fail_next: PlatformError | None = None

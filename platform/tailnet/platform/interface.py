@@ -229,6 +229,10 @@ class TunDevice(Protocol):
 class Router(Protocol):
     """Links, addresses, routes and policy rules."""
 
+    @property
+    def obstacle(self) -> str:
+        """What of others' comes before ours, for people; empty if nothing did at the last look."""
+
     async def up(self) -> None:
         """Remove residue, install the policy rules, set MTU, bring the link up."""
 
@@ -241,6 +245,10 @@ class Router(Protocol):
 
 class Firewall(Protocol):
     """Rules for the packets of the tunnel, and for those that must not avoid it."""
+
+    @property
+    def obstacle(self) -> str:
+        """What of others' overrules ours, for people; empty if nothing did at the last look."""
 
     async def apply(self, config: FirewallConfig) -> None:
         """Make it so, whatever was there before of ours.

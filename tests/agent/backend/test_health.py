@@ -69,6 +69,8 @@ BROKEN: dict[str, tuple[dict[str, object], str]] = {
         {"firewall_problem": "this kernel has no nftables"},
         "this kernel has no nftables",
     ),
+    "foreign-routing-rules": ({"foreign_rules": "rule 5208 comes first"}, "rule 5208 comes first"),
+    "foreign-firewall": ({"foreign_firewall": "firewalld runs"}, "firewalld runs"),
     "dns-read-os-config-failed": ({"dns_unreadable": "no such file"}, "no such file"),
     "dns-set-os-config-failed": ({"dns_refused": "it is read-only"}, "it is read-only"),
     "resolv-conf-overwritten": ({"dns_overwritten": "by a program"}, "by a program"),

@@ -48,6 +48,28 @@ def test_rule_that_does_is_not(more: dict[str, Any]) -> None:
     assert not _rule(RULE | more).plain
 
 
+MARKED = ("FRA_FWMARK", 1), ("FRA_FWMASK", 0xFF)
+
+
+@pytest.mark.parametrize(
+    ("more", "sweeping"),
+    [
+        ({}, True),
+        ({"flags": 2, "attrs": [*RULE["attrs"], *MARKED]}, True),  # not of this mark
+        ({"attrs": [*RULE["attrs"], *MARKED]}, False),
+        ({"flags": 2}, False),  # "not all" is nothing
+        ({"dst_len": 24}, False),
+        ({"action": 6}, False),
+        ({"attrs": [*RULE["attrs"], ("FRA_IIFNAME", "lo")]}, False),
+        ({"attrs": [("FRA_TABLE", 254), ("FRA_SUPPRESS_PREFIXLEN", 0)]}, False),
+        ({"attrs": [("FRA_PRIORITY", 1000), ("FRA_L3MDEV", 1)]}, False),
+    ],
+)
+def test_rule_that_takes_everything_is_sweeping(more: dict[str, Any], sweeping: bool) -> None:
+    """Or everything but what another VPN marks as its own."""
+    assert _rule(RULE | more).sweeping is sweeping
+
+
 @pytest.fixture
 def conf(tmp_path: Path) -> Path:
     """A host with IPv6 and a tunnel."""

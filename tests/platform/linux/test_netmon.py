@@ -153,9 +153,10 @@ def route(kind: int, table: int, port: int = 0) -> bytes:
     return message(kind, bytes((2, 0, 0, 0, table, 0, 0, 0)) + bytes(4), port)
 
 
-def priority(kind: int, number: int) -> bytes:
+def priority(kind: int, number: int, protocol: int = 0) -> bytes:
     """``struct fib_rule_hdr`` with a table attribute in front."""
     attributes = struct.pack("=HHI", 8, 15, 52) + struct.pack("=HHI", 8, 6, number)
+    attributes += struct.pack("=HHB3x", 5, 21, protocol)
     return message(kind, bytes(12) + attributes)
 
 
@@ -178,14 +179,18 @@ def priority(kind: int, number: int) -> bytes:
         (route(DELROUTE, 52, OURS + 1), TUNNEL),
         (priority(DELRULE, 5270), TUNNEL),
         (priority(DELRULE, 32766), NOTHING),
-        (priority(NEWRULE, 5270), NOTHING),
+        (priority(NEWRULE, 5270, 2), NOTHING),
+        (priority(NEWRULE, 5270), TUNNEL),
+        (priority(NEWRULE, 100), TUNNEL),
+        (priority(DELRULE, 100), TUNNEL),
+        (priority(NEWRULE, 32765), NOTHING),
         (route(NEWROUTE, 52) + route(DELROUTE, 254) + priority(DELRULE, 5210), NETWORK | TUNNEL),
         (b"", NOTHING),
         (link(NEWLINK, 2)[:-4], NETWORK | TUNNEL),
     ],
 )
 def test_a_notification_says_where_to_look(data: bytes, hint: Hint) -> None:
-    """Ours are no news when they appear, only when they go."""
+    """Ours are no news when they appear, only when they go; others' rules before ours are, both."""
     assert hints(data, TUN, OURS) == hint
 
 

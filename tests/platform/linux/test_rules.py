@@ -21,6 +21,7 @@ from tailnet.platform.linux.rules import (
     desired,
     is_our_route,
     is_our_rule,
+    obstacles,
     ours,
     plan,
     policy_rules,
@@ -151,6 +152,18 @@ def test_our_routes_are_recognised() -> None:
     assert not is_our_route(tunnel_route(dst, 254, None), None)
     assert not is_our_route(tunnel_route(dst, 99, OIF), OIF)
     assert not is_our_route(Route(dst, 52, OIF, 0, protocol=3), OIF)
+
+
+@given(st.booleans(), st.integers(0, 40000), st.integers(0, 255), st.booleans())
+def test_only_sweeping_rules_of_others_up_to_ours_are_in_the_way(
+    sweeping: bool, priority: int, table: int, inverted: bool
+) -> None:
+    """Ours never are."""
+    mark = 0xFF if inverted else 0
+    rule = Rule(AF_INET, priority, table, mark, mark, 0, plain=not inverted, sweeping=sweeping)
+    expected = sweeping and 0 < priority <= 5270 and not is_our_rule(rule)
+    assert obstacles([*policy_rules(AF_INET), rule]) == [rule] * expected
+    assert ("not fwmark" in str(rule)) == (sweeping and inverted)
 
 
 def test_rule_whose_deletion_could_hit_anothers_is_left_out() -> None:

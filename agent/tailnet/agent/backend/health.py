@@ -128,6 +128,12 @@ EXIT_WITHOUT_SNAT = Warnable(
 )
 ROUTER = Warnable("router", Severity.HIGH, "Routes not installed", connectivity=True)
 FIREWALL = Warnable("firewall", Severity.MEDIUM, "Firewall not set up", connectivity=True)
+FOREIGN_RULES = Warnable(
+    "foreign-routing-rules", Severity.MEDIUM, "Another program routes first", connectivity=True
+)
+FOREIGN_FIREWALL = Warnable(
+    "foreign-firewall", Severity.MEDIUM, "Another firewall decides", connectivity=True
+)
 EXIT_NODE = Warnable(
     "exit-node-missing",
     Severity.HIGH,
@@ -179,6 +185,8 @@ TABLE = (
     FILTER,
     ROUTER,
     FIREWALL,
+    FOREIGN_RULES,
+    FOREIGN_FIREWALL,
     DNS_READ,
     DNS_SET,
     DNS_OVERWRITTEN,
@@ -225,6 +233,8 @@ class HealthFacts:
         filter_refused: the packet filter cannot be understood.
         router_problem: why the kernel refused the routes.
         firewall_problem: why the kernel refused the firewall.
+        foreign_rules: policy rules of others that come before ours.
+        foreign_firewall: a firewall whose rules ours cannot overrule.
         key_left: seconds until the login ends by itself; ``None``: never.
         exit_node_missing: the user wants one, and it is not there.
         routes_ignored: peers offer routes that the user does not accept.
@@ -262,6 +272,8 @@ class HealthFacts:
     filter_refused: bool = False
     router_problem: str = ""
     firewall_problem: str = ""
+    foreign_rules: str = ""
+    foreign_firewall: str = ""
     key_left: float | None = None
     exit_node_missing: bool = False
     routes_ignored: bool = False
@@ -326,6 +338,8 @@ def conditions(facts: HealthFacts) -> dict[Warnable, str]:
         and "the packet filter of the control server makes no sense; nothing is let in",
         ROUTER: f.router_problem,
         FIREWALL: f.firewall_problem,
+        FOREIGN_RULES: online and f.foreign_rules,
+        FOREIGN_FIREWALL: online and f.foreign_firewall,
         DNS_READ: online and f.dns_unreadable,
         DNS_SET: f.dns_refused,
         DNS_OVERWRITTEN: f.dns_overwritten,

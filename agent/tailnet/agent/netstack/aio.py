@@ -92,6 +92,8 @@ class Userspace:
         on_failed: called with a reason when the stack cannot go on.
     """
 
+    obstacle = ""  # nothing of the host comes before us
+
     def __init__(
         self, make_stack: MakeStack, *, now: Callable[[], float], on_failed: Callable[[str], None]
     ) -> None:

@@ -40,6 +40,7 @@ _SIOCGIFFLAGS, _SIOCGIFMTU, _SIOCGIFINDEX = 0x8913, 0x8921, 0x8933
 _IFREQ, _IFREQ_INT = Struct("=16sHHI16x"), Struct("=16si20x")  # struct ifreq: name, and a union
 _NO_LIMIT = 0xFFFFFFFF
 # Attributes of a rule that select nothing and do nothing, with the value at which this is so.
+_FIB_RULE_INVERT = 2
 _IDLE_ATTRIBUTES = {"FRA_SUPPRESS_PREFIXLEN": _NO_LIMIT, "FRA_SUPPRESS_IFGROUP": _NO_LIMIT}
 _OWN_ATTRIBUTES = {"FRA_TABLE", "FRA_PROTOCOL", "FRA_PRIORITY", "FRA_FWMARK", "FRA_FWMASK"}
 # Already so: added twice; deleted what is gone (rule, route, address, device).
@@ -280,15 +281,20 @@ def _rule(message: Mapping[str, Any]) -> Rule:
     action = message["action"]
     foreign = {k: v for k, v in attrs.items() if k not in _OWN_ATTRIBUTES}
     idle = all(_IDLE_ATTRIBUTES.get(k) == v for k, v in foreign.items())
-    header = any(message[k] for k in ("src_len", "dst_len", "tos", "flags"))
+    narrow = any(message[k] for k in ("src_len", "dst_len", "tos"))
+    inverted, mask = bool(message["flags"] & _FIB_RULE_INVERT), attrs.get("FRA_FWMASK", 0)
     return Rule(
         family=message["family"],
         priority=attrs.get("FRA_PRIORITY", 0),
         table=None if action == _FR_ACT_UNREACHABLE else attrs.get("FRA_TABLE", message["table"]),
         mark=attrs.get("FRA_FWMARK", 0),
-        mask=attrs.get("FRA_FWMASK", 0),
+        mask=mask,
         protocol=attrs.get("FRA_PROTOCOL", 0),
-        plain=idle and not header and action in {_FR_ACT_TO_TABLE, _FR_ACT_UNREACHABLE},
+        plain=idle
+        and not narrow
+        and not message["flags"]
+        and action in {_FR_ACT_TO_TABLE, _FR_ACT_UNREACHABLE},
+        sweeping=idle and not narrow and inverted == bool(mask) and action == _FR_ACT_TO_TABLE,
     )
 
 

@@ -16,7 +16,7 @@ from socket import AF_INET, AF_INET6
 from typing import ParamSpec, TypeVar
 
 from tailnet.platform.interface import MTU, PlatformError, RouterConfig
-from tailnet.platform.linux.constants import ROUTE_TABLE
+from tailnet.platform.linux.constants import ROUTE_TABLE, RULE_BASE
 from tailnet.platform.linux.netlink import Kernel, Link, Refusal, open_netlink
 from tailnet.platform.linux.rules import (
     LEAK_GUARD,
@@ -32,6 +32,7 @@ from tailnet.platform.linux.rules import (
     covered,
     desired,
     family_of,
+    obstacles,
     ours,
     plan,
 )
@@ -45,6 +46,7 @@ FAMILIES = (AF_INET, AF_INET6)
 # Routes; up to here everything is read before every change (4 ms per 100), beyond it only at the
 # start, after errors, and when the same configuration is applied again, as it is to repair.
 ALWAYS_READ = 256
+MAX_NAMED = 4  # rules of others, in one line for people
 
 Policy = dict[int, frozenset[Rule] | None]  # rules by family; None: no policy routing in it
 Connect = Callable[[], AbstractAsyncContextManager[Kernel]]
@@ -76,6 +78,7 @@ class LinuxRouter:
         self._added: set[Interface] = set()
         self._last: _Applied | None = None  # done to the end; None: the kernel must be read
         self._missing_told: set[str] = set()
+        self.obstacle = ""
 
     async def up(self) -> None:
         """Remove residue, install the policy rules, set MTU, bring the link up.
@@ -86,7 +89,7 @@ class LinuxRouter:
         async with self._session() as kernel:
             link = await self._link(kernel)
             await kernel.set_link(link.index, mtu=self._mtu)
-            policy = await _policy(kernel)
+            policy = await self._policy(kernel)
             able = self._abilities(kernel, policy)
             have = await _read(kernel, policy, link.index, self._added)
             rules = desired(RouterConfig(), link.index, able).rules
@@ -115,7 +118,7 @@ class LinuxRouter:
                 now = replace(last, config=config)
                 want, have = await _difference(last, now)
             else:
-                policy = await _policy(kernel)
+                policy = await self._policy(kernel)
                 now = _Applied(config, link.index, self._abilities(kernel, policy))
                 want, have = await self._compare(kernel, policy, now)
             steps = await _computed(len(want.routes) + len(have.routes), plan, want, have)
@@ -177,6 +180,13 @@ class LinuxRouter:
             return Abilities(frozenset(families), frozenset(), tables=False)
         stoppable = frozenset(f for f in FAMILIES if policy[f] is not None)
         return Abilities(frozenset(routable), stoppable)
+
+    async def _policy(self, kernel: Kernel) -> Policy:
+        """The rules there are; of those that come before ours people are told."""
+        policy = await _policy(kernel)
+        found = obstacles(rule for rules in policy.values() for rule in rules or ())
+        self.obstacle = _in_the_way(found)
+        return policy
 
     def _tell_once(self, line: str) -> None:
         if line not in self._missing_told:
@@ -287,6 +297,17 @@ async def _carry_out(kernel: Kernel, run: list[Request], index: int | None) -> l
 
 async def _policy(kernel: Kernel) -> Policy:
     return {family: await kernel.rules(family) for family in FAMILIES}
+
+
+def _in_the_way(found: list[Rule]) -> str:
+    if not found:
+        return ""
+    these = "; ".join(map(str, found[:MAX_NAMED]))
+    more = f" and {len(found) - MAX_NAMED} more" if len(found) > MAX_NAMED else ""
+    return (
+        f"a rule of another program comes before the tunnel's and may take packets for peers: "
+        f"{these}{more}; have it use a priority above {RULE_BASE + 70}"
+    )
 
 
 def _is_known(last: _Applied, config: RouterConfig, index: int) -> bool:

@@ -56,6 +56,7 @@ class Rule:
         mask: bits of the mark that count.
         protocol: who made it.
         plain: it selects by nothing else and does nothing else.
+        sweeping: it sends everything to its table, or everything but what has the mark.
     """
 
     family: int
@@ -65,9 +66,11 @@ class Rule:
     mask: int = 0
     protocol: int = RULE_PROTOCOL
     plain: bool = True
+    sweeping: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
-        who = f"fwmark {self.mark:#x}/{self.mask:#x} " if self.mask else ""
+        but = "not " if self.sweeping and self.mask else ""
+        who = f"{but}fwmark {self.mark:#x}/{self.mask:#x} " if self.mask else ""
         what = "unreachable" if self.table is None else f"lookup {self.table}"
         return f"{version_of(self.family)} rule {self.priority}: {who}{what}"
 
@@ -197,6 +200,17 @@ def is_our_rule(rule: Rule) -> bool:
         return False
     places = {(r.priority, r.table) for r in policy_rules(rule.family)}
     return rule.protocol == RULE_PROTOCOL or (rule.priority, rule.table) in places
+
+
+def obstacles(rules: Iterable[Rule]) -> list[Rule]:
+    """Rules of others that come before ours and may take what is for peers."""
+    last = RULE_BASE + 70
+    found = [
+        rule
+        for rule in rules
+        if rule.sweeping and 0 < rule.priority <= last and not is_our_rule(rule)
+    ]
+    return sorted(found, key=_by_priority)
 
 
 def also_hits(request: Rule, other: Rule) -> bool:

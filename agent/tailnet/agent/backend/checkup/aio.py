@@ -127,6 +127,8 @@ class Checkup:
             filter_refused=plan is not None and plan.filter_refused,
             router_problem=tunnel.router_problem,
             firewall_problem=tunnel.firewall_problem,
+            foreign_rules=tunnel.obstacles[0],
+            foreign_firewall=tunnel.obstacles[1],
             exit_without_snat=account.prefs.no_snat and account.prefs.offers_exit,
             key_left=key_left(netmap, self._wall()),
             exit_node_missing=account.prefs.wants_exit_node

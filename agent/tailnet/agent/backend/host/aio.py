@@ -144,6 +144,7 @@ class HostNetwork:
         """
         self._router, self._firewall = router, firewall
         self._before_none = before_none
+        self._on_change = on_change
         self._tasks = Tasks()
         self.routes = Keeper(
             "addresses, routes or rules", self._route, RouterConfig(), now=now, on_change=on_change
@@ -176,6 +177,11 @@ class HostNetwork:
         """What was wished last was carried out, or refused."""
         return self.routes.settled and self.rules.settled
 
+    @property
+    def obstacles(self) -> tuple[str, str]:
+        """What of others' stands in the way of routes and of rules; empty where nothing does."""
+        return self._router.obstacle, self._firewall.obstacle
+
     async def close(self) -> None:
         """Remove what is ours: routes first, so that nothing is sent into a dead device."""
         await self._tasks.close()
@@ -200,11 +206,14 @@ class HostNetwork:
     async def _watch(self) -> None:
         """Put rules back that others remove, as ``nft flush ruleset`` in a script does."""
         async for _ in self._firewall.disturbances():
+            before = self._firewall.obstacle
             try:
                 intact = await self._firewall.intact()
             except PlatformError as error:
                 log.debug("firewall watch: %s", error)
                 continue
+            if self._firewall.obstacle != before:
+                self._on_change()
             if not intact:
                 log.warning("firewall: somebody removed our rules; putting them back")
                 self.rules.repair()

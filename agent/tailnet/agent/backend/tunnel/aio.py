@@ -339,6 +339,11 @@ class Tunnel:
         return self._host.rules.problem if self._host is not None else ""
 
     @property
+    def obstacles(self) -> tuple[str, str]:
+        """What of others' comes before the routes, and what overrules the firewall; for people."""
+        return self._host.obstacles if self._host is not None else ("", "")
+
+    @property
     def magicsock(self) -> Magicsock:
         """For status."""
         return self._sock

@@ -18,7 +18,7 @@ from enum import Flag, auto
 from struct import Struct
 
 from tailnet.platform.linux.constants import ROUTE_TABLE
-from tailnet.platform.linux.rules import RULE_WINDOW
+from tailnet.platform.linux.rules import RULE_PROTOCOL, RULE_WINDOW
 
 _HEADER = Struct("=IHHII")
 _INDEX = Struct("=i")
@@ -28,6 +28,7 @@ NEWLINK, DELLINK, NEWADDR, DELADDR, NEWROUTE, DELROUTE = 16, 17, 20, 21, 24, 25
 NEWRULE, DELRULE = 32, 33
 _TABLE_UNSPEC, _TABLE_LOCAL = 0, 255
 _FRA_PRIORITY = 6
+_FRA_PROTOCOL = 21
 _FLAGS_AT, _IFF_UP = 8, 1
 _BODY_ROUTE = 12  # bytes of struct rtmsg and struct fib_rule_hdr
 
@@ -66,8 +67,8 @@ def _hint(kind: int, body: bytes, tun_index: int) -> Hint:
         return _device(kind, _INDEX.unpack_from(body, 4)[0] == tun_index, body)
     if kind in (NEWROUTE, DELROUTE):
         return _route(kind, body[4])
-    if kind == DELRULE:
-        return Hint.TUNNEL if _priority(body) in RULE_WINDOW else Hint.NONE
+    if kind in (NEWRULE, DELRULE):
+        return _rule(kind, body)
     return Hint.NONE
 
 
@@ -85,14 +86,19 @@ def _route(kind: int, table: int) -> Hint:
     return Hint.NONE if table == _TABLE_LOCAL else Hint.NETWORK
 
 
-def _priority(body: bytes) -> int:
-    """Of a rule; 0 if it says none."""
+def _rule(kind: int, body: bytes) -> Hint:
+    """Ours go, or others' come or go that are asked before ours."""
+    priority, protocol = 0, 0
     at = _BODY_ROUTE
     while at + _ATTRIBUTE.size <= len(body):
-        length, kind = _ATTRIBUTE.unpack_from(body, at)
-        if kind == _FRA_PRIORITY and length == 8 and at + 8 <= len(body):
-            return int(_INDEX.unpack_from(body, at + 4)[0])
+        length, attribute = _ATTRIBUTE.unpack_from(body, at)
+        if attribute == _FRA_PRIORITY and length == 8 and at + 8 <= len(body):
+            priority = int(_INDEX.unpack_from(body, at + 4)[0])
+        if attribute == _FRA_PROTOCOL and length == 5 and at + 5 <= len(body):
+            protocol = body[at + 4]
         if length < _ATTRIBUTE.size:
             break
         at += (length + 3) & ~3
-    return 0
+    theirs = protocol != RULE_PROTOCOL and priority < RULE_WINDOW.stop
+    lost = kind == DELRULE and priority in RULE_WINDOW
+    return Hint.TUNNEL if lost or theirs else Hint.NONE

@@ -103,7 +103,13 @@ class LinuxNetworkMonitor:
             return [NetworkEvent(NetworkChange.FIRST, await self.state(), "this is how it is")]
         found = []
         if Hint.TUNNEL in hint:
-            found.append(NetworkEvent(NetworkChange.TUNNEL, known, "something of ours went"))
+            found.append(
+                NetworkEvent(
+                    NetworkChange.TUNNEL,
+                    known,
+                    "something of ours went, or a rule before ours is another",
+                )
+            )
         if Hint.NETWORK in hint or slept:
             event = compare(known, await self.state(), slept)
             if event is not None:

@@ -268,9 +268,10 @@ def remove_rule(family: Family, table: str, chain: str, handle: int) -> Message:
     return _message(RuleMessage, NFT_MSG_DELRULE, family, 0, **where)
 
 
-def rules_of(family: Family, table: str) -> Message:
-    """A question, for a dump."""
-    return _message(RuleMessage, NFT_MSG_GETRULE, family, 0, table=table)
+def rules_of(family: Family, table: str, chain: str = "") -> Message:
+    """A question, for a dump.  Without a chain: those of all."""
+    where = {"table": table, "chain": chain} if chain else {"table": table}
+    return _message(RuleMessage, NFT_MSG_GETRULE, family, 0, **where)
 
 
 def replace_table(table: Table) -> Iterator[Message]:

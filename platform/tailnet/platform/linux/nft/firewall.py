@@ -15,6 +15,7 @@ from tailnet.platform.linux.nft.guard import guard_table
 from tailnet.platform.linux.nft.present import (
     DIVERTED,
     FAMILIES,
+    FIREWALLD,
     RESET_CHAIN,
     Place,
     Present,
@@ -28,10 +29,15 @@ from tailnet.platform.linux.nft.ruleset import (
     own_table,
     undiverted,
 )
-from tailnet.platform.linux.nft.session import open_session
+from tailnet.platform.linux.nft.session import Session, open_session
 from tailnet.platform.linux.nft.syntax import Chain, Family, Jump, Table, rule
 from tailnet.platform.linux.nft.watch import changes
 from tailnet.platform.linux.sysctl import make_marks_count, marks_count
+
+_FIREWALLD = (
+    "firewalld runs, and its rules come after ours, which cannot let the tunnel through; it can: "
+    "firewall-cmd --permanent --zone=trusted --add-interface={tun} && firewall-cmd --reload"
+)
 
 
 class _Wanted(NamedTuple):
@@ -60,6 +66,7 @@ class LinuxFirewall:
         self._wanted: FirewallConfig | None = None
         self._resets = False  # as RESET_CHAIN says, should somebody flush it
         self._one_at_a_time = asyncio.Lock()
+        self.obstacle = ""
 
     async def apply(self, config: FirewallConfig) -> None:
         """Exactly these rules, wherever the accepts have a place.
@@ -80,7 +87,7 @@ class LinuxFirewall:
     async def _apply(self, config: FirewallConfig) -> None:
         on = config.mode is NetfilterMode.ON
         async with open_session() as kernel:
-            present = await read(kernel)
+            present = await self._read(kernel, config)
             resets = present.resets_mark or self._resets or (on and not marks_count())
             wanted = _wanted(self._tun, config, present, resets=on and resets)
             await kernel.commit(list(_steps(wanted, present, (TABLE, GUARD_TABLE))))
@@ -98,7 +105,7 @@ class LinuxFirewall:
             config = self._wanted
             if config is None:
                 return True
-            present = await read(kernel)
+            present = await self._read(kernel, config)
         wanted = _wanted(self._tun, config, present)
         tables = {table.name for table in wanted.tables}
         sizes = {place: len(chain.rules) for place, chain in wanted.chains.items()}
@@ -111,6 +118,12 @@ class LinuxFirewall:
             and all(present.sizes[place] == size for place, size in sizes.items())
             and {base for base, _ in wanted.jumps} <= leading
         )
+
+    async def _read(self, kernel: Session, config: FirewallConfig) -> Present:
+        present = await read(kernel, self._tun)
+        overruled = config.mode is NetfilterMode.ON and present.unzoned
+        self.obstacle = _FIREWALLD.format(tun=self._tun) if overruled else ""
+        return present
 
     def disturbances(self) -> AsyncIterator[None]:
         """See ``Firewall``."""
@@ -156,9 +169,9 @@ _NOTHING = _Wanted((), {}, ())
 
 
 def _watched(config: FirewallConfig | None) -> tuple[str, ...]:
-    """Names of the tables that hold rules of ours."""
+    """Names of the tables that hold rules of ours, or whose rules matter."""
     undiverted = config is not None and config.mode is NetfilterMode.NODIVERT
-    return (FILTER, TABLE, GUARD_TABLE, *((NAT,) if undiverted else ()))
+    return (FILTER, TABLE, GUARD_TABLE, FIREWALLD, *((NAT,) if undiverted else ()))
 
 
 def _wanted(tun: str, wall: FirewallConfig, present: Present, *, resets: bool = False) -> _Wanted:

@@ -30,6 +30,8 @@ from tailnet.platform.linux.nft.xtables import COMMENT
 RESET_CHAIN = "reset-src-valid-mark"
 FAMILIES = (Family.IPV4, Family.IPV6)
 DIVERTED = {HookPoint.INPUT: INPUT_CHAIN, HookPoint.FORWARD: FORWARD_CHAIN}
+FIREWALLD = "firewalld"  # its table in inet
+_ZONES = "filter_INPUT_ZONES"
 _GUESTS = {(FILTER, INPUT_CHAIN), (FILTER, FORWARD_CHAIN), (NAT, NAT_CHAIN)}
 
 
@@ -66,6 +68,7 @@ class Present:
         held: the chains of ours that somebody else jumps to.
         sizes: how many rules a chain has.
         resets_mark: our table says that ``src_valid_mark`` was 0 before us.
+        unzoned: firewalld runs, and no zone of its own has the tunnel.
     """
 
     tables: frozenset[str]
@@ -77,10 +80,15 @@ class Present:
     held: frozenset[Place]
     sizes: Counter[Place]
     resets_mark: bool
+    unzoned: bool
 
 
-async def read(kernel: Session) -> Present:
+async def read(kernel: Session, tun: str = "") -> Present:
     """What is there.
+
+    Args:
+        kernel: the connection.
+        tun: the tunnel's device; empty: whether others know it is not asked.
 
     Raises:
         PlatformError: as the session.
@@ -134,6 +142,7 @@ async def read(kernel: Session) -> Present:
         held=frozenset(held),
         sizes=sizes,
         resets_mark=resets,
+        unzoned=bool(tun) and FIREWALLD in names and not await _zoned(kernel, tun),
     )
 
 
@@ -150,6 +159,20 @@ async def _chains(
         elif table == FILTER and (point := _hook_of(chain)) in DIVERTED and point is not None:
             bases.append((Place(family, table, name), point))
     return bases, ours
+
+
+async def _zoned(kernel: Session, tun: str) -> bool:
+    """Whether firewalld has a zone for the device; every other one is in its default zone."""
+    for entry in await kernel.dump_rules(Family.INET, FIREWALLD, _ZONES):
+        for expression in entry.get_attr("NFTA_RULE_EXPRESSIONS") or ():
+            data = expression.get_attr("NFTA_EXPR_DATA")
+            if expression.get_attr("NFTA_EXPR_NAME") != "cmp" or data is None:
+                continue
+            value = data.get_attr("NFTA_CMP_DATA")
+            name = value.get_attr("NFTA_DATA_VALUE") if value is not None else b""
+            if tun.encode().ljust(16, b"\0").startswith(name or b"\xff"):
+                return True
+    return False
 
 
 def _hook_of(chain: Any) -> HookPoint | None:  # noqa: ANN401 - untyped library

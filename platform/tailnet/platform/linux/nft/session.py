@@ -43,9 +43,9 @@ class Session:
         kind = NFNL_SUBSYS_NFTABLES << 8 | command
         return [m async for m in await self._nft.nlm_request(message, kind, _DUMP)]
 
-    async def dump_rules(self, family: Family, table: str) -> list[Any]:
-        """The rules of one table."""
-        message = encode.rules_of(family, table)
+    async def dump_rules(self, family: Family, table: str, chain: str = "") -> list[Any]:
+        """The rules of one table, or of one chain of it."""
+        message = encode.rules_of(family, table, chain)
         kind = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETRULE
         found = [m async for m in await self._nft.nlm_request(message, kind, _DUMP)]
         return [m for m in found if m.get_attr("NFTA_RULE_TABLE") == table]  # old kernels send all
