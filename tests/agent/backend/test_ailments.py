@@ -211,6 +211,14 @@ AILMENTS: Mapping[str, tuple[Do, Do]] = {
         put("tunnel._host.rules._refused", "no nftables"),
         put("tunnel._host.rules._refused", ""),
     ),
+    "foreign-routing-rules": (
+        put("tunnel._host._router.obstacle", "rule 5208 comes first"),
+        put("tunnel._host._router.obstacle", ""),
+    ),
+    "foreign-firewall": (
+        put("tunnel._host._firewall.obstacle", "firewalld runs"),
+        put("tunnel._host._firewall.obstacle", ""),
+    ),
     "dns-read-os-config-failed": (put("naming.unreadable", "gone"), put("naming.unreadable", "")),
     "dns-set-os-config-failed": (put("naming.refused", "no"), put("naming.refused", "")),
     "resolv-conf-overwritten": (put("naming.overwritten", "x"), put("naming.overwritten", "")),
