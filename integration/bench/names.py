@@ -10,7 +10,7 @@ Needs ``dnsperf``.  CPU is that of each thread of the daemon, by its name.
 import argparse
 import re
 import statistics
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,9 +30,9 @@ OTHERS = "".join(f"{n}.printer.example A\n" for n in range(50))
 ANSWERED = re.compile(r"^> \w+ \S+ \w+ ([0-9.]+)$", re.MULTILINE)
 
 
-def cpu_by_thread(pid: int) -> Counter[str]:
+def cpu_by_thread(pid: int) -> dict[str, float]:
     """User and system time [ticks] of each thread, by its name (proc_pid_stat(5))."""
-    found: Counter[str] = Counter()
+    found: dict[str, float] = defaultdict(float)
     for task in Path(f"/proc/{pid}/task").iterdir():
         head, _, rest = (task / "stat").read_text().rpartition(")")
         fields = rest.split()
@@ -51,12 +51,12 @@ def flood(host: Host, seconds: int) -> str:
     """As many as there can be: rate, and what each costs."""
     before = cpu_by_thread(host.running.pid)
     said = dnsperf(host, SERVICE, OURS, "-c", "4", "-q", "100", "-l", str(seconds))
-    spent = cpu_by_thread(host.running.pid) - before
+    after = cpu_by_thread(host.running.pid)
+    spent = {name: seconds - before.get(name, 0.0) for name, seconds in after.items()}
+    most = sorted(spent, key=lambda name: -spent[name])[:4]
     done = int(re.findall(r"Queries completed:\s+(\d+)", said)[0])
     lost = int(re.findall(r"Queries lost:\s+(\d+)", said)[0])
-    layers = ", ".join(
-        f"{name} {1e6 * ticks / CLOCK_TICKS / done:.1f} µs" for name, ticks in spent.most_common(4)
-    )
+    layers = ", ".join(f"{name} {1e6 * spent[name] / done:.1f} µs" for name in most)
     return f"{done / seconds:.0f}/s, {lost} lost; CPU an answer: {layers}"
 
 

@@ -18,7 +18,7 @@ from tailnet.agent.dns.message import (
     Query,
     parse_question_untrusted,
 )
-from tailnet.agent.dns.race import TCP_AFTER, TIMEOUT, Ask, Race, Way
+from tailnet.agent.dns.race import TCP_AFTER, TIMEOUT, TRUTH, Ask, Race, Way
 from tailnet.agent.dns.upstream import Https, Plain, Upstream
 
 A_SERVER, ANOTHER = (
@@ -119,6 +119,27 @@ def test_a_server_that_changes_the_case_is_asked_by_tcp() -> None:
     begun.handle_answer(0, Way.UDP, flipped, 0.01)
     assert begun.result is None
     assert taken(begun) == [(0, Way.TCP)]
+
+
+def test_the_truth_after_a_forgery_in_the_wrong_case_is_heard() -> None:
+    """A forger cannot silence a server that answers by UDP alone."""
+    begun = race(*ONE)
+    (ask,) = begun.asks
+    begun.asks.clear()
+    data = answer(ask.data)
+    begun.handle_answer(0, Way.UDP, data[:12] + data[12:25].swapcase() + data[25:], 0.01)
+    begun.handle_failure(0, Way.TCP, 0.02)
+    assert begun.result is None
+    begun.handle_answer(0, Way.UDP, data, 0.05)
+    assert begun.winner == 0
+    begun = race(*ONE)
+    (ask,) = begun.asks
+    data = answer(ask.data)
+    begun.handle_answer(0, Way.UDP, data[:12] + data[12:25].swapcase() + data[25:], 0.01)
+    begun.handle_failure(0, Way.TCP, 0.02)
+    run_to(begun, 0.01 + TRUTH)
+    assert begun.result is not None
+    assert DNSRecord.parse(begun.result).header.rcode == SERVFAIL
 
 
 def test_silence_by_udp_brings_tcp_after_two_seconds() -> None:

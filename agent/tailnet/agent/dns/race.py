@@ -32,6 +32,7 @@ from tailnet.agent.dns.upstream import Https, Upstream
 
 TIMEOUT = 10.0  # seconds for the question; then nothing is answered, and the client asks again
 TCP_AFTER = 2.0  # seconds of silence by UDP
+TRUTH = 1.0  # seconds that UDP has after an answer in the wrong case
 TCP_TIMEOUT = 5.0  # seconds for one attempt by TCP or HTTPS
 
 _FIXED = 4  # bytes of type and class after a name
@@ -147,7 +148,9 @@ class Race:
         if asked != mine[HEADER.size : size]:
             self._count(way, "error_txid")
             if asked.lower() == mine[HEADER.size : size].lower():
-                self.handle_failure(upstream, way, now)
+                # A server that changes letters, or a forger: TCP knows, and the truth may yet come.
+                attempt.until.setdefault(way, now + TRUTH)
+                self._ask_tcp(upstream, attempt, now)
             return
         self._done(attempt, way)
         flags = int.from_bytes(head[2:4])

@@ -167,6 +167,11 @@ class MagicDns:
         others = {f"fwd_{name}": n for name, n in self._forwarder.counters.items()}
         return metrics(self._outcomes, {**others, **self._counted})
 
+    def drops(self) -> dict[str, int]:
+        """What got no good answer, by reason: those of :meth:`metrics` that are errors."""
+        counted = self.metrics().items()
+        return {name.removeprefix("dns_query_"): n for name, n in counted if "_error_" in name}
+
     # --- inside
 
     def _forward(self, query: Query, decided: Forward) -> asyncio.Future[bytes | None]:
