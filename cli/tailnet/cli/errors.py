@@ -4,6 +4,8 @@ import sys
 
 import click
 
+from tailnet.cli.text import clean_lines
+
 
 class Failure(click.ClickException):
     """One clear message on stderr, exit status 1."""
@@ -11,8 +13,8 @@ class Failure(click.ClickException):
     exit_code = 1
 
     def show(self, file: object = None) -> None:
-        """Print the message as it is."""
-        click.echo(self.message, err=True)
+        """Print the message; what people typed may be in it."""
+        click.echo(clean_lines(self.message), err=True)
 
 
 class Silent(Failure):
@@ -27,4 +29,4 @@ class Silent(Failure):
 
 def warn(message: str) -> None:
     """A line on stderr that does not end anything."""
-    click.echo(message, file=sys.stderr)
+    click.echo(clean_lines(message), file=sys.stderr)

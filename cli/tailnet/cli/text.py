@@ -57,6 +57,11 @@ def clean(text: str) -> str:
     return "".join(c for c in text if c.isprintable())
 
 
+def clean_lines(text: str) -> str:
+    """The same, but with its lines and tabs."""
+    return "".join(c for c in text if c.isprintable() or c in "\n\t")
+
+
 def table(rows: Iterable[Sequence[str]]) -> list[str]:
     """Columns two spaces apart, left-aligned; no blanks at the ends."""
     rows = [tuple(row) for row in rows]
