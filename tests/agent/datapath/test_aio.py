@@ -176,6 +176,9 @@ class NotedUnderlay:
     def relay_out(self, peer: PeerId, datagrams: Sequence[bytes]) -> None:
         self.calls.append(("relay_out", peer, datagrams))
 
+    def flush(self) -> None:
+        """Nothing is kept back."""
+
     def handle_disco(self, src: AddrPort | ViaAddr, data: bytes) -> None:
         self.calls.append(("handle_disco", src, data))
 

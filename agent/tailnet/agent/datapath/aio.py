@@ -201,6 +201,7 @@ class Dataplane:
         self._engine.note_backlog(handshakes, self._now())
         for upcall in upcalls:
             self._take(upcall)
+        self._underlay.flush()
         self.pump()
 
     def _take(self, upcall: Upcall) -> None:  # noqa: C901 -- one line for each kind

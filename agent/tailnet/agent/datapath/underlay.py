@@ -25,7 +25,10 @@ class Underlay(Protocol):
         """Answer whoever sent a datagram (cookie replies), without any peer."""
 
     def relay_out(self, peer: PeerId, datagrams: Sequence[bytes]) -> None:
-        """Sealed transport messages for the peer's relay, in order."""
+        """Sealed transport messages for the peer's relay, in order; sent by :meth:`flush`."""
+
+    def flush(self) -> None:
+        """Nothing more comes in this turn: what waits for relays may go."""
 
     def handle_disco(self, src: AddrPort | ViaAddr, data: bytes) -> None:
         """A datagram that looks like disco came by UDP."""

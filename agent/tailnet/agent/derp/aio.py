@@ -10,7 +10,7 @@ from datetime import datetime
 from tailnet.agent import clock
 from tailnet.agent.addr import IPAddress
 from tailnet.agent.derp.backlog import Backlog
-from tailnet.agent.derp.connection.aio import READ_SIZE, Connection
+from tailnet.agent.derp.connection.aio import Connection
 from tailnet.agent.derp.dial.aio import Dialer
 from tailnet.agent.derp.fleet import Close, Fleet, Open, Prefer
 from tailnet.agent.derp.session import (
@@ -92,7 +92,6 @@ class DerpFleet:
         self._health: dict[int, str] = {}
         self._silent: set[int] = set()
         self._warn_from: dict[int, float] = {}  # when the next complaint may be logged
-        self._buffer = memoryview(bytearray(READ_SIZE))
 
     # --- for the node --------------------------------------------------------
 
@@ -134,8 +133,16 @@ class DerpFleet:
             self._pump()
         elif connection not in self._dirty and self._loop is not None:
             if not self._dirty:
-                self._loop.call_soon(self._flush_dirty)
+                self._loop.call_soon(self.flush)
             self._dirty.add(connection)
+
+    def flush(self) -> None:
+        """Write what was sent in this turn of the event loop; else its end does."""
+        if self._dirty:
+            dirty, self._dirty = self._dirty, set()
+            for connection in dirty:
+                connection.flush()
+            self._arm()
 
     def live(self) -> frozenset[int]:
         """Regions whose relay has accepted this node."""
@@ -253,12 +260,6 @@ class DerpFleet:
             backlog = self._backlogs[region] = Backlog(self._drops)
         return backlog
 
-    def _flush_dirty(self) -> None:
-        dirty, self._dirty = self._dirty, set()
-        for connection in dirty:
-            connection.flush()
-        self._arm()
-
     def _pump(self) -> None:
         """Do what the fleet wants, report what is live, re-arm the timer."""
         if self._loop is None:
@@ -311,7 +312,7 @@ class DerpFleet:
             started=started,
             random_bytes=self._random_bytes,
         )
-        connection = Connection(region.region_id, session, self, now=self._now, buffer=self._buffer)
+        connection = Connection(region.region_id, session, self, now=self._now)
         connection.attach(await self.dialer.secure(sock, node, connection))
         return connection
 

@@ -287,6 +287,10 @@ class Magicsock:
         if (relay := self._hub.relay(peer)) is not None:
             self._derp.send(relay.region, relay.key, datagrams)
 
+    def flush(self) -> None:
+        """Write to relays what :meth:`relay_out` left."""
+        self._derp.flush()
+
     def handle_disco(self, src: AddrPort | ViaAddr, data: bytes) -> None:
         """Disco by UDP."""
         self._hub.handle_disco_untrusted(data, src, self._now())
@@ -328,9 +332,9 @@ class Magicsock:
                 self._hub.handle_disco_untrusted(data, src, self._now())
             else:
                 wireguard.append(data)
-        self._pump()
         if wireguard and self._on_wireguard is not None:
-            self._on_wireguard(src, wireguard)
+            self._on_wireguard(src, wireguard)  # before what can wait: others count the time
+        self._pump()
 
     def _pump(self) -> None:
         self._drain.run()

@@ -111,21 +111,16 @@ class Resolver:
         return parse_bootstrap_untrusted(body, host)
 
 
-class _Answer(asyncio.BufferedProtocol):
+class _Answer(asyncio.Protocol):
     """Collects one small HTTP response."""
 
     def __init__(self) -> None:
-        self._chunk = bytearray(16 << 10)
         self._data = b""
         self.done: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
-    def get_buffer(self, sizehint: int) -> bytearray:
-        """Where to put bytes."""
-        return self._chunk
-
-    def buffer_updated(self, nbytes: int) -> None:
+    def data_received(self, data: bytes) -> None:
         """Bytes came."""
-        self._data += self._chunk[:nbytes]
+        self._data += data
         self._parse(eof=False)
 
     def eof_received(self) -> None:

@@ -10,7 +10,6 @@ from tailnet.agent.addr import IPAddress, unmap
 from tailnet.agent.derp.session import Batch, Event, Session
 from tailnet.agent.errors import RemoteProtocolError
 
-READ_SIZE = 124 << 10  # bytes; from 128 KiB on malloc maps and unmaps each buffer
 HIGH_WATER = 1 << 16  # bytes in the transport from which on packets wait in the backlog
 UNSENT = 1 << 17  # bytes in the kernel from which on it takes no more; it would take megabytes
 
@@ -28,7 +27,7 @@ class Owner(Protocol):
         """It is over; reported at most once, and not after :meth:`Connection.close`."""
 
 
-class Connection(asyncio.BufferedProtocol):
+class Connection(asyncio.Protocol):
     """Silent until :meth:`attach`: the relay's certificate may have to be judged first.
 
     Attributes:
@@ -43,14 +42,11 @@ class Connection(asyncio.BufferedProtocol):
         owner: Owner,
         *,
         now: Callable[[], float],
-        buffer: memoryview,
     ) -> None:
-        """``buffer`` is only used while reading: all connections can share one."""
         self.region = region
         self.session = session
         self._owner: Owner | None = owner
         self._now = now
-        self._buffer = buffer
         self._transport: asyncio.Transport | None = None
 
     def attach(self, transport: asyncio.Transport) -> None:
@@ -84,8 +80,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is None:
             return
         if (data := self.session.poll_transmit(self._now())) is not None:
-            # A view, since TLS takes it in records of 16 KiB and would cut bytes by copying.
-            self._transport.write(memoryview(data))
+            self._transport.write(data)
 
     def handle_timeout(self, now: float) -> None:
         """Check the session's deadlines, and write what their passing allows."""
@@ -110,18 +105,14 @@ class Connection(asyncio.BufferedProtocol):
         if owner is not None:
             owner.handle_end(self, reason)
 
-    # --- asyncio.BufferedProtocol ----------------------------------------------
+    # --- asyncio.Protocol --------------------------------------------------------
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the next read goes; ``sizehint`` is only a hint."""
-        return self._buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
+    def data_received(self, data: bytes) -> None:
         """Bytes from the relay; before :meth:`attach` there can be no honest ones."""
         if self._owner is None or self._transport is None:
             return
         try:
-            batches = self.session.handle_data(bytes(self._buffer[:nbytes]), self._now())
+            batches = self.session.handle_data(data, self._now())
         except RemoteProtocolError as error:
             self.end(str(error))
             return

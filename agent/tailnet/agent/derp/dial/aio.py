@@ -13,6 +13,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 from tailnet.agent.crypto.certificate import check_name_untrusted, check_pin_untrusted
 from tailnet.agent.derp.proxy import Proxy, Tunnel, connect_request, proxy_for
+from tailnet.agent.derp.tls import aio as tls
 from tailnet.agent.derp.upgrade import encode_request
 from tailnet.agent.errors import BadPacket, RemoteProtocolError, TailnetError
 from tailnet.agent.tailcfg.derpmap import DEFAULT_DERP_PORT, DERPNode, DERPRegion
@@ -54,6 +55,7 @@ class Dialer:
         self._environ = environ
         self._wall = wall
         self._ca_file = ca_file
+        self._buffer = memoryview(bytearray(tls.READ_SIZE))
         self._contexts: dict[tuple[bool, bool], ssl.SSLContext] = {}
         self.plain_http = plain_http
         self.ipv6_works = False
@@ -154,43 +156,40 @@ class Dialer:
         self,
         sock: socket.socket,
         node: DERPNode,
-        protocol: asyncio.BaseProtocol,
+        protocol: asyncio.Protocol,
     ) -> asyncio.Transport:
         """Attach ``protocol`` to a connected socket, over TLS unless we speak plain HTTP.
-
-        The certificate is checked when this returns, but after ``protocol.connection_made``.
 
         Args:
             sock: is owned from here on.
             node: its names and pin say what certificate is right.
-            protocol: receives the stream.
+            protocol: receives the stream, when the certificate was checked.
 
         Raises:
             OSError: TLS failed.
             RemoteProtocolError: it is the wrong certificate.
         """
-        loop = asyncio.get_running_loop()
         if self.plain_http:
+            loop = asyncio.get_running_loop()
             plain, _ = await loop.create_connection(lambda: protocol, sock=sock)
             return plain
         pinned = node.cert_name.startswith(PIN)
         chain = not (pinned or node.insecure_for_tests)
         own_name = chain and bool(node.cert_name)
-        tls = self._context(chain=chain, name=chain and not own_name)
-        transport, _ = await loop.create_connection(
-            lambda: protocol, sock=sock, ssl=tls, server_hostname=node.host_name
-        )
+        context = self._context(chain=chain, name=chain and not own_name)
+        transport = await tls.connect(sock, context, node.host_name, self._buffer)
         try:
-            der = transport.get_extra_info("ssl_object").getpeercert(binary_form=True) or b""
             if pinned:
                 # Only the server's own certificate counts: whatever else it sends, such as the
                 # certificate that announces its DERP key, is not looked at.
-                check_pin_untrusted(der, node.cert_name[len(PIN) :], node.host_name, self._wall())
+                pin = node.cert_name[len(PIN) :]
+                check_pin_untrusted(transport.certificate, pin, node.host_name, self._wall())
             elif own_name:
-                check_name_untrusted(der, node.cert_name)
+                check_name_untrusted(transport.certificate, node.cert_name)
         except BadPacket as error:
             transport.abort()
             raise RemoteProtocolError(str(error)) from None
+        transport.begin(protocol)
         return transport
 
     def _context(self, *, chain: bool, name: bool) -> ssl.SSLContext:
