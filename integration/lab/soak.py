@@ -30,6 +30,8 @@ REACH = 40.0  # seconds until a pair must have exchanged a packet
 MEMORY_MARGIN = 12.0  # MiB that a daemon may grow
 FD_MARGIN = 16  # descriptors; connections to relays come and go
 THREAD_MARGIN = 2
+METRICS = "http://local-tailscaled.sock/localapi/v0/metrics"
+TASK_MARGIN = 8  # of the event loop; a dial or a request may be under way
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +42,22 @@ class Size:
         memory: resident [MiB].
         descriptors: open files.
         threads: of the process.
+        tasks: of its event loop.
     """
 
     memory: float
     descriptors: int
     threads: int
+    tasks: int
+
+    def outgrew(self, before: "Size") -> bool:
+        """By more than the margins."""
+        return (
+            self.memory > before.memory + MEMORY_MARGIN
+            or self.descriptors > before.descriptors + FD_MARGIN
+            or self.threads > before.threads + THREAD_MARGIN
+            or self.tasks > before.tasks + TASK_MARGIN
+        )
 
 
 def size(host: Host) -> Size:
@@ -54,7 +67,20 @@ def size(host: Host) -> Size:
         line.split(":", 1) for line in (root / "status").read_text().splitlines() if ":" in line
     )
     memory = int(status["VmRSS"].split()[0]) / 1024
-    return Size(memory, len(list((root / "fd").iterdir())), int(status["Threads"]))
+    descriptors = len(list((root / "fd").iterdir()))
+    return Size(memory, descriptors, int(status["Threads"]), tasks(host))
+
+
+def tasks(host: Host) -> int:
+    """Of the event loop, as the daemon's own metrics say."""
+    (line,) = (
+        line
+        for line in host.exec(
+            "curl", "-sf", "--unix-socket", host.socket, METRICS
+        ).stdout.splitlines()
+        if line.startswith("tailnetd_tasks ")
+    )
+    return int(float(line.split()[1]))
 
 
 @dataclass
@@ -222,11 +248,7 @@ def run(lab: Lab, seconds: float, seed: int, say: Callable[[str], None]) -> list
         now = size(host)
         pid, before = first.get(host.name, (0, now))
         say(f"{host.name}: {before} → {now}")
-        if pid == host.running.pid and (
-            now.memory > before.memory + MEMORY_MARGIN
-            or now.descriptors > before.descriptors + FD_MARGIN
-            or now.threads > before.threads + THREAD_MARGIN
-        ):
+        if pid == host.running.pid and now.outgrew(before):
             grown.append(f"{host.name} grew from {before} to {now}")
         text = host.log.read_text(errors="replace")
         if "Traceback" in text:
