@@ -12,7 +12,7 @@ FUZZ_SECONDS ?= 60
 # Tests at a time, of different files.
 WORKERS ?= 2
 
-.PHONY: venv native lint lint-native test test-native unit integration fuzz fuzz-python fuzz-native fuzz-libfuzzer fuzz-differential fuzz-routes lab nat-matrix impairment soak interop docs openapi bench bench-cli bench-control bench-relayed wheels clean
+.PHONY: venv native lint lint-native test test-native unit integration fuzz fuzz-python fuzz-native fuzz-libfuzzer fuzz-differential fuzz-routes lab nat-matrix impairment soak interop go-cli docs openapi bench bench-cli bench-control bench-relayed wheels clean
 .NOTPARALLEL:
 
 lab bench bench-cli bench-relayed nat-matrix impairment soak interop: NEEDS := lab
@@ -122,6 +122,10 @@ impairment: venv
 interop: venv
 	@$(BIN)/pip install -q --disable-pip-version-check -e '.[interop]'
 	@$(BIN)/python -m integration.lab.interop $(ARGS)
+
+# Upstream's command line, once, outside of the tree; then integration/test_go_cli.py drives it.
+go-cli: venv
+	@$(BIN)/python -m integration.lab.go_cli
 
 soak: venv
 	@$(BIN)/python -m integration.lab.soak $(ARGS)

@@ -311,6 +311,8 @@ class ControlServer:
             request.reply(200, b"")
         elif request.path == SET_DNS:
             self._set_dns(request)
+        elif request.path == "/machine/id-token":
+            self._id_token(request)
         elif request.path == "/machine/update-health":
             request.reply(204, b"")
         else:
@@ -328,6 +330,16 @@ class ControlServer:
         response = self.store.register(message, request.machine, self.origin)
         self._polls.notify()
         request.reply(200, encode(response))
+
+    def _id_token(self, request: Request) -> None:
+        """No real one: nobody here would check it."""
+        message = msgspec.json.decode(request.body)
+        record = self.store.by_key(NodePublic.parse(message["NodeKey"]))
+        if record is None or record.machine != request.machine:
+            request.reply(404, b"node not found\n")
+        else:
+            token = f"lab.{message['Audience']}.{record.name}"
+            request.reply(200, msgspec.json.encode({"id_token": token}))
 
     def _set_dns(self, request: Request) -> None:
         message = decode_untrusted(request.body, SetDNSRequest)

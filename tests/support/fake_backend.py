@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import msgspec
 
@@ -10,6 +11,7 @@ from tailnet.agent.addr import IPAddress
 from tailnet.agent.backend.loginprofile import LoginProfile
 from tailnet.agent.backend.prefs import Prefs, apply_masked, to_json, toggle_exit_node, validate
 from tailnet.agent.control.netmap import NetworkMap
+from tailnet.agent.control.wishes import Wish
 from tailnet.agent.errors import UserError
 from tailnet.agent.localapi.bus import Bus, Subscription
 from tailnet.agent.localapi.interface import RecordsChange
@@ -260,9 +262,31 @@ class FakeBackend:
         validate(self.current)
         return self.current
 
-    async def set_dns(self, name: str, value: str) -> None:
+    async def ask_control(self, wish: Wish) -> dict[str, object]:
         """Only noted."""
-        self.calls.append(("set-dns", name, value))
+        self.calls.append(("ask", wish.path, wish.body))
+        return {}
+
+    async def expire_sooner(self, at: datetime) -> None:
+        """Only noted."""
+        self.calls.append(("expire", at))
+
+    async def disconnect_control(self) -> None:
+        """Only noted."""
+        self.calls.append(("disconnect",))
+
+    async def reset_auth(self) -> None:
+        """Only noted."""
+        self.calls.append(("reset",))
+
+    def forwarding_problem(self) -> str:
+        """None."""
+        return ""
+
+    def bugreport(self, note: str, *, diagnose: bool) -> str:
+        """Always the same."""
+        self.calls.append(("bugreport", note, diagnose))
+        return f"BUG-{'0' * 64}-20260102030405Z-{'1' * 16}"
 
     async def reload_config(self) -> bool:
         """Only noted."""

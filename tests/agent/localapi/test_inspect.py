@@ -123,7 +123,9 @@ async def test_the_log_is_heard_and_what_nobody_reads_is_lost() -> None:
     for number in range(MAX_WAITING + 5):
         logger.info("line %d", number)
     lines = (await tap.read()).decode().splitlines()
-    assert (len(lines), lines[0].endswith("line 5")) == (MAX_WAITING, True)
+    oldest = json.loads(lines[0])
+    assert (len(lines), oldest["text"]) == (MAX_WAITING, "I tailnet.inspected: line 5")
+    assert (oldest["v"], oldest["client_time"][-6:]) == (0, "+00:00")
     reading = asyncio.ensure_future(tap.read())
     await asyncio.sleep(0)
     tap.close()

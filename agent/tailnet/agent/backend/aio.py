@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from ipaddress import ip_network
+from pathlib import Path
 
 from tailnet.agent.addr import IPAddress
 from tailnet.agent.backend.account.aio import Account, World
@@ -293,6 +294,11 @@ class Node:
     def key_left(self) -> float | None:
         """Seconds until this node's key ends by the server's clock; ``None``: never."""
         return key_left(self.netmap, self._wall())
+
+    @property
+    def state_path(self) -> Path | None:
+        """The state file; ``None``: there is none."""
+        return self._store.path
 
     @property
     def netmap(self) -> NetworkMap | None:

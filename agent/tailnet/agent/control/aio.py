@@ -46,7 +46,7 @@ from tailnet.agent.control.resume import Resume
 from tailnet.agent.control.session import MapSession
 from tailnet.agent.control.trouble import Cause, cause_of
 from tailnet.agent.control.updates.aio import Updates
-from tailnet.agent.control.wishes import SET_DNS, check_set_dns_untrusted, set_dns_request
+from tailnet.agent.control.wishes import Wish, answer_untrusted
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.errors import BadPacket, TailnetError, UserError
 from tailnet.agent.tailcfg.codec import ZERO_TIME, encode
@@ -159,21 +159,36 @@ class ControlClient:
             self._poked.set()
         self._link.network_changed(addresses)
 
-    async def set_dns(self, name: str, value: str) -> None:
-        """Let the server publish a TXT record ``_acme-challenge.…`` of this node's name.
+    async def ask(self, wish: Wish) -> dict[str, object]:
+        """Ask the server for something; its answer.
 
         Raises:
-            UserError: it does not, cannot be reached, or that is no such record.
+            UserError: it refuses, or cannot be reached.
         """
-        request = set_dns_request(public_of(self._registration.node_key), name, value)
+        body = wish.encode(public_of(self._registration.node_key))
         try:
             async with asyncio.timeout(WISH_TIMEOUT):
                 connection = await self._link.connect()
-                reply = await connection.fetch("POST", SET_DNS, self._authority, encode(request))
+                reply = await connection.fetch(wish.method, wish.path, self._authority, body)
         except (TailnetError, OSError) as error:
             msg = f"the control server was not reached: {str(error) or 'no answer'}"
             raise UserError(msg) from None
-        check_set_dns_untrusted(reply.status, reply.body)
+        return answer_untrusted(wish, reply.status, reply.body)
+
+    async def shorten(self, expiry: datetime) -> None:
+        """Let the node key end earlier, at ``expiry``.
+
+        Raises:
+            UserError: the server refuses, or cannot be reached.
+        """
+        try:
+            async with asyncio.timeout(WISH_TIMEOUT):
+                step = await self._register(expiry)
+        except (TailnetError, OSError) as error:
+            msg = f"the control server was not reached: {str(error) or 'no answer'}"
+            raise UserError(msg) from None
+        if isinstance(step, Refused):
+            raise UserError(step.message)
 
     async def run(self) -> None:
         """Log in and follow the map stream; retries for ever, ends by cancellation."""

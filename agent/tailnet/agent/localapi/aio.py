@@ -15,7 +15,7 @@ from tailnet.agent.errors import UserError
 from tailnet.agent.httpd.aio import Client, ClientGone, Server
 from tailnet.agent.httpd.conversation import Request as Head
 from tailnet.agent.localapi.bus import Subscription
-from tailnet.agent.localapi.exchange import JSON, TEXT, Access, Request, Response, text
+from tailnet.agent.localapi.exchange import JSON, Access, Request, Response, text
 from tailnet.agent.localapi.interface import Backend, Stream
 from tailnet.agent.localapi.listen.aio import SocketFile
 from tailnet.agent.localapi.routes import (
@@ -195,7 +195,7 @@ class LocalServer:
 
     async def _logtap(self, client: Client, _: Head) -> None:
         """The log until the client goes away."""
-        await self._stream(client, self._backend.process.logtap, TEXT)
+        await self._stream(client, self._backend.process.logtap, JSON)
 
     @staticmethod
     async def _stream(client: Client, begin: Callable[[], Stream], content_type: str) -> None:

@@ -44,6 +44,7 @@ class Operation(NamedTuple):
         body: the type of what is sent; ``None``: nothing is.
         refuses: other statuses that are normal here.
         media: the good answer's.
+        or_text: it may be a text, too.
     """
 
     about: str
@@ -53,6 +54,7 @@ class Operation(NamedTuple):
     body: Any = None
     refuses: tuple[int, ...] = ()
     media: str = JSON
+    or_text: bool = False
 
 
 NO_CONTENT = 204
@@ -147,12 +149,71 @@ CONTRACT: Mapping[str, Mapping[str, Operation]] = {
             refuses=(500,),
         )
     },
+    "id-token": {
+        "GET": Operation(
+            "A token of control that says who this node is: {id_token}.",
+            Tree,
+            query=(Query("aud", "string", "for whom", needed=True),),
+            refuses=(400, 502),
+        )
+    },
+    "query-feature": {
+        "POST": Operation(
+            "Whether this node may use a feature: {Complete, Text, URL, ShouldWait}.",
+            Tree,
+            query=(Query("feature", "string", "its name", needed=True),),
+            refuses=(400, 502),
+        )
+    },
+    "alpha-set-device-attrs": {
+        "PATCH": Operation(
+            "Set attributes of this node at control; null removes one.",
+            Tree,
+            body=Tree,
+            refuses=(400, 502),
+        )
+    },
+    "set-expiry-sooner": {
+        "POST": Operation(
+            "Let the node key end earlier.",
+            bytes,
+            query=(Query("expiry", "integer", "Unix time", needed=True, most=9_999_999_999),),
+            refuses=(400, 502),
+            media=TEXT,
+        )
+    },
+    "disconnect-control": {
+        "POST": Operation(
+            "Leave the control server alone until the next login or start.", status=NO_CONTENT
+        )
+    },
+    "reset-auth": {
+        "POST": Operation(
+            "Forget every account and the machine's key.", status=NO_CONTENT, refuses=(400,)
+        )
+    },
+    "check-ip-forwarding": {
+        "GET": Operation("Why the routes we offer do not work: {Warning}.", Tree)
+    },
+    "bugreport": {
+        "POST": Operation(
+            "A marker for the log, BUG-…; nothing is sent anywhere.",
+            bytes,
+            query=(
+                Query("note", "string", "goes into the log with it"),
+                Query("diagnose", "boolean", "log how things stand, too"),
+                Query("record", "boolean", "taken for upstream's sake"),
+            ),
+            media=TEXT,
+        )
+    },
     "debug": {
         "POST": Operation(
-            "Look inside; answers 204 where there is nothing to say.",
+            "Look inside; answers with the word done where there is nothing to say.",
             Tree,
             query=(Query("action", "string", "plan, drops, clear-netmap-cache, …", needed=True),),
-            refuses=(204, 400),
+            refuses=(400, 501),
+            or_text=True,
         )
     },
     "debug-peer-relay-sessions": {
@@ -320,6 +381,12 @@ CONTRACT: Mapping[str, Mapping[str, Operation]] = {
             refuses=(400,),
         )
     },
-    "logtap": {"GET": Operation("The log from now on, until the client goes.", bytes, media=TEXT)},
+    "logtap": {
+        "GET": Operation(
+            "The log from now on: {client_time, v, text} a line, until the client goes.",
+            Tree,
+            media=LINES,
+        )
+    },
     "openapi.json": {"GET": Operation("This description.", Tree)},
 }

@@ -1,12 +1,14 @@
 """What the LocalAPI needs of the node: the port that its view implements."""
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Protocol
 
 from tailnet.agent.addr import IPAddress
 from tailnet.agent.backend.loginprofile import LoginProfile
 from tailnet.agent.backend.prefs import Prefs
 from tailnet.agent.control.netmap import NetworkMap
+from tailnet.agent.control.wishes import Wish
 from tailnet.agent.localapi.bus import Subscription
 from tailnet.agent.localapi.schema.names import DNSOSConfig, DNSQueryAnswer
 from tailnet.agent.localapi.schema.network import NetcheckReport, RouteEntry
@@ -201,12 +203,31 @@ class Backend(Protocol):
             UserError: refused; nothing changed.
         """
 
-    async def set_dns(self, name: str, value: str) -> None:
-        """Let control publish a TXT record ``_acme-challenge.…`` of this node's name.
+    async def ask_control(self, wish: Wish) -> dict[str, object]:
+        """Ask the control server for something; its answer.
 
         Raises:
-            UserError: it does not, or cannot be reached.
+            UserError: it refuses, or cannot be reached.
         """
+
+    async def expire_sooner(self, at: datetime) -> None:
+        """Let the node key end earlier.
+
+        Raises:
+            UserError: the control server refuses, or cannot be reached.
+        """
+
+    async def disconnect_control(self) -> None:
+        """Leave the control server alone until the next login or start."""
+
+    async def reset_auth(self) -> None:
+        """Forget every account and the machine's key."""
+
+    def forwarding_problem(self) -> str:
+        """Why the routes we offer do not work; empty if they do."""
+
+    def bugreport(self, note: str, *, diagnose: bool) -> str:
+        """A marker, which is in the log as well, with ``note``."""
 
     async def debug(self, action: str) -> object:
         """One of ``DEBUG_ACTIONS``: a tree for JSON, or ``None`` where there is nothing to say."""

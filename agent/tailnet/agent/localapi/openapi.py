@@ -17,6 +17,8 @@ REFUSALS = {
     403: "the caller may not: the text says what would help",
     404: "there is no such thing",
     500: "it failed: the text says why",
+    501: "this daemon does not have that",
+    502: "the control server refused or was not reached: the text says why",
     503: "not now",
     504: "it took too long",
 }
@@ -73,10 +75,7 @@ def _operation(
 ) -> Tree:
     responses: Tree = {str(about.status): _good(about, known)}
     for status in (*about.refuses, 403, 504):
-        if status == 204:
-            responses["204"] = {"description": "nothing to say"}
-        else:
-            responses[str(status)] = _refusal(status)
+        responses[str(status)] = _refusal(status)
     tree: Tree = {
         "operationId": f"{method.lower()} {name}".replace("/", " ").strip().replace(" ", "-"),
         "summary": about.about,
@@ -95,6 +94,8 @@ def _good(about: Operation, known: Mapping[Any, Tree]) -> Tree:
     if about.answer is not None:
         shape = {} if about.answer is bytes else known[about.answer]
         tree["content"] = {about.media: {"schema": shape}}
+        if about.or_text:
+            tree["content"][TEXT] = {"schema": {"type": "string"}}
     return tree
 
 

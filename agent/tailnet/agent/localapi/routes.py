@@ -10,6 +10,7 @@ from typing import Any
 from tailnet.agent.localapi.exchange import Access, Request, Response, json, problem, text
 from tailnet.agent.localapi.handlers import (
     accounts,
+    control,
     debug,
     identity,
     inspect_map,
@@ -148,7 +149,15 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
     "debug-log": {"POST": Route(Access.READ, process.debug_log)},
     "component-debug-logging": {"POST": Route(Access.WRITE, process.component_logging)},
     LOGTAP: {"GET": Route(Access.WRITE, None)},
-    "set-dns": {"POST": Route(Access.WRITE, network.set_dns)},
+    "set-dns": {"POST": Route(Access.WRITE, control.set_dns)},
+    "id-token": {"GET": Route(Access.WRITE, control.id_token)},
+    "query-feature": {"POST": Route(Access.READ, control.query_feature)},
+    "alpha-set-device-attrs": {"PATCH": Route(Access.WRITE, control.device_attributes)},
+    "set-expiry-sooner": {"POST": Route(Access.WRITE, control.expire_sooner)},
+    "disconnect-control": {"POST": Route(Access.WRITE, control.disconnect)},
+    "reset-auth": {"POST": Route(Access.WRITE, control.reset_auth)},
+    "check-ip-forwarding": {"GET": Route(Access.READ, network.check_forwarding)},
+    "bugreport": {"POST": Route(Access.READ, process.bugreport)},
     "debug": {"POST": Route(Access.WRITE, debug.debug)},
     "debug-peer-relay-sessions": {"GET": Route(Access.READ, debug.peer_relay_sessions)},
     "watch-ipn-bus": {"GET": Route(Access.READ, None)},
@@ -166,9 +175,8 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
 
 LATER = frozenset(
     """
-    reset-auth set-expiry-sooner disconnect-control id-token alpha-set-device-attrs query-feature
-    pins check-ip-forwarding check-udp-gro-forwarding
-    set-udp-gro-forwarding check-so-mark-in-use appc-route-info routecheck bugreport pprof
+    pins check-udp-gro-forwarding
+    set-udp-gro-forwarding check-so-mark-in-use appc-route-info routecheck pprof
     upload-client-metrics debug-peer-endpoint-changes debug-derp-region debug-portmap
     debug-dial-types debug-bus-events debug-bus-graph debug-bus-queues
     dev-set-state-store debug-rotate-disco-key set-gui-visible set-push-device-token

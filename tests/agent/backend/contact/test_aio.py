@@ -8,6 +8,7 @@ from tests.support.control import config
 from tailnet.agent.backend.contact.aio import Contact, Hear
 from tailnet.agent.control.aio import ControlClient
 from tailnet.agent.control.events import AuthURL, ControlEvent
+from tailnet.agent.control.wishes import set_dns
 from tailnet.agent.errors import UserError
 
 
@@ -43,4 +44,4 @@ async def test_without_a_login_nothing_is_asked_of_control() -> None:
     """A record for a certificate needs one."""
     contact = Contact(lambda _fresh, _hear: pytest.fail("no session is made"), lambda _: None)
     with pytest.raises(UserError, match="tnet up"):
-        await contact.set_dns("_acme-challenge.a.b", "x")
+        await contact.ask(set_dns("_acme-challenge.a.b", "x"))

@@ -19,12 +19,13 @@ from tailnet.agent.backend.files.aio import StateStore
 from tailnet.agent.backend.login import Host, hostinfo, key_left
 from tailnet.agent.backend.loginprofile import LoginProfile
 from tailnet.agent.backend.prefs import Prefs, apply_masked
-from tailnet.agent.backend.store import Stored
+from tailnet.agent.backend.store import Stored, fresh
 from tailnet.agent.control.aio import ControlClient, ControlConfig
 from tailnet.agent.control.ask import Answers
 from tailnet.agent.control.events import ControlEvent
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.control.trouble import Cause
+from tailnet.agent.control.wishes import Wish
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.errors import UserError
 from tailnet.agent.keys import DiscoPrivate, NodePrivate
@@ -99,6 +100,11 @@ class Account:
     def registered(self) -> bool:
         """A server has accepted this node's key before."""
         return self._record.registered
+
+    @property
+    def log_id(self) -> str:
+        """64 hex digits that tell this installation from others; no secret."""
+        return self._record.stored.backend_log_id
 
     @property
     def profile(self) -> LoginProfile:
@@ -275,6 +281,17 @@ class Account:
 
     # --- several accounts
 
+    async def reset(self) -> None:
+        """Forget every account and the machine's key, as if this were a new machine.
+
+        Raises:
+            UserError: refused, or not storable; nothing changed.
+        """
+        async with self._turn:
+            self._check_unlocked()
+            prefs = Prefs(operator_user=self.prefs.operator_user)
+            await self._use(replace(fresh(self._world.random_bytes), prefs=prefs))
+
     async def switch(self, profile_id: str) -> None:
         """Use another account, and :meth:`resume` it; the one in use stays as it is.
 
@@ -350,13 +367,31 @@ class Account:
         """Connections from other addresses than these are lost; see ``ControlClient``."""
         self._contact.network_changed(addresses)
 
-    async def set_dns(self, name: str, value: str) -> None:
-        """Let control publish a TXT record ``_acme-challenge.…`` of this node's name.
+    async def ask(self, wish: Wish) -> dict[str, object]:
+        """Ask control for something besides the map.
 
         Raises:
-            UserError: it does not, cannot be reached, or nobody is logged in.
+            UserError: it refuses, cannot be reached, or nobody is logged in.
         """
-        await self._contact.set_dns(name, value)
+        return await self._contact.ask(wish)
+
+    async def shorten(self, expiry: datetime) -> None:
+        """Let the node key end earlier.
+
+        Raises:
+            UserError: control refuses, cannot be reached, or nobody is logged in.
+        """
+        await self._contact.shorten(expiry)
+
+    async def disconnect(self) -> None:
+        """Leave the control server alone, until the next start or login."""
+        self._hang_up()
+        await self._contact.close()
+        self._on_change()
+
+    def poke(self) -> None:
+        """Connect to the control server anew, which sends the whole map."""
+        self._contact.poke()
 
     # --- the control session
 

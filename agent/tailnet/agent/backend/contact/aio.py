@@ -7,10 +7,12 @@ key, traffic and updates go on as before.
 import asyncio
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from tailnet.agent.addr import AddrPort, IPAddress
 from tailnet.agent.control.aio import ControlClient
 from tailnet.agent.control.events import AuthURL, ControlEvent, LoginFailed, Registered
+from tailnet.agent.control.wishes import Wish
 from tailnet.agent.errors import UserError
 from tailnet.agent.tailcfg.node import Hostinfo
 from tailnet.agent.tasks import Tasks
@@ -80,22 +82,39 @@ class Contact:
             if session is not None:
                 session.client.network_changed(addresses)
 
+    def poke(self) -> None:
+        """Connect anew."""
+        for session in (self._session, self._renewal):
+            if session is not None:
+                session.client.poke()
+
     async def logout(self) -> None:
         """Let the server expire the key; gives up after about 5 s."""
         session = self._session
         client = session.client if session else self._make(False, lambda _: None)
         await client.logout()
 
-    async def set_dns(self, name: str, value: str) -> None:
-        """Let control publish a TXT record.
+    async def ask(self, wish: Wish) -> dict[str, object]:
+        """Ask control for something.
 
         Raises:
-            UserError: it does not, cannot be reached, or there is no login.
+            UserError: it refuses, cannot be reached, or there is no login.
         """
+        return await self._client().ask(wish)
+
+    async def shorten(self, expiry: datetime) -> None:
+        """Let the node key end earlier.
+
+        Raises:
+            UserError: control refuses, cannot be reached, or there is no login.
+        """
+        await self._client().shorten(expiry)
+
+    def _client(self) -> ControlClient:
         if self._session is None or not self._session.accepted:
             msg = "not connected to a control server; connect with: tnet up"
             raise UserError(msg)
-        await self._session.client.set_dns(name, value)
+        return self._session.client
 
     def hang_up(self) -> None:
         """End all sessions; nothing of theirs is told any more."""

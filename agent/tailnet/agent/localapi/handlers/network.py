@@ -3,7 +3,7 @@
 from ipaddress import ip_address
 
 from tailnet.agent.errors import UserError
-from tailnet.agent.localapi.exchange import JSON, Request, Response, json, problem, text
+from tailnet.agent.localapi.exchange import JSON, Request, Response, json, text
 from tailnet.agent.localapi.interface import Backend
 
 PING_KINDS = ("disco", "TSMP", "ICMP", "peerapi")
@@ -70,13 +70,9 @@ async def get_routes(backend: Backend, request: Request) -> Response:
         return text(400, str(error))
 
 
-async def set_dns(backend: Backend, request: Request) -> Response:
-    """``POST set-dns``: a TXT record of this node, by control."""
-    try:
-        await backend.set_dns(request.query.get("name", ""), request.query.get("value", ""))
-    except UserError as error:
-        return problem(500, str(error))
-    return Response(200, b"{}", JSON)
+async def check_forwarding(backend: Backend, _: Request) -> Response:
+    """``GET check-ip-forwarding``: why a subnet router does not work."""
+    return json({"Warning": backend.forwarding_problem()})
 
 
 async def get_serve_config(_: Backend, __: Request) -> Response:

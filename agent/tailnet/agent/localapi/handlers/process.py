@@ -32,6 +32,13 @@ async def debug_log(backend: Backend, request: Request) -> Response:
     return Response(204)
 
 
+async def bugreport(backend: Backend, request: Request) -> Response:
+    """``POST bugreport``: a marker, in the log too, with a ``note`` and a diagnosis if wanted."""
+    note = "".join(c for c in request.query.get("note", "")[:MAX_LINE] if c.isprintable())
+    diagnose = request.query.get("diagnose", "") == "true"
+    return text(200, backend.bugreport(note, diagnose=diagnose))
+
+
 async def component_logging(backend: Backend, request: Request) -> Response:
     """``POST component-debug-logging``: a ``component`` is logged in detail for ``secs``."""
     component, digits = request.query.get("component", ""), request.query.get("secs", "") or "0"

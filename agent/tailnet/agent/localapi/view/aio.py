@@ -1,6 +1,7 @@
 """A ``Node`` as the LocalAPI shows it: the backend port of ``routes``, over the real thing."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
 from functools import partial
 
 from msgspec import UNSET
@@ -10,11 +11,10 @@ from tailnet.agent import clock
 from tailnet.agent.addr import IPAddress
 from tailnet.agent.backend.aio import Node
 from tailnet.agent.backend.loginprofile import LoginProfile
-from tailnet.agent.backend.network.describe import describe as describe_network
-from tailnet.agent.backend.planview import describe
 from tailnet.agent.backend.prefs import Prefs, toggle_exit_node, validate
 from tailnet.agent.backend.routetable import route_facts, with_acceptance
 from tailnet.agent.control.netmap import NetworkMap
+from tailnet.agent.control.wishes import Wish
 from tailnet.agent.dns.message import query_untrusted
 from tailnet.agent.errors import BadPacket, UserError
 from tailnet.agent.localapi.bus import Subscription
@@ -25,6 +25,7 @@ from tailnet.agent.localapi.schema.network import NetcheckReport, RouteEntry
 from tailnet.agent.localapi.schema.paths import PathDetails, PeerRelaySessions, PingResult
 from tailnet.agent.localapi.schema.status import Status
 from tailnet.agent.localapi.view import paths, routes
+from tailnet.agent.localapi.view.inspect.aio import Inspection
 from tailnet.agent.localapi.view.metrics.aio import MetricsView
 from tailnet.agent.localapi.view.process.aio import ProcessView
 from tailnet.agent.localapi.view.shapes import relay_session
@@ -64,6 +65,7 @@ class NodeView:
         self._status = StatusView(node, version=version, userspace=userspace_drops is not None)
         self.process = ProcessView()
         self._watching = Watching(node, version=version, status=self.status)
+        self._inspection = Inspection(node, version=version, drops=self._drops)
         self.metrics = MetricsView(
             node,
             version=version,
@@ -259,9 +261,30 @@ class NodeView:
 
         return self._node.account.revise(changed)
 
-    async def set_dns(self, name: str, value: str) -> None:
-        """Let control publish a TXT record of this node's name."""
-        await self._node.account.set_dns(name, value)
+    async def ask_control(self, wish: Wish) -> dict[str, object]:
+        """Whatever control is asked besides the map."""
+        return await self._node.account.ask(wish)
+
+    async def expire_sooner(self, at: datetime) -> None:
+        """``POST set-expiry-sooner``."""
+        await self._node.account.shorten(at)
+
+    async def disconnect_control(self) -> None:
+        """``POST disconnect-control``."""
+        await self._node.account.disconnect()
+
+    async def reset_auth(self) -> None:
+        """``POST reset-auth``."""
+        await self._node.account.reset()
+
+    def forwarding_problem(self) -> str:
+        """``GET check-ip-forwarding``."""
+        routes = self._node.account.prefs.advertise_routes or ()
+        return self._node.tunnel.forwarding_problem(routes)
+
+    def bugreport(self, note: str, *, diagnose: bool) -> str:
+        """``POST bugreport``."""
+        return self._inspection.bugreport(note, diagnose=diagnose)
 
     def profiles(self) -> tuple[LoginProfile, ...]:
         """``GET profiles/``."""
@@ -289,24 +312,7 @@ class NodeView:
 
     async def debug(self, action: str) -> object:
         """``POST debug``."""
-        if action == "plan":
-            return describe(self._node.plan)
-        if action == "drops":
-            return self._drops()
-        match action:
-            case "netmon":
-                return describe_network(self._node.network.state, self._node.network.recent)
-            case "portmap":
-                return await self._portmap()
-            case "peer-relay-servers":
-                return self._relay_servers()
-            case "rebind":
-                self._node.tunnel.rebind()
-            case "restun":
-                self._node.tunnel.restun()
-            case _:
-                self._node.forget_kept_map()
-        return None
+        return await self._inspection.debug(action)
 
     def _drops(self) -> dict[str, dict[str, int]]:
         drops = self._node.tunnel.diagnosis.drops()
@@ -316,24 +322,6 @@ class NodeView:
         drops["names"] = self._node.naming.resolver.drops()
         drops["services"] = {reason: n for reason, n in self._service_drops().items() if n}
         return drops
-
-    async def _portmap(self) -> dict[str, object]:
-        """Ask the gateway now."""
-        mapper = self._node.tunnel.portmapper
-        support = await mapper.probe()
-        return {
-            "UPnP": support.upnp,
-            "PMP": support.pmp,
-            "PCP": support.pcp,
-            "External": str(mapper.portmap.external or ""),
-            "Ignored": {reason: n for reason, n in mapper.drops().items() if n},
-        }
-
-    def _relay_servers(self) -> list[str]:
-        """The first addresses of the peer relays that we may ask."""
-        plan, sock = self._node.plan, self._node.tunnel.magicsock
-        known = (plan.peers.get(p) for p in sock.relay_servers) if plan is not None else ()
-        return sorted(str(peer.node.ips()[0]) for peer in known if peer and peer.node.ips())
 
     def peer_relay_sessions(self) -> PeerRelaySessions:
         """``GET debug-peer-relay-sessions``."""

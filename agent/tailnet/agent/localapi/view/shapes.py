@@ -30,7 +30,7 @@ def prefs_tree(prefs: Prefs, profile: LoginProfile) -> dict[str, object]:
             "PrivateNodeKey": f"privkey:{NO_KEY}",
             "OldPrivateNodeKey": f"privkey:{NO_KEY}",
             "UserProfile": msgspec.to_builtins(profile.user_profile),
-            "NetworkLockKey": f"nlpriv:{NO_KEY}",
+            "NetworkLockKey": f"nlpriv:{NO_KEY * 2}",
             "NodeID": profile.node_id,
         }
     return {**to_json(prefs), "Config": config}

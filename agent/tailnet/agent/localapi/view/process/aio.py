@@ -8,23 +8,26 @@ import signal
 import sys
 import traceback
 from collections import deque
+from datetime import UTC, datetime
+
+import msgspec
 
 from tailnet.agent.errors import UserError
 
 ROOT = "tailnet"
 MAX_WAITING = 1000  # lines of a log that nobody reads fast enough
-FORMAT = logging.Formatter("%(asctime)s %(levelname).1s %(name)s: %(message)s")
+FORMAT = logging.Formatter("%(levelname).1s %(name)s: %(message)s")
 
 log = logging.getLogger("tailnet.notes")
 
 
 class LogTap(logging.Handler):
-    """The log from now on, as a stream of lines; the oldest are lost if nobody reads."""
+    """The log from now on, as a stream of JSON lines; the oldest are lost if nobody reads."""
 
     def __init__(self) -> None:
         super().__init__()
         self.setFormatter(FORMAT)
-        self._lines: deque[str] = deque(maxlen=MAX_WAITING)
+        self._lines: deque[bytes] = deque(maxlen=MAX_WAITING)
         self._ready = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._closed = False
@@ -33,7 +36,7 @@ class LogTap(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Called by ``logging``, from any thread."""
         try:
-            self._lines.append(self.format(record))
+            self._lines.append(msgspec.json.encode(_line(record, self.format(record))))
             self._loop.call_soon_threadsafe(self._ready.set)
         except (RuntimeError, ValueError, TypeError):
             self.handleError(record)
@@ -44,7 +47,7 @@ class LogTap(logging.Handler):
             self._ready.clear()
             await self._ready.wait()
         lines = [self._lines.popleft() for _ in range(len(self._lines))]
-        return "".join(f"{line}\n" for line in lines).encode()
+        return b"".join(line + b"\n" for line in lines)
 
     def close(self) -> None:
         """No more.  Idempotent."""
@@ -52,6 +55,12 @@ class LogTap(logging.Handler):
         self._ready.set()
         logging.getLogger(ROOT).removeHandler(self)
         super().close()
+
+
+def _line(record: logging.LogRecord, text: str) -> dict[str, object]:
+    """As upstream's log has it; ``v`` is 0 for what a user wants to know."""
+    at = datetime.fromtimestamp(record.created, UTC)
+    return {"client_time": at.isoformat(), "v": int(record.levelno < logging.INFO), "text": text}
 
 
 class ProcessView:
