@@ -20,3 +20,21 @@ def test_other_spellings_of_help_and_version() -> None:
     assert "Usage: cli up" in CliRunner().invoke(cli, ["help", "up"]).stdout
     unknown = CliRunner().invoke(cli, ["statsu"])
     assert (unknown.exit_code, "did you mean status?" in unknown.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "says"),
+    [
+        (["configure", "synology"], 1, "tnet configure synology does not apply here: it is for"),
+        (["configure", "nonsense"], 2, "'nonsense' is not one of"),
+        (["serve", "3000"], 2, "there is no tnet serve: serving is not supported yet"),
+        (["ssh", "box"], 2, "ssh -o ProxyCommand='tnet nc %h %p'"),
+        (["status", "--web"], 2, "there is no --web here: the page is served by: tnet web"),
+    ],
+)
+def test_what_upstream_has_besides_is_answered_in_words(
+    args: list[str], code: int, says: str
+) -> None:
+    """With what there is instead."""
+    result = CliRunner().invoke(cli, args)
+    assert (result.exit_code, says in result.stderr) == (code, True), result.stderr

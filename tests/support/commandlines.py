@@ -111,7 +111,7 @@ def command_lines(draw: st.DrawFn) -> tuple[str, ...]:
 
 
 def _value(param: click.Parameter) -> st.SearchStrategy[str]:
-    if param.name == "output":  # a file that is written to
+    if param.name in {"output", "path"}:  # a file that is written to
         return st.sampled_from(("-", "", ".", "/nonexistent/x", "/dev/full", "\udcff"))
     return st.one_of(st.sampled_from(_sensible(param)), st.sampled_from(_sensible(param)), TEXT)
 

@@ -21,14 +21,21 @@ ALIASES = {"authkey": "auth-key", "control-url": "login-server"}
 
 LATER = frozenset(
     """
-    advertise-connector audience auto-update icmp peerapi posture-checking
+    advertise-connector auto-update posture-checking
     report-posture ssh
-    track tsmp unattended update-check upstream web webclient
+    track unattended update-check upstream webclient
     """.split()  # noqa: SIM905 - one name a word reads better
 )
 """Upstream's flags that a later version will have."""
 
 SURROGATES = re.compile("[\ud800-\udfff]")  # bytes of an argument that are no text
+ELSEWHERE = {
+    "web": "the page is served by: tnet web",
+    "listen": "the page is served by: tnet web --listen=…",
+    "browser": "tnet web prints the address of the page; open it yourself",
+}
+"""Upstream's flags whose work another command does."""
+
 TRUE = frozenset(("1", "t", "T", "true", "TRUE", "True"))
 FALSE = frozenset(("0", "f", "F", "false", "FALSE", "False"))
 
@@ -179,6 +186,9 @@ def _resolve(name: str, options: dict[str, click.Option], ctx: click.Context) ->
         return name[3:], True
     if name.removeprefix("no-") in LATER:
         msg = f"--{name} is not supported yet"
+        raise click.UsageError(msg, ctx)
+    if name.removeprefix("no-") in ELSEWHERE:
+        msg = f"there is no --{name} here: {ELSEWHERE[name.removeprefix('no-')]}"
         raise click.UsageError(msg, ctx)
     msg = f"unknown flag: {_dashed(name)}{suggest(name, options, '--')}"
     raise click.UsageError(msg, ctx)

@@ -16,6 +16,7 @@ from tailnet.agent.localapi.schema.status import STATES, Status
 from tailnet.cli import qr
 from tailnet.cli.client import LocalClient
 from tailnet.cli.errors import Failure, Silent, warn
+from tailnet.cli.jsontext import harmless
 from tailnet.cli.settings import DEFAULT_SERVER, Prefs, expand
 from tailnet.cli.text import clean
 from tailnet.client.errors import ClientError, TimedOut
@@ -99,7 +100,11 @@ def connect(
 
 def say(**fields: str) -> None:
     """One JSON object, indented by a tab as Go does it; empty fields are left out."""
-    lines = [f'\t"{name}": {json.encode(text).decode()}' for name, text in fields.items() if text]
+    lines = [
+        f'\t"{name}": {harmless(json.encode(text).decode())}'
+        for name, text in fields.items()
+        if text
+    ]
     click.echo("{\n" + ",\n".join(lines) + "\n}")
 
 

@@ -40,12 +40,31 @@ COMMANDS = {
     "wait": "Wait until this machine is connected",
     "install": "Make tailnetd a service of this machine",
     "uninstall": "Remove that service",
+    "configure": "Set up other systems (none of them is one of these)",
     "completion": "Print the completion script of a shell",
     "licenses": "Show the licenses of what tailnetd is made of",
     "version": "Show versions",
     "debug": "Look inside tailnetd",
 }
 
+
+ELSEWHERE = {
+    "appc-routes": "app connectors are not supported yet",
+    "cert": "certificates are not supported yet",
+    "drive": "Taildrive is not supported yet",
+    "file": "Taildrop is not supported yet",
+    "funnel": "serving is not supported yet",
+    "id-token": "it is not supported yet",
+    "lock": "Tailnet Lock is not supported yet",
+    "routecheck": "see: tnet routes",
+    "serve": "serving is not supported yet",
+    "service": "Tailscale Services are not supported yet",
+    "ssh": "Tailscale SSH is not supported yet; ssh -o ProxyCommand='tnet nc %h %p' USER@PEER",
+    "syspolicy": "there are no system policies on Linux; see: tailnetd --config",
+    "systray": "there is no tray icon; a page in the browser: tnet web",
+    "update": "update tailnet with what installed it: pip, or the system's packages",
+}
+"""Upstream's other commands, and what to say to those who try them."""
 
 MODULES = {"trace": "trace_packet"}  # the standard library has a module of that name
 
@@ -70,6 +89,9 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """With a suggestion if there is none of that name."""
+        if args and args[0] in ELSEWHERE and args[0] not in COMMANDS:
+            msg = f"there is no tnet {args[0]}: {ELSEWHERE[args[0]]}"
+            raise click.UsageError(msg, ctx)
         if args and args[0] not in COMMANDS and not ctx.resilient_parsing:
             msg = f"unknown command: {args[0]}{suggest(args[0], COMMANDS)}"
             raise click.UsageError(msg, ctx)

@@ -45,7 +45,7 @@ def test_get(daemon: Daemon) -> None:
     """A value, a table, JSON, or flags for ``set``."""
     daemon.backend.current = Prefs(hostname="box", advertise_routes=("192.0.2.0/24", "::1/128"))
     assert daemon.run("get", "hostname").stdout == "box\n"
-    assert "accept-dns                  true\n" in daemon.run("get").stdout
+    assert "accept-dns                     true\n" in daemon.run("get").stdout
     assert json.loads(daemon.run("get", "--json").stdout)["accept-routes"] is False
     flags = daemon.run("get", "--set-flags").stdout
     assert "--hostname=box --advertise-routes=192.0.2.0/24,::1/128" in flags

@@ -21,6 +21,7 @@ from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
 from tailnet.cli.flags import GoCommand
+from tailnet.cli.jsontext import indented
 from tailnet.cli.text import clean, table
 
 WATCH_EVERY = 0.5  # seconds
@@ -93,7 +94,7 @@ def command() -> None:
 def plan(client: LocalClient) -> None:
     """The same plan is the same text, so that two can be compared."""
     tree = client.request("POST", "debug?action=plan")
-    click.echo(json.format(tree, indent=2).decode())
+    click.echo(indented(tree))
 
 
 @command.command(

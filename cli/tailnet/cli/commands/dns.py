@@ -14,6 +14,7 @@ from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
 from tailnet.cli.flags import GoCommand, flag
+from tailnet.cli.jsontext import indented
 from tailnet.cli.text import clean, table
 from tailnet.client import questions
 from tailnet.client.errors import Refused
@@ -49,7 +50,7 @@ def status(client: LocalClient, *, all: bool, json: bool) -> None:  # noqa: A002
         host = str(error)
     tree = names.status_tree(client.status(peers=False), accepted, config, host)
     if json:
-        click.echo(msgjson.format(msgjson.encode(tree), indent=2).decode())
+        click.echo(indented(tree))
         return
     for line in names.status_lines(tree, host, everything=all):
         click.echo(line)
@@ -73,7 +74,7 @@ def query(client: LocalClient, *, name: str, type: str, json: bool) -> None:  # 
     record = records.parse_answer(said.data)
     if json:
         tree = records.query_tree(asked, kind, said, record)
-        click.echo(msgjson.format(msgjson.encode(tree), indent=2).decode())
+        click.echo(indented(tree))
     if record is None:
         who = ", ".join(clean(resolver.addr) for resolver in said.resolvers)
         msg = f"no answer from {who} ({clean(said.why)})"
@@ -113,7 +114,7 @@ def list_(client: LocalClient, *, json: bool) -> None:
     """One a line, with its addresses."""
     known: list[DNSLocalRecord] = client.ask(questions.dns_records())
     if json:
-        click.echo(msgjson.format(msgjson.encode(known), indent=2).decode())
+        click.echo(indented(known))
         return
     for line in table((clean(each.name), " ".join(map(clean, each.addresses))) for each in known):
         click.echo(line)

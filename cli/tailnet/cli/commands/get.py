@@ -4,13 +4,13 @@ Source: tailscale cmd/tailscale/cli/get.go.
 """
 
 import click
-from msgspec import json as msgjson
 
 from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
 from tailnet.cli.flags import GoCommand, flag, suggest
-from tailnet.cli.settings import NICKNAME, PATHS, SETTINGS
+from tailnet.cli.jsontext import indented
+from tailnet.cli.settings import NICKNAME, PATHS, RELAY, SETTINGS
 from tailnet.cli.text import clean, table
 
 
@@ -21,7 +21,7 @@ from tailnet.cli.text import clean, table
 @with_client
 def command(client: LocalClient, *, setting: str, json: bool, set_flags: bool) -> None:
     """One value as it is, all as a table."""
-    settings = (*SETTINGS, NICKNAME, *PATHS)
+    settings = (*SETTINGS, NICKNAME, *PATHS, *RELAY)
     names = [s.flag for s in settings]
     if setting != "all" and setting not in names:
         msg = f"unknown setting: {setting}{suggest(setting, names)}"
@@ -32,7 +32,7 @@ def command(client: LocalClient, *, setting: str, json: bool, set_flags: bool) -
         values = {
             s.flag: s.of(prefs) if s.default in (True, False) else s.show(prefs) for s in shown
         }
-        click.echo(msgjson.format(msgjson.encode(values), indent=2).decode())
+        click.echo(indented(values))
     elif set_flags:
         click.echo(" ".join(s.argument(prefs) for s in shown if s.in_set))
     elif setting != "all":

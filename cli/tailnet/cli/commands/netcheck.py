@@ -13,6 +13,7 @@ from tailnet.agent.localapi.schema.network import DERPRegionName, DERPRegions, N
 from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
 from tailnet.cli.flags import DURATION, GoCommand, flag
+from tailnet.cli.jsontext import harmless, indented
 from tailnet.cli.text import clean, format_fine
 from tailnet.client.questions import joined
 
@@ -55,7 +56,7 @@ def command(  # noqa: PLR0913 - one a flag
     while True:
         answer = client.request("POST", f"netcheck?{query}")
         if shape:
-            click.echo(answer if shape == "json-line" else json.format(answer, indent=2))
+            click.echo(harmless(answer.decode()) if shape == "json-line" else indented(answer))
         else:
             report = json.decode(answer, type=NetcheckReport)
             regions = client.get("derpmap", DERPRegions).regions or {}

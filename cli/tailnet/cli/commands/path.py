@@ -1,7 +1,6 @@
 """``tnet path``: why a peer is reached as it is."""
 
 import click
-from msgspec import json as msgjson
 
 from tailnet.agent.localapi.schema.basics import decode
 from tailnet.agent.localapi.schema.paths import PathCandidate, PathDetails
@@ -10,6 +9,7 @@ from tailnet.cli.completing import PEER
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
 from tailnet.cli.flags import GoCommand, flag
+from tailnet.cli.jsontext import indented
 from tailnet.cli.peers import find_node
 from tailnet.cli.text import clean, format_latency
 from tailnet.client.questions import quoted
@@ -40,7 +40,7 @@ def command(client: LocalClient, *, peer: str, json: bool) -> None:
         raise Failure(msg)
     answer = client.request("GET", f"path?ip={quoted(node.tailscale_ips[0])}")
     if json:
-        click.echo(msgjson.format(answer, indent=2).decode())
+        click.echo(indented(answer))
         return
     try:
         about = decode(answer, PathDetails)

@@ -11,6 +11,7 @@ from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
 from tailnet.cli.flags import BOOL_OR_LIST, GoCommand, flag
+from tailnet.cli.jsontext import indented
 from tailnet.cli.text import clean, table
 from tailnet.client.questions import quoted
 
@@ -48,7 +49,7 @@ def command(
         path += f"?accept={quoted(_setting(accept_routes))}"
     answer = client.request("GET", path)
     if json:
-        click.echo(msgjson.format(answer, indent=2).decode())
+        click.echo(indented(answer))
         return
     entries = decode(answer)
     lines = changes(decode(client.request("GET", "routes")), entries) if dry_run else rows(entries)

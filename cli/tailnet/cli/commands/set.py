@@ -10,6 +10,8 @@ from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
 from tailnet.cli.flags import GoCommand
 from tailnet.cli.peers import find_node
+from tailnet.cli.risk import accept_risk as risks
+from tailnet.cli.risk import ask
 from tailnet.cli.settings import SETTABLE, options, wishes
 from tailnet.cli.text import clean
 
@@ -18,16 +20,20 @@ POLICIES = ("direct-only", "relay-only", "auto")
 
 @click.command(cls=GoCommand, help="Change some settings; the others stay as they are.")
 @options(SETTABLE)
-@click.option("--accept-risk", default="", metavar="RISKS", hidden=True, help="No effect yet.")
+@risks
 @with_client
 @click.pass_context
-def command(ctx: click.Context, /, client: LocalClient, **values: object) -> None:
+def command(
+    ctx: click.Context, /, client: LocalClient, *, accept_risk: frozenset[str], **values: object
+) -> None:
     """Without any flag, show help."""
     changes = wishes(SETTABLE, values, ctx.meta["given"])
     if wanted := changes.get("PathPolicy"):
         changes["PathPolicy"] = _policies(client, wanted)
     if name := str(changes.get("ExitNodeID") or ""):
         changes["ExitNodeID"] = _exit_node(client, name)
+    if changes.get("ShieldsUp") is True:
+        ask(accept_risk, "with shields up no other could begin like it")
     if changes:
         client.edit_prefs(changes)
     else:

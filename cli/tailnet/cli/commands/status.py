@@ -14,8 +14,10 @@ from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Silent
 from tailnet.cli.flags import GoCommand, flag
+from tailnet.cli.jsontext import indented
 from tailnet.cli.text import clean, table
 
+EXIT_NODES = "# Exit nodes by place are not listed here; see: tnet exit-node list"
 HEADER = ("IP", "Hostname", "Owner", "OS", "Status")
 
 
@@ -76,7 +78,7 @@ def _json(client: LocalClient, *, active: bool, peers: bool) -> str:
         tree = json.decode(data)
         tree["Peer"] = {k: p for k, p in (tree.get("Peer") or {}).items() if p.get("Active")}
         data = json.encode(tree)
-    return json.format(data, indent=2).decode()
+    return indented(data)
 
 
 def describe_state(status: Status) -> tuple[str, bool]:
@@ -107,12 +109,18 @@ def render(
 ) -> Iterator[str]:
     """The lines of the table, and health below it."""
     rows = [HEADER] if header else []
+    hidden = False
     if show_self and status.self_ is not None:
         rows.append(_row(status, status.self_, now))
     for peer in sorted((status.peer or {}).values(), key=_order):
-        if peer.sharee_node is not True and (peer.active or not active):
-            rows.append(_row(status, peer, now))  # noqa: PERF401 - the condition reads better so
+        far = isinstance(peer.location, dict) and not peer.exit_node  # one of many, to choose from
+        hidden = hidden or far
+        if not far and peer.sharee_node is not True and (peer.active or not active):
+            rows.append(_row(status, peer, now))
     yield from table(rows)
+    if hidden:
+        yield ""
+        yield EXIT_NODES
     if health := health_lines(status):
         yield ""
         yield from health

@@ -6,13 +6,13 @@ Source: tailscale cmd/tailscale/cli/switch.go.
 import time
 
 import click
-from msgspec import json
 
 from tailnet.agent.localapi.schema.identity import LoginProfile
 from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
 from tailnet.cli.flags import GoCommand, flag
+from tailnet.cli.jsontext import indented
 from tailnet.cli.login import Patience
 from tailnet.cli.profiles import choose, list_profiles, tailnet
 from tailnet.cli.text import clean, table
@@ -61,7 +61,7 @@ def show(profiles: tuple[LoginProfile, ...], chosen: str, *, as_json: bool) -> N
             }
             for profile in profiles
         ]
-        click.echo(json.format(json.encode(tree), indent=2).decode())
+        click.echo(indented(tree))
         return
     rows = [
         (

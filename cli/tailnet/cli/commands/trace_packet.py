@@ -3,7 +3,6 @@
 import socket
 
 import click
-from msgspec import json as msgjson
 
 from tailnet.agent import clock
 from tailnet.agent.localapi.schema.tracing import TraceAnswer
@@ -12,6 +11,7 @@ from tailnet.cli.completing import PEER
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
 from tailnet.cli.flags import GoCommand, flag
+from tailnet.cli.jsontext import indented
 from tailnet.cli.text import clean, format_latency
 from tailnet.cli.tracing import ask, describe, verdict
 
@@ -41,7 +41,7 @@ def command(
         raise click.UsageError(msg)
     found = ask(client, src=src, dst=dst, proto=proto or "tcp", port=port)
     if json:
-        click.echo(msgjson.format(msgjson.encode(found), indent=2).decode())
+        click.echo(indented(found))
     else:
         click.echo(f"{clean(found.src)} → {clean(found.dst)}, {clean(found.flow)}")
         for line in describe(found):

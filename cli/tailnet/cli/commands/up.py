@@ -17,6 +17,8 @@ from tailnet.cli.errors import Failure, warn
 from tailnet.cli.flags import DURATION, GoCommand, flag
 from tailnet.cli.login import Patience, UpPlan, check_prefs, connect
 from tailnet.cli.qr import FORMATS
+from tailnet.cli.risk import accept_risk as risks
+from tailnet.cli.risk import ask
 from tailnet.cli.settings import SETTINGS, Prefs, options, wishes
 from tailnet.cli.text import clean
 
@@ -52,7 +54,7 @@ ROUTES_OFF = "--accept-routes is false"
     help="How to draw it: for any terminal (ascii), or with Unicode blocks.",
 )
 @flag("json", help="Output JSON, one object a step.")
-@click.option("--accept-risk", default="", metavar="RISKS", hidden=True, help="No effect yet.")
+@risks
 @with_client
 @click.pass_context
 def command(  # noqa: PLR0913 - one a flag
@@ -71,7 +73,7 @@ def command(  # noqa: PLR0913 - one a flag
     qr: bool,
     qr_format: str,
     json: bool,
-    accept_risk: str,
+    accept_risk: frozenset[str],
     **values: object,
 ) -> None:
     """Decide, do it, wait."""
@@ -84,6 +86,8 @@ def command(  # noqa: PLR0913 - one a flag
         auth_key = ""  # from the environment: for the first login only
     wanted = wishes(SETTINGS, values, given)
     check_prefs(client, current, wanted)  # what is wrong is said before what would be reset
+    if force_reauth:
+        ask(accept_risk, "a new login would end it")
     inputs = KeyInputs(auth_key, client_id, client_secret, id_token, audience)
     plan = decide(
         Asked(

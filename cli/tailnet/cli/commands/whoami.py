@@ -14,6 +14,7 @@ from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
 from tailnet.cli.flags import GoCommand, flag
 from tailnet.cli.identity import describe
+from tailnet.cli.jsontext import indented
 from tailnet.cli.text import clean
 
 
@@ -30,7 +31,7 @@ def command(client: LocalClient, *, json: bool) -> None:
     tailnet = status.current_tailnet or TailnetStatus()
     if json:
         tree = {**msgjson.decode(answer), "CurrentTailnet": tailnet}
-        click.echo(msgjson.format(msgjson.encode(tree), indent=2).decode())
+        click.echo(indented(tree))
         return
     try:
         who = decode(answer, WhoIs)

@@ -4,7 +4,6 @@ Source: tailscale cmd/tailscale/cli/whois.go.
 """
 
 import click
-from msgspec import json as msgjson
 
 from tailnet.agent.localapi.schema.basics import decode
 from tailnet.agent.localapi.schema.identity import WhoIs
@@ -13,6 +12,7 @@ from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
 from tailnet.cli.flags import GoCommand, flag
 from tailnet.cli.identity import describe
+from tailnet.cli.jsontext import indented
 from tailnet.cli.text import clean
 from tailnet.client.errors import Refused
 from tailnet.client.questions import quoted
@@ -40,7 +40,7 @@ def command(client: LocalClient, *, address: str, json: bool, proto: str | None)
         msg = f"no node of this tailnet has the address {clean(address)}"
         raise Failure(msg) from None
     if json:
-        click.echo(msgjson.format(answer, indent=2).decode())
+        click.echo(indented(answer))
         return
     try:
         who = decode(answer, WhoIs)
