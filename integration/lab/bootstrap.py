@@ -28,6 +28,7 @@ PACKAGES = {
     "curl": ("curl", "curl", "curl", "curl"),
     "dig": ("bind9-dnsutils", "bind-utils", "bind-tools", "bind"),
     "dnsmasq": ("dnsmasq-base", "dnsmasq", "dnsmasq", "dnsmasq"),
+    "jq": ("jq", "jq", "jq", "jq"),
     "tcpdump": ("tcpdump", "tcpdump", "tcpdump", "tcpdump"),
     "iperf3": ("iperf3", "iperf3", "iperf3", "iperf3"),
     "wg": ("wireguard-tools", "wireguard-tools", "wireguard-tools-wg", "wireguard-tools"),

@@ -26,6 +26,7 @@ TIMEOUT_TEXT = (
     "timeout waiting for Tailscale service to enter a Running state; "
     'check health with "tnet status"'
 )
+GOES_ON = "\ntailnetd goes on without us; look with: tnet status, and stop it with: tnet down"
 # Words of Tailscale, Headscale and of our own about the key that a login was tried with.
 ABOUT_AUTH_KEYS = re.compile(r"\b(?:pre)?auth[ -]?key|\bapi key|\binvalid key", re.IGNORECASE)
 NOT_SENT = frozenset(("Config", "InternalExitNodePrior"))  # of Prefs: the daemon's own
@@ -135,7 +136,7 @@ class Progress:
         self._old_key = before.self_.public_key if before.self_ else ""
         self._url = ""
         self._asked_for_url = plan.interactive
-        self._printed = False
+        self._printed = self._sent = False
         # A start says the prefs that it begins with: what comes before is of an earlier login.
         self._begun = not plan.start
 
@@ -153,6 +154,10 @@ class Progress:
                 done = self._connected() if plan.start else self._handle(first)
                 while not done:
                     done = self._handle(self._next(watch))
+            except KeyboardInterrupt:
+                if self._sent and not self._json:
+                    warn(GOES_ON)
+                raise
             finally:
                 watch.close()
         if self._json:
@@ -163,9 +168,11 @@ class Progress:
     def _send(self) -> None:
         plan = self._plan
         if not plan.start:
+            self._sent = True
             self._client.edit_prefs(plan.edit)
             return
         prefs = check_prefs(self._client, self._client.prefs(), plan.edit)
+        self._sent = True
         self._client.request("POST", "start", {"UpdatePrefs": prefs, "AuthKey": plan.auth_key})
         if plan.interactive:
             self._client.request("POST", "login-interactive", {})
