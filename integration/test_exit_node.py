@@ -109,6 +109,20 @@ def test_everything_goes_through_the_exit_node(lab: Lab) -> None:
     assert not reaches(here, "10.99.0.1")
 
 
+def test_a_strict_filter_without_our_rules_is_told(lab: Lab) -> None:
+    """Answers to the tunnel's own packets would get lost, with an exit node in use."""
+    here = lab.hosts["h1"]
+
+    def told() -> bool:
+        return "reverse path filter is strict" in here.tnet("status", "--json").stdout
+
+    assert not told()
+    here.tnet("set", "--netfilter-mode=nodivert")
+    until("the warning", told, 10.0)
+    here.tnet("set", "--netfilter-mode=on")
+    until("no warning", lambda: not told(), 10.0)
+
+
 def test_the_local_network_is_reached_directly_if_allowed(lab: Lab) -> None:
     """And not without."""
     here = lab.hosts["h1"]

@@ -82,6 +82,15 @@ class System:
         """None."""
         return ()
 
+    def udp_gro_problem(self, tun_name: str, uplink: str) -> str:
+        """None."""
+        del tun_name, uplink
+        return ""
+
+    def strict_filter(self) -> bool:
+        """No."""
+        return False
+
     def forwarding_problem(self, *, v4: bool, v6: bool) -> str:
         """None."""
         del v4, v6

@@ -99,6 +99,8 @@ class FakeBackend:
 
     about: Status = field(default_factory=lambda: Status(backend_state="Stopped"))
     current: Prefs = field(default_factory=lambda: Prefs(logged_out=False))
+    not_forwarding: str = ""
+    slow_udp: str = ""
     bus: Bus = field(default_factory=Bus)
     metrics: FakeMetrics = field(default_factory=FakeMetrics)
     pings: list[PingResult] = field(default_factory=list)
@@ -218,6 +220,14 @@ class FakeBackend:
         self.calls.append(("ping", str(ip), kind, size))
         return self.pings.pop(0) if self.pings else PingResult(ip=str(ip), err="no answer")
 
+    def forwarding_problem(self) -> str:
+        """As the test says."""
+        return self.not_forwarding
+
+    def udp_gro_problem(self) -> str:
+        """As the test says."""
+        return self.slow_udp
+
     def routes(self, accept: str | None) -> tuple[RouteEntry, ...]:
         """The prepared ones."""
         self.calls.append(("routes", accept))
@@ -278,10 +288,6 @@ class FakeBackend:
     async def reset_auth(self) -> None:
         """Only noted."""
         self.calls.append(("reset",))
-
-    def forwarding_problem(self) -> str:
-        """None."""
-        return ""
 
     def bugreport(self, note: str, *, diagnose: bool) -> str:
         """Always the same."""

@@ -56,6 +56,7 @@ class FakeSystem:
         self.dns = FakeDns(split=True)
         self.monitor = FakeMonitor()
         self.forwarding = ""
+        self.strict = False
         self.listening: tuple[Listener, ...] = ()
 
     def open_tun(self, queues: int) -> FakeTun:
@@ -94,6 +95,15 @@ class FakeSystem:
     def listeners(self) -> tuple[Listener, ...]:
         """As the test says."""
         return self.listening
+
+    def udp_gro_problem(self, tun_name: str, uplink: str) -> str:
+        """Nothing to gain."""
+        del tun_name, uplink
+        return ""
+
+    def strict_filter(self) -> bool:
+        """As the test says."""
+        return self.strict
 
     def forwarding_problem(self, *, v4: bool, v6: bool) -> str:
         """As the test says, for IPv4."""

@@ -39,10 +39,10 @@ class Daemon:
     path: Path
     uid: int = 0
 
-    def run(self, *args: str, **env: str) -> Result:
-        """Run ``tnet``."""
+    def run(self, *args: str, answer: str = "", **env: str) -> Result:
+        """Run ``tnet``, with something to read."""
         return CliRunner(env={"TS_AUTHKEY": "", "USER": "", **env}).invoke(
-            cli, ["--socket", str(self.path), *args]
+            cli, ["--socket", str(self.path), *args], input=answer
         )
 
     def state(self, name: str, **changes: object) -> None:

@@ -107,6 +107,16 @@ class Machine:
         """Of the host, also where the tunnel is not the kernel's: its services are reachable."""
         return self._platform.listeners()
 
+    def udp_gro_problem(self, tun_name: str, uplink: str) -> str:
+        """The platform's, where the kernel forwards."""
+        if self._userspace is not None:
+            return ""
+        return self._platform.udp_gro_problem(tun_name, uplink)
+
+    def strict_filter(self) -> bool:
+        """The platform's, where the kernel forwards."""
+        return self._userspace is None and self._platform.strict_filter()
+
     def forwarding_problem(self, *, v4: bool, v6: bool) -> str:
         """The platform's; a userspace router does not need the kernel."""
         if self._userspace is not None:

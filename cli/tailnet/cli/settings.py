@@ -266,6 +266,13 @@ SETTABLE = (*(setting for setting in SETTINGS if setting.in_set), NICKNAME, *PAT
 """What ``set`` changes."""
 
 
+FORWARD = "enable-ip-forwarding"
+"""A flag of ``up`` and ``set`` that is no pref."""
+
+OFFERS = frozenset({"advertise-routes", "advertise-exit-node", FORWARD})
+"""Flags after which it is looked whether what is offered works."""
+
+
 def options(settings: tuple[Setting, ...]) -> Callable[[F], F]:
     """Add the flags of ``settings`` to a command."""
 

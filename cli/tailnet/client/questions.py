@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from msgspec import json
 
+from tailnet.agent.localapi.schema.basics import Advice
 from tailnet.agent.localapi.schema.identity import LoginProfile, WhoIs
 from tailnet.agent.localapi.schema.names import DNSLocalRecord
 from tailnet.agent.localapi.schema.network import NetcheckReport
@@ -56,6 +57,16 @@ def status(*, peers: bool = True) -> Question[Status]:
 def prefs() -> Question[Prefs]:
     """The user's wishes."""
     return Question("GET", "prefs", dict)
+
+
+def check_ip_forwarding() -> Question[Advice]:
+    """Why the subnet routes of this machine do not work."""
+    return Question("GET", "check-ip-forwarding", Advice)
+
+
+def check_udp_gro_forwarding() -> Question[Advice]:
+    """What makes forwarded UDP slow."""
+    return Question("GET", "check-udp-gro-forwarding", Advice)
 
 
 def edit_prefs(changes: Mapping[str, object]) -> Question[Prefs]:

@@ -119,6 +119,11 @@ def cannot_forward(one: Member) -> None:
     one.system.forwarding = "sysctl -w x"
 
 
+def filter_strictly(one: Member) -> None:
+    """The kernel does."""
+    one.system.strict = True
+
+
 def names(failing: str, *, looping: bool) -> Do:
     """What the resolver finds out."""
     return lambda one: one.node.naming.resolver._say_health(failing, looping=looping)
@@ -210,6 +215,10 @@ AILMENTS: Mapping[str, tuple[Do, Do]] = {
     "firewall": (
         put("tunnel._host.rules._refused", "no nftables"),
         put("tunnel._host.rules._refused", ""),
+    ),
+    "strict-reverse-path-filter": (
+        both(filter_strictly, pref(ExitNodeIP="100.64.0.77", NetfilterMode=1)),
+        pref(ExitNodeIP="", NetfilterMode=2),
     ),
     "foreign-routing-rules": (
         put("tunnel._host._router.obstacle", "rule 5208 comes first"),

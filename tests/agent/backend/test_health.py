@@ -69,6 +69,7 @@ BROKEN: dict[str, tuple[dict[str, object], str]] = {
         {"firewall_problem": "this kernel has no nftables"},
         "this kernel has no nftables",
     ),
+    "strict-reverse-path-filter": ({"strict_filter": True}, "rp_filter to 2"),
     "foreign-routing-rules": ({"foreign_rules": "rule 5208 comes first"}, "rule 5208 comes first"),
     "foreign-firewall": ({"foreign_firewall": "firewalld runs"}, "firewalld runs"),
     "dns-read-os-config-failed": ({"dns_unreadable": "no such file"}, "no such file"),

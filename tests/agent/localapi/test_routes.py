@@ -79,6 +79,7 @@ def test_what_changes_something_needs_write() -> None:
         ("ping", "POST"),
         ("path", "GET"),
         ("routes", "GET"),
+        ("check-udp-gro-forwarding", "GET"),
         ("derpmap", "GET"),
         ("netcheck", "POST"),
         ("dial", "POST"),

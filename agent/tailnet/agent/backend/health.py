@@ -122,6 +122,9 @@ FORWARDING = Warnable(
     depends_on=("warming-up",),
     connectivity=True,
 )
+STRICT_FILTER = Warnable(
+    "strict-reverse-path-filter", Severity.MEDIUM, "Answers get lost", connectivity=True
+)
 FILTER = Warnable("invalid-packet-filter", Severity.HIGH, "Packet filter refused")
 EXIT_WITHOUT_SNAT = Warnable(
     "nosnat-with-advertised-exit-node", Severity.MEDIUM, "Exit node without SNAT"
@@ -182,6 +185,7 @@ TABLE = (
     PORT,
     FORWARDING,
     EXIT_WITHOUT_SNAT,
+    STRICT_FILTER,
     FILTER,
     ROUTER,
     FIREWALL,
@@ -230,6 +234,7 @@ class HealthFacts:
         port_problem: why its port is not the one that the user chose.
         forwarding_problem: why this subnet router does not work.
         exit_without_snat: this exit node leaves the addresses of others as they are.
+        strict_filter: answers to our own packets are taken for forged.
         filter_refused: the packet filter cannot be understood.
         router_problem: why the kernel refused the routes.
         firewall_problem: why the kernel refused the firewall.
@@ -269,6 +274,7 @@ class HealthFacts:
     port_problem: str = ""
     forwarding_problem: str = ""
     exit_without_snat: bool = False
+    strict_filter: bool = False
     filter_refused: bool = False
     router_problem: str = ""
     firewall_problem: str = ""
@@ -334,6 +340,11 @@ def conditions(facts: HealthFacts) -> dict[Warnable, str]:
         and f.exit_without_snat
         and "this machine is an exit node, but --snat-subnet-routes is off: "
         "answers to what peers send to the internet do not come back",
+        STRICT_FILTER: online
+        and f.strict_filter
+        and "the reverse path filter is strict and the firewall is not ours, so answers by the "
+        "link get lost while an exit node is used; set net.ipv4.conf.*.rp_filter to 2, or: "
+        "tnet set --netfilter-mode=on",
         FILTER: f.filter_refused
         and "the packet filter of the control server makes no sense; nothing is let in",
         ROUTER: f.router_problem,

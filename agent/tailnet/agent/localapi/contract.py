@@ -6,7 +6,7 @@ Every route of :mod:`tailnet.agent.localapi.routes` has an entry; a test holds t
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from tailnet.agent.localapi.schema.basics import Problem
+from tailnet.agent.localapi.schema.basics import Advice, Problem
 from tailnet.agent.localapi.schema.bus import Notify
 from tailnet.agent.localapi.schema.identity import LoginProfile, UserProfile, WhoIs
 from tailnet.agent.localapi.schema.names import DNSLocalRecord, DNSOSConfig, DNSQueryAnswer
@@ -193,7 +193,7 @@ CONTRACT: Mapping[str, Mapping[str, Operation]] = {
         )
     },
     "check-ip-forwarding": {
-        "GET": Operation("Why the routes we offer do not work: {Warning}.", Tree)
+        "GET": Operation("Why the routes we offer, or an exit's, do not work.", Advice)
     },
     "bugreport": {
         "POST": Operation(
@@ -268,6 +268,9 @@ CONTRACT: Mapping[str, Mapping[str, Operation]] = {
             query=(Query("accept", "string", "true, false, or prefixes, peer:NAME, tag:NAME"),),
             refuses=(400,),
         )
+    },
+    "check-udp-gro-forwarding": {
+        "GET": Operation("What makes UDP that this machine forwards slow.", Advice)
     },
     "derpmap": {"GET": Operation("The relays of the network map.", Tree)},
     "netcheck": {

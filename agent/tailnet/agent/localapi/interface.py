@@ -162,6 +162,12 @@ class Backend(Protocol):
     def peer_relay_sessions(self) -> PeerRelaySessions:
         """Peers for which this machine relays now."""
 
+    def forwarding_problem(self) -> str:
+        """Why the routes of this machine do not work; without any, why an exit would not."""
+
+    def udp_gro_problem(self) -> str:
+        """What makes UDP that this machine forwards slow."""
+
     def routes(self, accept: str | None) -> tuple[RouteEntry, ...]:
         """Every route that somebody offers, and what becomes of it.
 
@@ -222,9 +228,6 @@ class Backend(Protocol):
 
     async def reset_auth(self) -> None:
         """Forget every account and the machine's key."""
-
-    def forwarding_problem(self) -> str:
-        """Why the routes we offer do not work; empty if they do."""
 
     def bugreport(self, note: str, *, diagnose: bool) -> str:
         """A marker, which is in the log as well, with ``note``."""

@@ -156,7 +156,6 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
     "set-expiry-sooner": {"POST": Route(Access.WRITE, control.expire_sooner)},
     "disconnect-control": {"POST": Route(Access.WRITE, control.disconnect)},
     "reset-auth": {"POST": Route(Access.WRITE, control.reset_auth)},
-    "check-ip-forwarding": {"GET": Route(Access.READ, network.check_forwarding)},
     "bugreport": {"POST": Route(Access.READ, process.bugreport)},
     "debug": {"POST": Route(Access.WRITE, debug.debug)},
     "debug-peer-relay-sessions": {"GET": Route(Access.READ, debug.peer_relay_sessions)},
@@ -165,6 +164,8 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
     "path": {"GET": Route(Access.READ, network.get_path)},
     "trace": {"GET": Route(Access.READ, tracing.trace)},
     "routes": {"GET": Route(Access.READ, network.get_routes)},
+    "check-ip-forwarding": {"GET": Route(Access.READ, network.check_ip_forwarding)},
+    "check-udp-gro-forwarding": {"GET": Route(Access.READ, network.check_udp_gro_forwarding)},
     "derpmap": {"GET": Route(Access.READ, network.derp_map)},
     "netcheck": {"POST": Route(Access.READ, network.netcheck)},
     DIAL: {"POST": Route(Access.READ, None)},
@@ -175,8 +176,7 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
 
 LATER = frozenset(
     """
-    pins check-udp-gro-forwarding
-    set-udp-gro-forwarding check-so-mark-in-use appc-route-info routecheck pprof
+    pins set-udp-gro-forwarding check-so-mark-in-use appc-route-info routecheck pprof
     upload-client-metrics debug-peer-endpoint-changes debug-derp-region debug-portmap
     debug-dial-types debug-bus-events debug-bus-graph debug-bus-queues
     dev-set-state-store debug-rotate-disco-key set-gui-visible set-push-device-token

@@ -8,11 +8,11 @@ from tailnet.agent.localapi.schema.status import Status
 from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
-from tailnet.cli.flags import GoCommand
+from tailnet.cli.flags import GoCommand, flag
 from tailnet.cli.peers import find_node
 from tailnet.cli.risk import accept_risk as risks
 from tailnet.cli.risk import ask
-from tailnet.cli.settings import SETTABLE, options, wishes
+from tailnet.cli.settings import FORWARD, OFFERS, SETTABLE, options, wishes
 from tailnet.cli.text import clean
 
 POLICIES = ("direct-only", "relay-only", "auto")
@@ -20,6 +20,7 @@ POLICIES = ("direct-only", "relay-only", "auto")
 
 @click.command(cls=GoCommand, help="Change some settings; the others stay as they are.")
 @options(SETTABLE)
+@flag(FORWARD, help="Have the kernel forward packets, now and at each start of this machine.")
 @risks
 @with_client
 @click.pass_context
@@ -34,10 +35,15 @@ def command(
         changes["ExitNodeID"] = _exit_node(client, name)
     if changes.get("ShieldsUp") is True:
         ask(accept_risk, "with shields up no other could begin like it")
+    given = ctx.meta["given"]
     if changes:
         client.edit_prefs(changes)
-    else:
+    elif FORWARD not in given:
         click.echo(ctx.get_help())
+    if OFFERS & given.keys():
+        from tailnet.cli.forwarding import advise  # noqa: PLC0415 - most changes are others
+
+        advise(client, given)
 
 
 def _exit_node(client: LocalClient, name: str) -> str:

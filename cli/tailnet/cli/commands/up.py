@@ -19,7 +19,7 @@ from tailnet.cli.login import Patience, UpPlan, check_prefs, connect
 from tailnet.cli.qr import FORMATS
 from tailnet.cli.risk import accept_risk as risks
 from tailnet.cli.risk import ask
-from tailnet.cli.settings import SETTINGS, Prefs, options, wishes
+from tailnet.cli.settings import FORWARD, OFFERS, SETTINGS, Prefs, options, wishes
 from tailnet.cli.text import clean
 
 GUARD = """\
@@ -54,6 +54,7 @@ ROUTES_OFF = "--accept-routes is false"
     help="How to draw it: for any terminal (ascii), or with Unicode blocks.",
 )
 @flag("json", help="Output JSON, one object a step.")
+@flag(FORWARD, help="Have the kernel forward packets, now and at each start of this machine.")
 @risks
 @with_client
 @click.pass_context
@@ -103,6 +104,10 @@ def command(  # noqa: PLR0913 - one a flag
     plan = replace(plan, qr=qr_format if qr else "")
     connect(client, status, plan, patience, json=json)
     if not json:
+        if OFFERS & given.keys():
+            from tailnet.cli.forwarding import advise  # noqa: PLC0415 - most changes are others
+
+            advise(client, given)
         for line in client.status(peers=False).health or ():
             if ROUTES_OFF in line:
                 warn(f"Warning: {clean(line)}")

@@ -19,6 +19,7 @@ from tailnet.platform.linux.bypass import LinuxBypass
 from tailnet.platform.linux.dns.caretaker import Caretaker
 from tailnet.platform.linux.dns.configurator import LinuxDns
 from tailnet.platform.linux.dns.restore import cleanup as restore_dns
+from tailnet.platform.linux.ethtool import gro_forwarding_problem
 from tailnet.platform.linux.gateway import LinuxGateways
 from tailnet.platform.linux.listeners import listeners
 from tailnet.platform.linux.netlink import open_netlink
@@ -27,6 +28,7 @@ from tailnet.platform.linux.nft.firewall import LinuxFirewall
 from tailnet.platform.linux.nft.firewall import remove as remove_firewall
 from tailnet.platform.linux.notify import notify, watchdog
 from tailnet.platform.linux.router import LinuxRouter, cleanup
+from tailnet.platform.linux.sysctl import filters_strictly
 from tailnet.platform.linux.tun import open_tun, tun_problem
 from tailnet.platform.system import HostDescription, Listener
 
@@ -54,6 +56,14 @@ class Linux:
     def forwarding_problem(self, *, v4: bool, v6: bool) -> str:
         """From the kernel's settings."""
         return hostinfo.forwarding_problem(ROOT, v4=v4, v6=v6)
+
+    def udp_gro_problem(self, tun_name: str, uplink: str) -> str:
+        """From the features of both."""
+        return gro_forwarding_problem(tun_name, uplink)
+
+    def strict_filter(self) -> bool:
+        """From the kernel's settings."""
+        return filters_strictly()
 
     def tun_problem(self) -> str:
         """The device node and CAP_NET_ADMIN."""

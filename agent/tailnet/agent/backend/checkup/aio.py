@@ -13,6 +13,7 @@ from tailnet.agent.backend.keptmap import in_words
 from tailnet.agent.backend.login import key_left
 from tailnet.agent.backend.naming.aio import Naming
 from tailnet.agent.backend.network.aio import NetworkWatch
+from tailnet.agent.backend.prefs import NETFILTER_ON
 from tailnet.agent.backend.ruling.aio import Ruling
 from tailnet.agent.backend.state import State
 from tailnet.agent.backend.tunnel.aio import Tunnel
@@ -124,6 +125,7 @@ class Checkup:
             has_udp=tunnel.has_udp,
             port_problem=tunnel.port_problem,
             forwarding_problem=self._forwarding_problem(),
+            strict_filter=self._loses_answers(),
             filter_refused=plan is not None and plan.filter_refused,
             router_problem=tunnel.router_problem,
             firewall_problem=tunnel.firewall_problem,
@@ -147,6 +149,12 @@ class Checkup:
     def _forwarding_problem(self) -> str:
         parts = self._parts
         return parts.tunnel.forwarding_problem(parts.account.prefs.advertise_routes or ())
+
+    def _loses_answers(self) -> bool:
+        """A strict filter takes answers to our own packets for forged; see the firewall."""
+        prefs = self._parts.account.prefs
+        unmarked = prefs.wants_exit_node and prefs.netfilter_mode != NETFILTER_ON
+        return unmarked and self._parts.tunnel.strict_filter()
 
     def _age_of_map(self) -> str:
         since = self._kept_since()

@@ -319,6 +319,15 @@ class Tunnel:
         v6 = {":" in route for route in routes}
         return self._system.forwarding_problem(v4=False in v6, v6=True in v6) if v6 else ""
 
+    def strict_filter(self) -> bool:
+        """Answers that come by another way than they would be sent are dropped."""
+        return self._system.strict_filter()
+
+    def udp_gro_problem(self, uplink: str) -> str:
+        """What makes UDP forwarded from this device slow; empty if nothing can be gained."""
+        known = self.device and uplink
+        return self._system.udp_gro_problem(self.device, uplink) if known else ""
+
     def links(self) -> tuple[IPNetwork, ...]:
         """The prefixes of this host's links, now."""
         return self._system.local_networks()

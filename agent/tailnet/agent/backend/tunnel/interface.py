@@ -66,6 +66,12 @@ class System(Protocol):
     def listeners(self) -> tuple[Listener, ...]:
         """Who takes TCP connections here, now.  Takes some milliseconds, and never fails."""
 
+    def udp_gro_problem(self, tun_name: str, uplink: str) -> str:
+        """What makes UDP slow that is forwarded between these devices; empty if nothing does."""
+
+    def strict_filter(self) -> bool:
+        """Answers that come by another way than they would be sent are dropped."""
+
     def forwarding_problem(self, *, v4: bool, v6: bool) -> str:
         """Why a subnet router of these families does not work; empty if it does."""
 

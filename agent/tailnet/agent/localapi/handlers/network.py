@@ -5,6 +5,7 @@ from ipaddress import ip_address
 from tailnet.agent.errors import UserError
 from tailnet.agent.localapi.exchange import JSON, Request, Response, json, text
 from tailnet.agent.localapi.interface import Backend
+from tailnet.agent.localapi.schema.basics import Advice
 
 PING_KINDS = ("disco", "TSMP", "ICMP", "peerapi")
 MAX_PING_SIZE = 65_535  # bytes
@@ -70,9 +71,14 @@ async def get_routes(backend: Backend, request: Request) -> Response:
         return text(400, str(error))
 
 
-async def check_forwarding(backend: Backend, _: Request) -> Response:
-    """``GET check-ip-forwarding``: why a subnet router does not work."""
-    return json({"Warning": backend.forwarding_problem()})
+async def check_ip_forwarding(backend: Backend, _: Request) -> Response:
+    """``GET check-ip-forwarding``: why the subnet routes of this machine do not work."""
+    return json(Advice(backend.forwarding_problem()))
+
+
+async def check_udp_gro_forwarding(backend: Backend, _: Request) -> Response:
+    """``GET check-udp-gro-forwarding``: what makes forwarded UDP slow."""
+    return json(Advice(backend.udp_gro_problem()))
 
 
 async def get_serve_config(_: Backend, __: Request) -> Response:

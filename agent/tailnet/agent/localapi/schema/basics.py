@@ -21,6 +21,12 @@ class Problem(Struct, frozen=True):
     error: str = field(default="", name="Error")
 
 
+class Advice(Struct, frozen=True):
+    """``{"Warning": …}``: what to do about this machine; empty is "nothing"."""
+
+    warning: str = field(default="", name="Warning")
+
+
 def encode(message: Struct) -> bytes:
     """Compact JSON."""
     return json.encode(message)

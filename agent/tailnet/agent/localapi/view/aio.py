@@ -38,6 +38,7 @@ from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.trace.facts import Facts
 from tailnet.platform.interface import PlatformError
 
+EXIT_ROUTES = ("0.0.0.0/0", "::/0")
 PING_WAIT = 10.0  # seconds; the client has a shorter patience of its own
 
 
@@ -135,6 +136,17 @@ class NodeView:
     def trace_facts(self) -> Facts:
         """What ``GET trace`` looks at."""
         return facts_of(self._node)
+
+    def forwarding_problem(self) -> str:
+        """``GET check-ip-forwarding``; health is looked at again as well."""
+        node = self._node
+        node.checkup.look()
+        return node.tunnel.forwarding_problem(node.account.prefs.advertise_routes or EXIT_ROUTES)
+
+    def udp_gro_problem(self) -> str:
+        """``GET check-udp-gro-forwarding``."""
+        state = self._node.network.state
+        return self._node.tunnel.udp_gro_problem(state.default) if state is not None else ""
 
     def routes(self, accept: str | None) -> tuple[RouteEntry, ...]:
         """``GET routes``.
@@ -276,11 +288,6 @@ class NodeView:
     async def reset_auth(self) -> None:
         """``POST reset-auth``."""
         await self._node.account.reset()
-
-    def forwarding_problem(self) -> str:
-        """``GET check-ip-forwarding``."""
-        routes = self._node.account.prefs.advertise_routes or ()
-        return self._node.tunnel.forwarding_problem(routes)
 
     def bugreport(self, note: str, *, diagnose: bool) -> str:
         """``POST bugreport``."""

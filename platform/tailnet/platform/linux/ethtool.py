@@ -1,0 +1,82 @@
+"""Features of devices, as ``ethtool -k`` shows them.
+
+pyroute2 has this too, but its module takes a second of a start to import.
+
+::
+
+    request           command u32 | …                  by ioctl SIOCETHTOOL on struct ifreq
+    number of names   0x37 | 0 | mask u64 = 1 << 4 | number u32
+    names             0x1b | set u32 = 4 | number u32 | number × 32 bytes
+    features          0x3a | blocks u32 | blocks × 4 u32: available, requested, active, fixed
+
+Feature number n is bit n % 32 of block n / 32.
+
+Source: Linux include/uapi/linux/ethtool.h.
+"""
+
+import array
+import struct
+from fcntl import ioctl
+from socket import AF_INET, SOCK_DGRAM, socket
+
+from tailnet.platform.linux.constants import IFNAMSIZ
+
+_SIOCETHTOOL = 0x8946
+_GSSET_INFO, _GSTRINGS, _GFEATURES = 0x37, 0x1B, 0x3A
+_FEATURES = 4  # ETH_SS_FEATURES
+_NAME = 32  # bytes
+_BLOCK = struct.Struct("=IIII")
+
+
+def features(device: str) -> dict[str, bool]:
+    """Those the device has, and whether each is on.
+
+    Raises:
+        OSError: no such device, or it has no features to tell.
+    """
+    with socket(AF_INET, SOCK_DGRAM) as sock:
+        info = _ask(sock, device, struct.pack("=IIQI", _GSSET_INFO, 0, 1 << _FEATURES, 0))
+        count = struct.unpack("=IIQI", info)[3]
+        ask = struct.pack("=III", _GSTRINGS, _FEATURES, count)
+        names = _ask(sock, device, ask + bytes(count * _NAME))[len(ask) :]
+        blocks = (count + 31) // 32
+        ask = struct.pack("=II", _GFEATURES, blocks)
+        bits = _ask(sock, device, ask + bytes(blocks * _BLOCK.size))[len(ask) :]
+    found = {}
+    for number in range(count):
+        name = names[number * _NAME : (number + 1) * _NAME].partition(b"\0")[0].decode()
+        available, _, active, _ = _BLOCK.unpack_from(bits, number // 32 * _BLOCK.size)
+        bit = 1 << number % 32
+        if (available | active) & bit:
+            found[name] = bool(active & bit)
+    return found
+
+
+def _ask(sock: socket, device: str, request: bytes) -> bytes:
+    buffer = array.array("B", request)
+    address, _ = buffer.buffer_info()
+    name = device.encode()[: IFNAMSIZ - 1].ljust(IFNAMSIZ, b"\0")
+    ioctl(sock, _SIOCETHTOOL, name + struct.pack("=Q16x", address))
+    return buffer.tobytes()
+
+
+def gro_forwarding_problem(tun: str, uplink: str) -> str:
+    """Why forwarded UDP, which is what the tunnel itself is for others, is slower than need be.
+
+    Empty where nothing could be gained, or it cannot be known.
+
+    Source: tailscale net/netkernelconf/netkernelconf_linux.go CheckUDPGROForwarding.
+    """
+    try:
+        if not features(tun).get("tx-udp-segmentation"):
+            return ""
+        have = features(uplink)
+    except OSError:
+        return ""
+    forwards = have.get("rx-udp-gro-forwarding")
+    if forwards is None or (forwards and not have.get("rx-gro-list")):
+        return ""
+    return (
+        f"UDP is forwarded packet by packet on {uplink}, which can be done in larger pieces: "
+        f"ethtool -K {uplink} rx-udp-gro-forwarding on rx-gro-list off"
+    )
