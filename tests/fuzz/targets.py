@@ -463,7 +463,7 @@ def localapi_http(data: bytes) -> None:
                 assert not {"transfer-encoding", "content-length"} <= step.headers.keys()
                 assert step.path
             elif step is Step.END:
-                conversation.answer(200, (), b"ok", head=False, close=False)
+                conversation.answer(200, (), b"ok", close=False)
                 if not conversation.next_request():
                     return
             elif isinstance(step, Step):

@@ -22,6 +22,7 @@ PIECES = [
     b"GET / HTTP/1.1\r\n",
     b"POST /x?y=%zz HTTP/1.1\r\n",
     b"HEAD http://h/p HTTP/1.0\r\n",
+    b"HEAD http://h/p HTTP/1.1\r\n",
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     HOST,
     b"Content-Length: 3\r\n",
@@ -65,7 +66,7 @@ def play(data: bytes, cuts: list[int]) -> list[object]:
             elif step is Step.END:
                 seen.append(body)
                 body = b""
-                conversation.answer(200, (), b"ok", head=False, close=False)
+                conversation.answer(200, (), b"ok", close=False)
                 if not conversation.next_request():
                     return [*seen, "last"]
             else:
@@ -121,7 +122,7 @@ def test_what_is_refused(head: bytes, status: int) -> None:
     with pytest.raises(BadRequest) as caught:
         conversation.next_untrusted()
     assert caught.value.status == status
-    answer = conversation.answer(status, (), b"no", head=False, close=True)
+    answer = conversation.answer(status, (), b"no", close=True)
     assert answer.startswith(b"HTTP/1.1 %d " % status)
     assert answer.endswith(b"\r\n\r\nno")
 
@@ -168,7 +169,7 @@ def test_head_has_the_length_and_not_the_body() -> None:
         conversation = Conversation(900)
         conversation.receive(b"HEAD / HTTP/1.1\r\n" + HOST + b"\r\n")
         conversation.next_untrusted()
-        assert conversation.answer(status, (), b"ok", head=True, close=False).endswith(end)
+        assert conversation.answer(status, (), b"ok", close=False).endswith(end)
 
 
 def test_a_header_of_ours_cannot_end_the_head() -> None:

@@ -93,7 +93,7 @@ class Server:
                 continue
             if not self._admit(sock):
                 with sock, contextlib.suppress(OSError):
-                    sock.send(Conversation(0).answer(503, (), BUSY, head=False, close=True))
+                    sock.send(Conversation(0).answer(503, (), BUSY, close=True))
                 continue
             with contextlib.suppress(OSError):
                 await loop.connect_accepted_socket(lambda: Client(self), sock)
@@ -347,9 +347,8 @@ class Client(asyncio.Protocol):
         return fields if content_type is None else [*fields, ("Content-Type", content_type)]
 
     def _whole(self, status: int, body: bytes, content_type: str, *, close: bool) -> bytes:
-        head = self._handling is not None and self._handling.method == "HEAD"
         fields = self._fields(content_type)
-        return self._conversation.answer(status, fields, body, head=head, close=close)
+        return self._conversation.answer(status, fields, body, close=close)
 
     async def _send(self, data: bytes) -> None:
         self._transport.write(data)

@@ -63,6 +63,7 @@ class Conversation:
 
     def __init__(self, max_head: int) -> None:
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=max_head)
+        self._head_only = False
 
     # what the client says
 
@@ -81,6 +82,7 @@ class Conversation:
         except h11.RemoteProtocolError as error:
             raise BadRequest(error.error_status_hint, str(error)) from None
         if isinstance(event, h11.Request):
+            self._head_only = event.method == b"HEAD"  # also of one that is refused
             return _request_untrusted(event)
         if isinstance(event, h11.Data):
             return bytes(event.data)
@@ -123,20 +125,18 @@ class Conversation:
         return self._send(lambda: h11.Response(status_code=status, reason=reason, headers=fields))
 
     def data(self, piece: bytes) -> bytes:
-        """A piece of the answer's body."""
-        return self._send(lambda: h11.Data(data=piece))
+        """A piece of the answer's body, which ``HEAD`` does not want."""
+        return b"" if self._head_only else self._send(lambda: h11.Data(data=piece))
 
     def end(self) -> bytes:
         """The end of the answer."""
         return self._send(h11.EndOfMessage)
 
-    def answer(
-        self, status: int, headers: Headers, body: bytes, *, head: bool, close: bool
-    ) -> bytes:
-        """A whole answer; ``head`` leaves the body out, as ``HEAD`` asks."""
+    def answer(self, status: int, headers: Headers, body: bytes, *, close: bool) -> bytes:
+        """A whole answer."""
         length = [] if status in NO_BODY else [("Content-Length", str(len(body)))]
         out = self.begin(status, [*headers, *length], close=close)
-        return out + (self.data(body) if body and length and not head else b"") + self.end()
+        return out + (self.data(body) if body and length else b"") + self.end()
 
     def switch(self, headers: Headers) -> bytes:
         """``101``: what follows in either direction is no HTTP."""

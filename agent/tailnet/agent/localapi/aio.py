@@ -12,7 +12,7 @@ from pathlib import Path
 from tailnet.agent.control.register import CAPABILITY_VERSION
 from tailnet.agent.datapath.pcapng import CONTENT_TYPE as PCAPNG
 from tailnet.agent.errors import UserError
-from tailnet.agent.httpd.aio import Client, ClientGone, Server
+from tailnet.agent.httpd.aio import USUAL, Client, ClientGone, Limits, Server
 from tailnet.agent.httpd.conversation import Request as Head
 from tailnet.agent.localapi.bus import Subscription
 from tailnet.agent.localapi.exchange import JSON, Access, Request, Response, text
@@ -61,8 +61,8 @@ class LocalServer:
         path: Path,
         *,
         version: str = VERSION,
-        cap: int = CAPABILITY_VERSION,
         peer_uid: PeerUid = peer_uid,
+        limits: Limits = USUAL,
     ) -> None:
         self._backend = backend
         self._path = path
@@ -70,7 +70,7 @@ class LocalServer:
         headers = {
             "Server": "tailnetd",
             "Tailscale-Version": version,
-            "Tailscale-Cap": str(cap),
+            "Tailscale-Cap": str(CAPABILITY_VERSION),
             "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
             "X-Frame-Options": "DENY",
             "X-Content-Type-Options": "nosniff",
@@ -79,7 +79,7 @@ class LocalServer:
         self._watchers: set[Subscription] = set()
         self._tasks = Tasks()
         self._socket: SocketFile | None = None
-        self._server = Server(self._handle, headers=headers, admit=self._admit)
+        self._server = Server(self._handle, headers=headers, admit=self._admit, limits=limits)
 
     async def start(self) -> None:
         """Bind and listen.
