@@ -12,10 +12,10 @@ FUZZ_SECONDS ?= 60
 # Tests at a time, of different files.
 WORKERS ?= 2
 
-.PHONY: venv native lint lint-native test test-native unit integration fuzz fuzz-python fuzz-native fuzz-libfuzzer fuzz-differential fuzz-routes lab nat-matrix impairment soak interop go-cli docs openapi bench bench-cli bench-control bench-relayed wheels clean
+.PHONY: venv native lint lint-native test test-native unit integration fuzz fuzz-python fuzz-native fuzz-libfuzzer fuzz-differential fuzz-routes lab nat-matrix impairment soak interop routing go-cli docs openapi bench bench-cli bench-control bench-relayed wheels clean
 .NOTPARALLEL:
 
-lab bench bench-cli bench-relayed nat-matrix impairment soak interop: NEEDS := lab
+lab bench bench-cli bench-relayed nat-matrix impairment soak interop routing: NEEDS := lab
 test integration test-deb: NEEDS := tools
 
 OLD := from sys import *; version_info < (3, 11) and exit( \
@@ -132,6 +132,9 @@ soak: venv
 
 nat-matrix: venv
 	@$(BIN)/python -m integration.lab.matrix $(ARGS)
+
+routing: venv
+	@$(BIN)/python -m integration.lab.routing $(ARGS)
 
 # The pages as a site, in docs/_build/html; what is wrong with one of them is an error.
 docs: venv

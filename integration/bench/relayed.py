@@ -21,7 +21,6 @@ from pathlib import Path
 
 from integration.bench.measures import Ends, Sample, bulk, ping
 from integration.bench.table import brief, report, say
-from integration.bench.tailscaled import Tailscaled
 from integration.bench.throughput import ends_of, load
 from integration.lab import caddy
 from integration.lab.config import AUTH_KEY, Relay
@@ -29,6 +28,7 @@ from integration.lab.derper import REGION, Derper
 from integration.lab.host import PORT, Host
 from integration.lab.lab import Lab
 from integration.lab.process import LabError, Process
+from integration.lab.tailscaled import Tailscaled
 from integration.lab.topology import flat
 from integration.lab.waiting import until
 

@@ -20,12 +20,12 @@ from pathlib import Path
 
 from integration.bench.measures import HOLDING, MEASURES, Ends, Sample, iperf, stall
 from integration.bench.table import HEAD, brief, report, say, spread
-from integration.bench.tailscaled import Tailscaled
 from integration.bench.wireguard_go import PORT as THEIR_PORT
 from integration.bench.wireguard_go import WireGuardGo, missing
 from integration.lab.host import PORT, Host
 from integration.lab.lab import Lab
 from integration.lab.process import LabError, Process
+from integration.lab.tailscaled import Tailscaled
 from integration.lab.topology import flat
 from integration.lab.waiting import until
 

@@ -1,4 +1,4 @@
-"""Two ``tailscaled`` nodes of the lab's tailnet, to compare with; the program is the user's own."""
+"""``tailscaled`` as a node of the lab's tailnet; the program is the user's own."""
 
 import json
 from ipaddress import IPv4Address
