@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
-from tailnet.agent.backend.health import TABLE
+from tailnet.agent.backend.warnables import TABLE
 from tailnet.agent.datapath.reference import drops
 from tailnet.agent.localapi.routes import ROUTES
 from tailnet.agent.main import command as daemon

@@ -155,7 +155,7 @@ async def measure(peers: int, seconds: float, directory: Path, system: System) -
         result.status = time.perf_counter() - began
         result.blocks["status"] = blocks.take()
         spent, maps = time.process_time(), client.maps
-        session = client.node.account._contact._session
+        session = client.node.account.line.contact._session
         assert session is not None
         session.client.poke()
         await client.heard(maps=maps + 1)

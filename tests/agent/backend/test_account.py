@@ -68,7 +68,7 @@ async def test_a_new_login_beside_the_old_one(tmp_path: Path) -> None:
             await account.login(prefs(server.origin), AUTH_KEY)
             await one.state(State.RUNNING)
             key, ip = one.node.public_key, one.ip
-            account._auth_key = ""  # as after a restart
+            account.line.auth_key = ""  # as after a restart
             one.events.clear()
             account.login_interactive()
             account.login_interactive()
@@ -97,10 +97,10 @@ async def test_a_refused_new_login_leaves_the_old_one(tmp_path: Path) -> None:
             await account.login(prefs(server.origin), AUTH_KEY)
             await one.state(State.RUNNING)
             key = one.node.public_key
-            account._auth_key = "tskey-wrong"
+            account.line.auth_key = "tskey-wrong"
             account.login_interactive()
             await one.until(lambda: any(isinstance(e, LoginRefused) for e in one.events))
-            assert not account._contact.fresh
+            assert not account.line.contact.fresh
             assert (one.node.public_key, one.node.state) == (key, State.RUNNING)
             assert account.login_problem == ""
 

@@ -17,8 +17,9 @@ from tests.support.control import AUTH_KEY
 from tests.support.nodes import Member, running, tailnet_server
 
 from tailnet.agent import clock
-from tailnet.agent.backend.health import TABLE, conditions
+from tailnet.agent.backend.ailments import conditions
 from tailnet.agent.backend.state import State
+from tailnet.agent.backend.warnables import TABLE
 from tailnet.agent.control.events import Connected, Disconnected, NetmapChanged
 from tailnet.agent.control.trouble import Cause
 from tailnet.agent.errors import UserError
@@ -166,8 +167,8 @@ AILMENTS: Mapping[str, tuple[Do, Do]] = {
         put("tunnel._sock._measuring.report", None),
     ),
     "using-kept-network-map": (
-        put("_kept.since", clock.wall() - timedelta(hours=3)),
-        put("_kept.since", None),
+        put("_kept._keeper.since", clock.wall() - timedelta(hours=3)),
+        put("_kept._keeper.since", None),
     ),
     "not-in-map-poll": (control(Disconnected("hung up", 1.0)), control(Connected())),
     "mapresponse-timeout": (

@@ -7,16 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailnet.agent.backend.health import (
-    CONTROL,
-    KEY_ENDS,
-    TABLE,
-    Health,
-    HealthFacts,
-    Severity,
-    conditions,
-)
+from tailnet.agent.backend.ailments import CONTROL, HealthFacts, conditions
+from tailnet.agent.backend.health import Health
 from tailnet.agent.backend.state import State
+from tailnet.agent.backend.warnables import KEY_ENDS, TABLE, Severity
 from tailnet.agent.control.trouble import Cause
 from tailnet.agent.tailcfg.mapping import DisplayMessage
 

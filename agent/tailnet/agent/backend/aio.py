@@ -7,13 +7,14 @@ either, ``_reconsider`` derives the plan, the state and the health again; nothin
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from ipaddress import ip_network
 from pathlib import Path
 
 from tailnet.agent.addr import IPAddress
-from tailnet.agent.backend.account.aio import Account, World
+from tailnet.agent.backend.account.aio import Account
+from tailnet.agent.backend.account.line.aio import World
 from tailnet.agent.backend.answers.aio import NodeAnswers
 from tailnet.agent.backend.checkup.aio import Checkup, Parts
 from tailnet.agent.backend.events import (
@@ -25,25 +26,23 @@ from tailnet.agent.backend.events import (
     ProfileChanged,
     StateChanged,
 )
+from tailnet.agent.backend.expiry.aio import KeyExpiry
 from tailnet.agent.backend.files.aio import ConfigFile, StateStore
 from tailnet.agent.backend.follow.aio import Follower, Turn
 from tailnet.agent.backend.health import HealthWarning
+from tailnet.agent.backend.idle import idle_plan
 from tailnet.agent.backend.introductions.aio import Introductions
-from tailnet.agent.backend.kept.aio import MapFile, MapKeeper, remove_map, tidy
-from tailnet.agent.backend.keptmap import map_path
+from tailnet.agent.backend.kept.accounts.aio import KeptMaps
 from tailnet.agent.backend.listeners.aio import ListenerWatch
 from tailnet.agent.backend.login import key_left
 from tailnet.agent.backend.naming.aio import Naming
 from tailnet.agent.backend.network.aio import NetworkWatch
 from tailnet.agent.backend.pinger.aio import Pinger
 from tailnet.agent.backend.plan import Plan
-from tailnet.agent.backend.prefs import Prefs
-from tailnet.agent.backend.routes import with_exit_node
 from tailnet.agent.backend.ruling.aio import Ruling
 from tailnet.agent.backend.state import Facts, State, next_state
 from tailnet.agent.backend.tunnel.aio import Tunnel
-from tailnet.agent.backend.tunnel.interface import EMPTY, System, TunnelSettings
-from tailnet.agent.backend.wall import guard
+from tailnet.agent.backend.tunnel.interface import System, TunnelSettings
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.dns.resolver.aio import MagicDns
@@ -56,9 +55,7 @@ from tailnet.platform.interface import NetworkChange
 
 log = logging.getLogger("tailnet.node")
 
-EXPIRY_SLACK = 10.0  # seconds after the key's end until the state follows
 NO_RELAYS = DERPMap()
-LONGEST_TIMER = 86_400.0  # seconds; a wall clock may be set meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +119,13 @@ class Node:
         )
         self._ruling = Ruling(settings.config, self.account)
         self._key_in_use = self.account.node_key
-        self._profile_id = self.account.profile_id
-        self._kept = self._make_keeper()
-        self._had_map = False
+        self._kept = KeptMaps(
+            store,
+            self.account,
+            keep=settings.keep_map,
+            wall=wall,
+            on_expired=self._kept_expired,
+        )
         self._tasks = Tasks()
         self.naming = Naming(resolver)
         self.tunnel = Tunnel(
@@ -141,7 +142,7 @@ class Node:
             on_disco_key=lambda peer, key: self._introductions.heard(peer, key),  # noqa: PLW0108
             before_none=self.naming.let_go,
         )
-        self._expiry_timer: asyncio.TimerHandle | None = None
+        self._expiry = KeyExpiry(lambda: self.key_left, self._reconsider)
         self._follower = Follower(self._apply, on_done=self._reconsider)
         self._introductions: Introductions = Introductions(
             self.tunnel,
@@ -183,9 +184,7 @@ class Node:
             UserError: the state cannot be brought into its form of today.
         """
         self.account.settle()
-        if (path := self._store.path) is not None:
-            known = {profile.id for profile in self.account.profiles}
-            tidy(path, self._profile_id, known, sealed=self._store.seal is not None)
+        self._kept.tidy()
         await asyncio.gather(self._use_kept_map(), self.tunnel.open())
         self.network.start(self.tunnel.make_monitor())
         await self.naming.open(self.tunnel.make_dns())
@@ -205,46 +204,22 @@ class Node:
             self._reconsider()
 
     async def _use_kept_map(self) -> None:
-        """What was known of this profile's tailnet, until its server answers."""
-        account, keeper = self.account, self._kept
-        kept = await keeper.load(account.prefs.server_url, public_of(account.node_key))
-        if kept is not None and account.registered and keeper is self._kept:
-            account.use_map(kept)
-            self._arm_expiry()
-
-    def _make_keeper(self) -> MapKeeper:
-        path = self._store.path if self._settings.keep_map else None
-        return MapKeeper(
-            MapFile(map_path(path, self._profile_id), wall=self._wall, seal=self._store.seal)
-            if path
-            else None,
-            wanted=not self.account.prefs.no_kept_map,
-            wall=self._wall,
-            on_expired=self._kept_expired,
-        )
+        if (kept := await self._kept.load()) is not None:
+            self.account.use_map(kept)
+            self._expiry.arm()
 
     def _profile_changed(self, event: ProfileChanged) -> None:
         """Nothing of the account before is left: map, plan, routes, state."""
-        if event.profile_id != self._profile_id:
-            before, self._profile_id = self._kept, event.profile_id
-            self._kept = self._make_keeper()
-            if event.removed:
-                before.forget()
-            _ = self._tasks.start("kept map", before.close())
-            self._had_map = False
+        if self._kept.switch(event.profile_id, event.removed):
             self._introductions.forget()
-            self._arm_expiry()
+            self._expiry.arm()
             self._follower.start_over()
             self.state = State.NO_STATE
-        if self._store.path is not None:
-            for gone in event.removed:
-                remove_map(self._store.path, gone)
 
     async def close(self) -> None:
         """Leave the host as it was found; keys and prefs stay."""
         self.checkup.close()
-        if self._expiry_timer is not None:
-            self._expiry_timer.cancel()
+        self._expiry.close()
         await self._tasks.close()
         await self.network.close()
         await self._follower.close()
@@ -344,23 +319,22 @@ class Node:
             self._key_in_use = self.account.node_key
             self.tunnel.set_node_key(self._key_in_use)
         prefs, netmap = self.account.prefs, self.netmap if self._usable() else None
-        self.tunnel.set_derp_map(netmap.derp_map if netmap is not None else NO_RELAYS)
+        tunnel = self.tunnel
+        tunnel.set_derp_map(netmap.derp_map if netmap is not None else NO_RELAYS)
         if netmap is None:
-            self.tunnel.idle = self._idle(prefs)
+            tunnel.idle = idle_plan(prefs, self._facts())
         self._follower.follow(prefs, netmap, alive)
         self.naming.follow(prefs, netmap)
-        self.naming.set_routed(routed=self.plan is not None and self.tunnel.routed)
-        if self.netmap is None and self._had_map:  # logged out, or deleted at the server
-            self._kept.forget()
-        self._had_map = self.netmap is not None
-        self.tunnel.magicsock.set_told(told=not self.account.control_problem)
+        self.naming.set_routed(routed=self.plan is not None and tunnel.routed)
+        self._kept.follow()
+        tunnel.magicsock.set_told(told=not self.account.control_problem)
         self._listeners.want(
             netmap is not None
             and netmap.collect_services
             and not prefs.shields_up
             and self._settings.report_services
         )
-        self.account.describe(self.tunnel.endpoints, self.tunnel.net_info, self._listeners.services)
+        self.account.line.describe(tunnel.endpoints, tunnel.net_info, self._listeners.services)
         self.checkup.look()
         while (state := next_state(self.state, self._facts())) is not self.state:
             log.info("%s → %s", self.state.label, state.label)
@@ -372,16 +346,6 @@ class Node:
         """The packets follow the plan, and the names."""
         yield from self.tunnel.apply(turn.plan, turn.alive)
         yield from self.naming.apply(turn.netmap, turn.changed)
-
-    def _idle(self, prefs: Prefs) -> Plan:
-        """Without a map nothing leaks either, unless people must reach a page to log in again."""
-        facts = self._facts()
-        waits = facts.want_running and facts.has_node_key and not facts.key_expired
-        firewall = replace(EMPTY.firewall, guard=guard(prefs))
-        if not (waits and prefs.wants_exit_node):
-            return replace(EMPTY, firewall=firewall)
-        blocked = with_exit_node(EMPTY.router, lan=prefs.exit_node_allow_lan_access)
-        return replace(EMPTY, router=blocked, firewall=firewall)
 
     def _usable(self) -> bool:
         """The network map may be acted on."""
@@ -403,20 +367,6 @@ class Node:
             live_derps=len(self.tunnel.live_relays) if self.plan and self.tunnel.routed else 0,
         )
 
-    def _arm_expiry(self) -> None:
-        if self._expiry_timer is not None:
-            self._expiry_timer.cancel()
-            self._expiry_timer = None
-        left = self.key_left
-        if left is not None and left > 0:
-            self._expiry_timer = asyncio.get_running_loop().call_later(
-                min(left + EXPIRY_SLACK, LONGEST_TIMER), self._on_expiry_timer
-            )
-
-    def _on_expiry_timer(self) -> None:
-        self._arm_expiry()
-        self._reconsider()
-
     # --- without the control server
 
     def _kept_expired(self, netmap: NetworkMap) -> None:
@@ -427,9 +377,9 @@ class Node:
     def _tell(self, event: NodeEvent) -> None:
         if isinstance(event, NetworkMapChanged):
             self._follower.note(event.changed)
-            self._kept.note(event.netmap, self.account.prefs.server_url)
+            self._kept.note(event.netmap)
             self._introductions.forget()
-            self._arm_expiry()
+            self._expiry.arm()
         elif isinstance(event, ProfileChanged):
             self._profile_changed(event)
         elif isinstance(event, PrefsChanged):

@@ -2,51 +2,32 @@
 
 import asyncio
 import logging
-import os
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 
 import msgspec
 
-from tailnet.agent.addr import AddrPort, IPAddress
 from tailnet.agent.backend import profiles
+from tailnet.agent.backend.account.line.aio import Line, World
 from tailnet.agent.backend.account.record import Record
 from tailnet.agent.backend.account.standing import Standing
-from tailnet.agent.backend.contact.aio import Contact, Hear
 from tailnet.agent.backend.events import BrowseToURL, NodeEvent, PrefsChanged, ProfileChanged
 from tailnet.agent.backend.files.aio import StateStore
-from tailnet.agent.backend.login import Host, hostinfo, key_left
 from tailnet.agent.backend.loginprofile import LoginProfile
 from tailnet.agent.backend.prefs import Prefs, apply_masked
 from tailnet.agent.backend.store import Stored, fresh
-from tailnet.agent.control.aio import ControlClient, ControlConfig
 from tailnet.agent.control.ask import Answers
 from tailnet.agent.control.events import ControlEvent
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.control.trouble import Cause
 from tailnet.agent.control.wishes import Wish
-from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.errors import UserError
 from tailnet.agent.keys import DiscoPrivate, NodePrivate
-from tailnet.agent.tailcfg.node import NetInfo, Service
-from tailnet.platform.interface import Bypass
 
 log = logging.getLogger("tailnet.account")
 
 LOCKED = "the settings are locked: a configuration file rules; change it, and reload it"
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """What an account needs from outside: clocks, randomness, sockets' marks, trust."""
-
-    host: Host
-    bypass: Bypass
-    now: Callable[[], float]
-    wall: Callable[[], datetime]
-    random_bytes: Callable[[int], bytes]
-    ca_file: str | None
 
 
 class Account:
@@ -69,18 +50,20 @@ class Account:
         """
         self._store = store
         self._world = world
-        self._disco = disco
         self._on_event = on_event
         self._on_change = on_change
-        self._answers = answers
         self._record = Record(store.load(world.random_bytes), store.save, world.random_bytes)
         self._standing = Standing(self._record, world.wall)
         self._turn = asyncio.Lock()  # one change of account at a time
-        self._contact = Contact(self._make_control, self._heard)
-        self._auth_key = ""
-        self._endpoints: tuple[tuple[AddrPort, int], ...] = ()
-        self._net_info: NetInfo | None = None
-        self._services: tuple[Service, ...] = ()
+        self.line = Line(
+            self._record,
+            self._standing,
+            world,
+            disco,
+            ephemeral=store.path is None,
+            on_event=self._heard,
+            answers=answers,
+        )
         self.locked = False
         """A configuration file rules: prefs cannot be changed by commands."""
 
@@ -133,7 +116,7 @@ class Account:
     @property
     def can_continue(self) -> bool:
         """Control gets further without anybody's help."""
-        return not self.auth_url and (self._contact.open or self.registered)
+        return not self.auth_url and (self.line.contact.open or self.registered)
 
     @property
     def auth_url(self) -> str:
@@ -183,14 +166,14 @@ class Account:
 
     def resume(self, auth_key: str) -> None:
         """At a start, or in use again: connect if that is wanted, or if ``auth_key`` is given."""
-        if self._contact.open:
+        if self.line.contact.open:
             return
         if self.prefs.want_running and self.registered:
-            self._connect()
+            self.line.connect()
         elif auth_key and not self.registered:
-            self._auth_key = auth_key
+            self.line.auth_key = auth_key
             self._record.change(prefs=_connected(self.prefs))
-            self._connect()
+            self.line.connect()
 
     def edit(self, masked: Mapping[str, object], *, by_file: bool = False) -> Prefs:
         """Change what the mask names.
@@ -215,11 +198,11 @@ class Account:
     def _adopt(self, prefs: Prefs) -> Prefs:
         self._record.check(prefs)
         self._record.change(prefs=prefs)
-        if prefs.want_running and not self._contact.open and self.registered:
-            self._connect()
-        elif not prefs.want_running and self._contact.open:
-            self._hang_up()
-        self._describe()
+        if prefs.want_running and not self.line.contact.open and self.registered:
+            self.line.connect()
+        elif not prefs.want_running and self.line.contact.open:
+            self.line.hang_up()
+        self.line.refresh()
         self._on_event(PrefsChanged(prefs))
         self._on_change()
         return prefs
@@ -243,10 +226,10 @@ class Account:
                 self._replace(replace(self._record.blank(), prefs=_connected(prefs)))
             else:
                 self._record.change(prefs=_connected(prefs))
-                self._hang_up()
-            await self._contact.close()
-            self._auth_key = auth_key
-            self._connect()
+                self.line.hang_up()
+            await self.line.contact.close()
+            self.line.auth_key = auth_key
+            self.line.connect()
             self._on_event(PrefsChanged(self.prefs))
             self._on_change()
 
@@ -263,10 +246,10 @@ class Account:
         elif not self.prefs.want_running:
             msg = "this machine is disconnected; connect and log in with: tnet up"
             raise UserError(msg)
-        elif not self._contact.open:
-            self._connect()
-        elif self.registered and not self._contact.fresh:
-            self._contact.renew()
+        elif not self.line.contact.open:
+            self.line.connect()
+        elif self.registered and not self.line.contact.fresh:
+            self.line.contact.renew()
 
     async def logout(self) -> None:
         """Expire the key at the server if it can be reached; the profile goes in any case.
@@ -276,7 +259,7 @@ class Account:
         """
         async with self._turn:
             if self.registered:
-                await self._contact.logout()
+                await self.line.contact.logout()
             await self._use(profiles.dropped(self._record.stored, self._world.random_bytes))
 
     # --- several accounts
@@ -331,7 +314,7 @@ class Account:
 
     async def _use(self, stored: Stored) -> None:
         self._replace(stored)
-        await self._contact.close()
+        await self.line.contact.close()
         self._on_event(PrefsChanged(self.prefs))
         self._on_change()
 
@@ -342,30 +325,14 @@ class Account:
             UserError: it cannot be written; nothing changed.
         """
         removed = self._record.use(stored)
-        self._hang_up()
+        self.line.hang_up()
         self._standing.netmap = None
-        self._auth_key = ""
+        self.line.auth_key = ""
         self._on_event(ProfileChanged(stored.profile_id, removed))
 
     def _check_unlocked(self) -> None:
         if self.locked:
             raise UserError(LOCKED)
-
-    def describe(
-        self,
-        endpoints: tuple[tuple[AddrPort, int], ...],
-        net_info: NetInfo | None,
-        services: tuple[Service, ...],
-    ) -> None:
-        """Where and with what this node can be reached; control hears of it if it is news."""
-        self._endpoints = endpoints
-        self._net_info = net_info
-        self._services = services
-        self._describe()
-
-    def network_changed(self, addresses: Collection[IPAddress]) -> None:
-        """Connections from other addresses than these are lost; see ``ControlClient``."""
-        self._contact.network_changed(addresses)
 
     async def ask(self, wish: Wish) -> dict[str, object]:
         """Ask control for something besides the map.
@@ -373,7 +340,7 @@ class Account:
         Raises:
             UserError: it refuses, cannot be reached, or nobody is logged in.
         """
-        return await self._contact.ask(wish)
+        return await self.line.contact.ask(wish)
 
     async def shorten(self, expiry: datetime) -> None:
         """Let the node key end earlier.
@@ -381,67 +348,26 @@ class Account:
         Raises:
             UserError: control refuses, cannot be reached, or nobody is logged in.
         """
-        await self._contact.shorten(expiry)
+        await self.line.contact.shorten(expiry)
 
     async def disconnect(self) -> None:
         """Leave the control server alone, until the next start or login."""
-        self._hang_up()
-        await self._contact.close()
+        self.line.hang_up()
+        await self.line.contact.close()
         self._on_change()
 
     def poke(self) -> None:
         """Connect to the control server anew, which sends the whole map."""
-        self._contact.poke()
+        self.line.contact.poke()
 
     # --- the control session
 
     async def close(self) -> None:
         """End everything; keys and prefs are on disk already."""
-        self._hang_up()
-        await self._contact.close()
-
-    def _hang_up(self) -> None:
-        """End the control session; the network map stays."""
-        self._standing.hung_up()
-        self._contact.hang_up()
-
-    def _connect(self) -> None:
-        # A key that has run out is not worth a try; the new one takes over its node.
-        left = key_left(self.netmap, self._world.wall())
-        self._contact.connect(fresh=self.registered and left is not None and left <= 0)
-        self._describe()
-
-    def _make_control(self, fresh: bool, hear: Hear) -> ControlClient:
-        stored, world = self._record.stored, self._world
-        return ControlClient(
-            ControlConfig(
-                server_url=stored.prefs.server_url,
-                machine_key=stored.machine_key,
-                node_key=None if fresh else self.node_key,
-                old_node_key=self.node_key if fresh else stored.old_node_key,
-                lock_key=public_of(stored.lock_key),
-                disco_key=public_of(self._disco),
-                auth_key=self._auth_key,
-                ephemeral=self._store.path is None,
-                ca_file=world.ca_file,
-                environ=os.environ,
-                derp_map=self.netmap.derp_map if self.netmap else None,
-            ),
-            on_event=hear,
-            mark=world.bypass.mark,
-            now=world.now,
-            wall=world.wall,
-            random_bytes=world.random_bytes,
-            answers=self._answers,
-        )
-
-    def _describe(self) -> None:
-        log_id = self._record.stored.backend_log_id
-        info = hostinfo(self.prefs, self._world.host, log_id, self._net_info, self._services)
-        self._contact.describe(info, self._endpoints)
+        await self.line.close()
 
     def _heard(self, event: ControlEvent) -> None:
-        contact = self._contact
+        contact = self.line.contact
         for news in self._standing.handle(event, accepted=contact.accepted, fresh=contact.fresh):
             self._on_event(news)
         self._on_change()

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tailnet.agent.backend.account.aio import Account
+from tailnet.agent.backend.ailments import HealthFacts
 from tailnet.agent.backend.files.aio import StateStore
 from tailnet.agent.backend.follow.aio import Follower
-from tailnet.agent.backend.health import Health, HealthFacts, HealthWarning
+from tailnet.agent.backend.health import Health, HealthWarning
 from tailnet.agent.backend.keptmap import in_words
 from tailnet.agent.backend.login import key_left
 from tailnet.agent.backend.naming.aio import Naming

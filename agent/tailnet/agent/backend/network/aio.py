@@ -79,7 +79,7 @@ class NetworkWatch:
                 self._tunnel.repair()
             case NetworkChange.MAJOR:
                 self._tunnel.network_changed(good)
-                self._account.network_changed(good)
+                self._account.line.network_changed(good)
             case NetworkChange.MINOR:
                 if not event.state.connected:
                     self._tunnel.check_relays(good)

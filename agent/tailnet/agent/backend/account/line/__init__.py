@@ -1,0 +1,1 @@
+"""The control session of the account in use."""

@@ -1,0 +1,1 @@
+"""The end of this node's key, awaited."""

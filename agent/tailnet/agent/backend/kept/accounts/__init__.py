@@ -1,0 +1,1 @@
+"""The kept maps of all accounts, of which one is in use."""
