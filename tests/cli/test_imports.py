@@ -43,7 +43,7 @@ TALK = {
 SHAPES = "tailnet.agent.localapi.schema"  # types, without anything that they would load
 OURS = {
     "--help": FRAME,
-    "status": {*FRAME, *TALK, "cli.commands.status", "cli.jsontext"},
+    "status": {*FRAME, *TALK, "cli.commands.status", "cli.jsontext", "cli.terminal"},
     "ip": {*FRAME, *TALK, "cli.commands.ip", "cli.completing", "cli.peers"},
 }
 

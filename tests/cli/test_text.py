@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailnet.cli.text import clean, format_latency, parse_duration, table
+from tailnet.cli.text import clean, format_latency, parse_duration, table, width
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,46 @@ def test_tables_are_aligned() -> None:
     """Two spaces between columns, none at the end; no rows are no lines."""
     assert table([("a", "bb", "c"), ("aaa", "b", "")]) == ["a    bb  c", "aaa  b"]
     assert table([]) == []
+
+
+WORD = st.text("abcdefgh.:-é東", min_size=1, max_size=18)
+ROWS = st.integers(2, 5).flatmap(
+    lambda n: st.lists(
+        st.lists(st.lists(WORD, min_size=1, max_size=6).map(" ".join), min_size=n, max_size=n),
+        min_size=1,
+        max_size=6,
+    )
+)
+
+
+@given(rows=ROWS, room=st.integers(100, 160))
+def test_a_table_fits_its_terminal_and_loses_nothing_of_the_last_column(
+    rows: list[list[str]], room: int
+) -> None:
+    """Five columns of twelve, and words that are not longer than a line."""
+    lines = table(rows, room)
+    assert max(map(width, lines)) <= room
+    shown = [word for line in lines for word in line.split()]
+    for row in rows:
+        for word in row[-1].split():
+            assert word in shown
+            shown.remove(word)
+
+
+def test_a_wide_character_is_two_columns_and_a_mark_none() -> None:
+    """So that what follows is below its header."""
+    assert table([("NAME", "IP"), ("東京", "1"), ("e\u0301", "2")]) == [
+        "NAME  IP",
+        "東京  1",
+        "e\u0301     2",
+    ]
+
+
+def test_cells_are_cut_before_the_last_one_is_broken_too_small() -> None:
+    """The widest first; twelve columns stay."""
+    row = ("100.64.0.2", "a-very-long-name-of-a-machine.example", "active; direct 192.0.2.1:41641")
+    assert table([row], 60) == [
+        "100.64.0.2  a-very-long-name-of-a…  active; direct",
+        "                                    192.0.2.1:41641",
+    ]
+    assert table([row], 20)[0] == "100.64.0.2  a-very-long…  active; direct"

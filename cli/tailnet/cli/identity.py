@@ -6,7 +6,8 @@ Source: tailscale cmd/tailscale/cli/whois.go.
 from msgspec import json
 
 from tailnet.agent.localapi.schema.identity import WhoIs
-from tailnet.cli.text import clean, table
+from tailnet.cli.terminal import fitted
+from tailnet.cli.text import clean
 
 
 def describe(who: WhoIs, tailnet: tuple[str, str] | None = None) -> list[str]:
@@ -27,7 +28,7 @@ def describe(who: WhoIs, tailnet: tuple[str, str] | None = None) -> list[str]:
     if tailnet is not None:
         name, suffix = map(clean, tailnet)
         blocks.append(("Tailnet:", [("  Name:", name), ("  MagicDNS Suffix:", suffix)]))
-    lines = [line for title, rows in blocks for line in (title, *table(rows))]
+    lines = [line for title, rows in blocks for line in (title, *fitted(rows))]
     if who.cap_map:
         lines.append("Capabilities:")
         for name in sorted(who.cap_map):

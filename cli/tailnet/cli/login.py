@@ -19,6 +19,7 @@ from tailnet.cli.errors import Failure, Silent, warn
 from tailnet.cli.jsontext import harmless
 from tailnet.cli.settings import DEFAULT_SERVER, Prefs, expand
 from tailnet.cli.text import clean
+from tailnet.cli.working import Working
 from tailnet.client.errors import ClientError, TimedOut
 from tailnet.client.sync import Watch
 
@@ -136,6 +137,7 @@ class Progress:
         self._old_key = before.self_.public_key if before.self_ else ""
         self._url = ""
         self._asked_for_url = plan.interactive
+        self._working = Working("connecting")
         self._printed = self._sent = False
         # A start says the prefs that it begins with: what comes before is of an earlier login.
         self._begun = not plan.start
@@ -149,11 +151,12 @@ class Progress:
             # The watch comes first, so that nothing is missed.
             watch = self._client.watch(INITIAL_STATE | NO_NETMAP)
             try:
-                first = self._next(watch)
-                self._send()
-                done = self._connected() if plan.start else self._handle(first)
-                while not done:
-                    done = self._handle(self._next(watch))
+                with self._working:
+                    first = self._next(watch)
+                    self._send()
+                    done = self._connected() if plan.start else self._handle(first)
+                    while not done:
+                        done = self._handle(self._next(watch))
             except KeyboardInterrupt:
                 if self._sent and not self._json:
                     warn(GOES_ON)
@@ -223,6 +226,7 @@ class Progress:
             return
         self._url = url
         self._printed = True
+        self._working.stop()  # now it is a person who is waited for
         if self._json:
             say(AuthURL=url, QR=qr.image(url) if self._plan.qr else "", BackendState=self.state)
             return
@@ -232,6 +236,7 @@ class Progress:
 
     def _show_approval(self) -> None:
         self._printed = True
+        self._working.stop()
         if self._json:
             say(BackendState=self.state)
             return

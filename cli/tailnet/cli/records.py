@@ -9,7 +9,8 @@ from typing import Any
 from dnslib import CLASS, QTYPE, RCODE, DNSError, DNSRecord
 
 from tailnet.agent.localapi.schema.names import DNSQueryAnswer
-from tailnet.cli.text import clean, table
+from tailnet.cli.terminal import fitted
+from tailnet.cli.text import clean
 
 Tree = Mapping[str, Any]
 _CODES = {
@@ -60,7 +61,7 @@ def query_lines(said: DNSQueryAnswer, record: DNSRecord) -> Iterator[str]:
         for rr in record.rr
     ]
     code = str(RCODE.get(record.header.rcode))
-    yield from table(rows) if rows else [code if code != "NOERROR" else "no record of this type"]
+    yield from fitted(rows) if rows else [code if code != "NOERROR" else "no record of this type"]
     if not said.resolvers:
         yield f"answered by tailnetd: {clean(said.why)}"
         return

@@ -22,7 +22,9 @@ from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
 from tailnet.cli.flags import GoCommand
 from tailnet.cli.jsontext import indented
-from tailnet.cli.text import clean, table
+from tailnet.cli.terminal import fitted
+from tailnet.cli.text import clean
+from tailnet.cli.working import Working
 
 WATCH_EVERY = 0.5  # seconds
 
@@ -111,7 +113,7 @@ def drops(client: LocalClient) -> None:
         for layer, counts in layers.items()
         for reason, count in sorted(counts.items())
     ]
-    for line in table(rows):
+    for line in fitted(rows):
         click.echo(line)
 
 
@@ -145,7 +147,7 @@ def peer_relay_sessions(client: LocalClient) -> None:
         (f"  {session.vni}", *_end(session.client1), "<->", *_end(session.client2))
         for session in about.sessions
     ]
-    for line in table(rows):
+    for line in fitted(rows):
         click.echo(line)
 
 
@@ -206,7 +208,7 @@ def _show_network(about: Network) -> None:
         out = [v for v, d in (("IPv4", about.default_v4), ("IPv6", about.default_v6)) if d == name]
         way = f"way out for {' and '.join(out)}" if out else ""
         rows.append((clean(name), "up" if one.up else "down", ", ".join(one.addrs), way))
-    for line in table(rows):
+    for line in fitted(rows):
         click.echo(line)
 
 
@@ -214,7 +216,9 @@ def _show_network(about: Network) -> None:
 @with_client
 def portmap(client: LocalClient) -> None:
     """Takes up to two seconds."""
-    about = json.decode(client.request("POST", "debug?action=portmap"), type=PortmapAnswer)
+    with Working("asking the router"):
+        answer = client.request("POST", "debug?action=portmap")
+    about = json.decode(answer, type=PortmapAnswer)
     words = {True: "yes", False: "no", None: "not asked"}
     rows = [
         ("UPnP", words[about.upnp]),
@@ -223,7 +227,7 @@ def portmap(client: LocalClient) -> None:
         ("mapped to", about.external or "nothing"),
         *((f"ignored: {clean(why)}", str(count)) for why, count in sorted(about.ignored.items())),
     ]
-    for line in table(rows):
+    for line in fitted(rows):
         click.echo(line)
 
 

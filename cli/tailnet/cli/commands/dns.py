@@ -15,7 +15,8 @@ from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
 from tailnet.cli.flags import GoCommand, flag
 from tailnet.cli.jsontext import indented
-from tailnet.cli.text import clean, table
+from tailnet.cli.terminal import fitted
+from tailnet.cli.text import clean
 from tailnet.client import questions
 from tailnet.client.errors import Refused
 from tailnet.client.questions import quoted
@@ -116,5 +117,5 @@ def list_(client: LocalClient, *, json: bool) -> None:
     if json:
         click.echo(indented(known))
         return
-    for line in table((clean(each.name), " ".join(map(clean, each.addresses))) for each in known):
+    for line in fitted((clean(each.name), " ".join(map(clean, each.addresses))) for each in known):
         click.echo(line)

@@ -14,7 +14,8 @@ from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
 from tailnet.cli.flags import GoCommand
-from tailnet.cli.text import clean, table
+from tailnet.cli.terminal import fitted
+from tailnet.cli.text import clean
 
 NONE = "no exit nodes found"
 NO_SUGGESTION = "No exit node suggestion is available."
@@ -45,7 +46,7 @@ def list_nodes(client: LocalClient, *, country: str) -> None:
         raise Failure(f"{NONE} in {clean(country)!r}" if country else NONE)
     rows = [
         (
-            (node.tailscale_ips or ("",))[0],
+            clean((node.tailscale_ips or ("",))[0]),
             _name(node),
             _of(node, "Country") or "-",
             _of(node, "City") or "-",
@@ -53,7 +54,7 @@ def list_nodes(client: LocalClient, *, country: str) -> None:
         )
         for node in nodes
     ]
-    for line in table([HEADER, *rows]):
+    for line in fitted([HEADER, *rows]):
         click.echo(line)
     click.echo("\nTo use one: tnet set --exit-node=HOSTNAME; none: tnet set --exit-node=")
 

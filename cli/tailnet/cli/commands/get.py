@@ -11,7 +11,8 @@ from tailnet.cli.errors import Failure
 from tailnet.cli.flags import GoCommand, flag, suggest
 from tailnet.cli.jsontext import indented
 from tailnet.cli.settings import NICKNAME, PATHS, RELAY, SETTINGS
-from tailnet.cli.text import clean, table
+from tailnet.cli.terminal import fitted
+from tailnet.cli.text import clean
 
 
 @click.command(cls=GoCommand, help="Show one setting, or all.")
@@ -34,10 +35,10 @@ def command(client: LocalClient, *, setting: str, json: bool, set_flags: bool) -
         }
         click.echo(indented(values))
     elif set_flags:
-        click.echo(" ".join(s.argument(prefs) for s in shown if s.in_set))
+        click.echo(clean(" ".join(s.argument(prefs) for s in shown if s.in_set)))
     elif setting != "all":
         click.echo(clean(shown[0].show(prefs)))
     else:
         rows = [("NAME", "VALUE"), *((s.flag, clean(s.show(prefs))) for s in shown)]
-        for line in table(rows):
+        for line in fitted(rows):
             click.echo(line)

@@ -5,6 +5,7 @@ import click
 from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
 from tailnet.cli.flags import GoCommand
+from tailnet.cli.working import Working
 
 
 @click.command(cls=GoCommand, help="Disconnect and expire the current login.")
@@ -12,4 +13,5 @@ from tailnet.cli.flags import GoCommand
 @with_client
 def command(client: LocalClient, *, reason: str) -> None:
     """Ask the daemon to."""
-    client.request("POST", "logout", {})
+    with Working("telling the server"):
+        client.request("POST", "logout", {})

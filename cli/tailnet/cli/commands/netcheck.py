@@ -15,6 +15,7 @@ from tailnet.cli.connect import with_client
 from tailnet.cli.flags import DURATION, GoCommand, flag
 from tailnet.cli.jsontext import harmless, indented
 from tailnet.cli.text import clean, format_fine
+from tailnet.cli.working import Working
 from tailnet.client.questions import joined
 
 UNNAMED = DERPRegionName()
@@ -54,7 +55,8 @@ def command(  # noqa: PLR0913 - one a flag
     """The daemon measures: its sockets bypass the tunnel, whatever exit node is in use."""
     query = joined({"address": bind_address, "port": bind_port})
     while True:
-        answer = client.request("POST", f"netcheck?{query}")
+        with Working("measuring the network"):
+            answer = client.request("POST", f"netcheck?{query}")
         if shape:
             click.echo(harmless(answer.decode()) if shape == "json-line" else indented(answer))
         else:

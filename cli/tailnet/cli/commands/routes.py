@@ -12,7 +12,8 @@ from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
 from tailnet.cli.flags import BOOL_OR_LIST, GoCommand, flag
 from tailnet.cli.jsontext import indented
-from tailnet.cli.text import clean, table
+from tailnet.cli.terminal import fitted
+from tailnet.cli.text import clean
 from tailnet.client.questions import quoted
 
 NONE = "no routes are offered"
@@ -80,7 +81,7 @@ def rows(entries: Sequence[RouteEntry]) -> list[str]:
         return [NONE]
     lines = [("ROUTE", "VIA", "STATE")]
     lines += [(clean(e.prefix), _via(e), _state(e)) for e in entries]
-    return table(lines)
+    return fitted(lines)
 
 
 def _via(entry: RouteEntry) -> str:

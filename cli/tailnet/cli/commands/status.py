@@ -15,9 +15,11 @@ from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Silent
 from tailnet.cli.flags import GoCommand, flag
 from tailnet.cli.jsontext import indented
-from tailnet.cli.text import clean, table
+from tailnet.cli.terminal import fitted, room
+from tailnet.cli.text import broken, clean
 
 EXIT_NODES = "# Exit nodes by place are not listed here; see: tnet exit-node list"
+ITEM = "#     - "
 HEADER = ("IP", "Hostname", "Owner", "OS", "Status")
 
 
@@ -101,7 +103,12 @@ def health_lines(status: Status) -> list[str]:
     """What is wrong."""
     if not status.health:
         return []
-    return ["# Health check:", *(f"#     - {clean(line)}" for line in status.health)]
+    columns = room() or 1 << 20
+    lines = ["# Health check:"]
+    for each in status.health:
+        first, *more = broken(clean(each), columns - len(ITEM))
+        lines += [ITEM + first, *(f"#{line:>{len(ITEM) - 1 + len(line)}}" for line in more)]
+    return lines
 
 
 def render(
@@ -117,7 +124,7 @@ def render(
         hidden = hidden or far
         if not far and peer.sharee_node is not True and (peer.active or not active):
             rows.append(_row(status, peer, now))
-    yield from table(rows)
+    yield from fitted(rows)
     if hidden:
         yield ""
         yield EXIT_NODES

@@ -15,9 +15,12 @@ from tailnet.cli.flags import GoCommand, flag
 from tailnet.cli.jsontext import indented
 from tailnet.cli.login import Patience
 from tailnet.cli.profiles import choose, list_profiles, tailnet
-from tailnet.cli.text import clean, table
+from tailnet.cli.terminal import fitted
+from tailnet.cli.text import clean
+from tailnet.cli.working import Working
 
 PATIENCE = 30.0  # seconds for the other account to be connected
+SETTLED = ("Running", "NeedsLogin", "NeedsMachineAuth", "Stopped")
 LOOK_AGAIN = 0.1  # seconds
 
 HELP = """\
@@ -65,13 +68,13 @@ def show(profiles: tuple[LoginProfile, ...], chosen: str, *, as_json: bool) -> N
         return
     rows = [
         (
-            profile.id,
+            clean(profile.id),
             tailnet(profile) or "-",
             clean(profile.name) + ("*" if profile.id == chosen else ""),
         )
         for profile in profiles
     ]
-    for line in table([("ID", "Tailnet", "Account"), *rows]):
+    for line in fitted([("ID", "Tailnet", "Account"), *rows]):
         click.echo(line)
 
 
@@ -90,21 +93,31 @@ def switch(client: LocalClient, to: LoginProfile, chosen: str) -> None:
         click.echo(f"Already on account {name!r}.")
         return
     click.echo(f"Switching to account {name!r}")
-    client.request("POST", f"profiles/{to.id}")
+    with Working("waiting for a connection"):
+        client.request("POST", f"profiles/{to.id}")
+        state = settle(client)
+    if state == "Running":
+        click.echo("Success.")
+    elif state == "NeedsLogin":
+        click.echo("Logged out.\nTo log in, run:\n  tnet up")
+    elif state == "NeedsMachineAuth":
+        msg = "this machine is not approved yet in that tailnet"
+        raise Failure(msg)
+    else:
+        msg = "that account is disconnected; connect with: tnet up"
+        raise Failure(msg)
+
+
+def settle(client: LocalClient) -> str:
+    """The state that it is in once that is clear.
+
+    Raises:
+        TimedOut: it is not, for long.
+    """
     patience = Patience(PATIENCE)
     while True:
         state = client.status(peers=False).backend_state
-        if state == "Running":
-            click.echo("Success.")
-            return
-        if state == "NeedsLogin":
-            click.echo("Logged out.\nTo log in, run:\n  tnet up")
-            return
-        if state == "NeedsMachineAuth":
-            msg = "this machine is not approved yet in that tailnet"
-            raise Failure(msg)
-        if state == "Stopped":
-            msg = "that account is disconnected; connect with: tnet up"
-            raise Failure(msg)
+        if state in SETTLED:
+            return state
         patience.left()
         time.sleep(LOOK_AGAIN)

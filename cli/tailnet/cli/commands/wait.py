@@ -13,6 +13,7 @@ from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
 from tailnet.cli.flags import DURATION, GoCommand
 from tailnet.cli.login import Patience
+from tailnet.cli.working import Working
 from tailnet.client.errors import NotRunning, TimedOut
 
 FIRST_RETRY, LAST_RETRY = 0.1, 2.0  # seconds
@@ -25,7 +26,16 @@ FIRST_RETRY, LAST_RETRY = 0.1, 2.0  # seconds
 @with_client
 def command(client: LocalClient, *, timeout: float) -> None:
     """Look, and look again; a daemon that is not there yet may still come."""
-    patience = Patience(timeout)
+    with Working("waiting for a connection"):
+        wait(client, Patience(timeout))
+
+
+def wait(client: LocalClient, patience: Patience) -> None:
+    """Until there is one.
+
+    Raises:
+        TimedOut: the patience ended.
+    """
     pause = FIRST_RETRY
     while True:
         left = patience.left()
