@@ -79,3 +79,23 @@ def test_the_process_is_counted_for_root_alone(lab: Lab) -> None:
     assert one(now, "process_open_fds") > 10
     assert one(now, "process_cpu_seconds_total") > 0
     assert not re.search(r"privkey|[0-9a-f]{64}", text)
+
+
+def test_the_debug_site_of_a_live_daemon(lab: Lab) -> None:
+    """``--debug``: health follows the state; no key is anywhere."""
+    host = lab.hosts["h2"]
+    host.stop()
+    host.start("--debug=:8099")
+    host.wait_running(20)
+    told = host.exec("curl", "-sS", "-w", "%{http_code}", "http://localhost:8099/healthz").stdout
+    assert told.startswith("Running\n"), told
+    assert told.endswith("200")
+    text = ""
+    for page in ("", "metrics", "debug/metrics", "debug/tasks", "debug/profile?seconds=0.2"):
+        text += host.exec("curl", "-sSf", f"http://127.0.0.1:8099/{page}").stdout
+    assert "tailscaled_home_derp_region_id" in text
+    assert not re.search(r"priv(ate)?key|[0-9a-f]{64}|tskey", text)
+    host.tnet("down")
+    told = host.exec("curl", "-sS", "-w", "%{http_code}", "http://localhost:8099/healthz").stdout
+    assert told.startswith("Stopped\n"), told
+    assert told.endswith("503")

@@ -16,6 +16,7 @@ from tailnet.agent import errands
 from tailnet.agent._version import __version__
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.daemon.aio import USERSPACE, Options, serve
+from tailnet.agent.daemon.debugsite.pages import parse_debug_address
 from tailnet.agent.daemon.manager.aio import ServiceManager
 from tailnet.agent.datapath.native import why_not
 from tailnet.agent.errors import BadPacket, UserError
@@ -148,6 +149,13 @@ def _say(*lines: str) -> None:
     help="Where to serve an HTTP proxy into the tailnet; may be the same as --socks5-server.",
 )
 @click.option(
+    "--debug",
+    default="",
+    metavar="[IP]:PORT",
+    help="Where to serve health, metrics, tasks and profiles by HTTP (default: nowhere); "
+    "without IP on loopback.",
+)
+@click.option(
     "--verbose",
     "-v",
     envvar="TS_LOG_VERBOSITY",
@@ -195,6 +203,7 @@ def command(  # noqa: PLR0913 - one argument a flag
     datapath_threads: int,
     socks5_server: str,
     http_proxy: str,
+    debug: str,
     verbose: int,
     clean: bool,
     remove_guard: bool,
@@ -238,6 +247,7 @@ def command(  # noqa: PLR0913 - one argument a flag
             datapath=datapath,
             datapath_threads=datapath_threads,
             proxies=_proxies(socks5_server, http_proxy),
+            debug=_debug_address(debug),
         )
         make = functools.partial(Machine, platform, tun, DatapathChoice(datapath))
         manager = ServiceManager(platform.notify, platform.watchdog())
@@ -257,6 +267,14 @@ def _first_possible(names: list[str], platform: Platform) -> str:
             return name
         log.warning("no device %s: %s", name, reason)
     return last
+
+
+def _debug_address(text: str) -> AddrPort | None:
+    """Where the debug site is to be, from its flag."""
+    try:
+        return parse_debug_address(text) if text else None
+    except BadPacket:
+        _die(f"--debug={text} is not [IP]:PORT, as in localhost:8080")
 
 
 def _proxies(socks5: str, http: str) -> dict[AddrPort, frozenset[str]]:

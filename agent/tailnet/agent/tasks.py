@@ -63,12 +63,26 @@ def dump() -> str:
     out = []
     for task in sorted(asyncio.all_tasks(), key=lambda task: task.get_name()):
         out.append(f"task {task.get_name()}:")
-        out += [_where(frame, frame.f_lineno) for frame in task.get_stack()]
+        out += [_where(frame, frame.f_lineno) for frame in _awaited(task)]
     for ident, top in sys._current_frames().items():  # noqa: SLF001 - the documented way
         name = next((t.name for t in threading.enumerate() if t.ident == ident), "unknown")
         out.append(f"thread {name}:")
         out += [_where(frame, line) for frame, line in traceback.walk_stack(top)]
     return "\n".join(out) + "\n"
+
+
+def _awaited(task: asyncio.Task[Any]) -> list[FrameType]:
+    """From the task's coroutine to the innermost it waits in; ``get_stack`` knows only one."""
+    found: list[FrameType] = []
+    each: object = task.get_coro()
+    while isinstance(frame := _frame(each), FrameType):
+        found.append(frame)
+        each = getattr(each, "cr_await", None) or getattr(each, "gi_yieldfrom", None)
+    return found
+
+
+def _frame(each: object) -> object:
+    return getattr(each, "cr_frame", None) or getattr(each, "gi_frame", None)
 
 
 def _where(frame: FrameType, line: int) -> str:

@@ -172,6 +172,19 @@ def test_head_has_the_length_and_not_the_body() -> None:
         assert conversation.answer(status, (), b"ok", close=False).endswith(end)
 
 
+def test_garbage_after_a_head_is_answered_with_a_body() -> None:
+    """What came before it says nothing about it."""
+    conversation = Conversation(900)
+    conversation.receive(b"HEAD / HTTP/1.1\r\n" + HOST + b"\r\n\0\r\n\r\n")
+    conversation.next_untrusted()
+    conversation.next_untrusted()
+    conversation.answer(200, (), b"ok", close=False)
+    assert conversation.next_request()
+    with pytest.raises(BadRequest):
+        conversation.next_untrusted()
+    assert conversation.answer(400, (), b"no", close=True).endswith(b"\r\n\r\nno")
+
+
 def test_a_header_of_ours_cannot_end_the_head() -> None:
     """A line break in a value is our bug, and not an answer of its own."""
     conversation = Conversation(900)

@@ -17,8 +17,10 @@ from tailnet.agent.backend.aio import Node, NodeSettings
 from tailnet.agent.backend.files.aio import ConfigFile, StateFile, StateMemory
 from tailnet.agent.backend.keyfiles.aio import read_auth_key, read_state_key
 from tailnet.agent.backend.seal import Seal
+from tailnet.agent.backend.state import State
 from tailnet.agent.backend.tunnel.interface import System, TunnelSettings
 from tailnet.agent.backend.wall import guard
+from tailnet.agent.daemon.debugsite.aio import DebugSite
 from tailnet.agent.daemon.hooking.aio import Hooking
 from tailnet.agent.daemon.manager.aio import ServiceManager
 from tailnet.agent.dns.forward.aio import Forwarder
@@ -61,6 +63,7 @@ class Options:
     proxies: Mapping[AddrPort, frozenset[str]]
     datapath: str
     datapath_threads: int
+    debug: AddrPort | None
 
 
 async def serve(
@@ -141,6 +144,7 @@ async def serve(
         ("https", https),
         ("services", services),
         ("localapi", LocalServer(view, options.socket, version=__version__)),
+        ("debug site", _debug_site(options.debug, node, view)),
         *([("netstack", userspace)] if userspace is not None else []),
         ("node", node),
         ("hooks", Hooking(node, HookRunner(now=clock.now, make_context=_verifying(ca_file)))),
@@ -153,6 +157,14 @@ async def serve(
         ready=manager.ready,
         stopping=manager.stopping,
     )
+
+
+def _debug_site(address: AddrPort | None, node: Node, view: NodeView) -> DebugSite:
+    def health() -> tuple[bool, str]:
+        lines = [node.state.label, *(warning.text for warning in node.warnings)]
+        return node.state is State.RUNNING, "".join(f"{line}\n" for line in lines)
+
+    return DebugSite(address, version=__version__, metrics=view.metrics, health=health)
 
 
 def to_plain_text(path: Path, state_key: str) -> None:

@@ -147,6 +147,7 @@ class Conversation:
         if self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
             return False
         self._h11.start_next_cycle()
+        self._head_only = False
         return True
 
     def _send(self, event: Callable[[], h11.Event]) -> bytes:

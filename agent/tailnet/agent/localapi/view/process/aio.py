@@ -1,18 +1,16 @@
 """The daemon's log, tasks and end, for the LocalAPI."""
 
 import asyncio
-import io
 import logging
 import os
 import signal
-import sys
-import traceback
 from collections import deque
 from datetime import UTC, datetime
 
 import msgspec
 
 from tailnet.agent.errors import UserError
+from tailnet.agent.tasks import dump
 
 ROOT = "tailnet"
 MAX_WAITING = 1000  # lines of a log that nobody reads fast enough
@@ -75,14 +73,7 @@ class ProcessView:
 
     def tasks(self) -> str:
         """Stacks of all tasks and threads."""
-        out = io.StringIO()
-        for task in sorted(asyncio.all_tasks(), key=lambda task: task.get_name()):
-            out.write(f"task {task.get_name()}:\n")
-            task.print_stack(file=out)
-            out.write("\n")
-        for number, frame in sys._current_frames().items():  # noqa: SLF001 - the documented way
-            out.write(f"thread {number}:\n{''.join(traceback.format_stack(frame))}\n")
-        return out.getvalue()
+        return dump()
 
     def note(self, text: str) -> None:
         """A line of another program, into the log."""
