@@ -30,12 +30,12 @@ ANSWERED = re.compile(r"^> \w+ \S+ \w+ ([0-9.]+)$", re.MULTILINE)
 
 
 def cpu_by_thread(pid: int) -> dict[str, float]:
-    """User and system time [ticks] of each thread, by its name (proc_pid_stat(5))."""
+    """User and system time [s] of each thread, by its name (proc_pid_stat(5))."""
     found: dict[str, float] = defaultdict(float)
     for task in Path(f"/proc/{pid}/task").iterdir():
         head, _, rest = (task / "stat").read_text().rpartition(")")
         fields = rest.split()
-        found[head.partition("(")[2]] += int(fields[11]) + int(fields[12])
+        found[head.partition("(")[2]] += (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
     return found
 
 
