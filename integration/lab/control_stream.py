@@ -43,7 +43,7 @@ class Audience:
             dns_config=structs.replace(
                 settings.dns,
                 proxied=True,
-                domains=(settings.domain,),
+                domains=(settings.domain, *(settings.dns.domains or ())),
                 routes={settings.domain: (), **(settings.dns.routes or {})},
             ),
             packet_filter=self._filter,

@@ -24,6 +24,10 @@ class Pair(NamedTuple):
     dialer: Dialer
 
 
+async def by_the_system(_: str) -> None:
+    """Every name is for the system's resolver."""
+
+
 def native_stack(fd: int) -> Stack:
     """The real one."""
     from tailnet_native import Netstack  # noqa: PLC0415 - optional
@@ -53,7 +57,7 @@ async def two_stacks(failures: list[str]) -> AsyncIterator[Pair]:
         name: tuple(ip_interface(text).ip for text in addresses)
         for name, addresses in (("one", ONE), ("two", TWO))
     }
-    dialer = Dialer(lambda: names, stacks[0])
+    dialer = Dialer(lambda: names, by_the_system, stacks[0])
     await dialer.start()
     try:
         yield Pair(stacks[0], stacks[1], dialer)

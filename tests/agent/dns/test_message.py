@@ -1,9 +1,10 @@
 """Queries in, answers out; dnslib, which is another's work, reads and writes the other side."""
 
+import contextlib
 from ipaddress import ip_address
 
 import pytest
-from dnslib import EDNS0, QTYPE, DNSRecord
+from dnslib import EDNS0, QTYPE, RR, DNSRecord
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ from tailnet.agent.dns.message import (
     TC,
     A,
     address_record,
+    addresses_untrusted,
     encode_name,
     formerr_untrusted,
     parse_question_untrusted,
@@ -130,3 +132,23 @@ def test_a_long_answer_is_marked_and_not_cut() -> None:
 def test_types_are_those_of_the_registry() -> None:
     """Against dnslib's table."""
     assert QTYPE.reverse["A"] == A
+
+
+def test_addresses_are_found_at_the_end_of_aliases() -> None:
+    """IPv4 first; other records are passed over."""
+    reply = DNSRecord.question("www.example").reply()
+    for line in (
+        "www.example 5 CNAME a.example",
+        "a.example 5 AAAA ::7",
+        "a.example 5 A 192.0.2.7",
+    ):
+        reply.add_answer(*RR.fromZone(line))
+    found = addresses_untrusted(bytes(reply.pack()))
+    assert [str(ip) for ip in found] == ["192.0.2.7", "::7"]
+
+
+@given(st.binary(max_size=200))
+def test_addresses_of_noise_are_none_or_refused(data: bytes) -> None:
+    """It never goes in a circle: a pointer ends a name."""
+    with contextlib.suppress(BadPacket):
+        addresses_untrusted(b"\0\0\x81\x80\0\1\0\3\0\0\0\0" + data)

@@ -13,6 +13,7 @@ from tailnet.agent.dns.names import (
     SUBDOMAIN_RESOLVE,
     Name,
     NodeNames,
+    in_search_order,
     parents,
     parse_name_untrusted,
     within,
@@ -144,3 +145,11 @@ def test_of_two_nodes_with_one_name_the_other_is_left() -> None:
     assert names.addresses(name("n1.lab.ts.net")) == (ip_address("100.64.0.1"),)
     names.change({old.id: None})
     assert names.addresses(name("n1.lab.ts.net")) == (ip_address("100.64.0.2"),)
+
+
+def test_search_order_is_libcs() -> None:
+    """A name with a dot is tried itself first; one without, last."""
+    search = ("lab.ts.net", "home")
+    assert list(in_search_order(Name("nas"), search)) == ["nas.lab.ts.net", "nas.home", "nas"]
+    assert list(in_search_order(Name("a.b"), search)) == ["a.b", "a.b.lab.ts.net", "a.b.home"]
+    assert list(in_search_order(Name("x" * 250), search)) == ["x" * 250]

@@ -11,9 +11,9 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from tests.support.netstacks import ONE, TWO, Pair, native_stack, two_stacks
+from tests.support.netstacks import ONE, TWO, Pair, by_the_system, native_stack, two_stacks
 
-from tailnet.agent.addr import AddrPort
+from tailnet.agent.addr import AddrPort, IPAddress
 from tailnet.agent.errors import UserError
 from tailnet.agent.netstack.aio import Userspace
 from tailnet.agent.netstack.dialer.aio import Dialer
@@ -164,9 +164,24 @@ async def test_nobodys_address_and_name_fail_at_once(pair: Pair) -> None:
             await pair.dialer.connect(host, 80)
         assert caught.value.failure is Failure.NO_PEER
     names = {"h1.x.ts.net": (ip_address(ONE[0]),), "x.ts.net": ()}
-    dialer = Dialer(lambda: names, pair.one)
+    dialer = Dialer(lambda: names, by_the_system, pair.one)
     with pytest.raises(DialError, match=r"h2\.x\.ts\.net: no such host"):
         await dialer.connect("h2.x.ts.net", 80)
+
+
+async def test_names_are_found_as_the_tailnet_wants(pair: Pair) -> None:
+    """Nodes first; then by the tailnet's resolvers, whose no is final; the rest by the system."""
+    known = {"db.corp": (ip_address("192.0.2.7"),), "gone.corp": ()}
+
+    async def lookup(host: str) -> tuple[IPAddress, ...] | None:
+        return known.get(host)
+
+    dialer = Dialer(lambda: {"one": (ip_address(ONE[0]),)}, lookup, pair.one)
+    assert await dialer.resolve("db.corp", 80) == [AddrPort.of("192.0.2.7", 80)]
+    assert await dialer.resolve("one", 80) == [AddrPort.of(ONE[0], 80)]
+    assert AddrPort.of("127.0.0.1", 80) in await dialer.resolve("localhost", 80)
+    with pytest.raises(DialError, match=r"gone\.corp: no such host"):
+        await dialer.resolve("gone.corp", 80)
 
 
 @contextlib.asynccontextmanager

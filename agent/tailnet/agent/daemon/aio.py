@@ -23,7 +23,7 @@ from tailnet.agent.backend.wall import guard
 from tailnet.agent.daemon.debugsite.aio import DebugSite
 from tailnet.agent.daemon.hooking.aio import Hooking
 from tailnet.agent.daemon.manager.aio import ServiceManager
-from tailnet.agent.dns.forward.aio import Forwarder
+from tailnet.agent.dns.forward.aio import Forwarder, KernelDialer
 from tailnet.agent.dns.https.aio import HttpsClient
 from tailnet.agent.dns.resolver.aio import MagicDns
 from tailnet.agent.errors import UserError
@@ -32,6 +32,7 @@ from tailnet.agent.localapi.aio import LocalServer
 from tailnet.agent.localapi.view.aio import NodeView
 from tailnet.agent.magicsock.sockets import offload
 from tailnet.agent.netstack.aio import MakeStack, Userspace
+from tailnet.agent.netstack.asking.aio import StackDialer
 from tailnet.agent.netstack.choice import peer_names
 from tailnet.agent.netstack.dialer.aio import Dialer
 from tailnet.agent.netstack.interface import MAX_HALF_OPEN, MAX_STREAMS
@@ -94,8 +95,10 @@ async def serve(
         userspace = Userspace(_native_stack(), now=clock.now, on_failed=fail)
     if userspace is not None or options.proxies:
         _allow_many_files()
-    https = HttpsClient(_verifying(ca_file))
-    names = MagicDns(Forwarder(https, random_bytes=os.urandom), lambda: clock.wall().timestamp())
+    asking = StackDialer(userspace) if userspace is not None else KernelDialer()
+    https = HttpsClient(_verifying(ca_file), asking.tcp)
+    forwarder = Forwarder(https, random_bytes=os.urandom, dialer=asking)
+    names = MagicDns(forwarder, lambda: clock.wall().timestamp())
     services = Services(ServicePorts({DNS_PORT: names}), _service_stack())
     node = Node(
         make_system(userspace, services.detach()),
@@ -129,7 +132,7 @@ async def serve(
         on_failed=fail,
     )
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, node.hang_up)
-    dialer = Dialer(_names(node), userspace)
+    dialer = Dialer(_names(node), node.naming.addresses, userspace)
     view = NodeView(
         node,
         version=__version__,

@@ -15,8 +15,9 @@ Source: RFC 1035 sections 3.2 and 4.1, RFC 6891 section 6.1.
 """
 
 from collections.abc import Sequence
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 from struct import Struct
+from struct import error as struct_error
 from typing import NamedTuple
 
 from tailnet.agent.addr import IPAddress
@@ -39,6 +40,8 @@ _POINTER = 0xC00C  # to the question's name
 MAX_WIRE_NAME = 255  # bytes
 PLAIN_SIZE = 512  # bytes of a UDP answer to a client without EDNS
 EDNS_SIZE = 4095  # bytes that we take and promise
+
+_CUT = "a DNS answer that is cut off"
 
 TTL = 5  # seconds of a positive answer: the tailnet changes under it
 TTL_NEGATIVE = 10  # seconds
@@ -136,6 +139,41 @@ def _labels_untrusted(data: bytes) -> tuple[list[str], int]:
         at += 1 + size
     msg = "not a DNS name"
     raise BadPacket(msg)
+
+
+def addresses_untrusted(data: bytes) -> list[IPAddress]:
+    """Of all A and AAAA records of an answer, whatever names lead to them; IPv4 first.
+
+    Raises:
+        BadPacket: its records do not end where they should.
+    """
+    found: list[IPAddress] = []
+    try:
+        _, _, questions, answers, _, _ = HEADER.unpack_from(data)
+        at = HEADER.size
+        for _ in range(questions):
+            at = _after_name(data, at) + _FIXED.size
+        for _ in range(answers):
+            at = _after_name(data, at)
+            kind, qclass, _, size = _TAIL.unpack_from(data, at)
+            at += _TAIL.size
+            if len(data) < at + size:
+                raise BadPacket(_CUT)
+            if qclass == IN and kind in (A, AAAA) and size == (4 if kind == A else 16):
+                found.append(ip_address(data[at : at + size]))
+            at += size
+    except (struct_error, IndexError):
+        raise BadPacket(_CUT) from None
+    return sorted(found, key=lambda ip: ip.version)
+
+
+def _after_name(data: bytes, at: int) -> int:
+    """Where a name that begins at ``at`` ends; a pointer ends it."""
+    while size := data[at]:
+        if size >= _POINTER >> 8:
+            return at + 2
+        at += 1 + size
+    return at + 1
 
 
 def encode_name(name: Name) -> bytes:

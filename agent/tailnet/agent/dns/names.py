@@ -5,7 +5,7 @@ A name here is lower case without the final dot; the root is the empty string.
 Source: tailscale util/dnsname, ipn/ipnlocal/node_backend.go dnsConfigForNetmap.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, NewType
 
 from tailnet.agent.addr import IPAddress
@@ -16,6 +16,7 @@ from tailnet.agent.tailcfg.node import Node, NodeID
 Name = NewType("Name", str)
 
 ROOT = Name("")
+LOCALHOST = Name("localhost")
 MAX_NAME = 253  # characters, RFC 1035 section 2.3.4 without length octets
 MAX_LABEL = 63
 MAGIC_DNS_AAAA = "magicdns-aaaa"
@@ -44,6 +45,17 @@ def parents(name: Name) -> Iterator[Name]:
     while rest:
         rest = Name(rest.partition(".")[2])
         yield rest
+
+
+def in_search_order(name: Name, search: Iterable[str]) -> Iterator[Name]:
+    """What a person may mean by it: with a dot first itself, as libc (resolv.conf(5), ndots)."""
+    if "." in name:
+        yield name
+    for suffix in search:
+        if len(name) + 1 + len(suffix) <= MAX_NAME:
+            yield Name(f"{name}.{suffix}")
+    if "." not in name:
+        yield name
 
 
 def within(name: Name, suffix: Name) -> bool:

@@ -1,6 +1,7 @@
 """Questions to servers on loopback that answer well, badly, late or not at all."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -22,7 +23,8 @@ def good(asked: bytes) -> bytes:
     """An address, with the question as it was asked."""
     parsed = DNSRecord.parse(asked).reply()
     parsed.add_answer(*RR.fromZone("example.com 60 A 203.0.113.7"))
-    return asked[:2] + bytes(parsed.pack())[2:12] + asked[12:] + _records(parsed)
+    question = asked[12 : asked.index(0, 12) + 5]
+    return asked[:2] + bytes(parsed.pack())[2:10] + bytes(2) + question + _records(parsed)
 
 
 def _records(parsed: DNSRecord) -> bytes:
@@ -57,11 +59,12 @@ async def server(udp: Answers | None, tcp: Answers | None = None) -> AsyncIterat
     """One port of loopback, by UDP and TCP; without a way nobody listens."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked = await reader.readexactly(int.from_bytes(await reader.readexactly(2)))
-        assert tcp is not None
-        said = tcp(asked)
-        writer.write(len(said).to_bytes(2) + said)
-        writer.close()
+        # A client that has its answer by UDP hangs up.
+        with contextlib.closing(writer), contextlib.suppress(EOFError, OSError):
+            asked = await reader.readexactly(int.from_bytes(await reader.readexactly(2)))
+            assert tcp is not None
+            said = tcp(asked)
+            writer.write(len(said).to_bytes(2) + said)
 
     listener = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = listener.sockets[0].getsockname()[1]

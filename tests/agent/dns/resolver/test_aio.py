@@ -165,3 +165,14 @@ async def test_what_is_no_query_gets_the_least_possible() -> None:
     assert await reply(handler, b"noise") is None
     with pytest.raises(BadPacket):
         await handler.explain(b"noise")
+
+
+async def test_addresses_of_a_name_are_ours_others_or_nobodys() -> None:
+    """``None`` only where there is nobody to ask."""
+    handler = resolver(node(2, "one"))
+    assert await handler.addresses(Name("one.lab.ts.net")) == (ip_address("100.64.0.2"),)
+    assert await handler.addresses(Name("two.lab.ts.net")) == ()
+    assert await handler.addresses(Name("example.com")) is None
+    async with server(good) as upstream:
+        handler.configure({}, {ROOT: (upstream,)}, LAB)
+        assert ip_address("203.0.113.7") in (await handler.addresses(Name("example.com")) or ())

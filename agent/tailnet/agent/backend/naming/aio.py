@@ -19,15 +19,17 @@ import logging
 from collections.abc import Callable, Collection
 
 from tailnet.agent import clock
-from tailnet.agent.addr import SERVICE_V4, SERVICE_V6
+from tailnet.agent.addr import SERVICE_V4, SERVICE_V6, IPAddress
 from tailnet.agent.backend.exitnode import find_exit_node
 from tailnet.agent.backend.peerapi import peer_api
 from tailnet.agent.backend.prefs import Prefs
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.dns.compile import BaseUnreadable, Compiled, Host, compile_dns
+from tailnet.agent.dns.names import LOCALHOST, in_search_order, parse_name_untrusted, within
 from tailnet.agent.dns.own import parse_own
 from tailnet.agent.dns.resolver.aio import MagicDns
 from tailnet.agent.dns.wanted import NOTHING, ExitNode, Wanted, wanted_dns
+from tailnet.agent.errors import BadPacket
 from tailnet.agent.slices import Steps
 from tailnet.agent.tailcfg.node import NodeID
 from tailnet.agent.tasks import Tasks
@@ -160,6 +162,25 @@ class Naming:
         if self._configurator is None:
             return "", None
         return self._configurator.mode, await self._configurator.base()
+
+    async def addresses(self, host: str) -> tuple[IPAddress, ...] | None:
+        """Of a name, as a program finds that asks us, with search domains.
+
+        ``None``: it is for the system to resolve.
+        """
+        try:
+            name = parse_name_untrusted(host)
+        except BadPacket:
+            return None
+        if within(name, LOCALHOST):  # RFC 6761 section 6.3
+            return None
+        found = None
+        for each in in_search_order(name, () if host.endswith(".") else self.compiled.host.search):
+            known = await self.resolver.addresses(each)
+            if known:
+                return known
+            found = known if each == name else found
+        return found
 
     def recompile(self) -> None:
         """What the host had before us may be different now, or it has forgotten us."""

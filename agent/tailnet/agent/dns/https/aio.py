@@ -12,7 +12,7 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import aiohappyeyeballs
 
 from tailnet.agent import clock
-from tailnet.agent.addr import IPAddress
+from tailnet.agent.addr import AddrPort, IPAddress
 from tailnet.agent.dns.upstream import Https
 from tailnet.agent.errors import BadPacket, LocalProtocolError
 from tailnet.agent.http2.connection import Body, Ended, GoneAway, Head, Http2
@@ -37,6 +37,9 @@ MAX_SERVERS = 32  # connections
 MESSAGE = "application/dns-message"
 _HEADERS = {"content-type": MESSAGE, "accept": MESSAGE}
 _READ = 64 << 10  # bytes
+
+
+Dial = Callable[[AddrPort], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 
 
 class _Target(NamedTuple):
@@ -69,12 +72,16 @@ class HttpsClient:
 
     Args:
         verifying: makes the TLS context, when the first one is needed.
+        dial: reaches a peer; through the kernel if not given.
     """
 
     def __init__(
-        self, verifying: Callable[[], ssl.SSLContext] = ssl.create_default_context
+        self,
+        verifying: Callable[[], ssl.SSLContext] = ssl.create_default_context,
+        dial: Dial | None = None,
     ) -> None:
         self._verifying = verifying
+        self._dial_peer = dial or _dial_peer
         self._context: ssl.SSLContext | None = None
         self._connections: dict[Https, _Connection] = {}
         self._opening: dict[Https, asyncio.Lock] = {}
@@ -89,7 +96,7 @@ class HttpsClient:
         try:
             if not target.tls:
                 async with asyncio.timeout(PATIENCE):
-                    return await _post_plain(target, message)
+                    return await _post_plain(target, message, self._dial_peer)
             async with asyncio.timeout(PATIENCE):
                 connection = await self._connection(to, target)
             async with asyncio.timeout(PATIENCE):
@@ -156,14 +163,18 @@ class HttpsClient:
         return self._context
 
 
-async def _post_plain(target: _Target, message: bytes) -> bytes:
+async def _dial_peer(to: AddrPort) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection(str(to.ip), to.port)
+
+
+async def _post_plain(target: _Target, message: bytes, dial: Dial) -> bytes:
     """Ask a peer at its address; OSError if that is no answer."""
     try:
         ip = ip_address(target.host)
     except ValueError:
         msg = f"{target.host} is no address"
         raise OSError(msg) from None
-    reader, writer = await asyncio.open_connection(str(ip), target.port)
+    reader, writer = await dial(AddrPort(ip, target.port))
     with contextlib.closing(writer):
         head = (
             f"POST {target.path} HTTP/1.1\r\nHost: {target.authority}\r\n"

@@ -1,21 +1,26 @@
 """``MagicDns``: answers queries, from memory, from what it knows, or by asking others."""
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 from typing import NamedTuple
 
-from tailnet.agent.addr import AddrPort
+from tailnet.agent.addr import AddrPort, IPAddress
 from tailnet.agent.dns.forward.aio import Forwarded, Forwarder, ended
 from tailnet.agent.dns.local import Answer, Forward, LocalNames, Outcome, Records
 from tailnet.agent.dns.memo import Memo
 from tailnet.agent.dns.message import (
+    AAAA,
     SERVFAIL,
+    A,
     Query,
+    addresses_untrusted,
     formerr_untrusted,
     parse_question_untrusted,
+    query_untrusted,
     reply,
     truncated,
 )
@@ -161,6 +166,23 @@ class MagicDns:
         suffix = decided.suffix or "."
         why = f"resolvers for {suffix}"
         return Explained(answered.data, why, decided.resolvers, _server_text(answered.server))
+
+    async def addresses(self, name: Name) -> tuple[IPAddress, ...] | None:
+        """Of a name, by our rules; ``None``: we neither know it nor whom to ask."""
+        queries = [query_untrusted(name, qtype) for qtype in (A, AAAA)]
+        questions = [parse_question_untrusted(query) for query in queries]
+        decided = [self._names.decide(question) for question in questions]
+        found: list[IPAddress] = []
+        for answer, query, question in zip(decided, queries, questions, strict=True):
+            if isinstance(answer, Answer) and answer.outcome is Outcome.NO_UPSTREAM:
+                return None
+            said: bytes | None = answer.data if isinstance(answer, Answer) else None
+            if isinstance(answer, Forward):
+                start = partial(self._ask, Query(question, query, tcp=False), answer)
+                said = (await ended(start)).data
+            with contextlib.suppress(BadPacket):
+                found += addresses_untrusted(said or b"")
+        return tuple(found)
 
     def metrics(self) -> dict[str, int]:
         """Counters by upstream's names."""

@@ -3,8 +3,9 @@
 Source: tailscale net/tsdial/tsdial.go, UserDial.
 """
 
+import asyncio
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from tailnet.agent.addr import AddrPort, IPAddress
 from tailnet.agent.netstack.aio import Userspace
@@ -14,21 +15,26 @@ from tailnet.agent.netstack.interface import Connection, DialError, Failure
 from tailnet.agent.netstack.relay import aio as relay
 from tailnet.agent.tasks import Tasks
 
+Lookup = Callable[[str], Awaitable[tuple[IPAddress, ...] | None]]
+
 
 class Dialer:
     """Connects by name or address: into the tailnet, or the host's ordinary way.
 
     Args:
         names: addresses of the tailnet's nodes by name.
+        lookup: addresses of other names by the tailnet's rules; ``None``: that is for the system.
         userspace: the stack; ``None`` where the kernel routes into the tailnet.
     """
 
     def __init__(
         self,
         names: Callable[[], Mapping[str, tuple[IPAddress, ...]]],
+        lookup: Lookup,
         userspace: Userspace | None,
     ) -> None:
         self._names = names
+        self._lookup = lookup
         self._userspace = userspace
         self._tasks = Tasks()
 
@@ -51,7 +57,7 @@ class Dialer:
     async def resolve(
         self, host: str, port: int, kind: socket.SocketKind = socket.SOCK_STREAM
     ) -> list[AddrPort]:
-        """Addresses of a name or literal; the tailnet's names first.
+        """Addresses of a name or literal: a node's, then as the tailnet wants, then the system's.
 
         Raises:
             DialError: there are none.
@@ -61,7 +67,14 @@ class Dialer:
         names = self._names()
         if ips := find_name(names, host):
             return [AddrPort(ip, port) for ip in ips]
-        if is_nobody(names, host):
+        try:
+            async with asyncio.timeout(relay.PATIENCE):
+                known = await self._lookup(host)
+        except TimeoutError:
+            known = ()
+        if known:
+            return [AddrPort(ip, port) for ip in known]
+        if known is not None or is_nobody(names, host):
             raise DialError(Failure.NO_NAME, host)
         return await relay.resolve(host, port, kind)
 

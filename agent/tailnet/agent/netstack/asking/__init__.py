@@ -1,0 +1,1 @@
+"""How resolvers are reached without a TUN device."""
