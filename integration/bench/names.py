@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from integration.bench.measures import CLOCK_TICKS
 from integration.bench.table import figure, say
 from integration.lab.config import AUTH_KEY
 from integration.lab.host import Host
