@@ -141,6 +141,10 @@ docs: venv
 	@$(BIN)/pip install -q --disable-pip-version-check -e '.[docs]'
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
+# Pictures of the page of tnet web, by a real browser.
+screenshots: venv
+	@SCREENSHOTS=$(abspath docs/pictures) $(BIN)/pytest -q integration/test_web.py
+
 # docs/openapi.json; a test says when it is old.
 openapi: venv
 	@$(BIN)/python -m tailnet.agent.localapi > docs/openapi.json

@@ -16,12 +16,14 @@ from tests.support.fake_backend import FakeBackend
 from tests.support.served import served
 from tests.support.tnet import BOX, RUNNING, Daemon
 
+from tailnet.agent.localapi.schema.network import RouteEntry
 from tailnet.agent.localapi.schema.paths import PathDetails
 from tailnet.agent.localapi.schema.status import Status
 from tailnet.cli.client import LocalClient
 from tailnet.cli.web.look import Looker
 from tailnet.cli.web.markup import escape, tag
 from tailnet.cli.web.page import View, render
+from tailnet.cli.web.plan import Plan
 from tailnet.cli.web.routes import Site
 from tailnet.cli.web.server import WebServer
 
@@ -106,6 +108,22 @@ def test_a_login_that_waits_has_a_link_and_a_code() -> None:
     assert {"a", "svg"} <= set(shown(waiting).seen)
     bad = msgspec.structs.replace(waiting, auth_url="javascript:alert(1)")
     assert "a" not in shown(bad).seen
+
+
+def test_routes_and_names_are_listed() -> None:
+    """As by ``tnet routes`` and ``tnet dns status``; what others wrote is text."""
+    routes = (
+        RouteEntry(prefix="10.0.0.0/8", peer=EVIL, peer_id="n2", verdict="used", used=True),
+        RouteEntry(prefix="10.1.0.0/16", verdict="offered by this machine"),
+    )
+    view = View(RUNNING, {}, {}, False, Plan(routes, ["MagicDNS: on", "", EVIL]))
+    page = Tags()
+    page.feed(render(view))
+    assert "script" not in page.seen
+    for text in ("Routes (2)", "10.0.0.0/8", "this machine", "MagicDNS: on", "<script>alert(1)"):
+        assert text in page.text
+    many = Plan((routes[1],) * 1000, [])
+    assert "… and 800 more" in str(render(View(RUNNING, {}, {}, False, many)))
 
 
 def test_buttons_are_there_only_if_asked_for() -> None:

@@ -35,6 +35,16 @@ def command() -> None:
 @with_client
 def status(client: LocalClient, *, all: bool, json: bool) -> None:  # noqa: A002 - a flag's name
     """Settings, tailnet and host in one view."""
+    tree, host = gather(client)
+    if json:
+        click.echo(indented(tree))
+        return
+    for line in names.status_lines(tree, host, everything=all):
+        click.echo(line)
+
+
+def gather(client: LocalClient) -> tuple[names.Tree, DNSOSConfig | str]:
+    """What the daemon knows of it, and how the host was before, or why that is not known."""
     accepted = client.prefs().get("CorpDNS") is True
     try:
         config = msgjson.decode(client.request("GET", "dns-config"), type=dict[str, object])
@@ -49,12 +59,7 @@ def status(client: LocalClient, *, all: bool, json: bool) -> None:  # noqa: A002
         if error.status != UNREADABLE:
             raise
         host = str(error)
-    tree = names.status_tree(client.status(peers=False), accepted, config, host)
-    if json:
-        click.echo(indented(tree))
-        return
-    for line in names.status_lines(tree, host, everything=all):
-        click.echo(line)
+    return names.status_tree(client.status(peers=False), accepted, config, host), host
 
 
 @command.command("query", cls=GoCommand, help="Ask the daemon's resolver, and see who answered.")

@@ -80,8 +80,13 @@ def rows(entries: Sequence[RouteEntry]) -> list[str]:
     if not entries:
         return [NONE]
     lines = [("ROUTE", "VIA", "STATE")]
-    lines += [(clean(e.prefix), _via(e), _state(e)) for e in entries]
+    lines += [cells(entry) for entry in entries]
     return fitted(lines)
+
+
+def cells(entry: RouteEntry) -> tuple[str, str, str]:
+    """Where to, through whom, and what became of it."""
+    return clean(entry.prefix), _via(entry), _state(entry)
 
 
 def _via(entry: RouteEntry) -> str:

@@ -2,7 +2,7 @@
 
 ::
 
-    Status, PathDetails ──► head ─ this machine ─ map of paths ─ peers ─ health
+    Status, PathDetails ──► head ─ health ─ map of paths ─ peers ─ exit nodes ─ routes ─ names
 """
 
 import math
@@ -14,6 +14,7 @@ from tailnet.agent.localapi.schema.status import PeerStatus, Status
 from tailnet.cli.meter import NO_RATE, Rate, format_rate, format_size
 from tailnet.cli.text import format_latency
 from tailnet.cli.web.markup import Markup, join, tag
+from tailnet.cli.web.plan import Plan, names_section, routes_section
 
 MAX_DRAWN = 40  # peers on the map; the table has all
 MAX_LISTED = 500
@@ -28,12 +29,14 @@ class View(NamedTuple):
         paths: by stable id.
         rates: by public key.
         actions: this page may change something.
+        plan: routes and names.
     """
 
     status: Status
     paths: Mapping[str, PathDetails]
     rates: Mapping[str, Rate]
     actions: bool
+    plan: Plan = Plan()
 
 
 def render(view: View) -> Markup:
@@ -49,6 +52,8 @@ def render(view: View) -> Markup:
             _map(view, peers),
             _table(view, peers),
             _exit_nodes(view, peers),
+            routes_section(view.plan),
+            names_section(view.plan),
         )
     )
 
