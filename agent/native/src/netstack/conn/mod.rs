@@ -85,7 +85,6 @@ impl Conn {
         let buffer = |size| SocketBuffer::new(vec![0; size]);
         let mut socket = Socket::new(buffer(p.receive), buffer(p.send));
         socket.set_nagle_enabled(false);
-        socket.set_ack_delay(Some(haste::span(ACK_DELAY)));
         socket.set_congestion_control(CongestionControl::Cubic);
         let mut sockets = SocketSet::new(Vec::with_capacity(1));
         let handle = sockets.add(socket);
@@ -139,6 +138,12 @@ impl Conn {
 
     /// A packet of this connection.
     pub fn ingress(&mut self, packet: &[u8], now: Instant, outbox: &mut Outbox) {
+        // smoltcp waits for a second segment before it acknowledges, and takes joined ones for one.
+        // Where their sender waits for the acknowledgement, as behind a relay's short queue, no
+        // second one comes (RFC 9293 SHLD-19).
+        let joined = packet.len() > self.mtu;
+        let delay = if joined { Duration::ZERO } else { ACK_DELAY };
+        self.socket().set_ack_delay(Some(haste::span(delay)));
         let mut port = Port {
             packet: Some(packet),
             outbox,

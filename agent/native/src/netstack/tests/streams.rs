@@ -143,3 +143,57 @@ fn what_is_not_acknowledged_is_repeated_after_a_fifth_of_a_second() {
     }
     assert_eq!(sent, [0, 200, 600]);
 }
+
+/// A peer's segment to 100.64.0.1 from 100.64.0.2 port 80, its checksums taken as correct.
+fn segment(to: u16, flags: u8, sequence: u32, acknowledged: u32, payload: usize) -> Vec<u8> {
+    let mut packet = vec![1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let total = (40 + payload) as u16;
+    let mut ip = vec![0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 6, 0, 0];
+    ip[2..4].copy_from_slice(&total.to_be_bytes());
+    ip.extend([100, 64, 0, 2, 100, 64, 0, 1]);
+    let sum = !checksum::fold(checksum::add(0, &ip));
+    ip[10..12].copy_from_slice(&sum.to_be_bytes());
+    packet.extend(ip);
+    packet.extend(80u16.to_be_bytes());
+    packet.extend(to.to_be_bytes());
+    packet.extend(sequence.to_be_bytes());
+    packet.extend(acknowledged.to_be_bytes());
+    packet.extend([0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+    packet.resize(packet.len() + payload, 0);
+    packet
+}
+
+/// When the first segments after the handshake, which come in one packet, are acknowledged [ms].
+fn acknowledged_after(payload: usize) -> i64 {
+    use std::os::fd::AsFd;
+    use std::sync::Arc;
+    let (far, near) = pair();
+    let events = Arc::new(events::Events::new().unwrap());
+    let at = smoltcp::time::Instant::from_millis;
+    let ids = Arc::new(AtomicU64::new(0));
+    let mut stack = stack::Stack::new(LIMITS, ids, events, Arc::default(), at(0)).unwrap();
+    let dial = stack::Command::Dial(1, V4[0].parse().unwrap(), V4[2].parse().unwrap());
+    stack.command(dial, at(0));
+    stack.run(at(0), near.as_fd()).unwrap();
+    let mut packet = [0; 100];
+    let mut take = || recv(&far, &mut packet, rustix::net::RecvFlags::DONTWAIT).map(|_| packet);
+    let syn = take().unwrap();
+    let port = u16::from_be_bytes([syn[30], syn[31]]);
+    let next = u32::from_be_bytes([syn[34], syn[35], syn[36], syn[37]]).wrapping_add(1);
+    stack.ingress(&segment(port, 0x12, 1000, next, 0), at(0)); // SYN and ACK
+    stack.run(at(0), near.as_fd()).unwrap();
+    take().unwrap();
+    stack.ingress(&segment(port, 0x10, 1001, next, payload), at(0));
+    (0..100)
+        .find(|&millis| {
+            stack.run(at(millis), near.as_fd()).unwrap();
+            take().is_ok()
+        })
+        .unwrap()
+}
+
+#[test]
+fn joined_segments_are_acknowledged_at_once_and_a_single_one_soon() {
+    assert_eq!(acknowledged_after(2480), 0);
+    assert_eq!(acknowledged_after(1240), 10);
+}
