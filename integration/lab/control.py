@@ -164,6 +164,11 @@ class ControlServer:
         self.store.authorize(self.store.records[node_id])
         self._polls.notify()
 
+    def set_attributes(self, node_id: int, attributes: tuple[str, ...]) -> None:
+        """Node attributes of one node."""
+        self.store.set_attributes(self.store.records[node_id], attributes)
+        self._polls.notify()
+
     def add_wireguard(self, name: str, key: NodePublic, endpoint: str) -> str:
         """A peer without Tailscale at this address; its own IPv4 address in the tailnet."""
         record = self.store.add_wireguard(name, key, endpoint)

@@ -32,6 +32,7 @@ class Record(msgspec.Struct):
     online: bool = False
     last_seen: datetime | None = None
     wireguard_only: bool = False
+    attributes: tuple[str, ...] = ()
 
 
 class View:
@@ -105,4 +106,5 @@ class View:
             online=record.online,
             machine_authorized=record.authorized,
             is_wire_guard_only=record.wireguard_only,
+            cap_map=dict.fromkeys(record.attributes, ()) or None,
         )

@@ -169,6 +169,11 @@ class Store:
         record.authorized = True
         self.view.touch(record.id)
 
+    def set_attributes(self, record: Record, attributes: tuple[str, ...]) -> None:
+        """What control says of a node, as node attributes without values."""
+        record.attributes = attributes
+        self.view.touch(record.id)
+
     def add_wireguard(self, name: str, key: NodePublic, endpoint: str) -> Record:
         """A peer that speaks plain WireGuard and never comes here."""
         hostinfo = Hostinfo(hostname=name)

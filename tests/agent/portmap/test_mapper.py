@@ -384,3 +384,29 @@ def test_no_course_of_events_confuses_it(steps: list[tuple[str, bytes]]) -> None
     house.begin()
     house.run(2)
     assert house.works
+
+
+def test_a_protocol_that_is_forbidden_gives_its_mapping_back() -> None:
+    """It is asked for again by the others, and by it when it is allowed again."""
+    house = only(Protocol.UPNP)
+    house.run(1)
+    assert house.works
+    house.mapper.set_protocols(ALL - {Protocol.UPNP}, house.now)
+    house.run(5)
+    assert house.mapper.mapping is None
+    assert not house.gateway.mappings
+    assert house.mapper.support == PortmapSupport(None, pmp=False, pcp=False)
+    house.mapper.set_protocols(ALL, house.now)
+    house.run(5)
+    assert house.works
+
+
+def test_forbidding_another_protocol_costs_no_mapping() -> None:
+    """NAT-PMP's stays while UPnP goes."""
+    house = House()
+    house.begin()
+    house.run(1)
+    mapping = house.mapper.mapping
+    house.mapper.set_protocols(ALL - {Protocol.UPNP}, house.now)
+    house.run(5)
+    assert house.mapper.mapping == mapping

@@ -28,6 +28,8 @@ from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.tailcfg.node import NodeID
 from tailnet.platform.interface import FirewallConfig, RouterConfig
 
+NO_UPNP = "debug-disable-upnp"  # an attribute of this node
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -49,6 +51,7 @@ class Plan:
         telling: what we tell others of our own addresses.
         relay_server: the peer relay that we are, if any.
         uses_relays: control lets us use peer relays.
+        uses_upnp: control lets us ask the gateway by UPnP.
     """
 
     peers: Mapping[PeerId, PeerPlan]
@@ -65,6 +68,7 @@ class Plan:
     telling: Telling = TELL_ALL
     relay_server: RelayServerWish | None = None
     uses_relays: bool = True
+    uses_upnp: bool = True
 
     def in_order(self) -> dict[PeerId, PeerPlan]:
         """The peers by node id: where two claim one prefix, the last has it."""
@@ -135,6 +139,7 @@ def plan_slices(
         ),
         relay_server=_relay_server(prefs, netmap),
         uses_relays=NO_CLIENT not in (netmap.self_node.cap_map or {}),
+        uses_upnp=NO_UPNP not in (netmap.self_node.cap_map or {}),
     )
 
 

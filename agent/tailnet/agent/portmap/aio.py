@@ -57,6 +57,7 @@ class PortMapper:
         self._now = now
         self._on_change = on_change
         self._trace = trace
+        self._protocols = protocols
         self._mapper = Mapper(random_bytes, protocols)
         self._told = self._mapper.portmap
         self._network: Network | None = None
@@ -101,6 +102,12 @@ class PortMapper:
     def set_port(self, port: int) -> None:
         """The UDP port of ours to be reached; 0 for none."""
         self._mapper.set_port(port, self._now())
+        self._pump()
+
+    def set_upnp(self, *, allowed: bool) -> None:
+        """Whether control lets us use UPnP."""
+        protocols = self._protocols if allowed else self._protocols - {Protocol.UPNP}
+        self._mapper.set_protocols(protocols, self._now())
         self._pump()
 
     def network_changed(self) -> None:

@@ -1,7 +1,7 @@
 """What the rest of the agent knows of port mappings."""
 
 from enum import Enum
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from typing import NamedTuple
 
 from tailnet.agent.addr import AddrPort
@@ -15,11 +15,19 @@ class Protocol(Enum):
     UPNP = "UPnP"
 
 
+_RFC1918 = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
+
+
 class Network(NamedTuple):
     """Where we are: the gateway, and our own address towards it."""
 
     gateway: IPv4Address
     own: IPv4Address
+
+    @property
+    def private(self) -> bool:
+        """The gateway has an address of RFC 1918; nobody else's is asked."""
+        return any(self.gateway in net for net in _RFC1918)
 
 
 class PortmapSupport(NamedTuple):

@@ -19,7 +19,7 @@ section 8.5.
 from collections import Counter, deque
 from collections.abc import Callable
 from enum import Enum
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 from itertools import count
 
 from tailnet.agent.addr import AddrPort
@@ -42,7 +42,6 @@ UPNP_RENEWAL = 1200.0  # seconds at most; a router that speaks only UPnP does no
 FIRST_PAUSE, LAST_PAUSE = 10.0, 600.0  # seconds between attempts that failed
 MAX_GATEWAYS = 4  # answers to one search
 ALL = frozenset(Protocol)
-_RFC1918 = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
 _GROUP = IPv4Address(ssdp.GROUP)
 
 
@@ -114,7 +113,7 @@ class Mapper:
 
         On the same one it is made sure of: a link that went and came may be a router's restart.
         """
-        if network is not None and not _is_private(network.gateway):
+        if network is not None and not network.private:
             self._note(f"the gateway {network.gateway} is not of a private network")
             network = None
         if network == self._network:
@@ -132,6 +131,16 @@ class Mapper:
             self.release()
             self._port = port
             self._begin(now)
+
+    def set_protocols(self, protocols: frozenset[Protocol], now: float) -> None:
+        """Those that may be used from now on; a mapping by another one is given back."""
+        if protocols == self._protocols:
+            return
+        if self.mapping is not None and self.mapping.by not in protocols:
+            self.release()
+        self._protocols = protocols
+        self.support = PortmapSupport()
+        self._begin(now)
 
     def probe(self, now: float) -> None:
         """Find out anew what the gateway speaks, unless that was done just now."""
@@ -384,8 +393,3 @@ class Mapper:
 
     def _note(self, text: str) -> None:
         self._actions.append(Note(text))
-
-
-def _is_private(ip: IPv4Address) -> bool:
-    """RFC 1918: nobody else's gateway is asked."""
-    return any(ip in net for net in _RFC1918)

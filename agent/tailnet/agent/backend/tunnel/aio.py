@@ -289,6 +289,7 @@ class Tunnel:
     def _set_routes(self, plan: Plan) -> None:
         self._routed, self._wanted = plan, plan.router
         self._set_relaying(plan)
+        self.portmapper.set_upnp(allowed=plan.uses_upnp)
         if self._host is not None:
             ports = frozenset(p for p in (self._sock.local_port, self.peer_relay.port) if p)
             self._host.want(plan.router, replace(plan.firewall, ports=ports))

@@ -182,12 +182,13 @@ class NodeView:
         if not any((derp_map.regions or {}).values()):
             msg = "no relays are known: connect this machine first, with: tnet up"
             raise UserError(msg)
-        report, nearest = await self._node.tunnel.diagnosis.netcheck(derp_map, address, port)
+        diagnosis = self._node.tunnel.diagnosis
+        report, nearest, support = await diagnosis.netcheck(derp_map, address, port)
         return describe_report(
             report,
             nearest,
             has_ipv6=has_ipv6(),
-            support=self._node.tunnel.magicsock.portmap.support,
+            support=support,
             wall=clock.wall(),
         )
 

@@ -15,6 +15,7 @@ from tailnet.agent.keys import PeerId
 from tailnet.agent.magicsock.aio import Magicsock
 from tailnet.agent.netcheck.report import Report
 from tailnet.agent.portmap.aio import PortMapper
+from tailnet.agent.portmap.interface import PortmapSupport
 from tailnet.agent.relay.aio import PeerRelay
 from tailnet.agent.tailcfg.derpmap import DERPMap
 
@@ -49,11 +50,13 @@ class Diagnosis:
         report = self._sock.measured
         return report is not None and report.portal is True
 
-    async def netcheck(self, derp_map: DERPMap, address: str, port: int) -> tuple[Report, int]:
+    async def netcheck(
+        self, derp_map: DERPMap, address: str, port: int
+    ) -> tuple[Report, int, PortmapSupport]:
         """A full measurement from other sockets than ours; one at a time.
 
         Returns:
-            Findings, and the nearest region or 0.
+            Findings, the nearest region or 0, and what the gateway answers to.
 
         Raises:
             UserError: that cannot be sent from.
@@ -61,7 +64,7 @@ class Diagnosis:
         async with self._netcheck_turn:
             check = self._sock.make_netcheck()
             report, home = await check.run(derp_map, self._sock.ip_versions(), address, port)
-        return report, home
+        return report, home, await self._portmapper.probe()
 
     @property
     def relay_problems(self) -> Mapping[int, str]:
