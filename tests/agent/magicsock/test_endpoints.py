@@ -11,6 +11,7 @@ from tailnet.agent.magicsock.endpoints import (
     Ports,
     Tracker,
     collect,
+    ip_versions,
     local_addresses,
 )
 from tailnet.agent.netcheck.report import Report
@@ -51,6 +52,16 @@ def test_only_addresses_of_use_are_told() -> None:
         iface("fd00::5/64"),
         iface("2001:db8::5/64"),
     ) == ["10.0.0.2", "2001:db8::5"]
+
+
+def test_servers_are_asked_by_every_version_that_may_lead_out() -> None:
+    """A private IPv6 address is not told beside one of IPv4, but a router may translate it."""
+    four, six = iface("10.0.0.2/24"), iface("fd00::5/64")
+    assert local(four, six) == ["10.0.0.2"]
+    assert ip_versions([four, six]) == {4, 6}
+    assert ip_versions([four, six], {"eth0"}) == set()
+    nowhere = [iface("127.0.0.1/8", "lo"), iface("fe80::1/64"), iface("fd7a:115c:a1e0::5/128")]
+    assert ip_versions([*nowhere, iface("fd00::6/64", up=False)]) == set()
 
 
 def test_poor_addresses_are_told_if_there_is_nothing_better() -> None:

@@ -84,10 +84,9 @@ def local_addresses(
     private_links: list[IPAddress] = []
     loopback: list[IPAddress] = []
     subnets: Counter[object] = Counter()
-    for name, ip, prefix, up in interfaces:
-        if not up or name in skip or name.startswith(_OVERLAYS) or not telling.tells(name):
-            continue
-        if is_tailnet(ip) or ip.is_multicast or ip.is_unspecified:
+    for each in interfaces:
+        name, ip, prefix, _ = each
+        if not _of_a_host(each, skip) or not telling.tells(name):
             continue
         if ip.is_loopback:
             loopback.append(ip)
@@ -102,6 +101,27 @@ def local_addresses(
         poor = ip.is_link_local if ip.version == 4 else is_private(ip)
         (private_links if poor else regular).append(ip)
     return tuple(dict.fromkeys(regular or private_links or loopback))
+
+
+def ip_versions(interfaces: Iterable[InterfaceAddr], skip: Collection[str] = ()) -> frozenset[int]:
+    """IP versions that may lead out, so that servers are asked by them.
+
+    Here a unique local IPv6 address counts beside a better one of IPv4: a router may translate it.
+    """
+    return frozenset(
+        each.ip.version
+        for each in interfaces
+        if _of_a_host(each, skip)
+        and not each.ip.is_loopback
+        and not (each.ip.version == 6 and each.ip.is_link_local)
+    )
+
+
+def _of_a_host(each: InterfaceAddr, skip: Collection[str]) -> bool:
+    """An address of a link that works and is no tunnel's."""
+    if not each.up or each.name in skip or each.name.startswith(_OVERLAYS):
+        return False
+    return not (is_tailnet(each.ip) or each.ip.is_multicast or each.ip.is_unspecified)
 
 
 class Tracker:

@@ -143,8 +143,7 @@ class Measuring:
 
     def versions(self) -> frozenset[int]:
         """IP versions worth trying: all, on a machine that seems to have no address."""
-        have = frozenset(ip.version for ip in self._sockets.local_addresses())
-        return have or frozenset({4, 6})
+        return self._sockets.ip_versions() or frozenset({4, 6})
 
     def _begin(self, wanted: Resolve) -> None:
         """Also ask the home relay, by its connection, whether it is there."""

@@ -9,7 +9,13 @@ import psutil
 
 from tailnet.agent.addr import IPAddress
 from tailnet.agent.datapath.interface import UdpPort
-from tailnet.agent.magicsock.endpoints import TELL_ALL, InterfaceAddr, Ports, local_addresses
+from tailnet.agent.magicsock.endpoints import (
+    TELL_ALL,
+    InterfaceAddr,
+    Ports,
+    ip_versions,
+    local_addresses,
+)
 from tailnet.agent.magicsock.sockets.offload import PLAIN, Offload
 
 log = logging.getLogger("tailnet.magicsock")
@@ -93,6 +99,10 @@ class Sockets:
     def local_addresses(self) -> tuple[IPAddress, ...]:
         """Addresses of this machine worth telling."""
         return local_addresses(interface_addresses(), self.skip, self.telling)
+
+    def ip_versions(self) -> frozenset[int]:
+        """IP versions that this machine has addresses of."""
+        return ip_versions(interface_addresses(), self.skip)
 
     def _look_at_buffers(self, sock: socket.socket) -> None:
         """The kernel doubles what it is asked for, and cuts it where it is not forced."""
