@@ -7,9 +7,9 @@
 
 import pytest
 from integration.conftest import MakeLab
+from integration.lab.kinds import translated
 from integration.lab.lab import Lab
 from integration.lab.matrix import run_matrix
-from integration.lab.topology import translated
 
 pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(120)]
 

@@ -5,14 +5,16 @@
     h1 ── router: random ports, miniupnpd ── segment: control, DERP, STUN ── h2, lets nothing new in
 """
 
+import json
 from collections.abc import Iterator
 
 import pytest
 from integration.conftest import MakeLab, cannot
 from integration.lab.host import PORT, Host
 from integration.lab.lab import Lab
+from integration.lab.miniupnpd import missing
 from integration.lab.process import run
-from integration.lab.router import OUTSIDE, Router, missing
+from integration.lab.router import OUTSIDE, Router
 from integration.lab.topology import flat
 from integration.lab.waiting import until
 
@@ -136,6 +138,37 @@ def test_each_protocol_maps_and_releases(home: Home, lab: Lab, protocol: str) ->
     assert home.h1.stop() == 0
     assert home.router.mappings() == set()
     home.restart_daemon(lab)
+
+
+def spoken(host: Host) -> dict[str, bool]:
+    """What ``tnet netcheck`` finds the router to speak."""
+    said = json.loads(host.tnet("netcheck", "--format=json").stdout)
+    return {name: said[name] for name in ("UPnP", "PMP", "PCP")}
+
+
+def test_netcheck_asks_the_router_what_it_speaks(mapping: Home) -> None:
+    """Anew, after some seconds; in words too."""
+    assert spoken(mapping.h1) == {"UPnP": True, "PMP": True, "PCP": True}
+    mapping.router.speak("pcp")
+    until("another answer", lambda: not spoken(mapping.h1)["UPnP"], 20)
+    assert spoken(mapping.h1) == {"UPnP": False, "PMP": False, "PCP": True}
+    assert "* PortMapping: PCP\n" in mapping.h1.tnet("netcheck").stdout
+
+
+def test_control_can_forbid_upnp(home: Home, lab: Lab) -> None:
+    """By an attribute of the node; what was mapped so is given back, and mapped again after."""
+    home.router.stop()
+    home.router.reset()
+    home.router.start()
+    home.router.speak("upnp")
+    home.h1.tnet("down")
+    home.h1.tnet("up")
+    home.until_mapped()
+    lab.admin("set-attributes", name="h1", attributes=["debug-disable-upnp"])
+    until("the mapping to go", lambda: not home.router.mappings(), 10)
+    assert "UPnP       not asked" in home.h1.tnet("debug", "portmap").stdout
+    lab.admin("set-attributes", name="h1", attributes=[])
+    home.until_mapped()
 
 
 def test_down_gives_the_mapping_back_and_up_asks_for_it(mapping: Home) -> None:

@@ -13,9 +13,9 @@ import pytest
 from integration.conftest import MakeLab
 from integration.lab.config import AUTH_KEY
 from integration.lab.lab import Lab
-from integration.lab.net import UPLINK
 from integration.lab.process import Process, run
 from integration.lab.topology import INTERNET, flat
+from integration.lab.translator import UPLINK
 from integration.lab.waiting import until
 
 pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(60)]

@@ -20,9 +20,10 @@ import pytest
 from integration.conftest import MakeLab
 from integration.lab.host import Host
 from integration.lab.lab import Lab
-from integration.lab.net import BRIDGE, UPLINK
+from integration.lab.net import BRIDGE
 from integration.lab.process import run
 from integration.lab.topology import flat
+from integration.lab.translator import UPLINK
 from integration.lab.waiting import until
 
 pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(180)]

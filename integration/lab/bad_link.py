@@ -27,8 +27,9 @@ from pathlib import Path
 
 from integration.lab.host import Host
 from integration.lab.lab import Lab
-from integration.lab.net import BRIDGE, UPLINK
+from integration.lab.net import BRIDGE
 from integration.lab.process import LabError, Process, run
+from integration.lab.translator import UPLINK
 
 MODULE = (sys.executable, "-m", "integration.lab.bad_link")
 ROOT = Path(__file__).resolve().parents[2]

@@ -45,6 +45,7 @@ class ServersConfig:
         stun_port: UDP, of the first region; the others follow.
         web: relays serve port 80 as well.
         domain: of the tailnet.
+        ipv6: address where STUN listens too; nowhere else if empty.
     """
 
     address: str
@@ -54,6 +55,7 @@ class ServersConfig:
     stun_port: int = 3478
     domain: str = "lab.ts.net"
     web: bool = False
+    ipv6: str = ""
 
     @property
     def login_server(self) -> str:

@@ -62,6 +62,7 @@ class Lab:
             directory=str(self.directory / "servers"),
             relays=self.relays,
             web=self.web,
+            ipv6=str(self.topology.internet.ipv6.ip) if self._has_six else "",
         )
         for spec in self.topology.hosts:
             self.hosts[spec.name] = Host(
@@ -72,6 +73,11 @@ class Lab:
                 config.login_server,
             )
         self._start_servers(config)
+
+    @property
+    def _has_six(self) -> bool:
+        """IPv6 is more than a network between neighbours."""
+        return any(router.ipv6 is not None for router in self.topology.routers)
 
     def start_another_tailnet(self, domain: str) -> str:
         """Start control, relay and STUN of one more tailnet beside the first; its login server."""

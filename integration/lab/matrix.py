@@ -13,12 +13,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from integration.lab import caddy
+from integration.lab import caddy, miniupnpd
 from integration.lab.config import AUTH_KEY
+from integration.lab.kinds import KINDS, can_meet, translated
 from integration.lab.lab import Lab
 from integration.lab.process import LabError
-from integration.lab.topology import KINDS, can_meet, translated
+from integration.lab.topology import Translation
+from integration.lab.translator import LAN, UPLINK
 from integration.lab.waiting import until
+from integration.lab.watch import Watch
 
 PATIENCE = 12.0  # seconds for a direct path
 CERTAINTY = 4.0  # seconds without one where there can be none
@@ -39,7 +42,7 @@ class Result(NamedTuple):
     Attributes:
         one: kind of the one that begins.
         two: of the other.
-        took: seconds until a ping came back directly; ``None`` if all took the relay.
+        took: seconds until data came directly; ``None`` if all took the relay.
         answered: a ping through the tunnel passed.
     """
 
@@ -54,23 +57,29 @@ class Result(NamedTuple):
         return self.answered and (self.took is not None) == can_meet(self.one, self.two)
 
 
-def measure(lab: Lab, kinds: tuple[str, str]) -> Result:
-    """From the first packet between them on; the control server lets the first ping the other."""
+def measure(lab: Lab, kinds: tuple[str, str], watch: Watch) -> Result:
+    """From the first packet for the other on, which the control server asks for, and many more.
+
+    The same for every program: TSMP pings are data to WireGuard, and data that arrives directly is
+    seen on the link of the other machine.
+    """
     one, two = f"{kinds[0]}a", f"{kinds[1]}b"
     ip = next(str(n["addresses"][0]).partition("/")[0] for n in nodes(lab) if n["name"] == two)
-    began = time.monotonic()
     took: float | None = None
+    began = time.time()
+    answered = False
 
     def direct() -> bool:
+        nonlocal answered
         with contextlib.suppress(LabError):  # no answer at all
-            return bool(lab.admin("ping", name=one, types="disco", ip=ip).get("Endpoint"))
-        return False
+            answered = not lab.admin("ping", name=one, types="TSMP", ip=ip).get("Err") or answered
+        return watch.direct_since(began) is not None
 
     with contextlib.suppress(LabError):  # no direct path
-        until("a direct path", direct, PATIENCE if can_meet(*kinds) else CERTAINTY)
-        took = time.monotonic() - began
-    answer = lab.admin("ping", name=one, types="TSMP", ip=ip)
-    return Result(*kinds, took, not answer.get("Err"))
+        until("data by a direct path", direct, PATIENCE if can_meet(*kinds) else CERTAINTY)
+    if (arrived := watch.direct_since(began)) is not None:
+        took = arrived - began
+    return Result(*kinds, took, answered)
 
 
 def nodes(lab: Lab) -> list[dict[str, Any]]:
@@ -81,7 +90,33 @@ def nodes(lab: Lab) -> list[dict[str, Any]]:
 
 def run_matrix(lab: Lab, pairs: Iterable[tuple[str, str]]) -> list[Result]:
     """Hosts are named by their kind and a letter: ``a`` begins, ``b`` answers."""
-    return [measure(lab, pair) for pair in pairs]
+    chosen = list(pairs)
+    watches = {kind: Watch(lab.hosts[f"{kind}b"]) for kind in {two for _, two in chosen}}
+    for watch in watches.values():
+        watch.wait()
+    return [measure(lab, pair, watches[pair[1]]) for pair in chosen]
+
+
+def open_ports(lab: Lab) -> None:
+    """Let the routers that can open ports do so, each by the one protocol of its kind."""
+    for router in lab.topology.routers:
+        if router.outside is None:
+            continue
+        namespace = lab.network.namespace(router.name)
+        directory = lab.directory / router.name
+        directory.mkdir()
+        upnp = router.translation is Translation.MAPPED_UPNP
+        miniupnpd.speak(namespace, LAN, ("upnp" if upnp else "pcp",))
+        lab.adopt(
+            miniupnpd.start(
+                namespace,
+                directory,
+                lan=LAN,
+                uplink=UPLINK,
+                outside=router.outside,
+                inside=router.lan.network,
+            )
+        )
 
 
 def join(lab: Lab, programs: str) -> None:
@@ -108,6 +143,7 @@ def whole(programs: str) -> list[Result]:
     lab = Lab(translated(**{f"{kind}{side}": kind for kind in KINDS for side in "ab"}))
     try:
         lab.start()
+        open_ports(lab)
         join(lab, programs)
         return run_matrix(lab, combinations_with_replacement(KINDS, 2))
     finally:

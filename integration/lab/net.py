@@ -2,39 +2,14 @@
 
 from pathlib import Path
 
-from integration.lab import private
+from integration.lab import private, translator
 from integration.lab.process import LabError, run
-from integration.lab.topology import HostSpec, RouterSpec, Topology, Translation
+from integration.lab.topology import HostSpec, RouterSpec, Topology
+from integration.lab.translator import UPLINK, batch
 
 BRIDGE = "br0"
-UPLINK = "eth0"
-PORT = 41641  # of the daemons, for what a router forwards
 SERVER_NAME = "control.lab"
 
-LAN = "lan0"
-
-_ROUTER = """\
-table ip lab {
-	set asked { type ipv4_addr; flags timeout; timeout 2m; }
-	chain prerouting {
-		type nat hook prerouting priority dstnat;
-		%(forwarded)s
-	}
-	chain postrouting {
-		type nat hook postrouting priority srcnat;
-		oifname %(wan)s masquerade %(how)s
-	}
-	chain input {
-		type filter hook input priority filter;
-		# Refused before it is remembered: otherwise the mapping made later gets another port.
-		iifname %(wan)s meta l4proto udp ct state new drop
-	}
-	chain forward {
-		type filter hook forward priority filter;
-		%(passing)s
-	}
-}
-"""
 _FIREWALL = """\
 table bridge lab {
 	chain forward {
@@ -73,7 +48,7 @@ class Network:
         machines: list[RouterSpec | HostSpec] = [*self.topology.routers, *hosts]
         names = [segment.name, *(each.name for each in machines)]
         self._write_files(names)
-        _batch([f"netns add {self.namespace(name)}" for name in names])
+        batch([f"netns add {self.namespace(name)}" for name in names])
         inside = [
             "link set lo up",
             f"link add {BRIDGE} type bridge forward_delay 0",
@@ -87,39 +62,19 @@ class Network:
                 peer = f"peer name {UPLINK} netns {self.namespace(each.name)}"
                 inside.append(f"link add {port} type veth {peer}")
                 inside.append(f"link set {port} master {BRIDGE} up")
-        _batch(inside, namespace=self.internet)
+        inside += translator.ways_in(self.topology, segment.name)
+        batch(inside, namespace=self.internet)
         for router in self.topology.routers:
-            self._build_router(router)
+            translator.build(router, self.topology, self.namespace)
         for host in hosts:
             commands = ["link set lo up", f"address add {host.ipv4} dev {UPLINK}"]
             if host.ipv6 is not None:
                 commands.append(f"address add {host.ipv6} dev {UPLINK} nodad")
             commands.append(f"link set {UPLINK} up")
-            commands += self._default_route(host.behind)
-            _batch(commands, namespace=self.namespace(host.name))
+            commands += translator.ways_out(host, self.topology)
+            batch(commands, namespace=self.namespace(host.name))
         if not self.topology.udp:
             self.allow_udp(allowed=False)
-
-    def _build_router(self, router: RouterSpec) -> None:
-        here = self.namespace(router.name)
-        below: list[RouterSpec | HostSpec] = [*self.topology.routers, *self.topology.hosts]
-        inner = next(each.name for each in below if each.behind == router.name)
-        commands = [
-            "link set lo up",
-            f"address add {router.wan} dev {UPLINK}",
-            f"link set {UPLINK} up",
-            *self._default_route(router.behind),
-            f"link add {LAN} type veth peer name {UPLINK} netns {self.namespace(inner)}",
-            f"address add {router.lan} dev {LAN}",
-            f"link set {LAN} up",
-        ]
-        _batch(commands, namespace=here)
-        run(["sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"], namespace=here)
-        run(["nft", "-f", "-"], namespace=here, feed=_rules(router))
-
-    def _default_route(self, behind: str) -> list[str]:
-        gateway = (r.lan.ip for r in self.topology.routers if r.name == behind)
-        return [f"route add default via {ip}" for ip in gateway]
 
     def allow_udp(self, *, allowed: bool) -> None:
         """Let UDP pass between hosts, or drop it silently.
@@ -138,27 +93,6 @@ class Network:
         lines += [f"{address.ip} {name}" for address, name in known]
         for name in names:
             private.make(self.namespace(name), "\n".join(lines) + "\n")
-
-
-def _rules(router: RouterSpec) -> str:
-    """The kernel translates per connection and keeps the port if it can: "port" needs no more."""
-    kind, asked = router.translation, ""
-    passing = forwarded = how = ""
-    if kind is Translation.SYMMETRIC:
-        how = "random,fully-random"
-    elif kind is Translation.BLOCKED:
-        passing = "meta l4proto udp drop"
-    elif kind is Translation.RESTRICTED:
-        passing = f"oifname {UPLINK} meta l4proto udp update @asked {{ ip daddr }}"
-        asked = "ip saddr @asked"
-    if kind in {Translation.RESTRICTED, Translation.CONE}:
-        forwarded = f"iifname {UPLINK} {asked} udp dport {PORT} dnat to {router.inner}"
-    return _ROUTER % {"wan": UPLINK, "forwarded": forwarded, "how": how, "passing": passing}
-
-
-def _batch(commands: list[str], *, namespace: str | None = None) -> None:
-    where = [] if namespace is None else ["-n", namespace]
-    run(["ip", *where, "-batch", "-"], feed="\n".join(commands) + "\n")
 
 
 def require_namespaces() -> None:

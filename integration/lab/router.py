@@ -11,79 +11,18 @@ insists on a public address outside: one that nobody has, known on this segment 
 """
 
 import json
-import shutil
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
+from integration.lab import miniupnpd
 from integration.lab.host import PORT, Host
-from integration.lab.net import UPLINK
 from integration.lab.process import Process, run
-from integration.lab.waiting import until
+from integration.lab.translator import UPLINK
 
 OUTSIDE = IPv4Address("11.99.0.1")
 INSIDE = IPv4Address("192.168.77.1")
 HOST = IPv4Address("192.168.77.2")
 LAN = "lan0"
-LONGEST = 86_400  # seconds of a lease by PCP
-
-_RULES = f"""\
-table inet nat {{
-	chain mapped {{ }}
-	chain mappedout {{ }}
-	chain pre {{
-		type nat hook prerouting priority -100;
-		jump mapped
-	}}
-	chain post {{
-		type nat hook postrouting priority 100;
-		jump mappedout
-		oifname "{UPLINK}" masquerade random,fully-random
-	}}
-}}
-table inet filter {{
-	chain allowed {{ }}
-	chain spoken {{
-		type filter hook input priority 0;
-	}}
-	chain forward {{
-		type filter hook forward priority 0; policy drop;
-		jump allowed
-		iifname "{LAN}" accept
-		ct state established,related accept
-	}}
-}}
-"""
-_SPEECH = {
-    "pmp": "udp dport 5351 @th,64,8 0 drop",
-    "pcp": "udp dport 5351 @th,64,8 2 drop",
-    "upnp": "udp dport 1900 drop",
-}
-_CONFIG = """\
-ext_ifname={uplink}
-ext_ip={outside}
-listening_ip={lan}
-http_port=5000
-enable_natpmp=yes
-enable_upnp=yes
-secure_mode=yes
-system_uptime=no
-min_lifetime=2
-max_lifetime={longest}
-lease_file={leases}
-upnp_table_name=filter
-upnp_nat_table_name=nat
-upnp_forward_chain=allowed
-upnp_nat_chain=mapped
-upnp_nat_postrouting_chain=mappedout
-uuid=6f1a3c9e-0000-4000-8000-000000000001
-allow 1024-65535 192.168.77.0/24 1024-65535
-deny 0-65535 0.0.0.0/0 0-65535
-"""
-
-
-def missing() -> str:
-    """Why there can be no such router; empty if there can."""
-    return "" if shutil.which("miniupnpd") else "miniupnpd is not installed"
 
 
 class Router:
@@ -127,39 +66,24 @@ class Router:
         rules = "".join(
             f"table inet {name}\ndelete table inet {name}\n" for name in ("nat", "filter")
         )
-        run(["nft", "-f", "-"], namespace=self.place.namespace, feed=rules + _RULES)
+        rules += miniupnpd.rules(LAN, UPLINK)
+        run(["nft", "-f", "-"], namespace=self.place.namespace, feed=rules)
 
     def speak(self, *protocols: str) -> None:
         """Answer in no other than these: ``pmp``, ``pcp``, ``upnp``."""
-        lines = ["flush chain inet filter spoken"]
-        lines += [
-            f'add rule inet filter spoken iifname "{LAN}" {rule}'
-            for name, rule in _SPEECH.items()
-            if name not in protocols
-        ]
-        run(["nft", "-f", "-"], namespace=self.place.namespace, feed="\n".join(lines) + "\n")
+        miniupnpd.speak(self.place.namespace, LAN, protocols)
 
-    def start(self, *, longest: int = LONGEST) -> None:
+    def start(self, *, longest: int = miniupnpd.LONGEST) -> None:
         """Map ports; ``longest``: seconds of a lease by PCP."""
-        config = self._directory / "miniupnpd.conf"
-        leases = self._directory / "leases"
-        leases.unlink(missing_ok=True)
-        config.write_text(
-            _CONFIG.format(uplink=UPLINK, outside=OUTSIDE, lan=LAN, longest=longest, leases=leases)
+        self._daemon = miniupnpd.start(
+            self.place.namespace,
+            self._directory,
+            lan=LAN,
+            uplink=UPLINK,
+            outside=OUTSIDE,
+            inside=IPv4Network(f"{HOST}/24", strict=False),
+            longest=longest,
         )
-        command = ["miniupnpd", "-d", "-f", str(config), "-P", str(self._directory / "pid")]
-        self._daemon = Process(
-            "miniupnpd",
-            command,
-            self._directory / "miniupnpd.log",
-            namespace=self.place.namespace,
-        )
-        until("miniupnpd", self._listens, 10)
-
-    def _listens(self) -> bool:
-        assert self._daemon is not None
-        self._daemon.check()
-        return "5351" in self.place.exec("ss", "-uln").stdout
 
     def stop(self) -> None:
         """Stop mapping; what was mapped is over."""

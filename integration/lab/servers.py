@@ -71,6 +71,18 @@ def derp_map(config: ServersConfig, certificate_sha256: str) -> DERPMap:
             )
             for letter, port in zip("ab", ports(relay), strict=False)
         )
+        if config.ipv6:
+            nodes += (
+                DERPNode(
+                    name=f"{relay.region}six",
+                    region_id=relay.region,
+                    host_name=config.ipv6,
+                    ipv4="none",
+                    ipv6=config.ipv6,
+                    stun_port=config.stun_port + number,
+                    stun_only=True,
+                ),
+            )
         code = f"lab{relay.region}"
         regions[relay.region] = DERPRegion(
             region_id=relay.region, region_code=code, region_name=code, nodes=nodes
@@ -120,7 +132,8 @@ class Servers:
         """Start everything."""
         address = self._config.address
         for number, stun in enumerate(self._stun.values()):
-            await stun.start(address, self._config.stun_port + number)
+            for each in filter(None, (address, self._config.ipv6)):
+                await stun.start(each, self._config.stun_port + number)
         if self._config.web:
             await self._web.start(address)
         for port, spare in self._spares.items():
@@ -198,6 +211,10 @@ class Servers:
     async def do_authorize(self, name: str) -> None:
         """Approve a node that waits for it."""
         self._running().authorize(self._node_id(name))
+
+    async def do_set_attributes(self, name: str, attributes: list[str]) -> None:
+        """Give a node these attributes and no others."""
+        self._running().set_attributes(self._node_id(name), tuple(attributes))
 
     async def do_add_wireguard(self, name: str, key: str, endpoint: str) -> str:
         """Add a peer that speaks plain WireGuard (``key`` in hex); its address in the tailnet."""

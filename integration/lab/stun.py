@@ -9,7 +9,7 @@ from tailnet.agent.stun.messages import encode_response, parse_request_untrusted
 
 
 class StunServer(asyncio.DatagramProtocol):
-    """One UDP socket.
+    """One UDP socket for each address.
 
     Attributes:
         answered: requests answered.
@@ -19,7 +19,7 @@ class StunServer(asyncio.DatagramProtocol):
     """
 
     def __init__(self) -> None:
-        self._transport: asyncio.DatagramTransport | None = None
+        self._transports: dict[int, asyncio.DatagramTransport] = {}  # by the words of an address
         self.answered = 0
         self.ignored = 0
         self.silent = False
@@ -28,22 +28,21 @@ class StunServer(asyncio.DatagramProtocol):
     async def start(self, host: str, port: int) -> None:
         """Listen; ``port`` 0 chooses one."""
         loop = asyncio.get_running_loop()
-        self._transport, _ = await loop.create_datagram_endpoint(
-            lambda: self, local_addr=(host, port)
-        )
+        transport, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=(host, port))
+        self._transports[len(transport.get_extra_info("sockname"))] = transport
 
     @property
     def port(self) -> int:
         """UDP port it listens on; 0 before :meth:`start`."""
-        if self._transport is None:
-            return 0
-        return int(self._transport.get_extra_info("sockname")[1])
+        for transport in self._transports.values():
+            return int(transport.get_extra_info("sockname")[1])
+        return 0
 
     async def stop(self) -> None:
-        """Close the socket."""
-        if self._transport is not None:
-            self._transport.close()
-            self._transport = None
+        """Close the sockets."""
+        for transport in self._transports.values():
+            transport.close()
+        self._transports.clear()
 
     def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
         """Answer to the source, IPv4-mapped addresses as IPv4."""
@@ -53,14 +52,14 @@ class StunServer(asyncio.DatagramProtocol):
         except BadPacket:
             self.ignored += 1
             return
-        if not self.silent and self._transport is not None:
+        if not self.silent:
             self.answered += 1
             loop = asyncio.get_running_loop()
             loop.call_later(self.delay, self._send, answer, addr)
 
     def _send(self, answer: bytes, addr: tuple[str | Any, int]) -> None:
-        if self._transport is not None:
-            self._transport.sendto(answer, addr)
+        if (transport := self._transports.get(len(addr))) is not None:
+            transport.sendto(answer, addr)
 
     def error_received(self, exc: Exception) -> None:
         """An ICMP error for an answer of ours: nobody waits for it any more."""

@@ -6,7 +6,7 @@ A topology says what shall be; :class:`integration.lab.net.Network` makes it so.
 import re
 from dataclasses import dataclass
 from enum import Enum
-from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface
 
 MAX_HOSTS = 200
 FIRST_HOST = 11  # last octet of the first host; what is below belongs to servers
@@ -56,28 +56,36 @@ class Translation(Enum):
     RESTRICTED = "endpoint-independent, by address"
     PORT = "endpoint-independent, by address and port"
     SYMMETRIC = "per destination at random, by address and port"
+    HAIRPIN = "endpoint-independent, none; the inside reaches its own outer addresses"
+    NO_HAIRPIN = "endpoint-independent, none; it does not"
+    MAPPED_UPNP = "per destination at random, but it opens ports by UPnP"
+    MAPPED_PCP = "per destination at random, but it opens ports by PCP"
     BLOCKED = "no UDP passes"
 
 
 @dataclass(frozen=True, slots=True)
 class RouterSpec:
-    """A router with one machine behind it, or another router.
+    """A router with machines behind it that do not see each other, or another router.
 
     Attributes:
         name: last part of the namespace's name.
         wan: its outer address.
         lan: its inner address.
-        inner: address of what is behind it.
+        inner: addresses of what is behind it.
         translation: what it does.
         behind: name of the router that it is behind itself; empty: it is on the segment.
+        ipv6: its outer address if it carries IPv6, untranslated, and lets only answers in.
+        outside: outer address of the ports that it opens; public, as ``miniupnpd`` wants it.
     """
 
     name: str
     wan: IPv4Interface
     lan: IPv4Interface
-    inner: IPv4Address
+    inner: tuple[IPv4Address, ...]
     translation: Translation
     behind: str = ""
+    ipv6: IPv6Interface | None = None
+    outside: IPv4Address | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +112,7 @@ class Topology:
             raise ValueError(msg)
 
 
+OUTSIDE = IPv4Network("11.99.0.0/24")  # public addresses, known on the segment alone
 INTERNET = Segment("inet", IPv4Interface("10.99.0.1/24"), IPv6Interface("fd99::1/64"))
 
 
@@ -128,57 +137,3 @@ def flat(*names: str, udp: bool = True) -> Topology:
         for number, name in enumerate(names, FIRST_HOST)
     )
     return Topology(INTERNET, hosts, udp=udp)
-
-
-OPEN, DOUBLE = "open", "double"
-KINDS: dict[str, tuple[Translation, ...]] = {
-    OPEN: (),
-    "cone": (Translation.CONE,),
-    "addr": (Translation.RESTRICTED,),
-    "port": (Translation.PORT,),
-    "sym": (Translation.SYMMETRIC,),
-    DOUBLE: (Translation.PORT, Translation.PORT),
-    "blocked": (Translation.BLOCKED,),
-}
-"""Ways to be connected: the routers from the outside in."""
-
-
-def translated(**hosts: str) -> Topology:
-    """Each host behind routers of its own.
-
-    ::
-
-        bridge (servers) ── router ── [router ──] host
-              │
-        open host, router …
-
-    Args:
-        hosts: name and kind, from :data:`KINDS`.
-    """
-    machines, routers = [], []
-    for number, (name, kind) in enumerate(hosts.items(), FIRST_HOST):
-        address, behind = IPv4Interface(f"10.99.0.{number}/24"), ""
-        for depth, translation in enumerate(KINDS[kind]):
-            net = f"{172 if depth == 0 and kind == DOUBLE else 192}.{20 + depth}.{number}"
-            inner = IPv4Interface(f"{net}.2/24")
-            router = RouterSpec(
-                f"r{depth}{name}",
-                address,
-                IPv4Interface(f"{net}.1/24"),
-                inner.ip,
-                translation,
-                behind,
-            )
-            routers.append(router)
-            address, behind = inner, router.name
-        ipv6 = None if behind else IPv6Interface(f"fd99::{number}/64")
-        machines.append(HostSpec(name, address, ipv6, behind))
-    return Topology(INTERNET, tuple(machines), routers=tuple(routers))
-
-
-def can_meet(one: str, two: str) -> bool:
-    """Theory: a hole can be punched if no port must be guessed where ports are looked at."""
-    if "blocked" in (one, two):
-        return False
-    strict = {"port", "sym", DOUBLE}
-    return not ((one == "sym" and two in strict) or (two == "sym" and one in strict))

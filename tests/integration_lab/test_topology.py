@@ -3,16 +3,8 @@
 from itertools import product
 
 import pytest
-from integration.lab.topology import (
-    INTERNET,
-    KINDS,
-    MAX_HOSTS,
-    HostSpec,
-    Topology,
-    can_meet,
-    flat,
-    translated,
-)
+from integration.lab.kinds import KINDS, can_meet, translated
+from integration.lab.topology import INTERNET, MAX_HOSTS, HostSpec, Topology, flat
 
 
 def test_hosts_get_addresses_in_order() -> None:
@@ -64,9 +56,20 @@ def test_hosts_behind_routers_have_a_way_out_and_no_ipv6() -> None:
     assert [host.ipv6 is None for host in topology.hosts] == [False, True, True]
     outer, middle, inner = topology.routers
     assert (outer.behind, middle.behind, inner.behind) == ("", "", "r0c")
-    assert middle.inner == inner.wan.ip
-    assert inner.inner == topology.hosts[2].ipv4.ip
+    assert middle.inner == (inner.wan.ip,)
+    assert inner.inner == (topology.hosts[2].ipv4.ip,)
     assert len({router.lan.network for router in topology.routers}) == 3
+
+
+def test_hosts_share_a_router_where_that_is_the_question() -> None:
+    """Hairpinning needs two behind one; IPv6 and opened ports have addresses of their own."""
+    topology = translated(a="hair", b="hair", c="six", d="upnp")
+    shared, six, mapped = topology.routers
+    assert shared.inner == tuple(host.ipv4.ip for host in topology.hosts[:2])
+    assert six.ipv6 is not None
+    assert topology.hosts[2].ipv6 is not None
+    assert mapped.outside is not None
+    assert mapped.outside.is_global
 
 
 def test_theory_of_pairs() -> None:
@@ -75,3 +78,11 @@ def test_theory_of_pairs() -> None:
         assert can_meet(one, two) == can_meet(two, one)
     assert can_meet("sym", "addr")
     assert not can_meet("sym", "port")
+    assert can_meet("hair", "hair")
+    assert not can_meet("nohair", "nohair")
+    assert can_meet("hair", "nohair")
+    assert can_meet("six", "open")
+    assert can_meet("six", "six")
+    assert not can_meet("six", "sym")
+    assert can_meet("upnp", "sym")
+    assert not can_meet("upnp", "blocked")
