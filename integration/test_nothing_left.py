@@ -22,7 +22,9 @@ VIEWS = (
     "ip -o link",
     "ip -o address",
     "nft list ruleset",
-    "sysctl -a -r ^net.ipv[46].(conf.all|ip_forward)",
+    "cat /etc/resolv.conf",
+    "find /etc /run -newer /etc/hosts",
+    "sysctl -a -r ^net.(ipv[46].(conf|ip_forward|ping|icmp)|core)",
 )
 
 

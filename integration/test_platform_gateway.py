@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address
 
 import pytest
-from tests.support.platform_netns import ip, private_network
+from tests.support.platform_netns import ip, two_uplinks
 
 from tailnet.platform.interface import Gateway
 from tailnet.platform.linux.constants import BYPASS_MARK
@@ -16,13 +16,7 @@ pytestmark = pytest.mark.netns
 @pytest.fixture(autouse=True)
 def host() -> Iterator[None]:
     """Two uplinks without routes."""
-    with private_network():
-        ip("link", "set", "lo", "up")
-        for n, name in enumerate(("eth0", "wlan0"), 1):
-            ip("link", "add", name, "type", "veth", "peer", "name", f"far{n}")
-            for end in (name, f"far{n}"):
-                ip("link", "set", end, "up", "addrgenmode", "none")
-            ip("address", "add", f"192.168.{n}.2/24", "dev", name)
+    with two_uplinks("192.168"):
         yield
 
 

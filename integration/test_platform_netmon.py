@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
-from tests.support.platform_netns import ip, private_network
+from tests.support.platform_netns import ip, two_uplinks
 
 from tailnet.platform.interface import NetworkChange, NetworkEvent
 from tailnet.platform.linux.netmon.monitor import Clocks, LinuxNetworkMonitor, read_clocks
@@ -18,13 +18,7 @@ PATIENCE = 20.0  # seconds; a deadline, not a measurement
 @pytest.fixture(autouse=True)
 def host() -> Iterator[None]:
     """Two uplinks, the first in use."""
-    with private_network():
-        ip("link", "set", "lo", "up")
-        for n, name in enumerate(("eth0", "wlan0"), 1):
-            ip("link", "add", name, "type", "veth", "peer", "name", f"far{n}")
-            for end in (name, f"far{n}"):
-                ip("link", "set", end, "up", "addrgenmode", "none")
-            ip("address", "add", f"192.0.{n}.2/24", "dev", name)
+    with two_uplinks("192.0"):
         ip("route", "add", "default", "via", "192.0.1.1")
         yield
 

@@ -13,6 +13,7 @@ import argparse
 import os
 import re
 import sys
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -24,10 +25,13 @@ from integration.lab.tailscaled import Tailscaled
 from integration.lab.topology import flat
 from integration.lab.waiting import until
 
+from tailnet.agent.addr import via
+
 VARIABLE = "TAILSCALED"  # path of the program, with ``tailscale`` beside it
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "interop.md"
 BEGIN, END = "<!-- routing: made by make routing -->", "<!-- end of routing -->"
 NAMES = {"o": "ours", "g": "tailscaled 1.90.9"}
+SITE = 7  # of 4via6
 TIMEOUT = 20.0  # seconds for a wish to be in force
 SERVE = """
 import socketserver
@@ -111,6 +115,12 @@ class Cell(NamedTuple):
         return self.sources == self.wanted
 
 
+_SEEN_AS = {
+    "subnet": "the router",
+    "subnet, no SNAT": "the client",
+    "4via6": "the router",
+    "exit node": "the exit node",
+}
 INTERNET = Place("203.0.113.1", "2001:db8:ffff::1")
 
 
@@ -174,6 +184,8 @@ class Bench:
         cells = []
         for router, place in self.subnets.items():
             offer = f"--advertise-routes={_net(place.v4, 24)},{_net(place.v6, 64)}"
+            if router[1] == "g":
+                offer += f",{via(SITE, IPv4Network(_net(place.v4, 24)))}"
             self.nodes[router].set(offer, "--advertise-exit-node", "--snat-subnet-routes")
         for client in clients:
             self.nodes[client].set("--accept-routes")
@@ -185,6 +197,14 @@ class Bench:
                     wanted = own if snat else self._addresses(client)
                     what = "subnet" if snat else "subnet, no SNAT"
                     cells.append(self._look(client, router, place, what, wanted))
+        if (router := "rg") in self.subnets:  # ours cannot translate
+            self.nodes[router].set("--snat-subnet-routes")
+            place = self.subnets[router]
+            site = via(SITE, IPv4Network(f"{place.v4}/32")).network_address
+            wanted = (place.v4[:-1] + "1",) * 2
+            for client in clients:
+                by_site = place._replace(v6=str(site))
+                cells.append(self._look(client, router, by_site, "4via6", wanted))
         for router in self.subnets:
             self.nodes[router].set("--snat-subnet-routes")
             host = self.nodes[router].host
@@ -200,12 +220,12 @@ class Bench:
         self, client: str, router: str, place: Place, what: str, wanted: tuple[str, str]
     ) -> Cell:
         """Until it is as wanted; then once more, with an eye on the ways."""
-        host, via = self.nodes[client].host, self.nodes[router].host
+        host, behind = self.nodes[client].host, self.nodes[router].host
         name = f"{client} through {router}: {what}"
         until(name, lambda: (_seen(host, place.v4), _seen(host, place.v6)) == wanted, TIMEOUT)
-        before = _count(host, "out"), _count(via, "through")
+        before = _count(host, "out"), _count(behind, "through")
         found = _seen(host, place.v4), _seen(host, place.v6)
-        past, through = (_count(host, "out") - before[0], _count(via, "through") - before[1])
+        past, through = (_count(host, "out") - before[0], _count(behind, "through") - before[1])
         if past or not through:
             msg = f"{name}: {past} packets past the tunnel, {through} through the router"
             raise LabError(msg)
@@ -269,7 +289,7 @@ def table(cells: list[Cell]) -> str:
     """For the page."""
     lines = ["| client | router | what | IPv4: seen as | IPv6: seen as |", "|---|---|---|---|---|"]
     for cell in cells:
-        who = {"subnet": "the router", "exit node": "the exit node"}.get(cell.what, "the client")
+        who = _SEEN_AS[cell.what]
         seen = (
             who if s == w else f"**{s}**" for s, w in zip(cell.sources, cell.wanted, strict=True)
         )

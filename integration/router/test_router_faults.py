@@ -19,11 +19,12 @@ from tailnet.agent.backend.host import aio as host_module
 from tailnet.agent.backend.host.aio import HostNetwork
 from tailnet.platform.interface import (
     FirewallConfig,
+    Guard,
     NetfilterMode,
     PlatformError,
     RouterConfig,
 )
-from tailnet.platform.linux.nft.firewall import LinuxFirewall
+from tailnet.platform.linux.nft.firewall import LinuxFirewall, remove
 from tailnet.platform.linux.router import LinuxRouter
 from tailnet.platform.linux.tun import open_tun
 
@@ -48,6 +49,7 @@ FEATURES = {
     "exit node, LAN access": Feature(replace(EXIT_NODE_WITH_LAN, leak_guard=True, lan_direct=True)),
     "accept-routes": Feature(RouterConfig(NODE.local_addrs, SUBNET, lan_direct=True)),
     "advertised, SNAT off": Feature(NODE, replace(WALL, snat=False, stateful=True)),
+    "kill switch": Feature(NODE, replace(WALL, guard=Guard(frozenset({ip_network("10.0.0.0/8")})))),
     "firewall off": Feature(NODE, replace(WALL, mode=NetfilterMode.OFF)),
     "nodivert": Feature(NODE, replace(WALL, mode=NetfilterMode.NODIVERT, stateful=True)),
 }
@@ -138,11 +140,14 @@ def test_one_request_that_fails_changes_nothing_in_the_end(
     feature, before = FEATURES[name], everything()
     counting = Faults(0)
     wanted = asyncio.run(Life(counting).run(feature))
+    ended = everything()
+    asyncio.run(remove(guard=True))  # the only thing that outlives a daemon, as it shall
     assert everything() == before
+    assert (ended == before) == (feature.rules.guard is None)
     assert counting.seen > 20
     for number in range(1, counting.seen + 1):
         life = Life(Faults(number, loss))
         assert asyncio.run(life.run(feature)) == wanted, f"request {number} {life.told}"
         assert life.faults.hit
-        assert everything() == before, f"request {number} {life.told}"
+        assert everything() == ended, f"request {number} {life.told}"
         assert not any("Traceback" in line or "\n" in line for line in life.told)

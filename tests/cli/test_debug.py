@@ -82,3 +82,35 @@ def test_actions_are_silent(backend: FakeBackend, tmp_path: Path, action: str) -
     result = run(tmp_path, action)
     assert (result.exit_code, result.output) == (0, "")
     assert backend.calls == [("debug", action)]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("7", "10.1.0.0/16"), "fd7a:115c:a1e0:b1a:0:7:a01:0/112\n"),
+        (("0xffffffff", "10.1.2.3/32"), "fd7a:115c:a1e0:b1a:ffff:ffff:a01:203/128\n"),
+        (("fd7a:115c:a1e0:b1a:0:7:a01:0/112",), "site 7 (0x7), 10.1.0.0/16\n"),
+    ],
+)
+def test_via_translates_both_ways(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
+    """Without a daemon."""
+    assert run(tmp_path, "via", *words).stdout == said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("7",),
+        ("fd7a::/64",),
+        ("7", "10.0.0.1/8"),
+        ("x", "10.0.0.0/8"),
+        ("4294967296", "10.0.0.0/8"),
+        ("1", "2", "3"),
+    ],
+)
+def test_what_is_no_site_is_refused(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """In one line."""
+    result = run(tmp_path, "via", *words)
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert "10.1.0.0/16" in result.stderr

@@ -38,6 +38,19 @@ def ip(*words: str) -> str:
     return done.stdout
 
 
+@contextmanager
+def two_uplinks(prefix: str) -> Iterator[None]:
+    """A host with ``eth0`` PREFIX.1.2/24 and ``wlan0`` PREFIX.2.2/24, and no routes beyond."""
+    with private_network():
+        ip("link", "set", "lo", "up")
+        for n, name in enumerate(("eth0", "wlan0"), 1):
+            ip("link", "add", name, "type", "veth", "peer", "name", f"far{n}")
+            for end in (name, f"far{n}"):
+                ip("link", "set", end, "up", "addrgenmode", "none")
+            ip("address", "add", f"{prefix}.{n}.2/24", "dev", name)
+        yield
+
+
 def snapshot() -> str:
     """Rules, routes of every table and addresses of the namespace, for comparison."""
     rules = ["-d", "rule", "show"]

@@ -12,6 +12,7 @@ IPNetwork = IPv4Network | IPv6Network
 CGNAT = IPv4Network("100.64.0.0/10")
 CHROMEOS = IPv4Network("100.115.92.0/23")  # hole in CGNAT, used by ChromeOS virtual machines
 ULA = IPv6Network("fd7a:115c:a1e0::/48")
+VIA = IPv6Network("fd7a:115c:a1e0:b1a::/64")  # then a site of 32 bits, then an IPv4 address
 SERVICE_V4 = IPv4Address("100.100.100.100")
 SERVICE_V6 = IPv6Address("fd7a:115c:a1e0::53")
 SERVICES = frozenset({SERVICE_V4.packed, SERVICE_V6.packed})  # as in packets
@@ -113,3 +114,20 @@ def parse_prefix(text: str) -> IPNetwork:
     except (ValueError, OSError):
         msg = "not a prefix, or host bits are set"
         raise BadPacket(msg) from None
+
+
+def via(site: int, net: IPv4Network) -> IPv6Network:
+    """By which IPv6 prefix an IPv4 network behind a site is reached (4via6).
+
+    Source: tailscale net/tsaddr/tsaddr.go MapVia.
+    """
+    base = int(VIA.network_address) | site << 32 | int(net.network_address)
+    return IPv6Network((base, 96 + net.prefixlen))
+
+
+def unmap_via(net: IPv6Network) -> tuple[int, IPv4Network] | None:
+    """Site and IPv4 network of such a prefix; ``None``: it is none."""
+    if net.network_address not in VIA or net.prefixlen < 96:
+        return None
+    low = int(net.network_address) & (1 << 64) - 1
+    return low >> 32, IPv4Network((low & 0xFFFF_FFFF, net.prefixlen - 96))

@@ -6,10 +6,10 @@ Source: RFC 1035 section 3.5, RFC 3596 section 2.5; tailscale net/dns/resolver/t
 
 from ipaddress import IPv4Address, IPv6Address
 
-from tailnet.agent.addr import IPAddress
+from tailnet.agent.addr import VIA, IPAddress
 from tailnet.agent.dns.names import Name
 
-VIA_BASE = int(IPv6Address("fd7a:115c:a1e0:b1a::"))
+VIA_BASE = int(VIA.network_address)
 _VIA_DOMAINS = ("", "ts.net", "tailscale.net")
 _BONJOUR = tuple(f"{p}._dns-sd._udp." for p in ("b", "db", "r", "dr", "lb"))
 

@@ -279,3 +279,29 @@ def _open(output: str) -> "nullcontext[BinaryIO] | BinaryIO":
     if output == "-":
         return nullcontext(sys.stdout.buffer)
     return open(output, "wb", opener=lambda path, flags: os.open(path, flags, 0o600))
+
+
+@command.command("via", cls=GoCommand, help="Translate between an IPv4 network of a site and IPv6.")
+@click.argument("words", nargs=-1, metavar="SITE CIDR | PREFIX")
+def via(words: tuple[str, ...]) -> None:
+    """Asks nobody."""
+    from ipaddress import IPv4Network, IPv6Network  # noqa: PLC0415 - seldom needed
+
+    from tailnet.agent import addr  # noqa: PLC0415
+
+    try:
+        if len(words) == 1:
+            found = addr.unmap_via(IPv6Network(words[0]))
+            if found is not None:
+                click.echo(f"site {found[0]} (0x{found[0]:x}), {found[1]}")
+                return
+        else:
+            number, text = words
+            site = int(number, 0)
+            if 0 <= site < 1 << 32:
+                click.echo(addr.via(site, IPv4Network(text)))
+                return
+    except ValueError:
+        pass
+    msg = "give a site and an IPv4 network, as in 7 10.1.0.0/16, or an IPv6 prefix of 4via6"
+    raise Failure(msg)

@@ -5,8 +5,9 @@ import os
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import replace
 from datetime import datetime
+from ipaddress import ip_network
 
-from tailnet.agent.addr import AddrPort, IPAddress, IPNetwork
+from tailnet.agent.addr import VIA, AddrPort, IPAddress, IPNetwork
 from tailnet.agent.backend.host.aio import HostNetwork
 from tailnet.agent.backend.plan import Plan
 from tailnet.agent.backend.tunnel.diagnosis.aio import Diagnosis
@@ -317,8 +318,12 @@ class Tunnel:
 
     def forwarding_problem(self, routes: Iterable[str]) -> str:
         """Why these subnet routes do not work; empty if they do."""
+        sites = [r for r in routes if (net := ip_network(r)).version == 6 and net.subnet_of(VIA)]
         v6 = {":" in route for route in routes}
-        return self._system.forwarding_problem(v4=False in v6, v6=True in v6) if v6 else ""
+        problem = self._system.forwarding_problem(v4=False in v6, v6=True in v6) if v6 else ""
+        if not problem and sites:
+            return f"{sites[0]} is of 4via6, which this router cannot translate to IPv4 yet"
+        return problem
 
     def strict_filter(self) -> bool:
         """Answers that come by another way than they would be sent are dropped."""
