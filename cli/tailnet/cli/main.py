@@ -36,6 +36,7 @@ COMMANDS = {
     "netcheck": "Measure the network, and the latencies of relays",
     "nc": "Connect to a port of a peer, with standard input and output",
     "metrics": "Print what the daemon counts, for Prometheus",
+    "bugreport": "Mark this moment in the daemon's log, and save what helps",
     "web": "Serve a page about this node, for a browser on this machine",
     "wait": "Wait until this machine is connected",
     "install": "Make tailnetd a service of this machine",
