@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -85,3 +87,43 @@ def test_hooks_of_a_file_that_others_can_write_are_refused(make_lab: MakeLab) ->
     path.chmod(0o666)
     os.kill(host.running.pid, signal.SIGHUP)
     until("a warning", lambda: "others can write it" in str(host.status()["Health"]), 10.0)
+
+
+BELL = """
+import http.server, sys
+class Bell(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        with open(sys.argv[1], "ab") as log:
+            log.write(body + b"\\n")
+        self.send_response(204)
+        self.end_headers()
+http.server.HTTPServer(("127.0.0.1", 9000), Bell).serve_forever()
+"""
+
+
+def test_webhooks_tell_of_a_lost_exit_node_and_a_key_that_ends(make_lab: MakeLab) -> None:
+    """Each once, with what one needs to know."""
+    lab = make_lab(flat("h1", "h2"))
+    host, other = lab.hosts["h1"], lab.hosts["h2"]
+    log = host.directory / "told"
+    host.spawn("bell", sys.executable, "-c", BELL, log)
+    hook = [{"URL": "http://127.0.0.1:9000/ring"}]
+    hooks = {"on-exit-lost": hook, "on-key-expiring": hook}
+    config = {"Version": "alpha0", "Locked": False, "ServerURL": host.login_server, "Hooks": hooks}
+    path = host.directory / "config.hujson"
+    path.write_text(json.dumps(config))
+    host.start(f"--config={path}")
+    host.up(AUTH_KEY)
+    other.start()
+    other.up(AUTH_KEY, "--advertise-exit-node")
+    until("the offer", lambda: host.tnet("exit-node", "list", check=False).returncode == 0, 10.0)
+    host.tnet("set", "--exit-node=h2")
+    other.tnet("down")
+    until("the loss", lambda: heard(log, "on-exit-lost"), 30.0)
+    soon = int(time.time()) + 1800
+    assert host.ask("POST", f"set-expiry-sooner?expiry={soon}")[0] == 200
+    until("the end of the key", lambda: heard(log, "on-key-expiring"), 20.0)
+    lost, ending = told(log)
+    assert lost["exit_node"].startswith("h2")
+    assert 1500 < float(ending["seconds"]) <= 1800

@@ -60,7 +60,7 @@ async def test_one_that_is_given_up_is_ended_with_its_children(tmp_path: Path) -
     began, lives = tmp_path / "began", tmp_path / "lives"
     os.mkfifo(began)
     os.mkfifo(lives)
-    script = f"sleep 60 > {lives} & echo > {began}; wait"
+    script = f"(exec 4> {lives}; echo > {began}; exec sleep 60) & wait"
     async with asyncio.timeout(20), unit(tmp_path / "s") as path:
         running = asyncio.create_task(execute(shell(script), NOBODY, path))
         dead = asyncio.create_task(asyncio.to_thread(lives.read_text))

@@ -60,11 +60,18 @@ class Hooking:
             case _:
                 pass
         self._tell(witness.state(node.state is State.RUNNING, *self._own()))
-        plan, prefs = node.plan, node.account.prefs
-        lost = plan is not None and plan.exit_node_missing and node.state is State.RUNNING
-        wanted = prefs.exit_node_ip or prefs.exit_node_id or prefs.auto_exit_node
-        self._tell(witness.exit_node(lost, wanted))
+        self._exit_node()
         self._key()
+
+    def _exit_node(self) -> None:
+        """Tell when it is there no more, or control says that it is offline."""
+        plan, netmap, prefs = self._node.plan, self._node.netmap, self._node.account.prefs
+        if plan is None or netmap is None or self._node.state is not State.RUNNING:
+            return
+        peer = netmap.peers.get(plan.exit_node) if plan.exit_node is not None else None
+        lost = plan.exit_node_missing or (peer is not None and peer.online is False)
+        wanted = prefs.exit_node_ip or prefs.exit_node_id or prefs.auto_exit_node
+        self._tell(self._witness.exit_node(lost, peer.base_name if peer is not None else wanted))
 
     def _own(self) -> tuple[str, str]:
         """This node's name and address."""
