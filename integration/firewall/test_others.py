@@ -117,6 +117,9 @@ def test_docker_drops_what_is_forwarded_and_the_tunnel_is_not(net: Network, daem
     assert theirs() == own
     assert own.count("policy drop") == 2
     listable()
+    said("iptables", "-t", "mangle", "-A", "OUTPUT", "-j", "RETURN")  # whose chain is of type route
+    listable()
+    said("nft", "delete", "table", "ip", "mangle")
     daemon.down()
     assert ruleset() == before
 
