@@ -45,7 +45,8 @@ T = TypeVar("T")
 FAMILIES = (AF_INET, AF_INET6)
 # Routes; up to here everything is read before every change (4 ms per 100), beyond it only at the
 # start, after errors, and when the same configuration is applied again, as it is to repair.
-ALWAYS_READ = 256
+ALWAYS_READ = 16
+AT_ONCE = 256  # routes; what is computed about more of them is computed in a thread
 MAX_NAMED = 4  # rules of others, in one line for people
 
 Policy = dict[int, frozenset[Rule] | None]  # rules by family; None: no policy routing in it
@@ -262,7 +263,7 @@ async def cleanup(
 
 async def _computed(size: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """A pure function of ``size`` routes; of 10,000, in a thread, or others wait for 100 ms."""
-    if size <= ALWAYS_READ:
+    if size <= AT_ONCE:
         return function(*args, **kwargs)
     return await asyncio.to_thread(function, *args, **kwargs)
 
