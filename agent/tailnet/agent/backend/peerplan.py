@@ -5,6 +5,7 @@ Source: tailscale wgengine/wgcfg/nmcfg/nmcfg.go, WGCfg; ipn/ipnlocal/local.go, p
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from ipaddress import IPv6Network
 
 from tailnet.agent.addr import ULA, IPNetwork
 from tailnet.agent.backend.acceptance import Acceptance
@@ -78,13 +79,16 @@ def plan_peer(  # noqa: PLR0913 -- what a peer's plan depends on
     own = node.address_prefixes()
     same = node.allowed_ips is None or node.allowed_ips == node.addresses
     allowed = own if same else node.allowed_prefixes()
-    mine = tuple(p for p in allowed if p in own)
-    subnets = tuple(p for p in allowed if p not in own and p.prefixlen)
+    mine = own if same else tuple(p for p in allowed if p in own)
+    subnets = () if same else tuple(p for p in allowed if p not in own and p.prefixlen)
     accepted = accept.of(node, subnets)
+    destinations = (*mine, *accepted, *defaults)
+    if len(destinations) != 2 or destinations[0] == destinations[1]:
+        destinations = tuple(dict.fromkeys(destinations))
     plan = PeerPlan(
         node=node,
         key=node.key,
-        entry=PeerEntry(allowed=tuple(dict.fromkeys((*mine, *accepted, *defaults)))),
+        entry=PeerEntry(allowed=destinations),
         info=PeerInfo(
             node_key=node.key,
             disco_key=disco,
@@ -96,9 +100,18 @@ def plan_peer(  # noqa: PLR0913 -- what a peer's plan depends on
         ),
     )
     v4 = tuple(p for p in mine if p.version == 4)
-    v6 = {ULA if p.version == 6 and p.network_address in ULA else p for p in mine}
-    share = Share(v4, tuple(v6.difference(v4)), accepted)
+    v6 = tuple(_range_of(p) for p in mine if p.version == 6)
+    share = Share(v4, v6 if len(v6) < 2 else tuple(set(v6)), accepted)
     return plan, share, bool(subnets) and not accept.on
+
+
+_ULA_SHIFT = ULA.max_prefixlen - ULA.prefixlen
+_ULA_TOP = int(ULA.network_address) >> _ULA_SHIFT
+
+
+def _range_of(own: IPv6Network) -> IPv6Network:
+    """One route for the addresses of all peers, if it is one of a tailnet's."""
+    return ULA if int(own.network_address) >> _ULA_SHIFT == _ULA_TOP else own
 
 
 def less(

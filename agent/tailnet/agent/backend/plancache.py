@@ -126,8 +126,6 @@ class PlanCache:
 
     def make(self, node: Node, ids: PeerIds, self_key: NodePublic) -> Made:
         """Make anew what becomes of a node, and remember it."""
-        barred = tuple(net for net in node.address_prefixes() if net.version == 4)
-        made = Made(node, share=Share(barred=barred))
         if can_be_talked_to(node, self_key):
             plan, share, offers = plan_peer(
                 node,
@@ -138,6 +136,9 @@ class PlanCache:
                 relaying=self.terms.relays.role(node),
             )
             made = Made(node, ids.of(node.key), plan, share, offers)
+        else:
+            barred = tuple(net for net in node.address_prefixes() if net.version == 4)
+            made = Made(node, share=Share(barred=barred))
         self.replace(node.id, made)
         return made
 

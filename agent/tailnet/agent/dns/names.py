@@ -5,6 +5,7 @@ A name here is lower case without the final dot; the root is the empty string.
 Source: tailscale util/dnsname, ipn/ipnlocal/node_backend.go dnsConfigForNetmap.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, NewType
 
@@ -19,6 +20,7 @@ ROOT = Name("")
 LOCALHOST = Name("localhost")
 MAX_NAME = 253  # characters, RFC 1035 section 2.3.4 without length octets
 MAX_LABEL = 63
+_LABELS = re.compile(rf"[!-\-/-~]{{1,{MAX_LABEL}}}(?:\.[!-\-/-~]{{1,{MAX_LABEL}}})*")
 MAGIC_DNS_AAAA = "magicdns-aaaa"
 SUBDOMAIN_RESOLVE = "dns-subdomain-resolve"
 
@@ -32,8 +34,7 @@ def parse_name_untrusted(text: str) -> Name:
     name = text.removesuffix(".").lower()
     if not name:
         return ROOT
-    bad = len(name) > MAX_NAME or not name.isascii() or not name.isprintable()
-    if bad or any(not 0 < len(label) <= MAX_LABEL for label in name.split(".")) or " " in name:
+    if len(name) > MAX_NAME or _LABELS.fullmatch(name) is None:
         msg = "not a domain name"
         raise BadPacket(msg)
     return Name(name)
