@@ -56,9 +56,12 @@ def test_a_way_that_is_open_is_walked_to_its_end(lab: Lab) -> None:
 
     def live() -> bool:
         shown = here.tnet("trace", "--live", f"h2:{PORT}", check=False)
-        return shown.returncode == 0 and "Tried: connected" in shown.stdout
+        return shown.returncode == 0 and "connected to" in shown.stdout
 
     until("a connection", live, 10.0)
+    shown = here.tnet("trace", "--live", "h2").stdout
+    for part in ("path    disco: answered via", "system  ICMP: answered", "tunnel  TSMP: answered"):
+        assert f"Tried: {part}" in shown
     assert "last handshake with h2" in step(trace(here, "h2")[1], "session")["Text"]
 
 
@@ -72,10 +75,77 @@ def test_a_rule_that_lets_nothing_in_is_named_where_it_holds(lab: Lab) -> None:
     assert said["Evidence"] == ["rule 1: tcp, udp, icmp from * to * port 80"]
     assert trace(there, "h1", "self:80")[0] == 0
     shown = here.tnet("trace", "--live", f"h2:{PORT}", check=False)
-    assert (shown.returncode, "Tried: connected" in shown.stdout) == (1, False)
+    assert (shown.returncode, "connected to" in shown.stdout) == (1, False)
     refused = step(trace(here, f"h2:{PORT}")[1], "filter")
     assert refused["Verdict"] == "note"
     assert refused["Evidence"][0].startswith(f"tcp {PORT}: rules, ")
+    lab.admin("set-filter", rules=EVERYTHING)
+    until("no rule", lambda: trace(there, "h1", f"self:{PORT}")[0] == 0, 10.0)
+
+
+PORTS = (80, 443, 8080)
+LISTEN = (
+    "import selectors, socket\n"
+    "s = selectors.DefaultSelector()\n"
+    f"for port in {PORTS}:\n"
+    "    s.register(socket.create_server(('', port)), selectors.EVENT_READ)\n"
+    "while True:\n"
+    "    for key, _ in s.select():\n"
+    "        key.fileobj.accept()[0].close()\n"
+)
+TRY = (
+    "import socket, sys\n"
+    "for port in map(int, sys.argv[2:]):\n"
+    "    try:\n"
+    "        socket.create_connection((sys.argv[1], port), 2).close()\n"
+    "        print(port)\n"
+    "    except OSError:\n"
+    "        pass\n"
+)
+
+
+def allowing(first: int, last: int, *protocols: int) -> dict[str, Any]:
+    """A rule for a range of ports."""
+    ports = {"First": first, "Last": last}
+    rule: dict[str, Any] = {"SrcIPs": ["*"], "DstPorts": [{"IP": "*", "Ports": ports}]}
+    return rule | ({"IPProto": list(protocols)} if protocols else {})
+
+
+@pytest.mark.parametrize(
+    ("rules", "open_ports", "pings"),
+    [
+        ([allowing(80, 80)], {80}, True),
+        (
+            [allowing(443, 443, 6), allowing(8080, 8080, 17)],
+            {443},
+            True,
+        ),  # pings ask for addresses alone
+        ([allowing(0, 65535, 1)], set(), True),
+        ([allowing(0, 65535, 17)], set(), True),
+        ([], set(), False),
+    ],
+    ids=["web", "by-protocol", "ping-only", "udp-only", "nothing"],
+)
+def test_the_verdict_before_is_what_the_kernel_meets_after(
+    lab: Lab, rules: list[dict[str, Any]], open_ports: set[int], pings: bool
+) -> None:
+    """Port by port, and for pings."""
+    here, there = lab.hosts["h1"], lab.hosts["h2"]
+    server = there.spawn("ports", sys.executable, "-c", LISTEN)
+    lab.admin("set-filter", rules=rules)
+
+    def verdicts() -> tuple[set[int], bool]:
+        passing = {port for port in PORTS if trace(there, "h1", f"self:{port}")[0] == 0}
+        return passing, trace(there, "h1", "self", "--proto=icmp")[0] == 0
+
+    def reality() -> tuple[set[int], bool]:
+        words = map(str, PORTS)
+        said = here.exec(sys.executable, "-c", TRY, str(there.ipv4), *words).stdout
+        return set(map(int, said.split())), here.ping_os(there.ipv4, count=1, wait=1).lost == 0
+
+    until("the rules", lambda: verdicts() == (open_ports, pings), 10.0)
+    assert reality() == (open_ports, pings)
+    server.kill()
     lab.admin("set-filter", rules=EVERYTHING)
     until("no rule", lambda: trace(there, "h1", f"self:{PORT}")[0] == 0, 10.0)
 

@@ -13,6 +13,7 @@ from tests.support.fake_backend import FakeBackend
 from tests.support.served import served
 from tests.support.tnet import BOX, RUNNING, Daemon
 
+from tailnet.agent.localapi.schema.paths import PingResult
 from tailnet.cli.commands.trace_packet import split
 from tailnet.cli.errors import Failure
 
@@ -73,9 +74,27 @@ def test_live_connects_as_a_program_would(daemon: Daemon) -> None:
         own = msgspec.structs.replace(known.netmap.self_node, addresses=("127.0.0.1/32",))
         daemon.backend.looked_at = replace(known, netmap=replace(known.netmap, self_node=own))
         shown = daemon.run("trace", "--live", f"127.0.0.1:{port}")
-    assert f"Tried: connected to 127.0.0.1 port {port}" in shown.output
+    assert f"Tried: port    connected to 127.0.0.1 port {port}" in shown.output
     shown = daemon.run("trace", "--live", f"127.0.0.1:{port}")
     assert (shown.exit_code, "nobody listens" in shown.output) == (1, True)
+
+
+def test_live_tries_every_part_of_the_way(daemon: Daemon) -> None:
+    """The path, the system, the tunnel; the last one is what counts without a port."""
+    pong = PingResult(node_name="box", endpoint="192.0.2.1:4", latency_seconds=0.012)
+    through = PingResult(node_name="box", latency_seconds=0.013)
+    daemon.backend.pings = [pong, PingResult(err="no reply\x1b"), through]
+    shown = daemon.run("trace", "--live", "box")
+    assert shown.exit_code == 0
+    path, system, tunnel = shown.output.splitlines()[-3:]
+    assert path == "Tried: path    disco: answered via 192.0.2.1:4 in 12ms."
+    assert system.startswith("Tried: system  ICMP: no answer from its system, through WireGuard")
+    assert system.endswith(": no reply.")
+    assert tunnel == "Tried: tunnel  TSMP: answered in 13ms."
+    daemon.backend.pings = [pong, through, PingResult(err="no reply")]
+    assert daemon.run("trace", "--live", "box", "--proto=icmp").exit_code == 1
+    kinds = [call[2] for call in daemon.backend.calls if call[0] == "ping"]
+    assert kinds == ["disco", "ICMP", "TSMP", "disco", "TSMP", "ICMP"]
 
 
 def test_explain_walks_both_ways(daemon: Daemon) -> None:
@@ -94,7 +113,7 @@ def test_explain_walks_both_ways(daemon: Daemon) -> None:
         (("trace", "nobody.invalid"), 1, "no node and no name known here: nobody.invalid"),
         (("trace", "box:http"), 1, "a port is a number from 1 to 65535, not http"),
         (("trace", "a", "b", "c"), 2, "too many ends"),
-        (("trace", "--live", "box"), 2, "--live connects by TCP"),
+        (("trace", "--live", "box", "self"), 2, "--live tries from this machine"),
         (("trace", "nobody", "self"), 1, "no node is called nobody"),
         (("explain", "nobody"), 1, "no peer found: nobody"),
     ],

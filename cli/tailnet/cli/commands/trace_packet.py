@@ -1,10 +1,7 @@
 """``tnet trace``: a packet's way through the plan in force, and what stops it."""
 
-import socket
-
 import click
 
-from tailnet.agent import clock
 from tailnet.agent.localapi.schema.tracing import TraceAnswer
 from tailnet.cli.client import LocalClient
 from tailnet.cli.completing import PEER
@@ -12,10 +9,8 @@ from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
 from tailnet.cli.flags import GoCommand, flag
 from tailnet.cli.jsontext import indented
-from tailnet.cli.text import clean, format_latency
+from tailnet.cli.text import clean
 from tailnet.cli.tracing import ask, describe, verdict
-
-PATIENCE = 5.0  # seconds for a connection that is tried
 
 
 @click.command(
@@ -24,7 +19,7 @@ PATIENCE = 5.0  # seconds for a connection that is tried
 )
 @click.argument("ends", type=PEER, metavar="[SRC] DST[:PORT]", nargs=-1, required=True)
 @click.option("--proto", type=click.Choice(["tcp", "udp", "icmp"]), help="Protocol (default tcp).")
-@flag("live", help="Also try: connect by TCP, from this process.")
+@flag("live", help="Also try: ping every part of the way, and connect to the port.")
 @flag("json", help="Output JSON.")
 @with_client
 def command(
@@ -36,8 +31,8 @@ def command(
         raise click.UsageError(msg)
     src, target = ends if len(ends) == 2 else ("", ends[0])
     dst, port = split(target)
-    if live and (src not in ("", "self") or (proto or "tcp") != "tcp" or not port):
-        msg = "--live connects by TCP from this machine: give a port and no other source"
+    if live and (src not in ("", "self") or json):
+        msg = "--live tries from this machine, and tells people: no other source, no --json"
         raise click.UsageError(msg)
     found = ask(client, src=src, dst=dst, proto=proto or "tcp", port=port)
     if json:
@@ -47,8 +42,8 @@ def command(
         for line in describe(found):
             click.echo(line)
         click.echo(verdict(found))
-    connected = _try(found, port) if live else True
-    if found.verdict == "stop" or not connected:
+    works = _live(client, found, proto or "tcp", port) if live else True
+    if found.verdict == "stop" or not works:
         raise SystemExit(1)
 
 
@@ -68,18 +63,12 @@ def split(target: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _try(found: TraceAnswer, port: int) -> bool:
-    """Connect as any program would; say how it went."""
-    began = clock.now()
-    try:
-        with socket.create_connection((found.dst, port), PATIENCE):
-            took = format_latency(clock.now() - began)
-            click.echo(f"Tried: connected to {found.dst} port {port} in {took}.")
-            return True
-    except ConnectionRefusedError:
-        click.echo(f"Tried: {found.dst} refused port {port}; the way is there, nobody listens.")
-    except TimeoutError:
-        click.echo(f"Tried: no answer from {found.dst} port {port} within {PATIENCE:.0f} s.")
-    except OSError as error:
-        click.echo(f"Tried: {error.strerror or error}.")
-    return False
+def _live(client: LocalClient, found: TraceAnswer, proto: str, port: int) -> bool:
+    """Say how each probe went; whether the last one worked, which is what was asked about."""
+    from tailnet.cli.probing import probe  # noqa: PLC0415 - nothing is sent otherwise
+
+    works = True
+    for tried in probe(client, found, proto, port):
+        click.echo(f"Tried: {tried.about:<6}  {tried.says}.")
+        works = tried.works
+    return works
