@@ -1,5 +1,6 @@
 """``tnet debug``, against a real LocalAPI with nothing behind it."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from click.testing import CliRunner, Result
 from tests.support.fake_backend import FakeBackend
 from tests.support.served import served
 
+from tailnet.cli.commands.debug_raw import lines_of
 from tailnet.cli.main import cli
 
 
@@ -114,3 +116,51 @@ def test_what_is_no_site_is_refused(tmp_path: Path, words: tuple[str, ...]) -> N
     result = run(tmp_path, "via", *words)
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
     assert "10.1.0.0/16" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["prefs", "derp-map", "packet-filter"])
+def test_answers_are_shown_as_they_are(backend: FakeBackend, tmp_path: Path, name: str) -> None:
+    """Indented JSON."""
+    result = run(tmp_path, name)
+    assert result.exit_code == 0, result.stderr
+    json.loads(result.stdout)
+
+
+def test_stacks_and_counters_are_text(backend: FakeBackend, tmp_path: Path) -> None:
+    """Without a second line end."""
+    assert run(tmp_path, "daemon-goroutines").stdout.splitlines()[0]
+    assert run(tmp_path, "metrics").stdout == "process_open_fds 7\n"
+
+
+def test_what_happens_is_watched_for_so_many_notices(backend: FakeBackend, tmp_path: Path) -> None:
+    """The first says how things stand."""
+    shown = run(tmp_path, "watch-ipn", "--initial", "--count=1")
+    assert (shown.exit_code, '"State": 4' in shown.stdout) == (0, True)
+
+
+def test_the_log_is_shown_line_by_line(backend: FakeBackend, tmp_path: Path) -> None:
+    """What is no JSON as it is, without escapes."""
+    pieces = iter([b'{"text":"one\\n"}\n{"te', b'xt":"two\\u001b"}\nthree\n'])
+    assert list(lines_of(pieces)) == [
+        b'{"text":"one\\n"}',
+        b'{"text":"two\\u001b"}',
+        b"three",
+    ]
+
+
+def test_a_component_is_logged_in_detail(backend: FakeBackend, tmp_path: Path) -> None:
+    """For an hour, or as long as is said."""
+    assert run(tmp_path, "component-logs", "magicsock", "--for=5m").exit_code == 0
+    assert backend.process.calls == [("log", "magicsock", 300)]
+    wrong = run(tmp_path, "component-logs", "nonsense")
+    assert (wrong.exit_code, wrong.stderr) == (1, "unknown component 'nonsense'\n")
+
+
+def test_the_localapi_is_asked_anything(backend: FakeBackend, tmp_path: Path) -> None:
+    """By either form of a path; what is wrong is one line."""
+    for path in ("prefs", "/localapi/v0/prefs"):
+        body = '{"HostnameSet": true, "Hostname": "box"}'
+        assert '"Hostname": "box"' in run(tmp_path, "localapi", "PATCH", path, body).stdout
+    assert run(tmp_path, "localapi", "GET", "a b").exit_code == 1
+    assert "no JSON object" in run(tmp_path, "localapi", "POST", "start", "{").stderr
+    assert run(tmp_path, "localapi", "GET", "nonsense").stderr == "not found\n"

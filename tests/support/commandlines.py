@@ -47,6 +47,9 @@ SENSIBLE = {
     "auth_key": ("k", "file:/nonexistent"),
     "relay_server_port": ("0", "", "4000"),
     "type": ("", "A", "mx"),
+    "route": ("status", "prefs", "/localapi/v0/derpmap", "nonsense"),
+    "body": ("{}", ""),
+    "component": ("magicsock", "nonsense"),
 }
 CODES = {0, 1, 2, 130}
 

@@ -18,6 +18,7 @@ from msgspec import json
 from tailnet.agent.localapi.schema.basics import decode
 from tailnet.agent.localapi.schema.paths import PeerRelayClient, PeerRelaySessions
 from tailnet.cli.client import LocalClient
+from tailnet.cli.commands import debug_raw
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
 from tailnet.cli.flags import GoCommand
@@ -305,3 +306,6 @@ def via(words: tuple[str, ...]) -> None:
         pass
     msg = "give a site and an IPv4 network, as in 7 10.1.0.0/16, or an IPv6 prefix of 4via6"
     raise Failure(msg)
+
+
+debug_raw.add_to(command)

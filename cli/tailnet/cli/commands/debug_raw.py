@@ -1,0 +1,149 @@
+"""``tnet debug``: the daemon's own answers, as they are.
+
+Source: tailscale cmd/tailscale/cli/debug.go.
+"""
+
+from collections.abc import Iterator
+
+import click
+from msgspec import DecodeError, json
+
+from tailnet.agent.localapi.schema.bus import (
+    INITIAL_HEALTH,
+    INITIAL_NETMAP,
+    INITIAL_PREFS,
+    INITIAL_STATE,
+    INITIAL_STATUS,
+    NO_NETMAP,
+    NO_PRIVATE_KEYS,
+    PEER_CHANGES,
+    WATCH_ENGINE_UPDATES,
+)
+from tailnet.cli.client import LocalClient
+from tailnet.cli.connect import with_client
+from tailnet.cli.errors import Failure
+from tailnet.cli.flags import DURATION, GoCommand, flag
+from tailnet.cli.jsontext import indented
+from tailnet.cli.text import clean, clean_lines
+from tailnet.client.questions import joined
+
+ANSWERS = {
+    "prefs": ("GET", "prefs", "Print all settings, as the daemon keeps them."),
+    "netmap": ("POST", "debug?action=current-netmap", "Print the network map, without keys."),
+    "derp-map": ("GET", "derpmap", "Print the relays of the network map."),
+    "packet-filter": ("GET", "debug-packet-filter-matches", "Print the filter as packets meet it."),
+    "daemon-goroutines": ("GET", "goroutines", "Print the stacks of all tasks and threads."),
+    "metrics": ("GET", "metrics", "Print everything that is counted, of the process too."),
+}
+"""Commands that show one answer: method, route, help."""
+
+
+def add_to(group: click.Group) -> None:
+    """Below ``tnet debug``."""
+    for name, (method, route, help_) in ANSWERS.items():
+        group.add_command(_answer(name, method, route, help_))
+    for command in (watch_ipn, daemon_logs, component_logs, localapi):
+        group.add_command(command)
+
+
+def _answer(name: str, method: str, route: str, help_: str) -> click.Command:
+    @click.command(name, cls=GoCommand, help=help_)
+    @with_client
+    def command(client: LocalClient) -> None:
+        show(client.request(method, route))
+
+    return command
+
+
+def show(answer: bytes) -> None:
+    """JSON in order, any other text as it is, but for what a terminal would act on."""
+    try:
+        click.echo(indented(answer))
+    except (DecodeError, UnicodeDecodeError):
+        click.echo(clean_lines(answer.decode(errors="replace")), nl=not answer.endswith(b"\n"))
+
+
+@click.command("watch-ipn", cls=GoCommand, help="Print what happens, as JSON, until Ctrl-C.")
+@flag("initial", help="Begin with state, settings, network map, health and status.")
+@flag("engine-updates", help="Traffic and sessions too, again and again.")
+@flag("peer-changes", default=True, help="Peers that come, change and go, one by one.")
+@flag("netmap", default=True, help="Whole network maps too.")
+@click.option("--count", type=click.IntRange(0), default=0, metavar="N", help="End after so many.")
+@with_client
+def watch_ipn(  # noqa: PLR0913 - one a flag
+    client: LocalClient,
+    *,
+    initial: bool,
+    engine_updates: bool,
+    peer_changes: bool,
+    netmap: bool,
+    count: int,
+) -> None:
+    """The bus of the LocalAPI."""
+    mask = NO_PRIVATE_KEYS
+    if initial:
+        mask |= INITIAL_STATE | INITIAL_PREFS | INITIAL_NETMAP | INITIAL_HEALTH | INITIAL_STATUS
+    mask |= WATCH_ENGINE_UPDATES if engine_updates else 0
+    mask |= PEER_CHANGES if peer_changes else 0
+    mask |= 0 if netmap else NO_NETMAP
+    watch = client.watch(mask)
+    seen = 0
+    try:
+        while not count or seen < count:
+            show(watch.next_line(None))
+            seen += 1
+    finally:
+        watch.close()
+
+
+@click.command("daemon-logs", cls=GoCommand, help="Print the daemon's log as it grows.")
+@with_client
+def daemon_logs(client: LocalClient) -> None:
+    """From now on, until Ctrl-C."""
+    for line in lines_of(client.stream("GET", "logtap")):
+        try:
+            text = json.decode(line, type=dict[str, object]).get("text", "")
+        except DecodeError:
+            text = line.decode(errors="replace")
+        click.echo(clean(str(text).rstrip("\n")))
+
+
+def lines_of(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Whole ones, without their ends."""
+    buffer = b""
+    for piece in pieces:
+        *whole, buffer = (buffer + piece).split(b"\n")
+        yield from (line for line in whole if line)
+
+
+@click.command("component-logs", cls=GoCommand, help="Log one component in detail for a while.")
+@click.argument("component")
+@click.option(
+    "--for", "seconds", type=DURATION, default=3600.0, metavar="DURATION", help="How long; 0 ends."
+)
+@with_client
+def component_logs(client: LocalClient, *, component: str, seconds: float) -> None:
+    """Its name is the one in the log."""
+    query = joined({"component": component, "secs": min(int(seconds), 86_400)})
+    answer = client.request("POST", f"component-debug-logging?{query}")
+    if refused := json.decode(answer, type=dict[str, str]).get("Error"):
+        raise Failure(refused)
+
+
+@click.command("localapi", cls=GoCommand, help="Ask the LocalAPI anything.")
+@click.argument("method", type=click.Choice(["GET", "POST", "PUT", "PATCH", "DELETE"]))
+@click.argument("route", metavar="PATH")
+@click.argument("body", default="")
+@with_client
+def localapi(client: LocalClient, *, method: str, route: str, body: str) -> None:
+    """PATH is with or without ``/localapi/v0/``; BODY is JSON."""
+    name = route.removeprefix("/").removeprefix("localapi/v0/")
+    if not name or not name.isascii() or not name.isprintable() or " " in name:
+        msg = "a path is like status, or whois?addr=100.64.0.2; see: docs/openapi.json"
+        raise Failure(msg)
+    try:
+        tree = json.decode(body, type=dict[str, object]) if body else None
+    except DecodeError as error:
+        msg = f"the body is no JSON object: {error}"
+        raise Failure(msg) from None
+    show(client.request(method, name, tree))
