@@ -3,7 +3,7 @@
 import pytest
 from click.testing import CliRunner
 
-from tailnet.cli.main import COMMANDS, cli
+from tailnet.cli.main import COMMANDS, cli, main
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -38,3 +38,16 @@ def test_what_upstream_has_besides_is_answered_in_words(
     """With what there is instead."""
     result = CliRunner().invoke(cli, args)
     assert (result.exit_code, says in result.stderr) == (code, True), result.stderr
+
+
+@pytest.mark.parametrize("words", [[], ["debug"], ["dns", "record"]])
+def test_a_group_alone_shows_what_there_is(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As lines, and exit code 2: nothing was done."""
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == " ".join(["Usage: tnet", *words, "[OPTIONS] COMMAND [ARGS]..."])
+    assert "Commands:" in lines

@@ -135,6 +135,9 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     """Entry point of ``tnet``.  Usage errors are one line, as all errors are."""
     try:
         sys.exit(cli.main(args, prog_name="tnet", standalone_mode=False) or 0)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(error.exit_code)
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "tnet"
         click.echo(f"{clean(error.format_message())} (see {where} --help)", err=True)
