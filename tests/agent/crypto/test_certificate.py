@@ -98,3 +98,11 @@ def test_damaged_certificates_raise_nothing_but_bad_packet(noise: bytes, at: int
             check_pin_untrusted(der, hashlib.sha256(der).hexdigest(), "192.0.2.1", NOW)
         except BadPacket:
             continue
+
+
+def test_a_version_that_does_not_exist_is_damage() -> None:
+    """Version 2, as X.509 counts them."""
+    version = bytes.fromhex("a003020102")
+    assert version in DER
+    with pytest.raises(BadPacket, match="not a certificate"):
+        check_name_untrusted(DER.replace(version, version[:-1] + b"\x01", 1), "relay.example")

@@ -59,7 +59,7 @@ def _load(der: bytes) -> "x509.Certificate":
 
     try:
         return x509.load_der_x509_certificate(der)
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):  # the latter is no ValueError
         msg = "not a certificate"
         raise BadPacket(msg) from None
 
