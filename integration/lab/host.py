@@ -255,11 +255,11 @@ class Host:
         answer: dict[str, Any] = json.loads(body)
         return answer
 
-    def ask(self, method: str, path: str) -> tuple[int, str]:
+    def ask(self, method: str, path: str, body: bytes = b"") -> tuple[int, str]:
         """Status and body of ``/localapi/v0/PATH``."""
         connection = _UnixConnection(self.socket)
         try:
-            connection.request(method, f"/localapi/v0/{path}")
+            connection.request(method, f"/localapi/v0/{path}", body or None)
             response = connection.getresponse()
             return response.status, response.read().decode()
         finally:
