@@ -81,6 +81,8 @@ def find(method: str, path: str, access: Access) -> Route | Response:  # noqa: P
         return text(404, "not found")
     route = methods.get(method)
     if route is None:
+        if f"{method} {name}" in LATER_METHODS:
+            return problem(501, f"{method} {name} is not supported yet")
         return text(405, f"only {' and '.join(methods)} allowed")
     if access.value < route.needs.value:
         return text(403, f"{name} {route.needs.name.lower()} access denied")
@@ -186,4 +188,5 @@ LATER = frozenset(
 LATER_FAMILIES = frozenset(
     ("prefs", "conn25", "update", "policy", "cert", "file-put", "files", "drive", "tka")
 )
+LATER_METHODS = frozenset(("POST serve-config",))
 """Upstream's endpoints that a later version will have."""
