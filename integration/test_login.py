@@ -270,6 +270,23 @@ def test_deleted_by_the_server(lab: Lab) -> None:
     assert state(one) == "Running"
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["stream ends", "stream stays open"])
+def test_deleted_with_an_auth_key(lab: Lab, late: bool) -> None:
+    """A key that is good for many machines does not bring a deleted one back; a person does."""
+    one = lab.hosts["h1"]
+    one.up(AUTH_KEY)
+    lab.admin("delete", name="h1", late=late)
+    if late:
+        one.tnet("set", "--hostname=renamed")  # any update will do
+    until("NeedsLogin", lambda: state(one) == "NeedsLogin", SOON)
+    one.stop()
+    one.start()
+    until("a URL in status", lambda: one.status()["AuthURL"], SOON)
+    assert (state(one), lab.admin("nodes")) == ("NeedsLogin", [])
+    one.up(AUTH_KEY)
+    assert [node["name"] for node in lab.admin("nodes")] == ["h1"]
+
+
 def test_one_shot_key(lab: Lab) -> None:
     """Good for one machine, also when that machine restarts; the next one is told the truth."""
     one, two = lab.hosts["h1"], lab.hosts["h2"]

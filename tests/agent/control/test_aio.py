@@ -122,11 +122,14 @@ def _last_drop(events: Sequence[object]) -> int:
     return max(i for i, e in enumerate(events) if isinstance(e, Disconnected))
 
 
-async def test_a_server_that_forgot_us_is_asked_again() -> None:
-    """A deleted node with an auth key registers again."""
+async def test_a_deleted_node_does_not_come_back_by_itself() -> None:
+    """Not with an auth key that is good for many either: a person is asked."""
     async with serving(settings()) as server, member(config(server.origin)) as one:
         await one.until(Connected)
         server.delete(1)
+        asked = await one.until(AuthURL)
+        assert server.nodes() == []
+        assert await server.approve(asked.url.rpartition("/")[2])
         await one.sees(lambda m: m.self_node.id == 2)
         assert sum(isinstance(e, Registered) for e in one.events) == 2
 

@@ -132,9 +132,13 @@ class Registration:
         return Accepted(response)
 
     def renew(self) -> None:
-        """Start over with the same key: the server has forgotten us."""
+        """Start over with the same node key: the server has forgotten us.
+
+        An auth key is for the first login only.  Who deleted this node does not want it back, and
+        a key that may be used again would undo that at once.
+        """
         self._fresh = False
-        self._followup = ""
+        self._followup = self._auth_key = ""
 
     @property
     def pending(self) -> bool:

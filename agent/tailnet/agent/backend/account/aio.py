@@ -18,7 +18,7 @@ from tailnet.agent.backend.loginprofile import LoginProfile
 from tailnet.agent.backend.prefs import Prefs, apply_masked
 from tailnet.agent.backend.store import Stored, fresh
 from tailnet.agent.control.ask import Answers
-from tailnet.agent.control.events import ControlEvent
+from tailnet.agent.control.events import ControlEvent, Registered
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.control.trouble import Cause
 from tailnet.agent.control.wishes import Wish
@@ -368,6 +368,8 @@ class Account:
 
     def _heard(self, event: ControlEvent) -> None:
         contact = self.line.contact
+        if isinstance(event, Registered):
+            self.line.auth_key = ""  # spent; else a node that is deleted would come back
         for news in self._standing.handle(event, accepted=contact.accepted, fresh=contact.fresh):
             self._on_event(news)
         self._on_change()

@@ -34,7 +34,7 @@ class Line:
     """Connects to the account's server, and says there where this node is.
 
     Attributes:
-        auth_key: what logs in a node that the server does not know.
+        auth_key: what logs in a node that the server does not know; until the next login.
     """
 
     def __init__(  # noqa: PLR0913 - each is one thing that a session is made of
