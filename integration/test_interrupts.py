@@ -1,4 +1,4 @@
-"""``tnet up`` may end at any point: ``tnet status`` explains what is, and ``up`` works.
+"""``tnet up`` and ``login`` may end at any point: ``tnet status`` explains what is, ``up`` works.
 
 The signal comes after the N-th exchange with the daemon, so that every point is met, whatever the
 machine's speed.
@@ -82,18 +82,19 @@ def check_explained(host: Host) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "number"),
+    ("command", "key", "number"),
     [
-        (True, signal.SIGINT),
-        (False, signal.SIGINT),
-        (True, signal.SIGKILL),
-        (False, signal.SIGHUP),  # its terminal is closed
+        ("up", True, signal.SIGINT),
+        ("up", False, signal.SIGINT),
+        ("up", True, signal.SIGKILL),
+        ("up", False, signal.SIGHUP),  # its terminal is closed
+        ("login", True, signal.SIGINT),
     ],
-    ids=["key-interrupt", "browser-interrupt", "key-kill", "browser-hangup"],
+    ids=["key-interrupt", "browser-interrupt", "key-kill", "browser-hangup", "login-interrupt"],
 )
-def test_a_login_may_end_at_any_point(host: Host, key: bool, number: int) -> None:
+def test_a_login_may_end_at_any_point(host: Host, command: str, key: bool, number: int) -> None:
     """Points are met one after the other, until there is none left."""
-    login = ["up", f"--login-server={host.login_server}", "--hostname=h1"]
+    login = [command, f"--login-server={host.login_server}", "--hostname=h1"]
     login += [f"--auth-key={AUTH_KEY}"] if key else ["--timeout=1s"]
     met = 0
     for point in range(1, POINTS):

@@ -71,7 +71,7 @@ def test_without_a_connection_to_the_tailnet_it_says_so(tmp_path: Path) -> None:
     with served(fake, path):
         result = CliRunner().invoke(cli, ["--socket", str(path), "nc", "h2", "22"])
     assert result.exit_code == 1
-    assert "not connected; state: Stopped" in result.output
+    assert "not connected; state: Stopped; connect with: tnet up" in result.output
     assert not any(call[0] == "dial" for call in fake.calls)
 
 

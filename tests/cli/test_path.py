@@ -87,7 +87,7 @@ def test_path_as_json(daemon: Daemon) -> None:
 
 def test_path_says_what_is_wrong(daemon: Daemon) -> None:
     """In one line each."""
-    assert daemon.run("path", "nobody").stderr == "no peer found: nobody\n"
+    assert daemon.run("path", "nobody").stderr == "no peer found: nobody; see: tnet status\n"
     assert daemon.run("path", "me").stderr == "me is this machine\n"
     daemon.backend.about_path = None
     assert daemon.run("path", "box").stderr == "no peer has the address 100.64.0.2\n"

@@ -23,7 +23,7 @@ def find_node(status: Status, name: str) -> PeerStatus:
         for node in nodes:
             if wanted and matches(node):
                 return node
-    msg = f"no peer found: {clean(name)}"
+    msg = f"no peer found: {clean(name)}; see: tnet status"
     raise Failure(msg)
 
 
@@ -37,3 +37,16 @@ def _address(text: str) -> str:
         return socket.inet_ntop(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, text))
     except OSError:
         return text
+
+
+NEXT = {
+    "NeedsLogin": "log in with: tnet up",
+    "NeedsMachineAuth": "an administrator of the tailnet has to approve this machine",
+    "Stopped": "connect with: tnet up",
+}
+
+
+def not_connected(status: Status) -> str:
+    """The state, and what to do about it."""
+    state = clean(status.backend_state)
+    return f"not connected; state: {state}; {NEXT.get(state, 'wait for it with: tnet wait')}"

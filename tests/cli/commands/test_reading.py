@@ -23,7 +23,7 @@ def test_ip(daemon: Daemon) -> None:
     assert daemon.run("ip", "-4", "-6").exit_code == 2
     assert daemon.run("ip", "--assert=127.0.0.1").exit_code == 0
     assert daemon.run("ip", "--assert=127.0.0.9").exit_code == 1
-    assert daemon.run("ip", "nobody").stderr == "no peer found: nobody\n"
+    assert daemon.run("ip", "nobody").stderr == "no peer found: nobody; see: tnet status\n"
     daemon.backend.about = Status(backend_state="NeedsLogin")
     assert daemon.run("ip").stderr == "no current Tailscale IPs; state: NeedsLogin\n"
 

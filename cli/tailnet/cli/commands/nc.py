@@ -15,6 +15,7 @@ from tailnet.cli.completing import PEER
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
 from tailnet.cli.flags import GoCommand
+from tailnet.cli.peers import not_connected
 from tailnet.cli.text import clean
 
 BLOCK = 64 << 10  # bytes
@@ -31,7 +32,7 @@ def command(client: LocalClient, *, host: str, port: int) -> None:
         raise Failure(msg)
     status = client.status(peers=False)
     if status.backend_state != "Running":
-        msg = f"not connected; state: {clean(status.backend_state)}"
+        msg = not_connected(status)
         raise Failure(msg)
     sock, first = client.dial(host, port)
     with sock:

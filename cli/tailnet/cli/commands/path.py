@@ -10,7 +10,7 @@ from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
 from tailnet.cli.flags import GoCommand, flag
 from tailnet.cli.jsontext import indented
-from tailnet.cli.peers import find_node
+from tailnet.cli.peers import find_node, not_connected
 from tailnet.cli.text import clean, format_latency
 from tailnet.client.questions import quoted
 
@@ -32,7 +32,7 @@ def command(client: LocalClient, *, peer: str, json: bool) -> None:
     """The path in use, every candidate, and what changed lately."""
     status = client.status()
     if status.backend_state != "Running":
-        msg = f"not connected; state: {clean(status.backend_state)}"
+        msg = not_connected(status)
         raise Failure(msg)
     node = find_node(status, peer)
     if node is status.self_ or not node.tailscale_ips:

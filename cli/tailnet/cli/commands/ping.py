@@ -15,7 +15,7 @@ from tailnet.cli.completing import PEER
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
 from tailnet.cli.flags import DURATION, GoCommand, flag
-from tailnet.cli.peers import find_node
+from tailnet.cli.peers import find_node, not_connected
 from tailnet.cli.text import clean, format_latency
 from tailnet.client.errors import TimedOut
 from tailnet.client.questions import quoted
@@ -88,7 +88,7 @@ def command(  # noqa: PLR0913 - one a flag
     wish = Wish(kinds[0] if kinds else KINDS[0], size, count, timeout, until_direct)
     status = client.status()
     if status.backend_state != "Running":
-        msg = f"not connected; state: {clean(status.backend_state)}"
+        msg = not_connected(status)
         raise Failure(msg)
     node = find_node(status, host)
     if not node.tailscale_ips:
