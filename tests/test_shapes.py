@@ -4,7 +4,7 @@ import pytest
 from tests.support.shapes import ANY, NUMBER, Absent, Each, Null, Open, faults
 
 SHAPE = {"a": int, "b": Null([str]), "c": Absent({"d": NUMBER}), "e": Each(bool), "f": ANY}
-GOOD = {"a": 1, "b": None, "e": {"x": True}, "f": []}
+GOOD: dict[str, object] = {"a": 1, "b": None, "e": {"x": True}, "f": []}
 
 
 @pytest.mark.parametrize("change", [{}, {"b": ["x"]}, {"c": {"d": 1.5}}, {"e": {}}, {"f": None}])

@@ -42,6 +42,9 @@ def test_without_a_daemon(args: tuple[str, ...], tmp_path: Path) -> None:
 @MANY
 @example(args=("set", "--hostname=\udcff"))
 @example(args=("up", "--timeout=0.000000001s"))
+@example(args=("bugreport", "\udcff", "--bundle=a\0b"))
+@example(args=("metrics", "write", "a\0\udcff"))
+@example(args=("metrics", "write", ""))
 def test_with_a_daemon(
     args: tuple[str, ...], running: tuple[FakeBackend, Path], tmp_path: Path
 ) -> None:

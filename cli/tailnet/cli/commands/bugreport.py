@@ -6,6 +6,8 @@ Source: tailscale cmd/tailscale/cli/bugreport.go.
 import os
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import suppress
 
 import click
 
@@ -15,6 +17,7 @@ from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
 from tailnet.cli.flags import GoCommand
 from tailnet.cli.text import clean
+from tailnet.client.errors import ClientError
 
 LOG_WAIT = 3.0  # seconds for the last marker to come by the log
 
@@ -46,17 +49,21 @@ def command(
     if bundle is None:
         click.echo("Nothing was sent. --bundle FILE keeps here what helps.", err=True)
         return
-    members = {"README.txt": README.format(marker=marker, note=clean(note)).encode()}
+    members = {
+        "README.txt": README.format(marker=marker, note=clean(note)).encode(errors="replace")
+    }
     members |= gather(client, diagnose=diagnose)
     if log is not None:
         members["log.jsonl"] = log.text()
     save(bundle, pack(marker, members))
-    click.echo(f"Wrote {bundle}. Nothing was sent: look at it before you share it.", err=True)
+    click.echo(
+        f"Wrote {clean(bundle)}. Nothing was sent: look at it before you share it.", err=True
+    )
 
 
 def mark(client: LocalClient, note: str, *, diagnose: bool) -> str:
     """A new marker; the note is in the log with it."""
-    kept = "".join(f"%{b:02X}" for b in note.encode()[:900])
+    kept = "".join(f"%{b:02X}" for b in note.encode(errors="replace")[:900])
     query = f"note={kept}" + ("&diagnose=true" if diagnose else "")
     return clean(client.request("POST", f"bugreport?{query}").decode())
 
@@ -72,11 +79,12 @@ class Log:
         self._pieces.append(first)
         threading.Thread(target=self._follow, args=(lines,), daemon=True).start()
 
-    def _follow(self, lines: object) -> None:
-        for piece in lines:  # type: ignore[attr-defined]
-            with self._grown:
-                self._pieces.append(piece)
-                self._grown.notify_all()
+    def _follow(self, lines: Iterator[bytes]) -> None:
+        with suppress(ClientError, KeyboardInterrupt):  # what has come is kept
+            for piece in lines:
+                with self._grown:
+                    self._pieces.append(piece)
+                    self._grown.notify_all()
 
     def text(self) -> bytes:
         """All of it."""
@@ -94,6 +102,6 @@ def save(path: str, data: bytes) -> None:
     try:
         with open(os.open(path, flags, 0o600), "wb") as file:
             file.write(data)
-    except OSError as error:
-        msg = f"cannot write {path}: {error.strerror}"
+    except (OSError, ValueError) as error:  # the latter for a NUL
+        msg = f"cannot write {clean(path)}: {getattr(error, 'strerror', None) or error}"
         raise Failure(msg) from None

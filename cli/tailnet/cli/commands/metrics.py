@@ -12,6 +12,7 @@ from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
 from tailnet.cli.flags import GoCommand
+from tailnet.cli.text import clean
 
 
 @click.command(
@@ -33,8 +34,8 @@ def command(client: LocalClient, *, action: str, path: str | None) -> None:
         return
     try:
         replace(path, text)
-    except OSError as error:
-        msg = f"cannot write {path}: {error.strerror}"
+    except (OSError, ValueError) as error:  # the latter for a NUL
+        msg = f"cannot write {clean(path)}: {getattr(error, 'strerror', None) or error}"
         raise Failure(msg) from None
 
 
