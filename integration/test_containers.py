@@ -75,3 +75,21 @@ def test_without_nftables_packets_flow_and_the_firewall_is_said_to_be_missing(la
     lab.join("h1")
     assert host.ping_os(lab.hosts["h2"].ipv4, count=10).received
     until("a warning about the firewall", lambda: "irewall" in health(host), 10)
+
+
+def test_docker_and_stateful_filtering_are_told_of(lab: Lab) -> None:
+    """While both are there, seen as the bridge comes and goes."""
+    host = lab.hosts["h2"]
+    warning = "Docker runs here and --stateful-filtering is on"
+    host.tnet("set", "--stateful-filtering")
+    assert warning not in health(host)
+    host.exec("ip", "link", "add", "docker0", "type", "bridge")
+    host.exec("ip", "link", "set", "docker0", "up")
+    until("the warning", lambda: warning in health(host), 10)
+    assert warning in host.tnet("status").stdout
+    host.tnet("set", "--stateful-filtering=false")
+    until("no warning", lambda: warning not in health(host), 10)
+    host.tnet("set", "--stateful-filtering")
+    until("the warning again", lambda: warning in health(host), 10)
+    host.exec("ip", "link", "del", "docker0")
+    until("no warning", lambda: warning not in health(host), 10)

@@ -27,6 +27,7 @@ from tailnet.agent.magicsock.endpoints import Ports
 from tailnet.agent.netcheck.report import Report
 from tailnet.agent.tailcfg.filter import FilterRule
 from tailnet.agent.tailcfg.node import NetInfo, Node
+from tailnet.platform.interface import NetworkInterface, NetworkState
 
 Do = Callable[[Member], None]
 
@@ -101,6 +102,17 @@ def put(path: str, value: object) -> Do:
         for name in parents:
             owner = getattr(owner, name)
         setattr(owner, last, value)
+
+    return do
+
+
+def docker(*, present: bool) -> Do:
+    """Its bridge comes or goes, where forwarded packets are filtered."""
+
+    def do(one: Member) -> None:
+        one.node.account.edit({"NoStatefulFiltering": False, "NoStatefulFilteringSet": True})
+        bridge = {"docker0": NetworkInterface("docker0", up=True)} if present else {}
+        one.node.network.state = NetworkState(bridge)
 
     return do
 
@@ -225,6 +237,7 @@ AILMENTS: Mapping[str, tuple[Do, Do]] = {
         put("tunnel._host._router.obstacle", "rule 5208 comes first"),
         put("tunnel._host._router.obstacle", ""),
     ),
+    "docker-stateful-filtering": (docker(present=True), docker(present=False)),
     "foreign-firewall": (
         put("tunnel._host._firewall.obstacle", "firewalld runs"),
         put("tunnel._host._firewall.obstacle", ""),

@@ -43,6 +43,7 @@ BROKEN: dict[str, tuple[dict[str, object], str]] = {
         "bad certificate",
     ),
     "derp-timed-out": ({"home": 7, "relay_silent": True}, "the relay of region 7 said nothing"),
+    "docker-stateful-filtering": ({"containers_filtered": True}, "its containers may not reach"),
     "nosnat-with-advertised-exit-node": ({"exit_without_snat": True}, "--snat-subnet-routes"),
     "no-derp-home": ({"home": 0}, "no relay"),
     "no-derp-connection": ({"home": 7, "live_relays": 0}, "region 7 cannot be reached"),

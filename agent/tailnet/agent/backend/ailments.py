@@ -10,6 +10,7 @@ from tailnet.agent.backend.keptmap import in_words
 from tailnet.agent.backend.state import State
 from tailnet.agent.backend.warnables import (
     CONFIG,
+    CONTAINERS,
     DNS_FORWARD,
     DNS_LOOP,
     DNS_OVERWRITTEN,
@@ -83,6 +84,7 @@ class HealthFacts:
         forwarding_problem: why this subnet router does not work.
         exit_without_snat: this exit node leaves the addresses of others as they are.
         strict_filter: answers to our own packets are taken for forged.
+        containers_filtered: answers of peers do not reach containers of this host.
         filter_refused: the packet filter cannot be understood.
         router_problem: why the kernel refused the routes.
         firewall_problem: why the kernel refused the firewall.
@@ -122,6 +124,7 @@ class HealthFacts:
     port_problem: str = ""
     forwarding_problem: str = ""
     exit_without_snat: bool = False
+    containers_filtered: bool = False
     strict_filter: bool = False
     filter_refused: bool = False
     router_problem: str = ""
@@ -193,6 +196,10 @@ def conditions(facts: HealthFacts) -> dict[Warnable, str]:
         and "the reverse path filter is strict and the firewall is not ours, so answers by the "
         "link get lost while an exit node is used; set net.ipv4.conf.*.rp_filter to 2, or: "
         "tnet set --netfilter-mode=on",
+        CONTAINERS: online
+        and f.containers_filtered
+        and "Docker runs here and --stateful-filtering is on: "
+        "its containers may not reach peers, nor resolve names",
         FILTER: f.filter_refused
         and "the packet filter of the control server makes no sense; nothing is let in",
         ROUTER: f.router_problem,

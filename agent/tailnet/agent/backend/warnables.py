@@ -119,6 +119,9 @@ FILTER = Warnable("invalid-packet-filter", Severity.HIGH, "Packet filter refused
 EXIT_WITHOUT_SNAT = Warnable(
     "nosnat-with-advertised-exit-node", Severity.MEDIUM, "Exit node without SNAT"
 )
+CONTAINERS = Warnable(
+    "docker-stateful-filtering", Severity.MEDIUM, "Containers may not reach the tailnet"
+)
 ROUTER = Warnable("router", Severity.HIGH, "Routes not installed", connectivity=True)
 FIREWALL = Warnable("firewall", Severity.MEDIUM, "Firewall not set up", connectivity=True)
 FOREIGN_RULES = Warnable(
@@ -175,6 +178,7 @@ TABLE = (
     PORT,
     FORWARDING,
     EXIT_WITHOUT_SNAT,
+    CONTAINERS,
     STRICT_FILTER,
     FILTER,
     ROUTER,

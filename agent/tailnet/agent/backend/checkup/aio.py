@@ -18,6 +18,7 @@ from tailnet.agent.backend.prefs import NETFILTER_ON
 from tailnet.agent.backend.ruling.aio import Ruling
 from tailnet.agent.backend.state import State
 from tailnet.agent.backend.tunnel.aio import Tunnel
+from tailnet.platform.interface import NetfilterMode
 
 STEP = 60.0  # seconds between two looks at what changes by itself, as the age of a map
 
@@ -133,6 +134,10 @@ class Checkup:
             foreign_rules=tunnel.obstacles[0],
             foreign_firewall=tunnel.obstacles[1],
             exit_without_snat=account.prefs.no_snat and account.prefs.offers_exit,
+            containers_filtered=plan is not None
+            and plan.firewall.stateful
+            and plan.firewall.mode is NetfilterMode.ON
+            and parts.network.runs_docker,
             key_left=key_left(netmap, self._wall()),
             exit_node_missing=account.prefs.wants_exit_node
             and (plan is None or plan.exit_node_missing),

@@ -23,6 +23,7 @@ from tailnet.agent.backend.tunnel.aio import Tunnel
 from tailnet.agent.tasks import Tasks
 from tailnet.platform.interface import NetworkChange, NetworkEvent, NetworkMonitor, NetworkState
 
+DOCKER = "docker0"
 REMEMBERED = 64  # events, for people
 
 
@@ -64,6 +65,15 @@ class NetworkWatch:
     def connected(self) -> bool | None:
         """There is an address to send from; ``None``: nobody knows yet."""
         return None if self.state is None else self.state.connected
+
+    @property
+    def runs_docker(self) -> bool:
+        """Docker's own bridge is there.
+
+        Source: tailscale wgengine/router/osrouter/router_linux.go,
+        updateStatefulFilteringWithDockerWarning.
+        """
+        return self.state is not None and DOCKER in self.state.interfaces
 
     async def _follow(self, events: AsyncIterator[NetworkEvent]) -> None:
         async for event in events:
