@@ -1,5 +1,6 @@
 """``tnet metrics``."""
 
+import os
 import stat
 from pathlib import Path
 
@@ -36,3 +37,12 @@ def test_what_makes_no_sense(daemon: Daemon, tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
     assert daemon.run("metrics", "write", str(tmp_path / "taken")).exit_code == 1
     assert not list(tmp_path.glob(".taken*"))
+
+
+def test_what_is_no_file_is_not_replaced(daemon: Daemon, tmp_path: Path) -> None:
+    """A pipe here; a device would be lost to the whole machine."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    refused = daemon.run("metrics", "write", str(pipe))
+    assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)

@@ -32,6 +32,9 @@ def command(client: LocalClient, *, action: str, path: str | None) -> None:
     if path is None:
         click.echo(text, nl=False)
         return
+    if os.path.lexists(path) and not os.path.isfile(path):
+        msg = f"{path} is not a file: what is there would be lost"  # a device, for one
+        raise Failure(msg)
     try:
         replace(path, text)
     except (OSError, ValueError) as error:  # the latter for a NUL
