@@ -4,6 +4,7 @@ Source: what each program's own documentation says of its command line and confi
 """
 
 import base64
+import importlib.util
 import json
 import sys
 from collections.abc import Callable
@@ -144,6 +145,46 @@ class Baseshift(_Base):
         return self._curl(f"http://127.0.0.1:{LOCAL_PORT}/page")
 
 
+class Arkitekt(_Base):
+    """An independent client in Rust, inside a Python program: dials only."""
+
+    def start(self) -> None:
+        """Run it."""
+        if importlib.util.find_spec("arkitekt_mesh") is None:
+            msg = "arkitekt-mesh is not installed"
+            raise LabError(msg)
+        words = [str(self.host.directory / "ark"), self.host.name, self.host.login_server, AUTH_KEY]
+        words += [str(self.ours.ipv4), str(OUR_PORT)]
+        self.process = self.host.spawn("rust", sys.executable, "-c", _ARKITEKT, *words)
+        self.wait_joined()
+        until("its forwarder", lambda: "forwards at" in self.process_log(), START_TIMEOUT)
+
+    def process_log(self) -> str:
+        """What its last run said."""
+        assert self.process is not None
+        return self.process.log.read_text().rpartition("begins\n")[2]
+
+    def fetches(self) -> bool:
+        """Through its forwarded port."""
+        at = self.process_log().partition("forwards at ")[2].split()
+        return bool(at) and self._curl(f"http://{at[0]}/page")
+
+
+_ARKITEKT = """
+import asyncio, sys
+from arkitekt_mesh import Node
+
+async def main():
+    state, name, control, key, to, port = sys.argv[1:]
+    print("begins", flush=True)
+    node = await Node.start(state, name, control_url=control, auth_key=key, timeout=20)
+    print("forwards at", await node.forward(to, int(port)), flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
 class WireGuard(_Base):
     """Debian's wireguard-go, as a peer that knows nothing of tailnets."""
 
@@ -191,6 +232,7 @@ class WireGuard(_Base):
 PROGRAMS: dict[str, tuple[str, Callable[[Lab, Host, Host], Foreign]]] = {
     "go190": ("Caddy with tsnet 1.90.9 (Go)", Caddy),
     "go186": ("baseshift-tailscale, tsnet 1.86.0 (Go)", Baseshift),
+    "rust": ("arkitekt-mesh 0.8.0 (Rust)", Arkitekt),
     "wg": ("wireguard-go, WireGuard only", WireGuard),
 }
 """By host name: what it is, and how it is made."""

@@ -24,6 +24,7 @@ from tailnet.agent.tailcfg.codec import (
     split_object_untrusted,
 )
 from tailnet.agent.tailcfg.derpmap import DERPMap
+from tailnet.agent.tailcfg.filter import NetPortRange, PortRange
 from tailnet.agent.tailcfg.mapping import AT_ONCE, MapResponse, decode_map_untrusted
 from tailnet.agent.tailcfg.node import Hostinfo, NetInfo, Node, NodeID, PeerChange
 from tailnet.agent.tailcfg.register import RegisterResponse, ServerKeys
@@ -50,6 +51,12 @@ def test_go_names() -> None:
     assert encode(peer) == b'{"ID":1,"AllowedIPs":[],"CapMap":{"a":null},"IsWireGuardOnly":true}'
     keys = b'{"legacyPublicKey":"","publicKey":"mkey:' + b"01" * 32 + b'"}'
     assert decode_untrusted(keys, ServerKeys).public_key.raw == b"\x01" * 32
+
+
+def test_both_ends_of_a_port_range_are_always_said() -> None:
+    """Go's type leaves nothing out, and clients in other languages ask for both."""
+    ports = NetPortRange(ip="*", ports=PortRange(first=0, last=65535))
+    assert encode(ports) == b'{"IP":"*","Ports":{"First":0,"Last":65535}}'
 
 
 def test_null_is_absent_everywhere() -> None:

@@ -10,8 +10,8 @@ from msgspec import field
 from tailnet.agent.tailcfg.codec import Struct
 
 
-class PortRange(Struct, frozen=True):
-    """Inclusive range of ports."""
+class PortRange(Struct, frozen=True, omit_defaults=False):
+    """Inclusive range of ports; both ends are always said, as upstream's ``PortRange`` does."""
 
     first: int = 0
     last: int = 0
