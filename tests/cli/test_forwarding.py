@@ -102,3 +102,15 @@ def test_the_flag_alone_is_enough(daemon: Daemon, root: Path) -> None:
     assert "Forwarding is on" in done.output
     assert setting(root, "ipv4/ip_forward") == "1"
     assert not [call for call in daemon.backend.calls if call[0] == "edit"]
+
+
+@pytest.mark.parametrize("more", [("set",), ("up", "--reset")])
+@pytest.mark.parametrize(("mode", "said"), [("off", "masquerade"), ("nodivert", "ts-postrouting")])
+def test_what_a_netfilter_mode_leaves_to_the_user_is_said(
+    daemon: Daemon, more: tuple[str, ...], mode: str, said: str
+) -> None:
+    """Of the usual one there is nothing to say."""
+    done = daemon.run(*more, f"--netfilter-mode={mode}")
+    assert f"Note: netfilter mode {mode}" in done.stderr
+    assert said in done.stderr
+    assert "netfilter" not in daemon.run(*more, "--netfilter-mode=on").stderr

@@ -273,6 +273,14 @@ OFFERS = frozenset({"advertise-routes", "advertise-exit-node", FORWARD})
 """Flags after which it is looked whether what is offered works."""
 
 
+REMINDERS = {
+    "off": "netfilter mode off: let in tunnel and UDP port, forward and masquerade yourself",
+    "nodivert": "netfilter mode nodivert: jump to ts-input, ts-forward and, in nat, ts-postrouting "
+    "yourself",
+}
+"""What is left to the user with these values of ``netfilter-mode``."""
+
+
 def options(settings: tuple[Setting, ...]) -> Callable[[F], F]:
     """Add the flags of ``settings`` to a command."""
 

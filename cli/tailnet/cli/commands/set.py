@@ -7,12 +7,12 @@ import click
 from tailnet.agent.localapi.schema.status import Status
 from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
-from tailnet.cli.errors import Failure
+from tailnet.cli.errors import Failure, warn
 from tailnet.cli.flags import GoCommand, flag
 from tailnet.cli.peers import find_node
 from tailnet.cli.risk import accept_risk as risks
 from tailnet.cli.risk import ask
-from tailnet.cli.settings import FORWARD, OFFERS, SETTABLE, options, wishes
+from tailnet.cli.settings import FORWARD, OFFERS, REMINDERS, SETTABLE, options, wishes
 from tailnet.cli.text import clean
 
 POLICIES = ("direct-only", "relay-only", "auto")
@@ -40,6 +40,8 @@ def command(
         client.edit_prefs(changes)
     elif FORWARD not in given:
         click.echo(ctx.get_help())
+    if reminder := REMINDERS.get(given.get("netfilter-mode", "")):
+        warn(f"Note: {reminder}")
     if OFFERS & given.keys():
         from tailnet.cli.forwarding import advise  # noqa: PLC0415 - most changes are others
 

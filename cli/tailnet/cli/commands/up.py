@@ -19,7 +19,7 @@ from tailnet.cli.login import Patience, UpPlan, check_prefs, connect
 from tailnet.cli.qr import FORMATS
 from tailnet.cli.risk import accept_risk as risks
 from tailnet.cli.risk import ask
-from tailnet.cli.settings import FORWARD, OFFERS, SETTINGS, Prefs, options, wishes
+from tailnet.cli.settings import FORWARD, OFFERS, REMINDERS, SETTINGS, Prefs, options, wishes
 from tailnet.cli.text import clean
 
 GUARD = """\
@@ -104,6 +104,8 @@ def command(  # noqa: PLR0913 - one a flag
     plan = replace(plan, qr=qr_format if qr else "")
     connect(client, status, plan, patience, json=json)
     if not json:
+        if reminder := REMINDERS.get(given.get("netfilter-mode", "")):
+            warn(f"Note: {reminder}")
         if OFFERS & given.keys():
             from tailnet.cli.forwarding import advise  # noqa: PLC0415 - most changes are others
 
