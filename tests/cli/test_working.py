@@ -3,35 +3,52 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
+
+import pytest
+
+from tailnet.cli.working import Working
 
 TNET = Path(sys.executable).with_name("tnet")
 
 
-def waited(stderr: int, tmp_path: Path) -> int:
-    """A command that waits for a daemon for longer than a moment."""
-    command = [str(TNET), f"--socket={tmp_path}/s", "wait", "--timeout=1s"]
-    env = {**os.environ, "TERM": "xterm", "PYTHONIOENCODING": "utf-8"}
-    return subprocess.run(command, stderr=stderr, env=env, check=False).returncode
+def read_until(fd: int, what: str) -> str:
+    """What comes, up to that; it comes."""
+    text = ""
+    while what not in text:
+        text += os.read(fd, 1 << 12).decode()
+    return text
 
 
-def test_a_terminal_shows_that_something_goes_on(tmp_path: Path) -> None:
-    """And the line is empty again before the message."""
+def test_a_terminal_shows_that_something_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the line is empty again afterwards."""
+    monkeypatch.setenv("TERM", "xterm")
     ours, theirs = os.openpty()
-    assert waited(theirs, tmp_path) == 1
-    os.close(theirs)
-    shown = os.read(ours, 1 << 16).decode()
+    with os.fdopen(theirs, "w", encoding="utf-8") as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        with Working("waiting") as working:
+            read_until(ours, "\r⠋ waiting …")
+            working.stop()
+            assert read_until(ours, "\x1b[K").endswith("\r\x1b[K")
     os.close(ours)
-    assert "\r⠋ waiting for a connection …" in shown
-    _, found, after = shown.rpartition("\r\x1b[K")
-    assert found
-    assert after.startswith("timeout waiting")
+
+
+def test_a_terminal_that_can_do_little_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing was begun that could draw."""
+    monkeypatch.setenv("TERM", "dumb")
+    ours, theirs = os.openpty()
+    with os.fdopen(theirs, "w", encoding="utf-8") as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        before = threading.active_count()
+        with Working("waiting"):
+            assert threading.active_count() == before
+    os.close(ours)
 
 
 def test_a_pipe_gets_the_message_alone(tmp_path: Path) -> None:
     """Nothing that moves."""
-    reading, writing = os.pipe()
-    assert waited(writing, tmp_path) == 1
-    os.close(writing)
-    with os.fdopen(reading) as file:
-        assert file.read().startswith("timeout waiting")
+    command = [str(TNET), f"--socket={tmp_path}/s", "wait", "--timeout=20ms"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("timeout waiting")
