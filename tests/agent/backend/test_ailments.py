@@ -52,7 +52,7 @@ def told(**changes: object) -> Do:
 
     def do(one: Member) -> None:
         assert one.node.netmap is not None
-        netmap = replace(one.node.netmap, **changes)  # type: ignore[arg-type]
+        netmap = replace(one.node.netmap, exits=None, **changes)  # type: ignore[arg-type]
         one.node.account._heard(NetmapChanged(netmap, True, frozenset(), frozenset()))
 
     return do

@@ -47,6 +47,7 @@ NODES = st.builds(
     online=st.sampled_from([None, True, False]),
     endpoints=st.sampled_from([None, (), ("1.2.3.4:5",)]),
     home_derp=st.integers(0, 2),
+    allowed_ips=st.sampled_from([None, ("0.0.0.0/0",), ("100.64.0.9/32", "0.0.0.0/0", "::/0")]),
 )
 CHANGES = st.builds(
     PeerChange,
@@ -141,6 +142,7 @@ class FoldingEqualsTheModel(RuleBasedStateMachine):
             netmap = self.folder.netmap(NOW)
             assert dict(netmap.peers) == self.model
             assert netmap.in_order() == [self.model[number] for number in sorted(self.model)]
+            assert netmap.exits == {i: p for i, p in self.model.items() if p.offers_exit}
 
 
 TestFoldingEqualsTheModel = FoldingEqualsTheModel.TestCase

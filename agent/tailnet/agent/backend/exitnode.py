@@ -17,11 +17,6 @@ _OURS = tuple(map(ip_network, ("127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "
 _OURS += tuple(map(ip_network, ("fe80::/10", "ff00::/8")))
 
 
-def offers_exit(node: Node) -> bool:
-    """It takes what is for the internet, of both families."""
-    return node.allowed_ips is not None and set(EVERYTHING) <= set(node.allowed_prefixes())
-
-
 def find_exit_node(prefs: Prefs, netmap: NetworkMap) -> NodeID | None:
     """The peer that the user means; ``None``: none, or it is not there, or offers nothing.
 
@@ -38,14 +33,13 @@ def find_exit_node(prefs: Prefs, netmap: NetworkMap) -> NodeID | None:
         named = wanted and wanted in {node.stable_id, node.base_name, node.name.rstrip(".")}
         return bool(named) or (address is not None and address in node.ips())
 
-    exits = (node for node in netmap.peers.values() if offers_exit(node))
-    return min((node.id for node in exits if is_meant(node)), default=None)
+    return min((node.id for node in netmap.exit_nodes() if is_meant(node)), default=None)
 
 
 def suggest(netmap: NetworkMap) -> NodeID | None:
     """The exit node that serves best; ``None``: there is none."""
     home = netmap.self_node.home_region
-    options = [node for node in netmap.peers.values() if offers_exit(node) and not node.expired]
+    options = [node for node in netmap.exit_nodes() if not node.expired]
     best = min(
         options,
         key=lambda node: (node.online is False, node.home_region != home, node.id),

@@ -17,7 +17,6 @@ from tailnet.agent.backend.peers import PeerIds
 from tailnet.agent.backend.plancache import PlanCache, Terms
 from tailnet.agent.backend.prefs import Prefs, parse_routes
 from tailnet.agent.backend.relaying import NO_CLIENT, NO_SERVER, RelayServerWish
-from tailnet.agent.backend.routes import with_exit_node
 from tailnet.agent.backend.wall import firewall
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.filter.rules import Filter
@@ -117,9 +116,10 @@ def plan_slices(
         yield from _set_peers(netmap, ids, cache)
     _tidy(ids, cache.peers)
     own = netmap.self_node.address_prefixes()
-    router = cache.routes.config(netmap.self_node)
-    if prefs.wants_exit_node:
-        router = with_exit_node(router, lan=prefs.exit_node_allow_lan_access)
+    routes, lan = cache.routes, prefs.exit_node_allow_lan_access
+    leads = prefs.wants_exit_node
+    me = netmap.self_node
+    router = routes.led_to_exit(me, lan=lan) if leads else routes.config(me)
     return Plan(
         peers=cache.peers,
         local=tuple(dict.fromkeys((*own, *parse_routes(prefs.advertise_routes or ())))),

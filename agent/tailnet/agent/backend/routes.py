@@ -51,6 +51,7 @@ class Routes:
         self._gone: dict[IPNetwork, None] = {}  # oldest first
         self._many = False
         self._made: RouterConfig | None = None
+        self._led: tuple[RouterConfig, bool, RouterConfig] | None = None
         self._self_node: Node | None = None
         self._local: frozenset[IPv4Interface | IPv6Interface] = frozenset()
 
@@ -108,6 +109,13 @@ class Routes:
                 local, routes, blocked=self._blocked(), lan_direct=bool(self._subnets)
             )
         return last
+
+    def led_to_exit(self, self_node: Node, *, lan: bool) -> RouterConfig:
+        """As :meth:`config`, but :func:`with_exit_node`."""
+        router, led = self.config(self_node), self._led
+        if led is None or led[0] is not router or led[1] is not lan:
+            self._led = led = (router, lan, with_exit_node(router, lan=lan))
+        return led[2]
 
     def _blocked(self) -> frozenset[IPNetwork]:
         """Addresses of peers that are gone or out of reach.

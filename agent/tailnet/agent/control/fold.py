@@ -64,6 +64,7 @@ class Folder:
         self._self: Node | None = None
         self._peers: dict[NodeID, Node] = {}  # as control describes them
         self._shown: Map[NodeID, Node] = Map()  # with expiry applied
+        self._exits: dict[NodeID, Node] = {}  # of those shown
         self._derp_map = DERPMap()
         self._dns = DNSConfig()
         self._chunks: Chunks | None = None
@@ -164,6 +165,7 @@ class Folder:
             display_messages=MappingProxyType(self._messages),
             clock_delta=self._skew.total_seconds(),
             collect_services=self._collect_services,
+            exits=self._exits,
         )
 
     def _fold_parts(self, message: MapResponse) -> None:
@@ -241,17 +243,22 @@ class Folder:
         self, changed: Collection[NodeID], removed: Collection[NodeID], wall: datetime
     ) -> Steps[None]:
         now = wall + self._skew
-        shown = self._shown.mutate()
+        shown, exits = self._shown.mutate(), dict(self._exits)
         for peer_id in removed:
             shown.pop(peer_id, None)
+            exits.pop(peer_id, None)
         for part in sliced(tuple(changed)):
             for peer_id in part:
                 peer = self._peers[peer_id]
-                shown[peer_id] = _expired_view(peer, now, keep_paths=False)
+                shown[peer_id] = view = _expired_view(peer, now, keep_paths=False)
+                if view.offers_exit:
+                    exits[peer_id] = view
+                else:
+                    exits.pop(peer_id, None)
                 self._note_expiry(peer, now)
             if len(part) == SLICE:
                 yield
-        self._shown = shown.finish()
+        self._shown, self._exits = shown.finish(), exits
 
 
 def inherit_derp_map(old: DERPMap, new: DERPMap) -> DERPMap:

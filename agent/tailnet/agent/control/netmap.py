@@ -1,7 +1,7 @@
 """The network map: what one node knows of its tailnet."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from tailnet.agent.addr import IPAddress
 from tailnet.agent.tailcfg.derpmap import DERPMap
@@ -34,11 +34,19 @@ class NetworkMap:
     """Server's clock − our wall clock [s]; 0 when below one minute."""
     collect_services: bool = False
     """The server wants to know who listens on this machine."""
+    exits: Mapping[NodeID, Node] | None = field(default=None, compare=False)
+    """The peers that offer to be exit nodes; ``None``: not counted, see :meth:`exit_nodes`."""
 
     def nodes(self) -> Iterator[Node]:
         """This node, then its peers."""
         yield self.self_node
         yield from self.peers.values()
+
+    def exit_nodes(self) -> Iterable[Node]:
+        """The peers that offer to be exit nodes."""
+        if self.exits is not None:
+            return self.exits.values()
+        return (peer for peer in self.peers.values() if peer.offers_exit)
 
     def owner_of(self, ip: IPAddress) -> Node | None:
         """The node whose own address that is."""

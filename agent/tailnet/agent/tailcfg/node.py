@@ -159,6 +159,17 @@ class Node(Struct, frozen=True, dict=True):
             return self.address_prefixes()
         return prefixes(self.allowed_ips)
 
+    @property
+    def offers_exit(self) -> bool:
+        """It takes what is for the internet, of both families."""
+        allowed = self.allowed_ips
+        return (
+            allowed is not None
+            and "0.0.0.0/0" in allowed
+            and "::/0" in allowed
+            and not self.unsigned_peer_api_only
+        )
+
     def endpoint_addrs(self) -> tuple[AddrPort, ...]:
         """Candidates for direct paths; malformed and zoned ones left out."""
         out = []

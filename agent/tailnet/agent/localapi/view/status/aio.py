@@ -5,7 +5,6 @@ from msgspec import UNSET
 
 from tailnet.agent.addr import AddrPort, ViaAddr
 from tailnet.agent.backend.aio import Node
-from tailnet.agent.backend.exitnode import offers_exit
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.keys import PeerId
 from tailnet.agent.localapi.schema.basics import ZERO_TIME
@@ -137,7 +136,7 @@ class StatusView:
             last_seen=node.last_seen or ZERO_TIME,
             online=bool(node.online),
             exit_node=self._node.plan is not None and node.id == self._node.plan.exit_node,
-            exit_node_option=offers_exit(node),
+            exit_node_option=node.offers_exit,
             capabilities=node.capabilities or UNSET,
             cap_map=node.cap_map or UNSET,
             in_network_map=True,
