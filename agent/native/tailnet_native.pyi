@@ -8,15 +8,19 @@ equal groups need a sentinel).
 from collections.abc import Sequence
 from typing import Any, final
 
-__all__ = ["AEAD", "INTERFACE", "VERSION", "Datapath", "Netstack"]
+__all__ = ["INTERFACE", "VERSION", "Datapath", "Netstack", "choose_aead"]
 
-AEAD: str
 INTERFACE: int
 VERSION: str
 
+def choose_aead(aead: str) -> str: ...
+
 @final
 class Datapath:
-    def __new__(cls, upcall_limit: int, manual_clock: bool = False) -> Datapath: ...
+    aead: str
+    def __new__(
+        cls, upcall_limit: int, manual_clock: bool = False, aead: str = "auto"
+    ) -> Datapath: ...
     def set_clock(self, now: float) -> None: ...
     def start(
         self,

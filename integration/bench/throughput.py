@@ -29,9 +29,10 @@ from integration.lab.tailscaled import Tailscaled
 from integration.lab.topology import flat
 from integration.lab.waiting import until
 
-from tailnet.agent.datapath.native import why_not
+from tailnet.agent.datapath.native import AeadChoice, why_not
 
 NATIVE = "native"
+BUILT_IN = "built-in"  # native, with the cipher that is built in, where another would be taken
 REFERENCE = "reference"
 WIREGUARD_GO = "wireguard-go"
 TAILSCALED = "tailscaled"
@@ -57,12 +58,15 @@ def ends_of(
     )
 
 
-def our_pair(lab: Lab, datapath: str) -> Ends:
+def our_pair(lab: Lab, name: str) -> Ends:
     """Two hosts with one of our datapaths and a direct path."""
-    one, two = lab.hosts[f"{datapath[0]}1"], lab.hosts[f"{datapath[0]}2"]
+    one, two = lab.hosts[f"{name[0]}1"], lab.hosts[f"{name[0]}2"]
+    flags = [f"--datapath={NATIVE if name == BUILT_IN else name}"]
+    if name == BUILT_IN:
+        flags.append(f"--datapath-aead={AeadChoice.RING}")
     for host in (one, two):
         host.variables |= HOLDING
-    lab.join(one.name, two.name, flags=[f"--datapath={datapath}"])
+    lab.join(one.name, two.name, flags=flags)
     lab.wait_complete()
     for here, there in ((one, two), (two, one)):
         wait_direct(here, there)
@@ -110,6 +114,8 @@ def makers(only: Sequence[str], tailscaled: Path | None) -> dict[str, Maker]:
         say(f"the native datapath is not measured: {reason}")
     else:
         found[NATIVE] = lambda lab: our_pair(lab, NATIVE)
+        if not why_not(AeadChoice.IPSEC_MB):
+            found[BUILT_IN] = lambda lab: our_pair(lab, BUILT_IN)
     found[REFERENCE] = lambda lab: our_pair(lab, REFERENCE)
     if gone := missing():
         say(f"not compared with wireguard-go: {' and '.join(gone)} not installed")
@@ -208,7 +214,7 @@ def main() -> int:
         "--what", choices=list(MEASURES), action="append", help="may be repeated (default: all)"
     )
     parser.add_argument(
-        "--only", choices=(NATIVE, REFERENCE, WIREGUARD_GO, TAILSCALED), action="append",
+        "--only", choices=(NATIVE, BUILT_IN, REFERENCE, WIREGUARD_GO, TAILSCALED), action="append",
         default=[], help="may be repeated (default: all that are here)",
     )  # fmt: skip
     parser.add_argument(

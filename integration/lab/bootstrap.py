@@ -6,8 +6,10 @@ package manager; otherwise it prints the one command to run.  When nothing is mi
 nothing.  The Makefile has checked that this Python is new enough.
 """
 
+import ctypes.util
 import importlib.util
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -39,13 +41,15 @@ PACKAGES = {
     "firewalld": ("firewalld", "firewalld", "firewalld", "firewalld"),
     "ethtool": ("ethtool", "ethtool", "ethtool", "ethtool"),
     "chromium": ("chromium", "chromium", "chromium", "chromium"),
+    "libIPSec_MB": ("libipsec-mb1", "intel-ipsec-mb", "", "intel-ipsec-mb"),
     "cc": ("gcc libc6-dev", "gcc", "gcc musl-dev", "gcc"),
     "headers": ("python3-dev", "python3-devel", "python3-dev", "python"),
     "venv": ("python3-venv", "python3", "python3", "python"),
 }
 # The lab is complete without these.
 OTHERS = {"iptables", "ufw", "firewalld", "ethtool"}  # whose rules and settings ours live beside
-OPTIONAL = OTHERS | {"chromium", "iperf3", "wg", "wireguard-go", "miniupnpd"}
+LIBRARY = "libIPSec_MB"  # not a program; a second cipher of the native datapath
+OPTIONAL = OTHERS | {"chromium", "iperf3", "wg", "wireguard-go", "miniupnpd", LIBRARY}
 COMPILER = {"cc", "headers"}  # only where there is no ready-made package of python-pytun
 PYTHON = {"venv"}
 TOOLS = PACKAGES.keys() - COMPILER - PYTHON
@@ -77,6 +81,8 @@ def missing(names: Iterable[str]) -> list[str]:
             continue
         if name == "headers":
             here = Path(sysconfig.get_path("include"), "Python.h").exists()
+        elif name == LIBRARY:
+            here = platform.machine() != "x86_64" or bool(ctypes.util.find_library("IPSec_MB"))
         elif name == "venv":
             here = all(importlib.util.find_spec(module) for module in ("venv", "ensurepip"))
         else:

@@ -43,7 +43,7 @@ Architecture: {architecture}
 Maintainer: The tailnet developers <tailnet@example.invalid>
 Installed-Size: {size}
 Depends: {depends}
-Recommends: kmod
+Recommends: {recommends}
 Section: net
 Priority: optional
 Description: Tailscale-compatible node agent
@@ -109,6 +109,7 @@ def build(python: str, wheels: Path, stage: Path, out: Path, compression: str = 
     control = CONTROL.format(
         version=__version__,
         architecture=architecture,
+        recommends="kmod, libipsec-mb1" if architecture == "amd64" else "kmod",
         size=size,
         depends=f"python{release}, libc6",
     )

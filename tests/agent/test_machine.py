@@ -6,7 +6,7 @@ import pytest
 
 from tailnet.agent import machine
 from tailnet.agent.datapath.reference.aio import ReferenceDatapath
-from tailnet.agent.machine import DatapathChoice, Machine
+from tailnet.agent.machine import DatapathChoice, DatapathWish, Machine
 
 
 def test_auto_takes_the_native_datapath_if_it_is_there(
@@ -15,7 +15,7 @@ def test_auto_takes_the_native_datapath_if_it_is_there(
     """And says which one, and why."""
     taken: list[int] = []
     made = SimpleNamespace(set_service=taken.append, about=("native", "1.2", "ring"))
-    monkeypatch.setattr(machine, "NativeDatapath", lambda: made)
+    monkeypatch.setattr(machine, "NativeDatapath", lambda aead: made)
     monkeypatch.setattr(ReferenceDatapath, "set_service", lambda _, fd: taken.append(fd))
     caplog.set_level("INFO", "tailnet.main")
     for flag, reason, native in (
@@ -26,7 +26,7 @@ def test_auto_takes_the_native_datapath_if_it_is_there(
     ):
         monkeypatch.setattr(machine, "why_not", lambda reason=reason: reason)
         system = object.__new__(Machine)
-        system._datapath, system._service_fd = flag, 9
+        system._datapath, system._service_fd = DatapathWish(flag), 9
         assert (system.make_datapath() is made) is native
     assert taken == [9] * 4
     assert "native datapath 1.2, ciphered by ring" in caplog.text

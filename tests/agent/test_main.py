@@ -78,6 +78,19 @@ def test_paths_follow_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     assert main.default_socket() == Path("/x/run/tailnetd.sock")
 
 
+def test_a_cipher_that_is_not_there_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By its flag and by its variable; without being asked for, another is taken."""
+    monkeypatch.setattr(main, "why_not", lambda _: "libipsec-mb is not installed")
+    socket = f"--socket={tmp_path / 's'}"
+    flag = CliRunner().invoke(main.command, ["--datapath-aead=ipsec-mb", socket])
+    monkeypatch.setenv("TAILNETD_DATAPATH_AEAD", "ipsec-mb")
+    variable = CliRunner().invoke(main.command, [socket])
+    line = "tailnetd: --datapath-aead=ipsec-mb: libipsec-mb is not installed\n"
+    assert (flag.exit_code, flag.output) == (variable.exit_code, variable.output) == (1, line)
+
+
 def test_the_native_datapath_is_refused_in_one_line_where_it_is_not(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

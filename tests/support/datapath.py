@@ -22,7 +22,7 @@ from tailnet.agent.datapath.interface import (
     UdpPort,
     Upcall,
 )
-from tailnet.agent.datapath.native import NativeDatapath, why_not
+from tailnet.agent.datapath.native import AeadChoice, NativeDatapath, why_not
 from tailnet.agent.datapath.reference.aio import ReferenceDatapath
 from tailnet.agent.filter.rules import Filter, compile_filter
 from tailnet.agent.keys import PeerId
@@ -81,7 +81,18 @@ def make_native(clock: Clock, upcall_limit: int = 20) -> Datapath:
         if shutil.which("cargo"):
             pytest.fail(f"cargo is here, but {reason}: run 'make native'")
         pytest.skip(reason)
-    datapath = NativeDatapath(upcall_limit=upcall_limit, manual_clock=True)
+    return _native(clock, upcall_limit, AeadChoice.RING)
+
+
+def make_native_wide(clock: Clock, upcall_limit: int = 20) -> Datapath:
+    """The one in Rust with the cipher of another library; skips the test where there is none."""
+    if reason := why_not(AeadChoice.IPSEC_MB):
+        pytest.skip(reason)
+    return _native(clock, upcall_limit, AeadChoice.IPSEC_MB)
+
+
+def _native(clock: Clock, upcall_limit: int, aead: AeadChoice) -> Datapath:
+    datapath = NativeDatapath(upcall_limit=upcall_limit, manual_clock=True, aead=aead)
     clock.tell(datapath.set_clock)
     return datapath
 

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 
 use crate::clock::Clock;
+use crate::datapath::aead::{Suite, Wanted};
 use crate::datapath::drops::NAMES;
 use crate::datapath::geneve::Way;
 use crate::datapath::mac1::Mac1;
@@ -29,6 +30,9 @@ mod tailnet_native {
     use super::Datapath;
 
     #[pymodule_export]
+    use super::choose_aead;
+
+    #[pymodule_export]
     use crate::py_netstack::Netstack;
 
     #[pymodule_export]
@@ -36,10 +40,22 @@ mod tailnet_native {
 
     #[pymodule_export]
     const VERSION: &str = env!("CARGO_PKG_VERSION");
+}
 
-    /// Who seals and opens.
-    #[pymodule_export]
-    const AEAD: &str = "ring";
+fn suite(aead: &str) -> PyResult<Suite> {
+    let wanted = match aead {
+        "auto" => Wanted::Auto,
+        "ring" => Wanted::Ring,
+        "ipsec-mb" => Wanted::IpsecMb,
+        _ => return Err(bad("aead is auto, ring or ipsec-mb")),
+    };
+    Suite::choose(wanted).map_err(PyValueError::new_err)
+}
+
+/// The name of what seals and opens if this is wanted.
+#[pyfunction]
+fn choose_aead(aead: &str) -> PyResult<String> {
+    Ok(suite(aead)?.name())
 }
 
 const PREFIX: usize = 18; // bytes: version, bits, address
@@ -101,17 +117,24 @@ pub struct Datapath {
 #[pymethods]
 impl Datapath {
     #[new]
-    #[pyo3(signature = (upcall_limit, manual_clock = false))]
-    fn new(upcall_limit: usize, manual_clock: bool) -> PyResult<Self> {
+    #[pyo3(signature = (upcall_limit, manual_clock = false, aead = "auto"))]
+    fn new(upcall_limit: usize, manual_clock: bool, aead: &str) -> PyResult<Self> {
+        let suite = suite(aead)?;
         let clock = if manual_clock {
             Clock::manual()
         } else {
             Clock::System
         };
-        let inner = datapath::Datapath::new(clock, upcall_limit)?;
+        let inner = datapath::Datapath::new(clock, upcall_limit, suite)?;
         Ok(Self {
             inner: Arc::new(inner),
         })
+    }
+
+    /// Who seals and opens.
+    #[getter]
+    fn aead(&self) -> String {
+        self.inner.tables.suite.name()
     }
 
     fn set_clock(&self, now: f64) {

@@ -4,12 +4,13 @@ import logging
 import socket
 from dataclasses import asdict
 from enum import StrEnum
+from typing import NamedTuple
 
 from tailnet.agent import clock
 from tailnet.agent.addr import IPNetwork
 from tailnet.agent.backend.login import Host
 from tailnet.agent.datapath.interface import Datapath
-from tailnet.agent.datapath.native import NativeDatapath, why_not
+from tailnet.agent.datapath.native import AeadChoice, NativeDatapath, why_not
 from tailnet.agent.datapath.reference.aio import ReferenceDatapath
 from tailnet.agent.netstack.aio import Userspace
 from tailnet.platform.absent import NoBypass, NoDns, NoFirewall
@@ -35,6 +36,13 @@ class DatapathChoice(StrEnum):
     REFERENCE = "reference"
 
 
+class DatapathWish(NamedTuple):
+    """Which datapath is asked for, and what the native one is to cipher with."""
+
+    kind: DatapathChoice
+    aead: AeadChoice = AeadChoice.AUTO
+
+
 class Machine:
     """A ``backend.tunnel`` ``System``.
 
@@ -50,7 +58,7 @@ class Machine:
         self,
         platform: Platform,
         tun_name: str,
-        datapath: DatapathChoice,
+        datapath: DatapathWish,
         userspace: Userspace | None,
         service_fd: int,
     ) -> None:
@@ -92,8 +100,10 @@ class Machine:
 
     def make_datapath(self) -> Datapath:
         """The native one if it is there, unless ``--datapath`` says otherwise."""
-        reason = "asked for" if self._datapath is DatapathChoice.REFERENCE else why_not()
-        made: Datapath = ReferenceDatapath(now=clock.now) if reason else NativeDatapath()
+        reason = "asked for" if self._datapath.kind is DatapathChoice.REFERENCE else why_not()
+        made: Datapath = (
+            ReferenceDatapath(now=clock.now) if reason else NativeDatapath(aead=self._datapath.aead)
+        )
         line = "packets are moved by the %s datapath %s, ciphered by %s%s"
         log.info(line, *made.about, f" ({reason})" if reason else "")
         made.set_service(self._service_fd)

@@ -18,9 +18,9 @@ from tailnet.agent.addr import AddrPort
 from tailnet.agent.daemon.aio import USERSPACE, Options, serve
 from tailnet.agent.daemon.debugsite.pages import parse_debug_address
 from tailnet.agent.daemon.manager.aio import ServiceManager
-from tailnet.agent.datapath.native import why_not
+from tailnet.agent.datapath.native import AeadChoice, why_not
 from tailnet.agent.errors import BadPacket, UserError
-from tailnet.agent.machine import DatapathChoice, Machine
+from tailnet.agent.machine import DatapathChoice, DatapathWish, Machine
 from tailnet.agent.netstack.choice import parse_listen
 from tailnet.agent.netstack.proxy.aio import HTTP, SOCKS5
 from tailnet.platform.here import this_platform
@@ -130,6 +130,13 @@ def _say(*lines: str) -> None:
     help="What moves packets: the native extension, the pure Python one, or the first that works.",
 )
 @click.option(
+    "--datapath-aead",
+    envvar="TAILNETD_DATAPATH_AEAD",
+    type=click.Choice([choice.value for choice in AeadChoice]),
+    default=AeadChoice.AUTO.value,
+    help="What the native datapath ciphers with: built in, libipsec-mb, or the faster of both.",
+)
+@click.option(
     "--datapath-threads",
     type=click.IntRange(1, MAX_THREADS),
     default=1,
@@ -200,6 +207,7 @@ def command(  # noqa: PLR0913 - one argument a flag
     socket_path: Path | None,
     port: int,
     datapath: str,
+    datapath_aead: str,
     datapath_threads: int,
     socks5_server: str,
     http_proxy: str,
@@ -220,6 +228,9 @@ def command(  # noqa: PLR0913 - one argument a flag
         _die("--remove-guard goes with --cleanup")
     if datapath == DatapathChoice.NATIVE and not clean and (reason := why_not()):
         _die(f"--datapath=native: {reason}; build it with: make native (needs cargo)")
+    aead = AeadChoice(datapath_aead)
+    if aead is AeadChoice.IPSEC_MB and not clean and (reason := why_not(aead)):
+        _die(f"--datapath-aead=ipsec-mb: {reason}")
     state = state or (statedir or default_state_dir()) / "tailnetd.state"
     if state == IN_MEMORY and (state_key or decrypt_state):
         _die("--state=mem: keeps nothing that could be encrypted")
@@ -249,7 +260,8 @@ def command(  # noqa: PLR0913 - one argument a flag
             proxies=_proxies(socks5_server, http_proxy),
             debug=_debug_address(debug),
         )
-        make = functools.partial(Machine, platform, tun, DatapathChoice(datapath))
+        wish = DatapathWish(DatapathChoice(datapath), aead)
+        make = functools.partial(Machine, platform, tun, wish)
         manager = ServiceManager(platform.notify, platform.watchdog())
         failure = asyncio.run(serve(options, make, manager))
     except (UserError, PlatformError) as error:

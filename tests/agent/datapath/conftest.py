@@ -3,10 +3,16 @@
 from collections.abc import Iterator
 
 import pytest
-from tests.support.datapath import MakeDatapath, Rig, make_native, make_reference
+from tests.support.datapath import MakeDatapath, Rig, make_native, make_native_wide, make_reference
+
+MAKERS = {
+    "reference": make_reference,
+    "native": make_native,
+    "native-ipsec-mb": make_native_wide,
+}
 
 
-@pytest.fixture(params=[make_reference, make_native], ids=["reference", "native"])
+@pytest.fixture(params=MAKERS.values(), ids=MAKERS.keys())
 def make(request: pytest.FixtureRequest) -> MakeDatapath:
     """Each implementation in turn."""
     made: MakeDatapath = request.param

@@ -13,15 +13,18 @@ from tests.support.datapath import (
     PEER,
     STRANGER,
     THEM,
+    MakeDatapath,
     Rig,
     allow_all,
     make_native,
+    make_native_wide,
     make_reference,
 )
 from tests.support.packets import ip, tcp, udp
 
 from tailnet.agent.addr import ViaAddr
 from tailnet.agent.datapath.interface import Path, PeerEntry, Wake
+from tailnet.agent.datapath.native import AeadChoice, why_not
 from tailnet.agent.datapath.reference.split import split
 from tailnet.agent.filter.parse import parse_untrusted
 from tailnet.agent.filter.rules import Filter, compile_filter
@@ -316,6 +319,11 @@ def apart(packet: bytes, *, vnet: bool) -> list[tuple[bytes, bytes]]:
     return out
 
 
+def wide() -> list[MakeDatapath]:
+    """The native datapath with another cipher, where that is installed."""
+    return [] if why_not(AeadChoice.IPSEC_MB) else [make_native_wide]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("vnet_hdr", [False, True], ids=["plain", "offload"])
@@ -324,11 +332,11 @@ def apart(packet: bytes, *, vnet: bool) -> list[tuple[bytes, bytes]]:
 async def test_both_do_the_same(plan: list[Step], *, vnet_hdr: bool) -> None:
     """Datagrams, packets in order within a flow, upcalls, activity and drop counters."""
     logs = []
-    for make in (make_reference, make_native):
+    for make in (make_reference, make_native, *wide()):
         rig = Rig(make, vnet_hdr=vnet_hdr)
         try:
             logs.append(await Player(rig).run(plan))
         finally:
             rig.close()
-    for expected, got in zip(*logs, strict=True):
-        assert got == expected
+    for expected, *others in zip(*logs, strict=True):
+        assert all(got == expected for got in others)

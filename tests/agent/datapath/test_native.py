@@ -128,6 +128,23 @@ def test_malformed_arguments_are_refused() -> None:
         raw.start(([], 1280, False, False, False), [])
 
 
+def test_the_cipher_says_its_name_and_can_be_forbidden() -> None:
+    """Auto is one of both; one that is not there is refused in words."""
+    if native.why_not():
+        pytest.skip(native.why_not())
+    choice = native.AeadChoice
+    assert native.NativeDatapath(aead=choice.RING).about.aead == "ring"
+    reason = native.why_not(choice.IPSEC_MB)
+    if reason:
+        with pytest.raises(UserError, match="libipsec-mb"):
+            native.NativeDatapath(aead=choice.IPSEC_MB)
+    else:
+        assert native.NativeDatapath(aead=choice.IPSEC_MB).about.aead.startswith("ipsec-mb ")
+    assert native.NativeDatapath().about.aead.partition(" ")[0] in {"ring", "ipsec-mb"}
+    with pytest.raises(ValueError, match="auto, ring or ipsec-mb"):
+        native.importlib.import_module("tailnet_native").choose_aead("rot13")
+
+
 def test_another_interface_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stale extension is not used."""
     if native.why_not():

@@ -21,6 +21,7 @@ from tests.support.datapath import (
     Rig,
     allow_all,
     make_native,
+    make_native_wide,
     make_reference,
     udp_socket,
 )
@@ -41,6 +42,7 @@ RIGS = {
     "reference": partial(Rig, make_reference),
     "native": partial(Rig, make_native),
     "native-queues": partial(Rig, make_native, queues=4),
+    "native-ipsec-mb": partial(Rig, make_native_wide),
 }
 
 

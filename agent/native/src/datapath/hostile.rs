@@ -3,6 +3,7 @@
 use std::io::IoSlice;
 use std::sync::Arc;
 
+use super::aead::{Suite, Wanted};
 use super::checksum::{complement, pseudo_sum, word_sum};
 use super::filter::Policy;
 use super::group::Writer;
@@ -111,7 +112,8 @@ fn session(send: u8, receive: u8) -> Session {
 }
 
 fn tables() -> Arc<Tables> {
-    let tables = Tables::new(Clock::manual(), 100).expect("an eventfd");
+    let mut tables = Tables::new(Clock::manual(), 100).expect("an eventfd");
+    tables.suite = Suite::choose(Wanted::Auto).expect("one is always there");
     tables.set_peers(&[(1, vec![ANY])]);
     let mut local = Prefixes::default();
     local.insert(ANY, ());
@@ -137,6 +139,7 @@ fn what_a_peer_seals_comes_out_as_packets_or_not_at_all() {
     };
     let mut inbound = Inbound::new(Arc::clone(&tables), true, joined);
     let far = Keys::new(Arc::new(Peer::new(2, Allowed::new(&[]))), &session(2, 1));
+    let mut cipher = Suite::default().cipher();
     let mut check = Check::default();
     let (mut counter, mut seq) = (0, 0);
     for _ in 0..3000 {
@@ -149,7 +152,7 @@ fn what_a_peer_seals_comes_out_as_packets_or_not_at_all() {
             data.resize(start + HEADER + full + TAG, 0);
             data[start + HEADER..start + HEADER + packet.len()].copy_from_slice(&packet);
             counter += 1;
-            far.seal(&mut data[start..], counter);
+            far.seal(&mut cipher, &mut data[start..], counter);
             if dice.below(10) == 0 {
                 let at = start + dice.below(data.len() - start);
                 data[at] = dice.byte();

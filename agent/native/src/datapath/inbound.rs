@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::aead::Cipher;
 use super::clamp::clamp;
 use super::classify::{Class, classify_untrusted};
 use super::coalesce::Coalescer;
@@ -41,6 +42,7 @@ struct Tally {
 /// Opens in place, checks and collects; the caller lets it [`Inbound::write`] after each batch.
 pub struct Inbound {
     tables: Arc<Tables>,
+    cipher: Cipher,
     matcher: Matcher,
     coalescer: Coalescer,
     limiter: Limiter,
@@ -57,6 +59,7 @@ impl Inbound {
     pub fn new(tables: Arc<Tables>, vnet_hdr: bool, joined: Joined) -> Self {
         Self {
             matcher: Matcher::new(tables.policy.load_full()),
+            cipher: tables.suite.cipher(),
             tables,
             coalescer: Coalescer::new(vnet_hdr, joined),
             limiter: Limiter::default(),
@@ -128,7 +131,7 @@ impl Inbound {
             drops.add(Reason::InExpired, 1);
             return;
         }
-        if !keys.open(&mut data[at..stop], counter) {
+        if !keys.open(&mut self.cipher, &mut data[at..stop], counter) {
             drops.add(Reason::InForged, 1);
             return;
         }

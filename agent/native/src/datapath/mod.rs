@@ -1,5 +1,6 @@
 //! The datapath: see `tailnet.agent.datapath.interface`, and the reference for every decision.
 
+pub mod aead;
 pub mod checksum;
 pub mod clamp;
 pub mod classify;
@@ -46,6 +47,7 @@ use arc_swap::ArcSwapOption;
 
 use crate::clock::Clock;
 use crate::sys::socket::{Incoming, Outgoing, SEND_MAX, SockAddr};
+use aead::Suite;
 use drops::Reason;
 use filter::Policy;
 use inbound::Inbound;
@@ -92,8 +94,10 @@ impl Datapath {
     ///
     /// # Errors
     /// No descriptor is left for eventfds.
-    pub fn new(clock: Clock, upcall_limit: usize) -> io::Result<Self> {
-        let tables = Arc::new(Tables::new(clock, upcall_limit)?);
+    pub fn new(clock: Clock, upcall_limit: usize, suite: Suite) -> io::Result<Self> {
+        let mut tables = Tables::new(clock, upcall_limit)?;
+        tables.suite = suite;
+        let tables = Arc::new(tables);
         Ok(Self {
             control: Arc::new(Control::new()?),
             tun: ArcSwapOption::empty(),

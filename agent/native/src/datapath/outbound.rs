@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 
+use super::aead::Cipher;
 use super::clamp::clamp;
 use super::drops::Reason;
 use super::filter;
@@ -41,6 +42,7 @@ pub fn padded(length: usize, mtu: usize) -> usize {
 /// Chooses the peer, seals in place, and sends runs of equal datagrams.
 pub struct Outbound {
     tables: Arc<Tables>,
+    cipher: Cipher,
     buffer: Vec<u8>,
     pos: usize,
     runs: Runs,
@@ -59,6 +61,7 @@ impl Outbound {
     pub fn new(tables: Arc<Tables>, stop: Option<Arc<EventFd>>) -> Self {
         Self {
             routes: tables.routes.load_full(),
+            cipher: tables.suite.cipher(),
             tables,
             buffer: vec![0; FLUSH + RESERVE],
             pos: 0,
@@ -261,7 +264,7 @@ impl Outbound {
                 let packet = &message[HEADER..HEADER + length];
                 tap.put(drops, Direction::Out, None, Some(keys.peer.id), packet);
             }
-            keys.seal(message, first + index as u64);
+            keys.seal(&mut self.cipher, message, first + index as u64);
             self.runs.push(&keys.peer, &path, self.pos, size);
             self.pos += size;
             packets += u64::from(length > 0);

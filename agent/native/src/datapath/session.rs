@@ -10,8 +10,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
-
+use super::aead::{Cipher, Key};
 use super::peer::Peer;
 use super::replay::{REJECT_AFTER_MESSAGES, ReplayWindow};
 
@@ -55,18 +54,8 @@ pub struct Keys {
     /// Counters seen.
     pub replay: Mutex<ReplayWindow>,
     remote: u32,
-    seal: LessSafeKey,
-    open: LessSafeKey,
-}
-
-fn aead(key: &[u8; 32]) -> LessSafeKey {
-    LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, key).expect("the key has 32 bytes"))
-}
-
-fn nonce(counter: u64) -> Nonce {
-    let mut bytes = [0; 12];
-    bytes[4..].copy_from_slice(&counter.to_le_bytes());
-    Nonce::assume_unique_for_key(bytes)
+    seal: Key,
+    open: Key,
 }
 
 impl Keys {
@@ -80,8 +69,8 @@ impl Keys {
             unconfirmed: AtomicBool::new(!session.initiator),
             counter: AtomicU64::new(0),
             replay: Mutex::default(),
-            seal: aead(&session.send_key),
-            open: aead(&session.receive_key),
+            seal: Key::new(&session.send_key),
+            open: Key::new(&session.receive_key),
         }
     }
 
@@ -91,24 +80,16 @@ impl Keys {
     }
 
     /// Seal the plaintext `message[16..len - 16]` in place, as message number `counter`.
-    pub fn seal(&self, message: &mut [u8], counter: u64) {
+    pub fn seal(&self, cipher: &mut Cipher, message: &mut [u8], counter: u64) {
         message[..4].copy_from_slice(&TRANSPORT.to_le_bytes());
         message[4..8].copy_from_slice(&self.remote.to_le_bytes());
         message[8..16].copy_from_slice(&counter.to_le_bytes());
-        let end = message.len() - TAG;
-        let (head, tag) = message.split_at_mut(end);
-        let sealed = self
-            .seal
-            .seal_in_place_separate_tag(nonce(counter), Aad::empty(), &mut head[HEADER..])
-            .expect("a message is far shorter than the limit");
-        tag.copy_from_slice(sealed.as_ref());
+        cipher.seal(&self.seal, counter, &mut message[HEADER..]);
     }
 
     /// Open a message in place: the plaintext is `message[16..len - 16]` then.  False if forged.
-    pub fn open(&self, message: &mut [u8], counter: u64) -> bool {
-        self.open
-            .open_in_place(nonce(counter), Aad::empty(), &mut message[HEADER..])
-            .is_ok()
+    pub fn open(&self, cipher: &mut Cipher, message: &mut [u8], counter: u64) -> bool {
+        cipher.open(&self.open, counter, &mut message[HEADER..])
     }
 }
 

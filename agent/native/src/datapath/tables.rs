@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
+use super::aead::Suite;
 use super::drops::{Drops, Reason};
 use super::filter::Policy;
 use super::flows::FlowCache;
@@ -34,6 +35,8 @@ type Sessions = HashMap<u32, Arc<Keys>, Seeded>;
 pub struct Tables {
     /// The time.
     pub clock: Clock,
+    /// Who seals and opens.
+    pub suite: Suite,
     /// Counters.
     pub drops: Drops,
     /// What was carried.
@@ -70,6 +73,7 @@ impl Tables {
     pub fn new(clock: Clock, upcall_limit: usize) -> io::Result<Self> {
         Ok(Self {
             clock,
+            suite: Suite::default(),
             drops: Drops::default(),
             traffic: Traffic::default(),
             upcalls: Upcalls::new(upcall_limit)?,

@@ -6,6 +6,7 @@ use std::io::IoSlice;
 use std::sync::Arc;
 
 use tailnet_native::clock::Clock;
+use tailnet_native::datapath::aead::{Suite, Wanted};
 use tailnet_native::datapath::classify::classify_untrusted;
 use tailnet_native::datapath::filter::Policy;
 use tailnet_native::datapath::group::Writer;
@@ -255,7 +256,11 @@ fn sealed(keys: &Keys, counter: u64, packet: &[u8], buffer: &mut Vec<u8>) -> Inc
     let full = packet.len().next_multiple_of(16);
     buffer.resize(start + HEADER + full + TAG, 0);
     buffer[start + HEADER..start + HEADER + packet.len()].copy_from_slice(packet);
-    keys.seal(&mut buffer[start..], counter);
+    keys.seal(
+        &mut Suite::default().cipher(),
+        &mut buffer[start..],
+        counter,
+    );
     whole(start, buffer.len() - start)
 }
 
@@ -270,7 +275,8 @@ fn policy(shields_up: bool) -> Arc<Policy> {
 }
 
 fn tables() -> Arc<Tables> {
-    let tables = Tables::new(Clock::manual(), 100).expect("an eventfd");
+    let mut tables = Tables::new(Clock::manual(), 100).expect("an eventfd");
+    tables.suite = Suite::choose(Wanted::Auto).expect("one is always there");
     tables.set_peers(&[(1, vec![ANY])]);
     tables.policy.store(policy(false));
     let peer = tables.peer(1).expect("just set");

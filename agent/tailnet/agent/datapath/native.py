@@ -5,6 +5,7 @@ It is optional: :func:`load` says why it is not there.  This module only transla
 
 import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,7 @@ from tailnet.agent.wireguard.session import IDLE
 if TYPE_CHECKING:
     import tailnet_native
 
-INTERFACE = 8  # of the extension that this module can use
+INTERFACE = 9  # of the extension that this module can use
 
 _AF_INET6 = 10  # Linux
 _SIZES = {4: 4, 6: 16}  # bytes of an address
@@ -60,8 +61,16 @@ _FROM_NETWORK: dict[str, Callable[[AddrPort | ViaAddr, bytes], Upcall]] = {
 }
 
 
-def why_not() -> str:
-    """Why the extension cannot be used; empty if it can."""
+class AeadChoice(StrEnum):
+    """Values of ``--datapath-aead``."""
+
+    AUTO = "auto"
+    RING = "ring"
+    IPSEC_MB = "ipsec-mb"
+
+
+def why_not(aead: AeadChoice = AeadChoice.AUTO) -> str:
+    """Why the extension cannot be used, or not with this cipher; empty if it can."""
     try:
         module = importlib.import_module("tailnet_native")
     except ModuleNotFoundError:
@@ -71,11 +80,15 @@ def why_not() -> str:
     found = module.INTERFACE
     if found != INTERFACE:
         return f"tailnet_native has interface {found}, this daemon needs {INTERFACE}"
+    try:
+        module.choose_aead(aead)
+    except ValueError as error:
+        return str(error)
     return ""
 
 
-def _load() -> Any:  # noqa: ANN401 -- a module that may not exist
-    if reason := why_not():
+def _load(aead: AeadChoice) -> Any:  # noqa: ANN401 -- a module that may not exist
+    if reason := why_not(aead):
         msg = f"no native datapath: {reason}"
         raise UserError(msg)
     return importlib.import_module("tailnet_native")
@@ -88,16 +101,24 @@ class NativeDatapath:
         upcall_limit: upcalls that wait for the slow path.
         manual_clock: time stands still but for :meth:`set_clock`; for tests.
 
+        aead: what seals and opens.
+
     Raises:
-        UserError: the extension is not there, or is not the right one.
+        UserError: the extension is not there, is not the right one, or has not this cipher.
     """
 
     threaded = True
 
-    def __init__(self, *, upcall_limit: int = UPCALL_LIMIT, manual_clock: bool = False) -> None:
-        module = _load()
-        self.about = About("native", module.VERSION, module.AEAD)
-        self._native: tailnet_native.Datapath = module.Datapath(upcall_limit, manual_clock)
+    def __init__(
+        self,
+        *,
+        upcall_limit: int = UPCALL_LIMIT,
+        manual_clock: bool = False,
+        aead: AeadChoice = AeadChoice.AUTO,
+    ) -> None:
+        module = _load(aead)
+        self._native: tailnet_native.Datapath = module.Datapath(upcall_limit, manual_clock, aead)
+        self.about = About("native", module.VERSION, self._native.aead)
 
     def set_clock(self, now: float) -> None:
         """Move a manual clock."""
