@@ -12,7 +12,7 @@ MAKERS = {
 }
 
 
-@pytest.fixture(params=MAKERS.values(), ids=MAKERS.keys())
+@pytest.fixture(params=[*MAKERS.values()], ids=[*MAKERS])
 def make(request: pytest.FixtureRequest) -> MakeDatapath:
     """Each implementation in turn."""
     made: MakeDatapath = request.param

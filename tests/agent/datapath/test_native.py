@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import importlib
 import os
 import socket
 import subprocess
@@ -142,7 +143,7 @@ def test_the_cipher_says_its_name_and_can_be_forbidden() -> None:
         assert native.NativeDatapath(aead=choice.IPSEC_MB).about.aead.startswith("ipsec-mb ")
     assert native.NativeDatapath().about.aead.partition(" ")[0] in {"ring", "ipsec-mb"}
     with pytest.raises(ValueError, match="auto, ring or ipsec-mb"):
-        native.importlib.import_module("tailnet_native").choose_aead("rot13")
+        importlib.import_module("tailnet_native").choose_aead("rot13")
 
 
 def test_another_interface_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
