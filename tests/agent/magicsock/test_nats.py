@@ -84,9 +84,11 @@ def switches(host: Host) -> int:
 def test_a_day_of_churn_leaves_nobody_silent(seed: int) -> None:
     """Whenever some way exists for longer than discovery takes, data arrives.
 
-    Hosts roam, translators forget, UDP and the relay come and go; between bursts all rest.
+    Hosts roam, translators forget, UDP and the relay come and go; between bursts all rest.  A way
+    exists while the relay is there, and a direct one that was in use outlives the relay.
     """
-    net = Net(Nat.INDEPENDENT, Nat.DEPENDENT if seed else Nat.RESTRICTED, seed=seed)
+    other = (Nat.RESTRICTED, Nat.DEPENDENT, Nat.INDEPENDENT)[seed]
+    net = Net(Nat.INDEPENDENT, other, seed=seed)
     faults: list[Callable[[], None]] = [
         net.a.roam,
         net.b.roam,
@@ -95,10 +97,15 @@ def test_a_day_of_churn_leaves_nobody_silent(seed: int) -> None:
         lambda: setattr(net, "relay_up", not net.relay_up),
     ]
     end = net.now + 24 * 3600
+    met = False  # by a direct path, which nothing has touched since
+    alone = 0  # times that it had to do without the relay
     while net.now < end:
         if net.rng.random() < 0.1:
             net.run(net.rng.uniform(60, 7200))
-        net.rng.choice(faults)()
+            met = False
+        fault = net.rng.choice(faults)
+        fault()
+        met = met and fault is faults[-1]
         for host in (net.a, net.b):
             host.pump()
         if not net.relay_up and (net.udp_cut or net.rng.random() < 0.5):
@@ -107,8 +114,11 @@ def test_a_day_of_churn_leaves_nobody_silent(seed: int) -> None:
         net.run(DISCOVERY)
         heard = net.now
         net.run(40)
-        if net.relay_up:
+        if net.relay_up or met:
             assert min(net.a.got, net.b.got) > heard, f"silent at {net.now}"
+        alone += met and not net.relay_up
+        met = direct(net.a, net.b)
+    assert bool(alone) == can_meet(Nat.INDEPENDENT, other)
 
 
 def test_ten_thousand_at_rest_cost_nothing() -> None:
