@@ -41,6 +41,7 @@ class Candidate:
         heard_at: when a ping came from it [s].
         heard_txid: that ping's transaction id.
         pinged_at: when we pinged it [s].
+        returned_at: when we last did because a ping came from it [s].
         pongs: its last answers, latest last.
         wire_mtu: largest IP packet that was answered [bytes]; 0 if sizes were not tried.
     """
@@ -52,6 +53,7 @@ class Candidate:
         "netmap",
         "pinged_at",
         "pongs",
+        "returned_at",
         "wire_mtu",
     )
 
@@ -61,6 +63,7 @@ class Candidate:
         self.heard_at: float | None = None
         self.heard_txid = b""
         self.pinged_at: float | None = None
+        self.returned_at: float | None = None
         self.pongs: tuple[Pong, ...] = ()
         self.wire_mtu = 0
 
@@ -99,9 +102,17 @@ class Candidate:
         """True when the last discovery ping is long enough ago."""
         return self.pinged_at is None or now - self.pinged_at >= PING_FLOOR
 
+    def may_return(self, now: float) -> bool:
+        """True when a ping from it may be returned, however lately it was pinged.
+
+        Our last ping may have been too early for the peer's NAT; but two that cannot hear pongs
+        must not ping each other for ever.
+        """
+        return self.returned_at is None or now - self.returned_at >= PING_FLOOR
+
     def forget_probes(self) -> None:
         """What was measured on another network says nothing now."""
         self.heard_txid = b""
-        self.pinged_at = None
+        self.pinged_at = self.returned_at = None
         self.pongs = ()
         self.wire_mtu = 0

@@ -152,7 +152,8 @@ class PeerPath:
         seen = bool(txid) and candidate.heard_txid == txid
         candidate.heard_at = now
         candidate.heard_txid = txid or candidate.heard_txid
-        if not seen and self.active and not self.settled and candidate.may_ping(now):
+        if not seen and self.active and not self.settled and candidate.may_return(now):
+            candidate.returned_at = now
             self._ping(src, now)
         if not txid and self._begin_doubt(now, src):
             self._ping(src, now)
