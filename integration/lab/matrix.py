@@ -7,10 +7,10 @@ import argparse
 import contextlib
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations_with_replacement
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any, NamedTuple
 
 from integration.lab import caddy, miniupnpd
@@ -168,6 +168,17 @@ def table(results: list[Result]) -> str:
     return "\n".join(lines)
 
 
+def comparison(taken: Mapping[str, Sequence[float]]) -> str:
+    """Seconds to a direct path of each pair of programs, in Markdown."""
+    lines = ["| | direct | median | mean | slowest |", "|---|---|---|---|---|"]
+    for programs, times in taken.items():
+        if times:
+            cells = (f"{f(times):.3f} s" for f in (median, fmean, max))
+            title = TITLES[programs].rstrip(":")
+            lines.append(f"| {title} | {len(times)} pairs | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def _cell(result: Result) -> str:
     said = "relay" if result.took is None else f"{result.took:.2f} s"
     return said if result.right else f"**{said}: wrong**"
@@ -179,13 +190,16 @@ def main() -> int:
     parser.add_argument("--no-docs", action="store_true", help="leave the page as it is")
     parser.add_argument("programs", nargs="*", default=ALL, metavar="ONE-TWO", help=", ".join(ALL))
     arguments = parser.parse_args()
-    parts, good = [], True
+    parts, good, taken = [], True, {}
     for programs in arguments.programs:
         results = whole(programs)
         parts.append(f"{TITLES[programs]}\n\n{table(results)}")
         sys.stdout.write(parts[-1] + "\n\n")
         sys.stdout.flush()
+        taken[programs] = [r.took for r in results if r.took is not None]
         good = good and (programs == "go-go" or all(r.right for r in results))
+    parts.append(f"In short:\n\n{comparison(taken)}")
+    sys.stdout.write(parts[-1] + "\n")
     if not arguments.no_docs:
         page = PAGE.read_text()
         head, _, rest = page.partition(BEGIN)
