@@ -247,8 +247,10 @@ async def test_measurement_finds_home_and_endpoints(lab: Lab) -> None:
     [info] = node.infos
     assert (info.preferred_derp, info.working_udp, info.working_ipv6) == (7, True, False)
     assert list(info.derp_latency or {}) == ["7-v4"]
+    asked = lab.asked  # more than once on a machine that is slow to hear the first answer
     node.sock.set_derp_map(lab.derp_map())
-    assert lab.asked == 1
+    await asyncio.sleep(0)
+    assert lab.asked == asked
 
 
 async def test_a_port_mapping_is_told_to_control_and_measured_with(lab: Lab) -> None:
@@ -258,14 +260,15 @@ async def test_a_port_mapping_is_told_to_control_and_measured_with(lab: Lab) -> 
     await lab.until(lambda: node.relays.home)
     mapped = AddrPort.parse("5.5.5.5:30000")
     node.sock.set_portmap(Portmap(mapped, PortmapSupport(pmp=True)))
-    await lab.until(lambda: lab.asked == 2)
     async with asyncio.timeout(5):
         while len(node.told) < 2:  # noqa: ASYNC110 - the lab does not hear of it
             await asyncio.sleep(0)
     assert node.told[-1][0] == (mapped, 3)
     assert (node.infos[-1].pmp, node.infos[-1].have_port_map) == (True, True)
+    asked = lab.asked  # some questions went twice if the machine was slow
     node.sock.set_portmap(Portmap(mapped, PortmapSupport(pmp=True)))
-    assert lab.asked == 2
+    await asyncio.sleep(0)
+    assert lab.asked == asked >= 2
 
 
 async def test_no_home_is_told_before_the_relays_are_known(lab: Lab) -> None:

@@ -80,6 +80,7 @@ def switches(host: Host) -> int:
     return status.switches
 
 
+@pytest.mark.timeout(120)  # some seconds of computing, of which a busy machine makes many
 @pytest.mark.parametrize("seed", range(3))
 def test_a_day_of_churn_leaves_nobody_silent(seed: int) -> None:
     """Whenever some way exists for longer than discovery takes, data arrives.
