@@ -174,12 +174,12 @@ class Store:
         record.attributes = attributes
         self.view.touch(record.id)
 
-    def add_wireguard(self, name: str, key: NodePublic, endpoint: str) -> Record:
+    def add_wireguard(self, name: str, key: NodePublic, endpoints: list[str]) -> Record:
         """A peer that speaks plain WireGuard and never comes here."""
         hostinfo = Hostinfo(hostname=name)
         request = RegisterRequest(version=0, node_key=key, hostinfo=hostinfo)
         record = self._admit(request, MachinePublic(key.raw), AuthKey())
-        record.endpoints, record.wireguard_only, record.online = [endpoint], True, True
+        record.endpoints, record.wireguard_only, record.online = endpoints, True, True
         self.view.touch(record.id)
         return record
 

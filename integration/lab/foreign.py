@@ -190,6 +190,7 @@ class WireGuard(_Base):
 
     serves = True
     discovers = False
+    more: tuple[str, ...] = ()  # addresses that control tells besides the machine's first
 
     def start(self) -> None:
         """Run it; the first time it is told to control."""
@@ -200,9 +201,9 @@ class WireGuard(_Base):
             key.touch(0o600)
             key.write_text(run(["wg", "genkey"]).stdout)
             public = base64.b64decode(run(["wg", "pubkey"], feed=key.read_text()).stdout)
-            endpoint = f"{self.host.underlay}:{WG_PORT}"
+            endpoints = [f"{ip}:{WG_PORT}" for ip in (*self.more, self.host.underlay)]
             self.address = self.lab.admin(
-                "add-wireguard", name=name, key=public.hex(), endpoint=endpoint
+                "add-wireguard", name=name, key=public.hex(), endpoints=endpoints
             )
         self.process = self.host.spawn("wireguard-go", "wireguard-go", "-f", device)
         shown = ["wg", "show", device]

@@ -16,7 +16,9 @@ from tailnet.agent.magicsock.peers import (
     Policy,
     SetWake,
     WantEndpoints,
+    WantLatency,
 )
+from tailnet.agent.magicsock.plain import PlainPath
 from tailnet.agent.magicsock.report import PathReport, report
 from tailnet.agent.magicsock.roster import Roster
 from tailnet.agent.magicsock.via.desk import Allocate, Desk
@@ -32,6 +34,7 @@ __all__ = [
     "SetWake",
     "Transmit",
     "WantEndpoints",
+    "WantLatency",
 ]
 
 
@@ -136,16 +139,18 @@ class Hub:
 
     def note_data_sent(self, peer: PeerId, now: float) -> None:
         """Data or a handshake left for a peer."""
-        if (machine := self._roster.machine(peer, now)) is not None:
+        if (plain := self._plain(peer)) is not None:
+            plain.note_sent(now)
+            self._roster.follow_plain(peer, now)
+        elif (machine := self._roster.machine(peer, now)) is not None:
             machine.note_sent(now)
             self._roster.follow(peer, now)
 
     def note_source(self, peer: PeerId, src: AddrPort, now: float) -> None:
         """An authenticated WireGuard message came from ``src``, which is not the peer's path."""
-        record = self._roster.peers.get(peer)
-        if record is not None and record.info.wireguard_only:
-            record.fixed = src
-            self._roster.announce(peer, record, now)
+        if (plain := self._plain(peer)) is not None:
+            plain.note_heard(src, now)
+            self._roster.follow_plain(peer, now)
         elif (machine := self._roster.machine(peer, now)) is not None:
             machine.note_heard(src, now)
             self._roster.follow(peer, now)
@@ -159,21 +164,40 @@ class Hub:
         record = self._roster.peers.get(peer)
         if record is None:
             return
-        if record.info.wireguard_only and isinstance(dst, AddrPort):
-            record.next_fixed(dst)
-            self._roster.announce(peer, record, now)
+        if record.plain is not None and isinstance(dst, AddrPort):
+            record.plain.failed(dst, now)
+            self._roster.follow_plain(peer, now)
         elif record.machine is not None:
             record.machine.path_failed(dst, errno, now)
             self._roster.follow(peer, now)
 
-    def handle_timeout(self, now: float, last_data_sent: Callable[[PeerId], float]) -> None:
-        """Run what is due; ``last_data_sent`` gives the datapath's time of a peer's last data."""
+    def note_latency(self, peer: PeerId, addr: AddrPort, latency: float) -> None:
+        """An address of a WireGuard-only peer answered by ICMP after ``latency`` seconds."""
+        if (plain := self._plain(peer)) is not None:
+            plain.note_latency(addr, latency)
+
+    def _plain(self, peer: PeerId) -> PlainPath | None:
+        record = self._roster.peers.get(peer)
+        return None if record is None else record.plain
+
+    def handle_timeout(
+        self,
+        now: float,
+        last_data_sent: Callable[[PeerId], float],
+        last_heard: Callable[[PeerId], float] = lambda _: 0.0,
+    ) -> None:
+        """Run what is due; both give the datapath's time of a peer's last, data or anything [s]."""
         due = self._desk.next_timeout()
         if due is not None and now >= due:
             self._desk.handle_timeout(now)
         for peer_id in self._roster.deadlines.expire(now):
-            machine = self._roster.peers[peer_id].machine
-            if machine is not None:
+            record = self._roster.peers[peer_id]
+            machine, plain = record.machine, record.plain
+            if plain is not None:
+                if plain.handle_timeout(now, last_data_sent(peer_id), last_heard(peer_id)):
+                    self._roster.events.append(SetWake(peer_id))
+                self._roster.follow_plain(peer_id, now)
+            elif machine is not None:
                 machine.handle_timeout(now, last_data_sent(peer_id) if machine.active else 0.0)
                 self._roster.follow(peer_id, now)
 

@@ -8,6 +8,7 @@ from tailnet.agent.datapath.interface import NO_PATH, Path
 from tailnet.agent.keys import DiscoPublic, NodePublic, PeerId, RelayAddr
 from tailnet.agent.magicsock.choice import Quality
 from tailnet.agent.magicsock.path import PeerPath
+from tailnet.agent.magicsock.plain import PlainPath
 from tailnet.agent.wireguard.session import Source
 
 MAX_SWITCHES = 16  # remembered per peer
@@ -76,7 +77,14 @@ class PingDone(NamedTuple):
     via: Source
 
 
-Event = PathChanged | SetWake | WantEndpoints | PingDone
+class WantLatency(NamedTuple):
+    """Ping these addresses of a WireGuard-only peer by ICMP, then call ``note_latency``."""
+
+    peer: PeerId
+    addrs: tuple[AddrPort, ...]
+
+
+Event = PathChanged | SetWake | WantEndpoints | WantLatency | PingDone
 
 
 class PathStatus(NamedTuple):
@@ -107,19 +115,19 @@ class Peer:
     Attributes:
         route: what the datapath was told last.
         learned_region: relay that last brought something from it, 0 if none.
-        fixed: address of a WireGuard-only peer.
+        plain: the way to a WireGuard-only peer; ``None`` for all others.
         switches: changes of the route since the start.
         history: the latest of them, oldest first.
     """
 
-    __slots__ = ("fixed", "history", "info", "learned_region", "machine", "route", "switches")
+    __slots__ = ("history", "info", "learned_region", "machine", "plain", "route", "switches")
 
     def __init__(self, info: PeerInfo) -> None:
         self.info = info
         self.machine: PeerPath | None = None
         self.route = NO_PATH
         self.learned_region = 0
-        self.fixed = info.endpoints[0] if info.endpoints else None
+        self.plain: PlainPath | None = None
         self.switches = 0
         self.history: tuple[Switch, ...] = ()
 
@@ -158,8 +166,8 @@ class Peer:
 
     def wanted_route(self, home: int) -> Path:
         """Where its packets should go now."""
-        if self.info.wireguard_only:
-            return Path(self.fixed, relay=False)
+        if self.plain is not None:
+            return Path(self.plain.best, relay=False)
         if (trusted := self.trusted()) is not None:
             return Path(trusted.addr, relay=False)
         best = None if self.machine is None else self.machine.best
@@ -184,19 +192,15 @@ class Peer:
         self.history = (*self.history[1 - MAX_SWITCHES :], Switch(now, route, why))
         return True
 
-    def next_fixed(self, failed: AddrPort) -> None:
-        """A WireGuard-only peer's address does not work: try the next."""
-        others = self.info.endpoints
-        if self.fixed == failed and others:
-            at = others.index(failed) + 1 if failed in others else 0
-            self.fixed = others[at % len(others)]
-
     def status(self) -> PathStatus:
         """For people."""
-        machine, trusted = self.machine, self.trusted()
-        fixed = self.fixed if self.info.wireguard_only else None
+        machine, trusted, plain = self.machine, self.trusted(), self.plain
+        if plain is not None:
+            return PathStatus(
+                plain.best, 0, plain.latency, plain.active, plain.endpoints, self.switches
+            )
         return PathStatus(
-            cur=fixed if trusted is None else trusted.addr,
+            cur=None if trusted is None else trusted.addr,
             home_region=self.info.home_region,
             latency=None if trusted is None else trusted.latency,
             active=machine is not None and machine.active,

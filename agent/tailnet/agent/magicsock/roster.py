@@ -28,7 +28,9 @@ from tailnet.agent.magicsock.peers import (
     Relaying,
     SetWake,
     WantEndpoints,
+    WantLatency,
 )
+from tailnet.agent.magicsock.plain import PlainPath
 
 
 class Roster:
@@ -160,6 +162,17 @@ class Roster:
         self.deadlines.set(peer_id, machine.deadline())
         self.announce(peer_id, peer, now)
 
+    def follow_plain(self, peer_id: PeerId, now: float) -> None:
+        """The same for a host of plain WireGuard."""
+        peer = self.peers[peer_id]
+        if peer.plain is None:
+            return
+        if peer.plain.pings:
+            self.events.append(WantLatency(peer_id, tuple(peer.plain.pings)))
+            peer.plain.pings = []
+        self.deadlines.set(peer_id, peer.plain.deadline())
+        self.announce(peer_id, peer, now)
+
     def announce(self, peer_id: PeerId, peer: Peer, now: float) -> None:
         """Tell the datapath if packets must go elsewhere."""
         if peer.turn(self.home, now):
@@ -193,7 +206,8 @@ class Roster:
         if peer is None:
             self.peers[peer_id] = peer = Peer(info)
             self._enter(peer_id, info)
-            if peer.direct:
+            self._set_plain(peer)
+            if peer.direct or peer.plain is not None:
                 self.events.append(SetWake(peer_id))
             self.announce(peer_id, peer, now)
         elif peer.info is not info and peer.info != info:
@@ -207,12 +221,14 @@ class Roster:
         peer.info = info
         if info.disco_key != old.disco_key:
             self.gone(peer_id)
-        if info.endpoints != old.endpoints or info.wireguard_only != old.wireguard_only:
-            peer.fixed = info.endpoints[0] if info.endpoints else None
+        was_plain = peer.plain is not None
+        self._set_plain(peer)
+        if peer.plain is not None and not was_plain:
+            self.events.append(SetWake(peer_id))
         if not peer.direct:
             peer.machine = None
             self.active.pop(peer_id, None)
-            self.deadlines.set(peer_id, None)
+            self.deadlines.set(peer_id, None if peer.plain is None else peer.plain.deadline())
         elif not was_direct:
             self.events.append(SetWake(peer_id))
         if peer.machine is not None:
@@ -221,6 +237,15 @@ class Roster:
             self.follow(peer_id, now)
         else:
             self.announce(peer_id, peer, now)
+
+    def _set_plain(self, peer: Peer) -> None:
+        """Follow what control says of a WireGuard-only peer."""
+        if not peer.info.wireguard_only:
+            peer.plain = None
+        elif peer.plain is None:
+            peer.plain = PlainPath(self._random_bytes, peer.info.endpoints)
+        else:
+            peer.plain.set_endpoints(peer.info.endpoints)
 
     def _enter(self, peer_id: PeerId, info: PeerInfo) -> None:
         self.index.add(peer_id, info)

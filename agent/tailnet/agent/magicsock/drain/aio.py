@@ -8,7 +8,15 @@ from typing import NamedTuple
 from tailnet.agent.datapath.interface import Path, Wake
 from tailnet.agent.derp.aio import DerpFleet
 from tailnet.agent.keys import PeerId
-from tailnet.agent.magicsock.hub import Event, Hub, PathChanged, PingDone, SetWake, WantEndpoints
+from tailnet.agent.magicsock.hub import (
+    Event,
+    Hub,
+    PathChanged,
+    PingDone,
+    SetWake,
+    WantEndpoints,
+    WantLatency,
+)
 from tailnet.agent.magicsock.measure.aio import Measuring
 from tailnet.agent.magicsock.sender.aio import Sender
 from tailnet.agent.wireguard.session import Source
@@ -109,6 +117,8 @@ class Drain:
                     datapath.set_wake(peer, Wake.DATA_SENT)
             case WantEndpoints():
                 self._measuring.refresh()
+            case WantLatency(peer, addrs):
+                self._measuring.ask_hosts(peer, addrs)
             case PingDone(ticket, _, latency, via):
                 reply = self._pings.get(ticket)
                 if reply is not None and not reply.done():
@@ -131,7 +141,7 @@ class Drain:
 
     def _on_timer(self) -> None:
         self._armed_for = None
-        self._hub.handle_timeout(self._now(), self._last_data_sent)
+        self._hub.handle_timeout(self._now(), self._last_data_sent, self._last_heard)
         homeless = self._measuring.home not in self._derp.live()
         self._measuring.handle_timeout(needed=homeless or self._hub.active_peers > 0)
         self.run()
@@ -139,3 +149,7 @@ class Drain:
     def _last_data_sent(self, peer: PeerId) -> float:
         datapath = self._sender.datapath
         return 0.0 if datapath is None else datapath.activity(peer).last_data_sent
+
+    def _last_heard(self, peer: PeerId) -> float:
+        datapath = self._sender.datapath
+        return 0.0 if datapath is None else datapath.activity(peer).last_received

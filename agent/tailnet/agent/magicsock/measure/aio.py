@@ -2,13 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.derp.aio import DerpFleet
 from tailnet.agent.errors import BadPacket
+from tailnet.agent.keys import PeerId
 from tailnet.agent.magicsock.endpoints import Tracker, collect
 from tailnet.agent.magicsock.hub import Hub
+from tailnet.agent.magicsock.plain import PING_INTERVAL
 from tailnet.agent.magicsock.sockets.aio import Sockets, has_ipv6
 from tailnet.agent.netcheck.measurement import AskOtherwise, CheckPortal
 from tailnet.agent.netcheck.probes.aio import Probes
@@ -144,6 +146,16 @@ class Measuring:
     def versions(self) -> frozenset[int]:
         """IP versions worth trying: all, on a machine that seems to have no address."""
         return self._sockets.ip_versions() or frozenset({4, 6})
+
+    def ask_hosts(self, peer: PeerId, addrs: Sequence[AddrPort]) -> None:
+        """Ping addresses of a WireGuard-only peer by ICMP, outside the tunnel."""
+        for addr in addrs:
+            _ = self._tasks.start("host by ICMP", self._ask_host(peer, addr))
+
+    async def _ask_host(self, peer: PeerId, addr: AddrPort) -> None:
+        latency = await self._probes.host(addr.ip, PING_INTERVAL)
+        if latency is not None:
+            self._hub.note_latency(peer, addr, latency)
 
     def _begin(self, wanted: Resolve) -> None:
         """Also ask the home relay, by its connection, whether it is there."""

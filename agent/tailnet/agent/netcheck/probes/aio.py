@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime
 from ipaddress import IPv4Address, ip_address
 
-from tailnet.agent.addr import AddrPort
+from tailnet.agent.addr import AddrPort, IPAddress
 from tailnet.agent.derp.dial.aio import Dialer
 from tailnet.agent.echo.aio import echo
 from tailnet.agent.errors import BadPacket, RemoteProtocolError
@@ -125,20 +125,23 @@ class Probes:
         text = "" if node is None else literal(node, 4)
         if not text:
             return
+        if (latency := await self.host(IPv4Address(text), ICMP_TIMEOUT)) is not None:
+            found(region_id, 4, latency, True)
+
+    async def host(self, ip: IPAddress, wait: float) -> float | None:
+        """Round trip to a host by ICMP, outside the tunnel [s]; ``None`` without an answer."""
         try:
-            latency = await echo(
+            return await echo(
                 None,
-                IPv4Address(text),
-                ICMP_TIMEOUT,
+                ip,
+                wait,
                 now=self._now,
                 random_bytes=self._random_bytes,
                 mark=self._mark,
             )
         except OSError as error:
-            log.debug("region %d by ICMP: %s", region_id, error)
-            return
-        if latency is not None:
-            found(region_id, 4, latency, True)
+            log.debug("%s by ICMP: %s", ip, error)
+            return None
 
     async def _portal_at(self, address: str) -> bool | None:
         loop = asyncio.get_running_loop()
