@@ -25,7 +25,7 @@ INSTEAD = {
     cls=GoCommand, help="Set up other systems for the tailnet; none of them is one of these."
 )
 @click.argument("system", type=click.Choice(list(INSTEAD)))
-@click.argument("rest", nargs=-1, metavar="")
+@click.argument("rest", nargs=-1, metavar="[ARGS]")
 def command(*, system: str, rest: tuple[str, ...]) -> None:
     """Say why not, and what else there is."""
     msg = f"tnet configure {system} does not apply here: {INSTEAD[system]}"
