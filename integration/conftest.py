@@ -1,6 +1,7 @@
 """Fixtures: labs that start in a second, and end whatever happens."""
 
 import os
+import signal
 from collections.abc import Callable, Generator, Iterator
 from importlib.util import find_spec
 from typing import NoReturn
@@ -21,6 +22,12 @@ def cannot(why: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(why, pytrace=False)
     pytest.skip(why)
+
+
+def pytest_configure() -> None:
+    """Ctrl-C works in what tests start, although a shell's background job ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

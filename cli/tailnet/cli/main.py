@@ -4,6 +4,7 @@ Source: tailscale cmd/tailscale/cli/cli.go.
 """
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -149,4 +150,5 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         sys.exit(130)  # as a shell counts SIGINT
     except OSError as error:  # commands say what they cannot do: this is about their output
         click.echo(f"cannot write: {error.strerror or error}", err=True)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still to be flushed
         sys.exit(1)
