@@ -9,7 +9,7 @@
 from collections.abc import Iterator
 
 import pytest
-from integration.conftest import MakeLab
+from integration.conftest import MakeLab, cannot
 from integration.lab import programs
 from integration.lab.config import AUTH_KEY
 from integration.lab.host import Host
@@ -120,7 +120,7 @@ def lab(make_lab: MakeLab, started: dict[str, Process]) -> Iterator[Lab]:
             until(f"{name}'s own names", lambda h=host: resolve(h, "printer") == "192.0.2.7", 15)  # type: ignore[misc]
         yield lab
     except programs.NotThere as reason:
-        pytest.skip(str(reason))
+        cannot(str(reason))
     finally:
         server.kill()
 

@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from integration.conftest import MakeLab
+from integration.conftest import MakeLab, cannot
 from integration.lab.config import AUTH_KEY
 from integration.lab.host import Host
 from integration.lab.topology import flat
@@ -54,7 +54,7 @@ def test_forwarding_is_offered_and_never_turned_on_silently(host: Host) -> None:
 def test_slow_forwarding_of_udp_is_noted_until_it_is_not(host: Host) -> None:
     """The command that is advised does it."""
     if shutil.which("ethtool") is None:
-        pytest.skip("needs ethtool")
+        cannot("needs ethtool")
     host.exec("ip", "route", "replace", "default", "via", "10.99.0.1")
     until(
         "the advice",

@@ -33,7 +33,7 @@ def command(client: LocalClient, *, action: str, path: str | None) -> None:
         click.echo(text, nl=False)
         return
     if os.path.lexists(path) and not os.path.isfile(path):
-        msg = f"{path} is not a file: what is there would be lost"  # a device, for one
+        msg = f"{clean(path)} is not a file: what is there would be lost"  # a device, for one
         raise Failure(msg)
     try:
         replace(path, text)
