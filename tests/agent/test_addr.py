@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailnet.agent.addr import AddrPort, is_tailnet, parse_ip, parse_prefix, unmap
+from tailnet.agent.addr import AddrPort, AddrPorts, is_tailnet, parse_ip, parse_prefix, unmap
 from tailnet.agent.errors import BadPacket
 
 
@@ -44,6 +44,37 @@ def test_noise_is_refused(text: str) -> None:
 ALMOST = st.text("0123456789.:/abf٣ %", max_size=20) | st.from_regex(
     r"[0-9]{1,4}(\.[0-9]{1,4}){3,4}(/32|/24|/0)?", fullmatch=True
 )
+
+
+SINGLE = st.ip_addresses(v=4).map("{}/32".format) | st.ip_addresses(v=6).map("{}/128".format)
+
+
+@given(SINGLE)
+def test_prefixes_of_one_address_are_made_as_the_library_makes_them(text: str) -> None:
+    """The short cut leaves out no attribute but ``hosts``, which nobody here asks for."""
+    ours, theirs = parse_prefix(text), ip_network(text)
+    assert type(ours) is type(theirs)
+    assert vars(ours) == {name: v for name, v in vars(theirs).items() if name != "hosts"}
+    assert (str(ours), hash(ours), list(ours.subnets())) == (str(theirs), hash(theirs), [ours])
+
+
+@given(st.lists(ALMOST | st.ip_addresses(v=4).map("{}:7".format)), st.data())
+def test_addresses_kept_as_text_are_as_if_parsed_at_once(
+    texts: list[str], data: st.DataObject
+) -> None:
+    """Length, items, order and equality; malformed ones are left out."""
+    parsed = []
+    for text in texts:
+        try:
+            parsed.append(AddrPort.parse(text))
+        except BadPacket:
+            continue
+    fresh = AddrPorts(texts)
+    asked = data.draw(st.sampled_from((len, tuple, lambda addrs: addrs[:2], hash, repr)))
+    assert asked(fresh) == asked(tuple(parsed))
+    assert fresh == tuple(parsed)
+    assert fresh == AddrPorts(texts)
+    assert (fresh == AddrPorts(texts[1:])) == (tuple(parsed) == tuple(AddrPorts(texts[1:])))
 
 
 @given(ALMOST | st.ip_addresses().map(str) | st.ip_addresses().map("{}/32".format))

@@ -17,6 +17,7 @@ PeerId = NewType("PeerId", int)
 reused.  It is what the rooms call a peer among themselves; keys and addresses may move."""
 
 KEY_LEN = 32  # bytes; every key but the tailnet-lock private key
+_ZERO = bytes(KEY_LEN)
 
 
 def _parse_hex(text: str, prefix: str, size: int) -> bytes:
@@ -59,7 +60,7 @@ class PublicKey:
     @property
     def is_zero(self) -> bool:
         """True for 32 zero bytes, which mean "no key"."""
-        return not any(self.raw)
+        return self.raw == _ZERO
 
     @property
     def short(self) -> str:

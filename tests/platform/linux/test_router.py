@@ -275,6 +275,13 @@ async def test_changes_to_large_tables_lead_to_the_same(
     assert kernel.items == anew.items
 
 
+@given(st.frozensets(st.integers(0, 20)), st.frozensets(st.integers(0, 20)))
+def test_what_two_sets_of_routes_do_not_share(one: frozenset[int], two: frozenset[int]) -> None:
+    """The second difference is left out only where it is empty."""
+    nets = [frozenset(ip_network((0x0A000000 + n, 32)) for n in numbers) for numbers in (one, two)]
+    assert router_module._not_in_both(*nets) == nets[0] ^ nets[1]
+
+
 async def test_cancelled_change_is_not_relied_on() -> None:
     """Nobody knows how far it got."""
     many = frozenset(ip_network(f"100.65.{n >> 8}.{n & 255}/32") for n in range(ALWAYS_READ + 9))

@@ -4,8 +4,8 @@ Source: tailscale wgengine/wgcfg/nmcfg/nmcfg.go, WGCfg; ipn/ipnlocal/local.go, p
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from ipaddress import IPv6Network
+from ipaddress import IPv4Network, IPv6Network
+from typing import NamedTuple
 
 from tailnet.agent.addr import ULA, IPNetwork
 from tailnet.agent.backend.acceptance import Acceptance
@@ -16,8 +16,7 @@ from tailnet.agent.magicsock.peers import PeerInfo, Policy, Relaying
 from tailnet.agent.tailcfg.node import Node
 
 
-@dataclass(frozen=True, slots=True)
-class PeerPlan:
+class PeerPlan(NamedTuple):
     """One peer, in the terms of each room.
 
     Attributes:
@@ -33,8 +32,7 @@ class PeerPlan:
     info: PeerInfo
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(NamedTuple):
     """What was made of one node.
 
     Attributes:
@@ -99,8 +97,8 @@ def plan_peer(  # noqa: PLR0913 -- what a peer's plan depends on
             relaying=relaying,
         ),
     )
-    v4 = tuple(p for p in mine if p.version == 4)
-    v6 = tuple(_range_of(p) for p in mine if p.version == 6)
+    v4 = tuple([p for p in mine if isinstance(p, IPv4Network)])
+    v6 = tuple([_range_of(p) for p in mine if isinstance(p, IPv6Network)])
     share = Share(v4, v6 if len(v6) < 2 else tuple(set(v6)), accepted)
     return plan, share, bool(subnets) and not accept.on
 
@@ -129,5 +127,5 @@ def less(
         elif new is not old and new.entry.allowed != old.entry.allowed:
             left = tuple(net for net in old.entry.allowed if net in new.entry.allowed)
             if len(left) < len(old.entry.allowed):
-                out[peer] = replace(old, entry=PeerEntry(left))
+                out[peer] = old._replace(entry=PeerEntry(left))
     return out

@@ -5,8 +5,9 @@ Two peers may have one prefix, so a peer that goes takes a route with it only wh
 Source: tailscale ipn/ipnlocal/local.go, peerRoutes, routerConfigLocked.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface, ip_network
+from typing import NamedTuple
 
 from tailnet.agent.addr import CGNAT, SERVICE_V4, SERVICE_V6, IPNetwork
 from tailnet.agent.backend.exitnode import EVERYTHING
@@ -19,8 +20,7 @@ MAX_GONE = 1_024  # addresses of peers that are gone
 SERVICES = (ip_network(SERVICE_V4), ip_network(SERVICE_V6))
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(NamedTuple):
     """What one peer adds to the routes.
 
     Attributes:
@@ -69,7 +69,10 @@ class Routes:
 
     def replace(self, old: Share, new: Share) -> None:
         """A peer's share is another now."""
-        if old != new:
+        if old is NOTHING:
+            self._made = None
+            self._note(new, +1)
+        elif old != new:
             self._made = None
             self._note(old, -1)
             self._note(new, +1)
@@ -123,8 +126,8 @@ class Routes:
         What is for them must not go to whoever has the default route.  All of CGNAT cannot be
         stopped: providers and clouds have addresses in it that this host may need.
         """
-        nobody = (net for net in (*self._gone, *self._barred) if net not in self._own)
-        return frozenset(net for net in nobody if net not in self._own_elsewhere)
+        nobody = frozenset(self._gone).union(self._barred)  # by hashes that are known, as above
+        return nobody.difference(self._own).difference(self._own_elsewhere)
 
 
 def with_exit_node(router: RouterConfig, *, lan: bool) -> RouterConfig:

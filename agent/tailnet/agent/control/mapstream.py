@@ -12,6 +12,7 @@ from tailnet.agent.errors import BadPacket
 
 HEADER_LEN = 4
 MAX_MESSAGE = 64 << 20  # bytes, compressed or not; enough for a very large tailnet
+PIECE = 64 << 10  # bytes; a delta needs no buffer of MAX_MESSAGE
 MAX_WINDOW = 64 << 20  # bytes of memory a zstd frame may ask for
 
 
@@ -41,7 +42,9 @@ def decompress_untrusted(data: bytes) -> bytes:
     """
     try:
         reader = ZstdDecompressor(max_window_size=MAX_WINDOW).stream_reader(io.BytesIO(data))
-        out = reader.read(MAX_MESSAGE + 1)
+        out = reader.read(PIECE)
+        if len(out) == PIECE:
+            out += reader.read(MAX_MESSAGE + 1 - PIECE)
     except (ZstdError, MemoryError) as error:
         msg = f"bad zstd: {error}"
         raise BadPacket(msg) from None

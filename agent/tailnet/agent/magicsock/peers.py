@@ -1,5 +1,6 @@
 """What the hub knows of peers, and what it tells."""
 
+from collections.abc import Sequence
 from enum import Enum, Flag, auto
 from typing import NamedTuple
 
@@ -43,7 +44,7 @@ class PeerInfo(NamedTuple):
 
     node_key: NodePublic
     disco_key: DiscoPublic
-    endpoints: tuple[AddrPort, ...]
+    endpoints: Sequence[AddrPort]
     home_region: int
     wireguard_only: bool = False
     policy: Policy = Policy.AUTO
@@ -204,7 +205,7 @@ class Peer:
             home_region=self.info.home_region,
             latency=None if trusted is None else trusted.latency,
             active=machine is not None and machine.active,
-            candidates=self.info.endpoints if machine is None else tuple(machine.candidates),
+            candidates=tuple(self.info.endpoints if machine is None else machine.candidates),
             switches=self.switches,
         )
 

@@ -4,13 +4,11 @@ Source: tailscale tailcfg/tailcfg.go.
 """
 
 from datetime import datetime
-from functools import cached_property
 from typing import Any, NewType
 
 from msgspec import field
 
-from tailnet.agent.addr import DERP_MAGIC, AddrPort, IPAddress, IPNetwork
-from tailnet.agent.errors import BadPacket
+from tailnet.agent.addr import DERP_MAGIC, AddrPorts, IPAddress, IPNetwork
 from tailnet.agent.keys import DiscoPublic, MachinePublic, NodePublic
 from tailnet.agent.tailcfg.codec import Struct, prefixes
 from tailnet.agent.tailcfg.dns import Resolver
@@ -137,21 +135,21 @@ class Node(Struct, frozen=True, dict=True):
         host, _, port = self.derp.rpartition(":")
         return int(port) if host == str(DERP_MAGIC) and port.isdecimal() and len(port) < 6 else 0
 
-    @cached_property
-    def _prefixes(self) -> tuple[IPNetwork, ...]:
-        return prefixes(self.addresses)
-
-    @cached_property
-    def _ips(self) -> tuple[IPAddress, ...]:
-        return tuple(p.network_address for p in self._prefixes)
-
     def address_prefixes(self) -> tuple[IPNetwork, ...]:
         """The node's own addresses as /32 and /128."""
-        return self._prefixes
+        memory = self.__dict__  # cached_property takes a lock, 20,000 times for a large map
+        known: tuple[IPNetwork, ...] | None = memory.get("_prefixes")
+        if known is None:
+            memory["_prefixes"] = known = prefixes(self.addresses)
+        return known
 
     def ips(self) -> tuple[IPAddress, ...]:
         """The node's own addresses."""
-        return self._ips
+        memory = self.__dict__
+        known: tuple[IPAddress, ...] | None = memory.get("_ips")
+        if known is None:
+            memory["_ips"] = known = tuple(p.network_address for p in self.address_prefixes())
+        return known
 
     def allowed_prefixes(self) -> tuple[IPNetwork, ...]:
         """What this node may send from and be sent; ``null`` is its own addresses."""
@@ -170,15 +168,9 @@ class Node(Struct, frozen=True, dict=True):
             and not self.unsigned_peer_api_only
         )
 
-    def endpoint_addrs(self) -> tuple[AddrPort, ...]:
+    def endpoint_addrs(self) -> AddrPorts:
         """Candidates for direct paths; malformed and zoned ones left out."""
-        out = []
-        for text in self.endpoints or ():
-            try:
-                out.append(AddrPort.parse(text))
-            except BadPacket:
-                continue
-        return tuple(out)
+        return AddrPorts(self.endpoints or ())
 
     @property
     def base_name(self) -> str:
