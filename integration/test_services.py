@@ -56,6 +56,22 @@ def test_a_peer_by_its_name(lab: Lab, name: str, server: str, transport: str) ->
 
 @BOTH
 @EVERYWHERE
+def test_metrics_at_the_service_address(lab: Lab, name: str, server: str) -> None:
+    """As at upstream's web client; not for whom this machine is only the way."""
+    host = "[fd7a:115c:a1e0::53]" if ":" in server else server
+    here = lab.hosts[name]
+    said = here.exec("curl", "-sS", "--max-time", "5", f"http://{host}/metrics").stdout
+    assert "tailscaled_inbound_packets_total" in said
+    status = ("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "5")
+    assert here.exec(*status, f"http://{host}/localapi/v0/status").stdout == "404"
+    assert here.exec(*status, "-H", "Host: evil.example", f"http://{host}/metrics").stdout == "403"
+    address = "::1" if ":" in server else "127.0.0.7"
+    foreign = here.exec(*status, "--interface", address, f"http://{host}/metrics", check=False)
+    assert foreign.stdout == "000"
+
+
+@BOTH
+@EVERYWHERE
 def test_names_of_others_are_not_ours(lab: Lab, name: str, server: str) -> None:
     """No answer is made up."""
     said = dig(lab.hosts[name], server, "example.com")

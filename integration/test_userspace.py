@@ -293,6 +293,14 @@ def test_names_by_the_service_addresses(lab: Lab) -> None:
         assert said == {"tcp": [str(two.ipv4)], "udp": [str(two.ipv4)]}
 
 
+def test_metrics_by_the_service_address(lab: Lab) -> None:
+    """Through a connection that the daemon makes."""
+    for server in ("100.100.100.100", "fd7a:115c:a1e0::53"):
+        asked = "GET /metrics HTTP/1.1\r\nHost: 100.100.100.100\r\nConnection: close\r\n\r\n"
+        said = lab.hosts["h1"].tnet("nc", server, "80", feed=asked)
+        assert "tailscaled_home_derp_region_id" in said.stdout
+
+
 def test_it_ends_in_an_orderly_way(lab: Lab) -> None:
     """Exit code 0 after SIGTERM, with connections open."""
     assert lab.hosts["h1"].stop() == 0

@@ -23,6 +23,7 @@ from tailnet.agent.backend.wall import guard
 from tailnet.agent.daemon.debugsite.aio import DebugSite
 from tailnet.agent.daemon.hooking.aio import Hooking
 from tailnet.agent.daemon.manager.aio import ServiceManager
+from tailnet.agent.daemon.servicesite.aio import HTTP_PORT, ServiceSite
 from tailnet.agent.dns.forward.aio import Forwarder, KernelDialer
 from tailnet.agent.dns.https.aio import HttpsClient
 from tailnet.agent.dns.resolver.aio import MagicDns
@@ -99,7 +100,8 @@ async def serve(
     https = HttpsClient(_verifying(ca_file), asking.tcp)
     forwarder = Forwarder(https, random_bytes=os.urandom, dialer=asking)
     names = MagicDns(forwarder, lambda: clock.wall().timestamp())
-    services = Services(ServicePorts({DNS_PORT: names}), _service_stack())
+    ports = ServicePorts({DNS_PORT: names})
+    services = Services(ports, _service_stack())
     node = Node(
         make_system(userspace, services.detach()),
         NodeSettings(
@@ -141,12 +143,15 @@ async def serve(
         service_drops=services.drops,
     )
     manager.follow(node)
+    site = ServiceSite(view.metrics, lambda: node.netmap.self_node.ips() if node.netmap else ())
+    ports.open(HTTP_PORT, site.take)
     # The socket comes before routes: as a lock it keeps a second daemon from touching them.
     parts: list[tuple[str, Service]] = [
         ("service manager", manager),
         ("https", https),
         ("services", services),
         ("localapi", LocalServer(view, options.socket, version=__version__)),
+        ("service site", site),
         ("debug site", _debug_site(options.debug, node, view)),
         *([("netstack", userspace)] if userspace is not None else []),
         ("node", node),

@@ -91,12 +91,17 @@ class Server:
                 log.warning("cannot accept a connection: %s", error)
                 await asyncio.sleep(1)
                 continue
-            if not self._admit(sock):
-                with sock, contextlib.suppress(OSError):
-                    sock.send(Conversation(0).answer(503, (), BUSY, close=True))
-                continue
-            with contextlib.suppress(OSError):
-                await loop.connect_accepted_socket(lambda: Client(self), sock)
+            await self.take(sock)
+
+    async def take(self, sock: socket.socket) -> None:
+        """Serve one connection, which is the server's from now on."""
+        if not self._admit(sock):
+            with sock, contextlib.suppress(OSError):
+                sock.send(Conversation(0).answer(503, (), BUSY, close=True))
+            return
+        with contextlib.suppress(OSError):
+            loop = asyncio.get_running_loop()
+            await loop.connect_accepted_socket(lambda: Client(self), sock)
 
     def begin(self, connection: "Client") -> asyncio.Task[None]:
         """For connections: run until the end."""

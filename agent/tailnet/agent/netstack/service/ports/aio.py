@@ -5,7 +5,7 @@ import contextlib
 import logging
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 
 from tailnet.agent.addr import AddrPort
@@ -27,9 +27,12 @@ _READ = 8192  # bytes
 
 Reply = Callable[[bytes], None]
 
+Site = Callable[[socket.socket, AddrPort], Coroutine[None, None, None]]
+"""Takes a TCP connection's end, which is its own from then on, and who is at the other."""
+
 
 class ServicePorts:
-    """The handlers by port; the same for UDP and TCP.
+    """The handlers by port; the same for UDP and TCP.  Sites have TCP alone, and own bounds.
 
     Attributes:
         dropped: queries and connections that were not served, by reason.
@@ -37,11 +40,16 @@ class ServicePorts:
 
     def __init__(self, handlers: Mapping[int, Handler], *, idle: float = IDLE) -> None:
         self._handlers = handlers
+        self._sites: dict[int, Site] = {}
         self._idle = idle
         self._tasks = Tasks()
         self._waiting: set[asyncio.Future[bytes | None]] = set()
         self._queries = self._connections = 0
         self.dropped: Counter[str] = Counter()
+
+    def open(self, port: int, site: Site) -> None:
+        """Let ``site`` have the TCP connections of a port."""
+        self._sites[port] = site
 
     async def close(self) -> None:
         """End every connection and query."""
@@ -50,7 +58,7 @@ class ServicePorts:
         await self._tasks.close()
 
     def has(self, port: int) -> bool:
-        """Somebody serves it."""
+        """Somebody serves it by UDP."""
         return port in self._handlers
 
     # --- UDP
@@ -100,6 +108,11 @@ class ServicePorts:
 
     def connect(self, port: int, src: AddrPort) -> socket.socket | None:
         """A connection with a port: one end of a stream; ``None`` if it is refused."""
+        if (site := self._sites.get(port)) is not None:
+            ours, theirs = socket.socketpair()
+            ours.setblocking(False)
+            _ = self._tasks.start(f"visit of {src}", site(ours, src))
+            return theirs
         if port not in self._handlers:
             return None
         if self._connections >= MAX_CONNECTIONS:
