@@ -67,6 +67,15 @@ def make_lab(request: pytest.FixtureRequest) -> Iterator[MakeLab]:
         every.remove(lab)
 
 
+@pytest.fixture(scope="module")
+def pair(make_lab: MakeLab) -> Lab:
+    """Two hosts of one tailnet, h1 and h2, with a direct path between them."""
+    lab = make_lab(flat("h1", "h2"))
+    lab.join()
+    lab.wait_complete()
+    return lab
+
+
 @pytest.fixture(scope="module", params=["reference", "native"])
 def relayed(make_lab: MakeLab, request: pytest.FixtureRequest) -> Lab:
     """Two hosts of one tailnet, h1 and h2, that cannot send UDP to each other; each datapath."""

@@ -10,12 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from integration.conftest import MakeLab
-from integration.lab.config import AUTH_KEY
 from integration.lab.go_cli import find
 from integration.lab.host import Host
 from integration.lab.lab import Lab
-from integration.lab.topology import flat
 from integration.lab.waiting import until
 
 PROGRAM = find()
@@ -66,25 +63,14 @@ class GoCli:
 
 
 @pytest.fixture(scope="module")
-def lab(make_lab: MakeLab) -> Lab:
-    """Two hosts."""
-    lab = make_lab(flat("h1", "h2"))
-    for host in lab.hosts.values():
-        host.start()
-        host.up(AUTH_KEY)
-    lab.wait_complete()
-    return lab
-
-
-@pytest.fixture(scope="module")
-def go(lab: Lab) -> GoCli:
+def go(pair: Lab) -> GoCli:
     """On h1."""
-    return GoCli(lab.hosts["h1"])
+    return GoCli(pair.hosts["h1"])
 
 
-def test_status_and_addresses(lab: Lab, go: GoCli) -> None:
+def test_status_and_addresses(pair: Lab, go: GoCli) -> None:
     """Lines and JSON."""
-    own, other = lab.hosts["h1"].ipv4, lab.hosts["h2"].ipv4
+    own, other = pair.hosts["h1"].ipv4, pair.hosts["h2"].ipv4
     text = go.good("status")
     assert f"{own}" in text
     assert f"{other}" in text
@@ -95,25 +81,25 @@ def test_status_and_addresses(lab: Lab, go: GoCli) -> None:
     assert go.good("ip", "-4", "h2").strip() == str(other)
 
 
-def test_pings_of_all_kinds(lab: Lab, go: GoCli) -> None:
+def test_pings_of_all_kinds(pair: Lab, go: GoCli) -> None:
     """Disco, TSMP, ICMP."""
-    other = str(lab.hosts["h2"].ipv4)
+    other = str(pair.hosts["h2"].ipv4)
     assert "pong from h2" in go.good("ping", "-c", "3", other)
     assert "via TSMP" in go.good("ping", "--tsmp", "-c", "1", other)
     assert "via ICMP" in go.good("ping", "--icmp", "-c", "1", other)
 
 
-def test_whois(lab: Lab, go: GoCli) -> None:
+def test_whois(pair: Lab, go: GoCli) -> None:
     """Machine and user."""
-    text = go.good("whois", str(lab.hosts["h2"].ipv4))
+    text = go.good("whois", str(pair.hosts["h2"].ipv4))
     assert "h2.lab.ts.net" in text
     assert "lab@example.com" in text
-    assert go.json("whois", "--json", str(lab.hosts["h2"].ipv4))["UserProfile"]
+    assert go.json("whois", "--json", str(pair.hosts["h2"].ipv4))["UserProfile"]
 
 
-def test_settings(lab: Lab, go: GoCli) -> None:
+def test_settings(pair: Lab, go: GoCli) -> None:
     """Set by one program, seen by the other."""
-    host = lab.hosts["h1"]
+    host = pair.hosts["h1"]
     go.good("set", "--shields-up", "--accept-routes")
     assert host.tnet("get", "shields-up").stdout == "true\n"
     assert host.tnet("get", "accept-routes").stdout == "true\n"
@@ -136,7 +122,7 @@ def test_the_network(go: GoCli) -> None:
     assert "Nearest DERP: lab900" in go.good("netcheck")
 
 
-def test_accounts_and_exit_nodes(lab: Lab, go: GoCli) -> None:
+def test_accounts_and_exit_nodes(pair: Lab, go: GoCli) -> None:
     """Lists."""
     assert "lab@example.com*" in go.good("switch", "--list")
     assert "no exit nodes found" in go("exit-node", "list").err
@@ -190,9 +176,9 @@ def test_what_is_not_here_is_said(go: GoCli) -> None:
         assert "not supported yet" in said.err, said
 
 
-def test_down_up_and_logout(lab: Lab, go: GoCli) -> None:
+def test_down_up_and_logout(pair: Lab, go: GoCli) -> None:
     """Last: the whole way with their program alone."""
-    host = lab.hosts["h1"]
+    host = pair.hosts["h1"]
     go.good("down")
     assert go("status").code == 1
     go.good("up", f"--login-server={host.login_server}", "--hostname=h1")

@@ -5,11 +5,8 @@ from typing import Any
 
 import pytest
 from integration import shapes
-from integration.conftest import MakeLab
-from integration.lab.config import AUTH_KEY
 from integration.lab.host import Host
 from integration.lab.lab import Lab
-from integration.lab.topology import flat
 from tests.support.shapes import ANY, Absent, Each, Null, faults
 
 from tailnet.agent.localapi.schema.bus import (
@@ -79,20 +76,9 @@ REFUSED = {
 
 
 @pytest.fixture(scope="module")
-def lab(make_lab: MakeLab) -> Lab:
-    """Two hosts that know of each other."""
-    lab = make_lab(flat("h1", "h2"))
-    for host in lab.hosts.values():
-        host.start()
-        host.up(AUTH_KEY)
-    lab.wait_complete()
-    return lab
-
-
-@pytest.fixture(scope="module")
-def host(lab: Lab) -> Host:
+def host(pair: Lab) -> Host:
     """Who is asked."""
-    return lab.hosts["h1"]
+    return pair.hosts["h1"]
 
 
 def ask(host: Host, asked: str, body: object = None) -> tuple[int, str]:
@@ -103,10 +89,10 @@ def ask(host: Host, asked: str, body: object = None) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("asked", SHAPES)
-def test_an_answer_has_upstreams_shape(lab: Lab, host: Host, asked: str) -> None:
+def test_an_answer_has_upstreams_shape(pair: Lab, host: Host, asked: str) -> None:
     """No field too many, none missing, each of its type."""
     peer = host.peer("h2") or {}
-    filled = asked.format(peer=lab.hosts["h2"].ipv4, own=host.ipv4, id=peer["NodeID"])
+    filled = asked.format(peer=pair.hosts["h2"].ipv4, own=host.ipv4, id=peer["NodeID"])
     status, text = ask(host, filled, BODIES.get(asked))
     assert status == 200, text
     assert faults(json.loads(text), SHAPES[asked]) == []
@@ -122,7 +108,7 @@ def test_a_refusal_in_json_says_error(host: Host, asked: str) -> None:
     assert json.loads(text)["Error"]
 
 
-def test_the_bus_has_upstreams_shape(lab: Lab, host: Host) -> None:
+def test_the_bus_has_upstreams_shape(pair: Lab, host: Host) -> None:
     """The first message with everything, then changes and traffic; absent is not null."""
     first = INITIAL_STATE | INITIAL_PREFS | INITIAL_NETMAP | INITIAL_STATUS | INITIAL_HEALTH
     watch = Client(str(host.socket)).watch(first | PEER_CHANGES | WATCH_ENGINE_UPDATES)
@@ -132,14 +118,14 @@ def test_the_bus_has_upstreams_shape(lab: Lab, host: Host) -> None:
     assert tree["State"] == 6
     for field in ("Prefs", "NetMap", "InitialStatus", "Health"):
         assert tree[field] is not None, field
-    lab.hosts["h2"].tnet("set", "--hostname=h2again")
+    pair.hosts["h2"].tnet("set", "--hostname=h2again")
     seen: set[str] = set()
     while not {"Engine", "PeersChanged"} <= seen:
         tree = json.loads(watch.next_line(20))
         assert faults(tree, shapes.NOTIFY) == []
         seen |= {name for name, value in tree.items() if value is not None}
     watch.close()
-    lab.hosts["h2"].tnet("set", "--hostname=h2")
+    pair.hosts["h2"].tnet("set", "--hostname=h2")
 
 
 def test_only_what_the_shapes_say_may_be_absent(host: Host) -> None:
