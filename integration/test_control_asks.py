@@ -87,10 +87,9 @@ def test_requests_to_the_node(relayed: Lab) -> None:
     assert [peer["Name"] for peer in current["Peers"]] == ["h2.lab.ts.net."]
     assert current["SelfNode"]["Key"] == current["NodeKey"]
     assert "privkey" not in body
-    assert c2n(relayed, "GET /debug/metrics") == (
-        "HTTP/1.1 501 Not Implemented",
-        "this node keeps no client metrics\n",
-    )
+    status, body = c2n(relayed, "GET /debug/metrics")
+    assert status == "HTTP/1.1 200 OK"
+    assert 'tailscaled_inbound_packets_total{path="derp"}' in body
     assert c2n(relayed, "GET /remoteapi/localapi/v0/prefs")[0] == "HTTP/1.1 403 Forbidden"
     assert c2n(relayed, "GET /nothing") == ("HTTP/1.1 400 Bad Request", "unknown c2n path\n")
 

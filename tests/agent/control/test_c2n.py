@@ -1,5 +1,6 @@
 """Requests of the server to this node, and what it asks for in general."""
 
+import asyncio
 import base64
 import json
 from pathlib import Path
@@ -40,6 +41,10 @@ class Node:
         """None."""
         return b"task one:\n"
 
+    async def metrics(self) -> bytes:
+        """Of a process with one descriptor."""
+        return b"process_open_fds 1\n"
+
     def netmap_untrusted(self, omit: tuple[str, ...], candidate: bytes | None) -> bytes:
         """What it was asked for."""
         if candidate == b"[]":
@@ -48,9 +53,14 @@ class Node:
         return json.dumps([omit, candidate and candidate.decode()]).encode()
 
 
+def answered(request: HttpRequest) -> HttpResponse:
+    """By a node."""
+    return asyncio.run(answer(request, Node()))
+
+
 def ask(method: str, path: str, body: bytes = b"", **query: str) -> HttpResponse:
     """One request."""
-    return answer(HttpRequest(method, path, query, body), Node())
+    return answered(HttpRequest(method, path, query, body))
 
 
 def test_echo_returns_the_body() -> None:
@@ -158,7 +168,7 @@ def test_any_bytes_are_a_request_or_refused(data: bytes) -> None:
         request = parse_request_untrusted(data)
     except BadPacket:
         return
-    encode_response(answer(request, Node()))
+    encode_response(answered(request))
 
 
 def test_response_text_is_http() -> None:
@@ -232,7 +242,7 @@ APPENDIX = {
     "POST /sockstats": (501, "this node counts no socket statistics"),
     "GET /sockstats": NOT_ALLOWED,
     "GET /debug/prefs": (200, "{"),
-    "GET /debug/metrics": (501, "this node keeps no client metrics"),
+    "GET /debug/metrics": (200, "process_open_fds 1"),
     "GET /debug/goroutines": (200, "task one:"),
     "GET /debug/component-logging?component=x&secs=1": (200, '{"Error":'),
     "GET /debug/logheap": (501, "this node does not hand out its memory"),
@@ -266,7 +276,7 @@ APPENDIX = {
 def test_every_path_that_a_server_may_ask_for(line: str) -> None:
     """Answered as upstream does, or declined by a status and one sentence."""
     status, begins = APPENDIX[line]
-    response = answer(parse_request_untrusted(f"{line} HTTP/1.1\r\n\r\n".encode()), Node())
+    response = answered(parse_request_untrusted(f"{line} HTTP/1.1\r\n\r\n".encode()))
     assert response.status == status
     assert response.body.decode().startswith(begins)
 

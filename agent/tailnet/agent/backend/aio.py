@@ -102,6 +102,13 @@ class Node:
         self._wall = wall
         self.host_name = system.host.hostname
         self.pinger = Pinger(self)
+        self.answers = NodeAnswers(
+            self.pinger,
+            prefs=lambda: self.account.prefs,
+            health=lambda: {w.what.code: w.text for w in self.warnings},
+            netmap=lambda: self.netmap,
+            wall=wall,
+        )
         disco = DiscoPrivate.from_random(random_bytes(32))
         self.account: Account = Account(
             store,
@@ -109,13 +116,7 @@ class Node:
             disco,
             on_event=self._tell,
             on_change=self._reconsider,
-            answers=NodeAnswers(
-                self.pinger,
-                prefs=lambda: self.account.prefs,
-                health=lambda: {w.what.code: w.text for w in self.warnings},
-                netmap=lambda: self.netmap,
-                wall=wall,
-            ),
+            answers=self.answers,
         )
         self._ruling = Ruling(settings.config, self.account)
         self._key_in_use = self.account.node_key

@@ -34,6 +34,9 @@ class Answers(Protocol):
     def tasks(self) -> bytes:
         """What this process is doing: text, without values."""
 
+    async def metrics(self) -> bytes:
+        """What is counted, as Prometheus text."""
+
     def netmap_untrusted(self, omit: tuple[str, ...], candidate: bytes | None) -> bytes:
         """The network map in use, and what a map message would make of an empty one, as JSON.
 

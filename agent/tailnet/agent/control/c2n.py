@@ -2,12 +2,12 @@
 
 The server sends the text of a request in the map stream; the answer goes back as the text of a
 response.  What this node does not do is declined in words, so that a server need not guess.  No
-handler waits for anything, so ``C2n-Handler-Timeout`` has nothing to limit.
+handler waits for anybody, so ``C2n-Handler-Timeout`` has nothing to limit.
 
 Source: tailscale ipn/ipnlocal/c2n.go; control/controlclient/direct.go, answerC2NPing.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from urllib.parse import parse_qsl, urlsplit
@@ -22,6 +22,7 @@ MAX_HEAD = 64 << 10  # bytes
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
+METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class HttpResponse:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-Handler = Callable[[HttpRequest, Answers], HttpResponse]
+Handler = Callable[[HttpRequest, Answers], HttpResponse | Awaitable[HttpResponse]]
 
 
 def parse_request_untrusted(data: bytes) -> HttpRequest:
@@ -81,14 +82,15 @@ def encode_response(response: HttpResponse) -> bytes:
     return "\r\n".join([*head, "", ""]).encode() + response.body
 
 
-def answer(request: HttpRequest, node: Answers) -> HttpResponse:
+async def answer(request: HttpRequest, node: Answers) -> HttpResponse:
     """Serve one request: exact method and path, else the path with any method, else a prefix."""
     handler = ROUTES.get(f"{request.method} {request.path}") or ROUTES.get(request.path)
-    if handler is not None:
-        return handler(request, node)
     for prefix, prefixed in PREFIXES.items():
-        if request.path.startswith(prefix):
-            return prefixed(request, node)
+        if handler is None and request.path.startswith(prefix):
+            handler = prefixed
+    if handler is not None:
+        said = handler(request, node)
+        return said if isinstance(said, HttpResponse) else await said
     if any(route.partition(" ")[2] == request.path for route in ROUTES):
         return _text(405, "bad method")
     return _text(400, "unknown c2n path")
@@ -112,6 +114,10 @@ def _echo(request: HttpRequest, _: Answers) -> HttpResponse:
 
 def _nothing_to_do(_request: HttpRequest, _node: Answers) -> HttpResponse:
     return HttpResponse(204)
+
+
+async def _metrics(_: HttpRequest, node: Answers) -> HttpResponse:
+    return HttpResponse(200, await node.metrics(), METRICS)
 
 
 class _NetmapRequest(msgspec.Struct, frozen=True, rename="pascal"):
@@ -143,7 +149,7 @@ ROUTES: Mapping[str, Handler] = {
     "POST /sockstats": _declined("counts no socket statistics"),
     "/debug/prefs": lambda _, node: HttpResponse(200, node.prefs(), JSON),
     "/debug/health": lambda _, node: HttpResponse(200, node.health(), JSON),
-    "/debug/metrics": _declined("keeps no client metrics"),
+    "/debug/metrics": _metrics,
     "/debug/goroutines": lambda _, node: HttpResponse(200, node.tasks()),
     "/debug/component-logging": _says(b'{"Error":"logs of a component cannot be switched"}'),
     "/debug/logheap": _declined("does not hand out its memory"),

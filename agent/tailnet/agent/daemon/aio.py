@@ -143,6 +143,7 @@ async def serve(
         service_drops=services.drops,
     )
     manager.follow(node)
+    node.answers.count = view.metrics.internal
     site = ServiceSite(view.metrics, lambda: node.netmap.self_node.ips() if node.netmap else ())
     ports.open(HTTP_PORT, site.take)
     # The socket comes before routes: as a lock it keeps a second daemon from touching them.

@@ -1,6 +1,6 @@
 """Answers to the control server: pings of peers, prefs, health, the network map, our tasks."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 
 import msgspec
@@ -16,8 +16,17 @@ from tailnet.agent.tasks import dump
 PING_WAIT = 9.0  # seconds; the asker waits ten
 
 
+async def _nothing() -> str:
+    """Until somebody counts."""
+    return ""
+
+
 class NodeAnswers:
-    """Implements the control room's port over a node."""
+    """Implements the control room's port over a node.
+
+    Attributes:
+        count: Prometheus text; whoever counts sets it.
+    """
 
     def __init__(
         self,
@@ -34,6 +43,7 @@ class NodeAnswers:
         self._wall = wall
         self._prefs = prefs
         self._health = health
+        self.count: Callable[[], Awaitable[str]] = _nothing
 
     async def ping(self, ip: IPAddress, kind: str) -> PingResponse | None:
         """Ping a peer; what is impossible is said in ``err``, and silence is ``None``."""
@@ -53,6 +63,10 @@ class NodeAnswers:
     def tasks(self) -> bytes:
         """Of the event loop, and threads; where they are, not with what."""
         return dump().encode()
+
+    async def metrics(self) -> bytes:
+        """As ``GET metrics`` of the LocalAPI."""
+        return (await self.count()).encode()
 
     def netmap_untrusted(self, omit: tuple[str, ...], candidate: bytes | None) -> bytes:
         """See ``netmapview.answer_untrusted``."""

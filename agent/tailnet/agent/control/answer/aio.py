@@ -77,7 +77,7 @@ class Answerer:
                     for kind in kinds:
                         await self._ping(target, Pings(target, ip, (kind,)))
                 case C2n(target, payload):
-                    response = self._serve(payload)
+                    response = await self._serve(payload)
                     await self._send(target, "POST", encode_response(response))
         except (TailnetError, OSError) as error:
             log.debug("answer not delivered: %s", error)
@@ -96,14 +96,14 @@ class Answerer:
         if response is not None:
             await self._send(target, "POST", encode(response))
 
-    def _serve(self, payload: bytes) -> HttpResponse:
+    async def _serve(self, payload: bytes) -> HttpResponse:
         try:
             request = parse_request_untrusted(payload)
         except BadPacket as error:
             return HttpResponse(400, f"{error}\n".encode())
         if self._node is None:
             return HttpResponse(501, b"this node answers no requests\n")
-        return answer(request, self._node)
+        return await answer(request, self._node)
 
     async def _send(self, target: Target, method: str, body: bytes) -> None:
         limit = HEAD_TIMEOUT if method == "HEAD" else POST_TIMEOUT
