@@ -33,12 +33,12 @@ class LocalClient(Client):
         """The current prefs, under Go's names."""
         return self.ask(questions.prefs())
 
-    def edit_prefs(self, changes: Mapping[str, object]) -> None:
-        """Change these prefs and no others."""
+    def edit_prefs(self, changes: Mapping[str, object], reason: str = "") -> None:
+        """Change these prefs and no others; ``reason`` is for the daemon's log."""
         from tailnet.cli.settings import expand, needs_current  # noqa: PLC0415 - most only ask
 
         changes = expand(changes, self.prefs() if needs_current(changes) else {})
-        self.ask(questions.edit_prefs(changes))
+        self.ask(questions.edit_prefs(changes, reason))
 
     def _begin(self, sock: socket.socket, data: bytes) -> tuple[Answer, bytes]:
         try:

@@ -100,12 +100,12 @@ def connect(
         raise Silent from None
 
 
-def say(**fields: str) -> None:
+def say(**fields: str | int) -> None:
     """One JSON object, indented by a tab as Go does it; empty fields are left out."""
     lines = [
-        f'\t"{name}": {harmless(json.encode(text).decode())}'
-        for name, text in fields.items()
-        if text
+        f'\t"{name}": {harmless(json.encode(value).decode())}'
+        for name, value in fields.items()
+        if value
     ]
     click.echo("{\n" + ",\n".join(lines) + "\n}")
 

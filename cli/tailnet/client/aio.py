@@ -37,7 +37,7 @@ class AsyncClient:
             NotRunning: nobody answers.
             Refused: any status but 2xx.
         """
-        data = request(question.method, question.name, question.data)
+        data = request(question.method, question.name, question.data, question.headers)
         async with self._exchange(data) as (reader, answer, piece):
             pieces = [piece]
             while not answer.complete:

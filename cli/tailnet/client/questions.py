@@ -32,6 +32,7 @@ class Question(Generic[T]):
         kind: what the answer is parsed into; ``None``: nothing is answered.
         body: what is sent along, as JSON.
         patience: how long the answer may take [s].
+        reason: why it is asked for; the daemon's log has it.
     """
 
     method: str
@@ -39,11 +40,21 @@ class Question(Generic[T]):
     kind: type[T]
     body: Mapping[str, object] | None = None
     patience: float = 65.0  # the daemon gives up after 60
+    reason: str = ""
 
     @property
     def data(self) -> bytes:
         """The body."""
         return b"" if self.body is None else json.encode(self.body)
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Besides those that every request has."""
+        if not self.reason:
+            return {}
+        from base64 import b64encode  # noqa: PLC0415 - seldom needed
+
+        return {"X-Tailscale-Reason": b64encode(self.reason.encode()).decode()}
 
 
 Nothing = type(None)
@@ -69,10 +80,10 @@ def check_udp_gro_forwarding() -> Question[Advice]:
     return Question("GET", "check-udp-gro-forwarding", Advice)
 
 
-def edit_prefs(changes: Mapping[str, object]) -> Question[Prefs]:
+def edit_prefs(changes: Mapping[str, object], reason: str = "") -> Question[Prefs]:
     """Change these, under upstream's names, and no others; answers with all."""
     masks = {f"{name}Set": True for name in changes}
-    return Question("PATCH", "prefs", dict, {**changes, **masks})
+    return Question("PATCH", "prefs", dict, {**changes, **masks}, reason=reason)
 
 
 def start(auth_key: str = "", update_prefs: Mapping[str, object] | None = None) -> Question[None]:
@@ -88,9 +99,9 @@ def login_interactive() -> Question[None]:
     return Question("POST", "login-interactive", Nothing)
 
 
-def logout() -> Question[None]:
+def logout(reason: str = "") -> Question[None]:
     """Expire the node key and forget the login."""
-    return Question("POST", "logout", Nothing)
+    return Question("POST", "logout", Nothing, reason=reason)
 
 
 def profiles() -> Question[list[LoginProfile]]:

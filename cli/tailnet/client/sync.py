@@ -39,7 +39,8 @@ class Client:
             Refused: any status but 2xx.
             TimedOut: no answer within the question's patience.
         """
-        answer = self._request(question.method, question.name, question.data, question.patience)
+        asked = request(question.method, question.name, question.data, question.headers)
+        answer = self._request(asked, question.patience)
         return parse(answer, question.kind)
 
     def request(
@@ -56,7 +57,8 @@ class Client:
             Refused: any status but 2xx.
             TimedOut: no answer within ``timeout`` [s]; ``None`` waits for ever.
         """
-        return self._request(method, name, b"" if body is None else json.encode(body), timeout)
+        data = b"" if body is None else json.encode(body)
+        return self._request(request(method, name, data), timeout)
 
     def stream(self, method: str, name: str) -> Iterator[bytes]:
         """The pieces of an answer that has no end, as they come.
@@ -107,9 +109,9 @@ class Client:
             answer, piece = self._begin(sock, request("GET", f"watch-ipn-bus?mask={mask}"))
         return Watch(sock, answer, piece)
 
-    def _request(self, method: str, name: str, body: bytes, timeout: float | None) -> bytes:
+    def _request(self, data: bytes, timeout: float | None) -> bytes:
         with self._connect(timeout) as sock, in_words():
-            answer, piece = self._begin(sock, request(method, name, body))
+            answer, piece = self._begin(sock, data)
             pieces = [piece]
             while not answer.complete:
                 pieces.append(answer.feed(sock.recv(1 << 16)))

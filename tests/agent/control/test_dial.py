@@ -16,6 +16,7 @@ import pytest
 from tests.support.control import config, make_certificate, member, new_server, serving, settings
 
 from tailnet.agent import clock
+from tailnet.agent._version import CAPABILITY_VERSION
 from tailnet.agent.control.dial.aio import Dialer
 from tailnet.agent.control.dialplan import (
     Candidate,
@@ -28,7 +29,6 @@ from tailnet.agent.control.dialplan import (
 )
 from tailnet.agent.control.events import Connected, LoginFailed
 from tailnet.agent.control.race.aio import race
-from tailnet.agent.control.register import CAPABILITY_VERSION
 from tailnet.agent.control.resolve.aio import Resolver
 from tailnet.agent.control.trouble import Cause
 from tailnet.agent.crypto.x25519 import public_of

@@ -10,8 +10,8 @@ from integration.lab.control_faults import Honest, refuse
 from integration.lab.control_noise import Request
 from tests.support.control import config, faulty, member, serving, settings
 
+from tailnet.agent._version import CAPABILITY_VERSION
 from tailnet.agent.control.events import Connected
-from tailnet.agent.control.register import CAPABILITY_VERSION
 from tailnet.agent.control.wishes import (
     MAX_VALUE,
     Wish,

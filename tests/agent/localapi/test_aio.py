@@ -130,6 +130,30 @@ async def test_the_users_mistakes_are_400(client: HttpClient, backend: FakeBacke
     assert (response.status, response.text) == (400, "no")
 
 
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("bW92aW5nIGhvdXNl", "who says: moving house"),
+        ("G1szMW3ihpI=", "who says: [31m\u2192"),  # without the escape
+        ("A" * 4000, None),  # zeros
+        ("no base64", None),
+        ("/w==", None),  # no UTF-8
+    ],
+)
+async def test_a_reason_is_in_the_log(
+    client: HttpClient, caplog: pytest.LogCaptureFixture, header: str, said: str | None
+) -> None:
+    """With who gave it; what is none is passed over."""
+    caplog.set_level("INFO")
+    reason = {"X-Tailscale-Reason": header}
+    response = await client.request("POST", f"{BASE}logout", headers=reason)
+    assert response.status == 204
+    assert ("who says" in caplog.text) is (said is not None)
+    if said is not None:
+        assert f"POST {BASE}logout of user " in caplog.text
+        assert said in caplog.text
+
+
 async def test_our_own_mistakes_are_500(
     client: HttpClient, backend: FakeBackend, caplog: pytest.LogCaptureFixture
 ) -> None:

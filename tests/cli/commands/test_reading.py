@@ -6,6 +6,7 @@ import msgspec
 from click.testing import CliRunner
 from tests.support.tnet import Daemon
 
+from tailnet.agent._version import CAPABILITY_VERSION
 from tailnet.agent.backend.prefs import Prefs
 from tailnet.agent.localapi.schema.basics import VERSION
 from tailnet.agent.localapi.schema.status import DatapathStatus, Status
@@ -32,7 +33,14 @@ def test_version(daemon: Daemon) -> None:
     """Without asking the daemon, unless wanted."""
     assert daemon.run("version").stdout == f"{VERSION}\n"
     assert daemon.run("version", "--daemon").stdout == f"Client: {VERSION}\nDaemon: {VERSION}\n"
-    assert json.loads(daemon.run("version", "--json").stdout)["short"] == VERSION
+    tree = json.loads(daemon.run("version", "--json").stdout)
+    assert tree == {
+        "majorMinorPatch": VERSION.partition("+")[0],
+        "short": VERSION,
+        "long": VERSION,
+        "cap": CAPABILITY_VERSION,
+    }
+    assert json.loads(daemon.run("version", "--daemon", "--json").stdout)["daemonLong"] == VERSION
     about = DatapathStatus(name="native", version="1.2", aead="ring")
     daemon.backend.about = msgspec.structs.replace(daemon.backend.about, datapath=about)
     told = daemon.run("version", "--daemon").stdout

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
+from tailnet.agent._version import CAPABILITY_VERSION
 from tailnet.agent.control.backoff import uniform
 from tailnet.agent.control.config import ControlConfig
 from tailnet.agent.control.events import Registered
@@ -22,7 +23,6 @@ from tailnet.agent.tailcfg.codec import ZERO_TIME, decode_untrusted
 from tailnet.agent.tailcfg.node import ZERO_NODE, Hostinfo
 from tailnet.agent.tailcfg.register import RegisterAuth, RegisterRequest, RegisterResponse
 
-CAPABILITY_VERSION = 121  # what we do is what this version asks for; tailcfg.go history
 LOGOUT_EXPIRY = datetime.fromtimestamp(123, UTC)  # direct.go: any past time would do
 MAX_RETRY_AFTER = 3600.0  # seconds
 MAX_ERROR_TEXT = 200  # characters of a server's text that are shown

@@ -3,8 +3,8 @@
 Source: tailscale control/controlclient/direct.go, sendMapRequest.
 """
 
+from tailnet.agent._version import CAPABILITY_VERSION
 from tailnet.agent.addr import AddrPort
-from tailnet.agent.control.register import CAPABILITY_VERSION
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.keys import DiscoPublic, NodePrivate
 from tailnet.agent.tailcfg.mapping import MapRequest

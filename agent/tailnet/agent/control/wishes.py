@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from tailnet.agent.control.register import CAPABILITY_VERSION, one_line_untrusted
+from tailnet.agent._version import CAPABILITY_VERSION
+from tailnet.agent.control.register import one_line_untrusted
 from tailnet.agent.errors import UserError
 from tailnet.agent.keys import NodePublic
 from tailnet.agent.tailcfg.codec import Struct

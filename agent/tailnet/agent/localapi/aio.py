@@ -9,13 +9,13 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
-from tailnet.agent.control.register import CAPABILITY_VERSION
+from tailnet.agent._version import CAPABILITY_VERSION
 from tailnet.agent.datapath.pcapng import CONTENT_TYPE as PCAPNG
 from tailnet.agent.errors import UserError
 from tailnet.agent.httpd.aio import USUAL, Client, ClientGone, Limits, Server
 from tailnet.agent.httpd.conversation import Request as Head
 from tailnet.agent.localapi.bus import Subscription
-from tailnet.agent.localapi.exchange import JSON, Access, Request, Response, text
+from tailnet.agent.localapi.exchange import JSON, Access, Request, Response, reason_untrusted, text
 from tailnet.agent.localapi.interface import Backend, Stream
 from tailnet.agent.localapi.listen.aio import SocketFile
 from tailnet.agent.localapi.routes import (
@@ -122,6 +122,8 @@ class LocalServer:
         found = find(head.method, head.path, access_of(uid, os.geteuid(), self._operator_uid()))
         if isinstance(found, Response):
             return found
+        if why := reason_untrusted(headers.get("x-tailscale-reason", "")):
+            log.info("%s %s of user %s, who says: %s", head.method, head.path, uid, why)
         try:
             if found.handler is not None:
                 return await self._answer(client, head, found)

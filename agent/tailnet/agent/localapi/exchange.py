@@ -1,5 +1,6 @@
 """A request, its answer, and what a caller may do."""
 
+from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -38,6 +39,21 @@ class Access(Enum):
     NONE = 0
     READ = 1
     WRITE = 2
+
+
+MAX_REASON = 1024  # characters
+
+
+def reason_untrusted(header: str) -> str:
+    """Why a client wants something: ``X-Tailscale-Reason``, for the log; empty if it says nothing.
+
+    Source: tailscale client/tailscale/apitype/apitype.go, RequestReasonHeader.
+    """
+    try:
+        said = b64decode(header, validate=True).decode()
+    except ValueError:
+        return ""
+    return "".join(c if c.isprintable() else " " for c in said)[:MAX_REASON].strip()
 
 
 def text(status: int, message: str) -> Response:

@@ -11,7 +11,7 @@ from tailnet.cli.risk import ask
 
 
 @click.command(cls=GoCommand, help="Disconnect from the tailnet.")
-@click.option("--reason", default="", metavar="TEXT", hidden=True, help="No effect yet.")
+@click.option("--reason", default="", metavar="TEXT", help="Why, for the daemon's log.")
 @risks
 @with_client
 def command(client: LocalClient, *, reason: str, accept_risk: frozenset[str]) -> None:
@@ -20,4 +20,4 @@ def command(client: LocalClient, *, reason: str, accept_risk: frozenset[str]) ->
         warn("Tailscale was already stopped.")
         return
     ask(accept_risk, "this would end it")
-    client.edit_prefs({"WantRunning": False})
+    client.edit_prefs({"WantRunning": False}, reason)

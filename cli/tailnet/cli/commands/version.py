@@ -3,6 +3,7 @@
 import click
 from msgspec import UnsetType
 
+from tailnet.agent._version import CAPABILITY_VERSION
 from tailnet.agent.localapi.schema.basics import VERSION
 from tailnet.agent.localapi.schema.status import Status
 from tailnet.cli.client import LocalClient
@@ -22,8 +23,14 @@ def command(client: LocalClient, *, daemon: bool, json: bool) -> None:
     theirs = clean(status.version) if status else ""
     moved_by = _datapath(status) if status else ""
     if json:
-        more = {"daemonDatapath": moved_by} if moved_by else {}
-        say(majorMinorPatch=VERSION, short=VERSION, long=VERSION, daemonLong=theirs, **more)
+        say(
+            majorMinorPatch=VERSION.partition("+")[0],
+            short=VERSION,
+            long=VERSION,
+            daemonLong=theirs,
+            daemonDatapath=moved_by,
+            cap=CAPABILITY_VERSION,
+        )
     elif daemon:
         click.echo(f"Client: {VERSION}\nDaemon: {theirs}{f' ({moved_by})' if moved_by else ''}")
     else:

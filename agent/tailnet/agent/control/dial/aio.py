@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 
+from tailnet.agent._version import CAPABILITY_VERSION
 from tailnet.agent.control.channel import Channel
 from tailnet.agent.control.conn.aio import Connection
 from tailnet.agent.control.dialplan import (
@@ -23,7 +24,6 @@ from tailnet.agent.control.dialplan import (
 from tailnet.agent.control.http1 import Upgrade, request
 from tailnet.agent.control.race.aio import race, reason
 from tailnet.agent.control.reach.aio import READ_SIZE, Reacher, Streams
-from tailnet.agent.control.register import CAPABILITY_VERSION
 from tailnet.agent.control.resolve.aio import Resolver
 from tailnet.agent.control.trouble import NoTls
 from tailnet.agent.derp.proxy import LOGIN_WANTED, login_wanted
