@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from integration.lab.config import (
     ServersConfig,
 )
 from integration.lab.control import AuthKey, ControlServer, ControlSettings
+from integration.lab.control_ailing import AilingControl
 from integration.lab.derp import DerpServer
 from integration.lab.portal import WebServer
 from integration.lab.stun import StunServer
@@ -174,13 +176,20 @@ class Servers:
         """All nodes, as ``ControlServer.nodes`` shows them."""
         return self._running().nodes()
 
-    async def do_start_control(self, fault: str = "") -> None:
-        """Start control with what the one before knew, and with a fault if one is named."""
+    async def do_start_control(self, fault: str = "", skew: float = 0.0) -> None:
+        """Start control with what the one before knew, and with a fault if one is named.
+
+        ``skew``: how many hours its clock is ahead.
+        """
         if self._control is not None:
             msg = "control is running"
             raise Refused(msg)
-        kind = VandalControl if fault else ControlServer
-        control = kind(self._settings, now=clock.now, wall=clock.wall, random_bytes=os.urandom)
+
+        def wall() -> datetime:
+            return clock.wall() + timedelta(hours=skew)
+
+        kind = VandalControl if fault else AilingControl
+        control = kind(self._settings, now=clock.now, wall=wall, random_bytes=os.urandom)
         if isinstance(control, VandalControl):
             control.fault = fault
         if self._saved is not None:
@@ -195,10 +204,31 @@ class Servers:
         self._control = None
         await control.stop()
 
-    async def do_restart_control(self) -> None:
-        """Stop and start."""
+    async def do_restart_control(
+        self, skew: float = 0.0, forget: bool = False, new_key: bool = False
+    ) -> None:
+        """Stop and start; ``forget``: without its database, ``new_key``: with another Noise key."""
         await self.do_stop_control()
-        await self.do_start_control()
+        if forget:
+            self._saved = None
+        if new_key:
+            self._settings.server_key = MachinePrivate.from_random(os.urandom(32))
+        await self.do_start_control(skew=skew)
+
+    async def do_ail(self, faults: dict[str, str]) -> None:
+        """Give each of these hosts, by address, a fault of its own; all others are served well."""
+        self._ailing().ail(faults)
+
+    async def do_asked(self) -> dict[str, int]:
+        """How often hosts, by address, have asked since their faults began."""
+        return self._ailing().asked
+
+    def _ailing(self) -> AilingControl:
+        control = self._running()
+        if not isinstance(control, AilingControl):
+            msg = "this control server has a fault for all"
+            raise Refused(msg)
+        return control
 
     async def do_expire(self, name: str) -> None:
         """End the life of a node's key."""
