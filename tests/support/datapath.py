@@ -127,6 +127,7 @@ class Rig:
         sentinel: bool = False,
         gro: bool = False,
         service: bool = False,
+        sites: bool = False,
         queues: int = 1,
     ) -> None:
         self.clock = Clock()
@@ -152,6 +153,9 @@ class Rig:
             self.service, end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             self.service.setblocking(False)
             dp.set_service(end.detach())
+        self.sites: socket.socket | None = None
+        if sites:
+            self.serve_sites()
         dp.start(
             TunPort(fd, MTU, vnet_hdr, vnet_hdr and tso, tso, tuple(more)),
             [UdpPort(udp.detach(), socket.AF_INET, gso=True, gro=gro, sentinel=sentinel)],
@@ -163,9 +167,16 @@ class Rig:
         self.datapath.stop()
         for host in self.hosts:
             host.close()
-        if self.service is not None:
-            self.service.close()
+        for beside in (self.service, self.sites):
+            if beside is not None:
+                beside.close()
         self.remote.close()
+
+    def serve_sites(self) -> None:
+        """Play the stack of the sites from now on."""
+        self.sites, end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.sites.setblocking(False)
+        self.datapath.set_sites(end.detach())
 
     def session(self, index: int = 7, *, initiator: bool = True) -> Session:
         """A session whose keys the remote knows too; the remote calls it index + 100."""

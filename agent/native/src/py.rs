@@ -164,6 +164,12 @@ impl Datapath {
         Ok(())
     }
 
+    fn set_sites(&self, py: Python<'_>, fd: Option<RawFd>) -> PyResult<()> {
+        let socket = fd.map(sys::fd::take).transpose()?;
+        py.detach(|| self.inner.set_sites(socket))?;
+        Ok(())
+    }
+
     fn set_tap(&self, fd: Option<RawFd>) -> PyResult<()> {
         let socket = fd.map(sys::fd::take).transpose()?;
         self.inner.tables.tap.set(socket);

@@ -87,6 +87,9 @@ class NotedDatapath:
     def set_service(self, fd: int) -> None:
         self.calls.append(("set_service", fd))
 
+    def set_sites(self, fd: int | None) -> None:
+        self.calls.append(("set_sites", fd))
+
     def set_tap(self, fd: int | None) -> None:
         self.calls.append(("set_tap", fd))
 

@@ -18,6 +18,7 @@ use super::reject::Replies;
 use super::replay::REJECT_AFTER_MESSAGES;
 use super::service::is_service;
 use super::session::{HEADER, Keys, TAG};
+use super::sites::Sorter;
 use super::tables::Tables;
 use super::tap::Direction;
 use super::traffic::Kind;
@@ -46,6 +47,7 @@ pub struct Inbound {
     matcher: Matcher,
     coalescer: Coalescer,
     limiter: Limiter,
+    vnet_hdr: bool,
     /// Answers to what was refused.
     pub replies: Replies,
     /// Of the TUN device; 0: any.
@@ -63,6 +65,7 @@ impl Inbound {
             tables,
             coalescer: Coalescer::new(vnet_hdr, joined),
             limiter: Limiter::default(),
+            vnet_hdr,
             replies: Replies::default(),
             mtu: 0,
             confirmed: Vec::new(),
@@ -74,9 +77,15 @@ impl Inbound {
         self.matcher.begin(self.tables.policy.load_full());
     }
 
-    /// Hand what was collected to the TUN device.
+    /// Hand what was collected to the TUN device, or to the stack of the sites.
     pub fn write(&mut self, data: &mut [u8], writer: &mut impl Writer) {
-        self.coalescer.take(data, writer);
+        let sites = self.tables.sites.load();
+        let mut sorter = Sorter {
+            sites: sites.as_deref(),
+            host: writer,
+            vnet_hdr: self.vnet_hdr,
+        };
+        self.coalescer.take(data, &mut sorter);
     }
 
     /// One message of one source; it stays in `data` until [`Inbound::write`].

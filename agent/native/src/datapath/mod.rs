@@ -27,6 +27,7 @@ pub mod rules;
 pub mod run;
 pub mod service;
 pub mod session;
+pub mod sites;
 pub mod split;
 pub mod steering;
 pub mod tables;
@@ -40,6 +41,7 @@ pub mod vnet;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 
@@ -138,7 +140,31 @@ impl Datapath {
         if self.tables.service.load().is_some() {
             self.spawn(&mut own, &tun, "services", service::run_service)?;
         }
-        Ok(())
+        self.serve_sites(&mut own, &tun)
+    }
+
+    /// What peers send to sites goes to this packet socket; without one, to the host.
+    ///
+    /// # Errors
+    /// No thread is left.
+    pub fn set_sites(&self, socket: Option<OwnedFd>) -> io::Result<()> {
+        let mut own = lock(&self.own);
+        let old = self.tables.sites.swap(socket.map(Arc::new));
+        old.as_deref().map(sites::retire);
+        match self.tun.load_full() {
+            Some(tun) => self.serve_sites(&mut own, &tun),
+            None => Ok(()),
+        }
+    }
+
+    fn serve_sites(&self, own: &mut Own, tun: &Arc<Tun>) -> io::Result<()> {
+        own.threads.retain(|thread| !thread.is_finished());
+        let Some(socket) = self.tables.sites.load_full() else {
+            return Ok(());
+        };
+        self.spawn(own, tun, "sites", move |tables, control, tun| {
+            sites::run_sites(tables, control, tun, &socket)
+        })
     }
 
     fn spawn(
@@ -181,6 +207,7 @@ impl Datapath {
         }
         self.tables.set_sockets(Sockets::default());
         self.tables.service.store(None);
+        self.tables.sites.store(None);
         self.tables.tap.set(None);
         self.tun.store(None);
     }

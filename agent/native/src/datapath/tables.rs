@@ -59,6 +59,8 @@ pub struct Tables {
     pub mac1: ArcSwapOption<Mac1>,
     /// Where packets for the daemon's own services go; set before the start.
     pub service: ArcSwapOption<OwnedFd>,
+    /// Where packets to sites go.
+    pub sites: ArcSwapOption<OwnedFd>,
     /// Who looks at the packets.
     pub tap: Tap,
     sessions: RwLock<Sessions>,
@@ -85,6 +87,7 @@ impl Tables {
             sockets: ArcSwap::default(),
             mac1: ArcSwapOption::empty(),
             service: ArcSwapOption::empty(),
+            sites: ArcSwapOption::empty(),
             tap: Tap::default(),
             sessions: RwLock::default(),
             peers: Mutex::default(),

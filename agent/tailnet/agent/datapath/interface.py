@@ -243,6 +243,14 @@ class Datapath(Protocol):
         can never send or receive any.  The datapath owns ``fd`` from now on.
         """
 
+    def set_sites(self, fd: int | None) -> None:
+        """Give a stack what peers send to sites (4via6), from now on; ``None``: the host.
+
+        What was accepted and is for fd7a:115c:a1e0:b1a::/64 goes to this non-blocking packet socket
+        instead of the device, in the shape of :meth:`set_service`; what comes back from it goes to
+        peers, as if the operating system sent it.  The datapath owns ``fd`` from now on.
+        """
+
     def set_tap(self, fd: int | None) -> None:
         """Copy every packet to a packet socket from now on; ``None``: no more.
 

@@ -42,7 +42,7 @@ from tailnet.agent.wireguard.session import IDLE
 if TYPE_CHECKING:
     import tailnet_native
 
-INTERFACE = 9  # of the extension that this module can use
+INTERFACE = 10  # of the extension that this module can use
 
 _AF_INET6 = 10  # Linux
 _SIZES = {4: 4, 6: 16}  # bytes of an address
@@ -133,6 +133,10 @@ class NativeDatapath:
     def set_service(self, fd: int) -> None:
         """Give the services of the daemon their packets.  Before the start."""
         self._native.set_service(fd)
+
+    def set_sites(self, fd: int | None) -> None:
+        """Give a stack what peers send to sites, from now on; ``None``: the host."""
+        self._native.set_sites(fd)
 
     def set_tap(self, fd: int | None) -> None:
         """Copy every packet to a packet socket from now on; ``None``: no more."""

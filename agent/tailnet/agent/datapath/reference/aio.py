@@ -21,7 +21,12 @@ from tailnet.agent.datapath.interface import (
     Upcall,
 )
 from tailnet.agent.datapath.reference import drops, vnet
-from tailnet.agent.datapath.reference.beside.aio import ServiceSocket, TapSocket
+from tailnet.agent.datapath.reference.beside.aio import (
+    ServiceSocket,
+    SiteSocket,
+    TapSocket,
+    is_for_site,
+)
 from tailnet.agent.datapath.reference.control import Control
 from tailnet.agent.datapath.reference.outbound import READ, SLACK, Run
 from tailnet.agent.datapath.reference.udp.aio import UdpSocket
@@ -68,6 +73,7 @@ class ReferenceDatapath(Control):
         self.about = About("reference", __version__, "cryptography")
         self._now, self._wall = now, wall
         self._service: ServiceSocket | None = None
+        self._sites: SiteSocket | None = None
         self._tap: TapSocket | None = None
         self._event_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._signalled = False
@@ -96,11 +102,21 @@ class ReferenceDatapath(Control):
         self._listen()
         if self._service is not None:
             self._service.start(tun)
+        if self._sites is not None:
+            self._sites.start()
         self.set_udp(udp)
 
     def set_service(self, fd: int) -> None:
         """Give the services of the daemon their packets.  Before the start."""
         self._service = self._outbound.service = ServiceSocket(fd, self._drops)
+
+    def set_sites(self, fd: int | None) -> None:
+        """Give a stack what peers send to sites, from now on; ``None``: the host."""
+        if self._sites is not None:
+            self._sites.close()
+        self._sites = None if fd is None else SiteSocket(fd, self._on_site)
+        if self._sites is not None and self._tun is not None:
+            self._sites.start()
 
     def set_tap(self, fd: int | None) -> None:
         """Copy every packet to a packet socket from now on; ``None``: no more."""
@@ -130,6 +146,7 @@ class ReferenceDatapath(Control):
         self._close_udp()
         self._stopped = True
         self.set_tap(None)
+        self.set_sites(None)
         if self._service is not None:
             self._service.close()
         if self._tun is not None and self._loop is not None:
@@ -255,6 +272,15 @@ class ReferenceDatapath(Control):
                 self._transmit()
         self._pump()
 
+    def _on_site(self, buffer: bytearray, size: int) -> None:
+        """As :meth:`_on_tun`; an empty read is the last of some."""
+        if size:
+            self._outbound.read(buffer, size, self._now(), vnet_hdr=True)
+        if self._outbound.full:
+            self._transmit()
+        if not size:
+            self._pump()
+
     def _on_udp(self, sock: UdpSocket) -> None:
         now = self._now()
         view, inbound = self._udp_view, self._inbound
@@ -296,17 +322,21 @@ class ReferenceDatapath(Control):
             self._write_one(buffers)
 
     def _write_one(self, buffers: Sequence[Buffer]) -> None:
+        if self._tun is None:
+            return
         try:
-            if self._tun is not None:
+            if self._sites is not None and is_for_site(buffers, vnet_hdr=self._tun.vnet_hdr):
+                self._sites.put(buffers, vnet_hdr=self._tun.vnet_hdr)
+            else:
                 os.writev(self._tun.fd, buffers)
         except OSError:
             self._drops[drops.TUN_WRITE] += 1
 
     def _answer(self) -> None:
         to_host, to_peers = self._replies.to_host, self._replies.to_peers
-        head = vnet.PLAIN if self._tun is not None and self._tun.vnet_hdr else b""
+        head = [vnet.PLAIN] if self._tun is not None and self._tun.vnet_hdr else []
         for packet in to_host:
-            self._write_one([head + packet])
+            self._write_one([*head, packet])
         for peer, packet in to_peers:
             self._outbound.plain(peer, packet, self._now())
         to_host.clear()
