@@ -13,5 +13,5 @@ def test_who_is_seen_and_by_which_way_is_as_the_table_says(make_lab: MakeLab) ->
     program = named()
     lab = make_lab(flat(*names(program)))
     cells = examine(lab, program)
-    assert len(cells) == (3 if program is None else 14)
+    assert len(cells) == (4 if program is None else 16)
     assert [cell for cell in cells if not cell.good] == []

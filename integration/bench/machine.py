@@ -1,5 +1,7 @@
 """A machine without a kernel for a whole node, or with the kernel's routes and device only."""
 
+from collections.abc import Callable
+
 from tailnet.agent import clock
 from tailnet.agent.addr import IPNetwork
 from tailnet.agent.backend.login import Host
@@ -7,6 +9,7 @@ from tailnet.agent.datapath.interface import Datapath
 from tailnet.agent.datapath.native import NativeDatapath
 from tailnet.agent.datapath.reference.aio import ReferenceDatapath
 from tailnet.agent.dns.upstream import Https
+from tailnet.agent.netstack.sites.aio import SiteRouter
 from tailnet.platform.fake import (
     FakeBypass,
     FakeDns,
@@ -73,6 +76,10 @@ class System:
     def make_datapath(self) -> Datapath:
         """In Rust or in Python."""
         return NativeDatapath() if self._native else ReferenceDatapath(now=clock.now)
+
+    def make_sites(self, set_socket: Callable[[int | None], None]) -> SiteRouter:
+        """Of none."""
+        return SiteRouter(None, set_socket, now=clock.now)
 
     def local_networks(self) -> tuple[IPNetwork, ...]:
         """None."""

@@ -184,8 +184,7 @@ class Bench:
         cells = []
         for router, place in self.subnets.items():
             offer = f"--advertise-routes={_net(place.v4, 24)},{_net(place.v6, 64)}"
-            if router[1] == "g":
-                offer += f",{via(SITE, IPv4Network(_net(place.v4, 24)))}"
+            offer += f",{via(SITE, IPv4Network(_net(place.v4, 24)))}"
             self.nodes[router].set(offer, "--advertise-exit-node", "--snat-subnet-routes")
         for client in clients:
             self.nodes[client].set("--accept-routes")
@@ -197,9 +196,8 @@ class Bench:
                     wanted = own if snat else self._addresses(client)
                     what = "subnet" if snat else "subnet, no SNAT"
                     cells.append(self._look(client, router, place, what, wanted))
-        if (router := "rg") in self.subnets:  # ours cannot translate
+        for router, place in self.subnets.items():
             self.nodes[router].set("--snat-subnet-routes")
-            place = self.subnets[router]
             site = via(SITE, IPv4Network(f"{place.v4}/32")).network_address
             wanted = (place.v4[:-1] + "1",) * 2
             for client in clients:

@@ -27,6 +27,8 @@ from tailnet.agent.dns.resolver.aio import MagicDns
 from tailnet.agent.dns.upstream import Https
 from tailnet.agent.errors import UserError
 from tailnet.agent.keys import NodePrivate
+from tailnet.agent.netstack.native import native_stack
+from tailnet.agent.netstack.sites.aio import SiteRouter
 from tailnet.agent.tailcfg.derpmap import DERPMap, DERPNode, DERPRegion
 from tailnet.platform.fake import (
     FakeBypass,
@@ -87,6 +89,10 @@ class FakeSystem:
     def make_datapath(self) -> ReferenceDatapath:
         """The pure-Python one."""
         return ReferenceDatapath(now=clock.now)
+
+    def make_sites(self, set_socket: Callable[[int | None], None]) -> SiteRouter:
+        """The real one."""
+        return SiteRouter(native_stack(), set_socket, now=clock.now)
 
     def local_networks(self) -> tuple[IPNetwork, ...]:
         """None."""

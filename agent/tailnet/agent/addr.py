@@ -199,7 +199,17 @@ def via(site: int, net: IPv4Network) -> IPv6Network:
 
 def unmap_via(net: IPv6Network) -> tuple[int, IPv4Network] | None:
     """Site and IPv4 network of such a prefix; ``None``: it is none."""
-    if net.network_address not in VIA or net.prefixlen < 96:
+    if not is_site(net):
         return None
     low = int(net.network_address) & (1 << 64) - 1
     return low >> 32, IPv4Network((low & 0xFFFF_FFFF, net.prefixlen - 96))
+
+
+def is_site(net: IPNetwork) -> bool:
+    """An IPv4 network behind a site, as such a prefix."""
+    return isinstance(net, IPv6Network) and net.prefixlen >= 96 and net.network_address in VIA
+
+
+def behind_site(ip: IPAddress) -> IPv4Address:
+    """The IPv4 address in the last 32 bits of one in ``VIA``."""
+    return IPv4Address(int(ip) & 0xFFFF_FFFF)

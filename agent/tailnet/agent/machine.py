@@ -2,6 +2,7 @@
 
 import logging
 import socket
+from collections.abc import Callable
 from dataclasses import asdict
 from enum import StrEnum
 from typing import NamedTuple
@@ -9,10 +10,13 @@ from typing import NamedTuple
 from tailnet.agent import clock
 from tailnet.agent.addr import IPNetwork
 from tailnet.agent.backend.login import Host
+from tailnet.agent.backend.tunnel.interface import Sites
 from tailnet.agent.datapath.interface import Datapath
 from tailnet.agent.datapath.native import AeadChoice, NativeDatapath, why_not
 from tailnet.agent.datapath.reference.aio import ReferenceDatapath
 from tailnet.agent.netstack.aio import Userspace
+from tailnet.agent.netstack.native import native_stack
+from tailnet.agent.netstack.sites.aio import SiteRouter, StackSites
 from tailnet.platform.absent import NoBypass, NoDns, NoFirewall
 from tailnet.platform.interface import (
     Bypass,
@@ -108,6 +112,12 @@ class Machine:
         log.info(line, *made.about, f" ({reason})" if reason else "")
         made.set_service(self._service_fd)
         return made
+
+    def make_sites(self, set_socket: Callable[[int | None], None]) -> Sites:
+        """A stack of its own, while there are any; without a device the one that is there."""
+        if self._userspace is not None:
+            return StackSites(self._userspace)
+        return SiteRouter(native_stack(), set_socket, now=clock.now)
 
     def local_networks(self) -> tuple[IPNetwork, ...]:
         """Of all links; a userspace node is no exit node of its own host."""

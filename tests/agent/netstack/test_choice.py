@@ -106,3 +106,24 @@ def test_what_peers_reach_through_us(local: str, target: str | None) -> None:
     """Our servers and our networks, never this host's inner life."""
     own = {ip_address("100.64.0.1"), ip_address("fd7a:115c:a1e0::1")}
     assert onward(own, AddrPort.parse(local)) == (AddrPort.parse(target) if target else None)
+
+
+SITES = frozenset(ip_network(f"fd7a:115c:a1e0:b1a:0:7:{tail}") for tail in ("a01:0/112", "0:0/96"))
+
+
+@pytest.mark.parametrize(
+    ("local", "target"),
+    [
+        ("[fd7a:115c:a1e0:b1a:0:7:a01:5]:22", "10.1.0.5:22"),
+        ("[fd7a:115c:a1e0:b1a:0:8:a01:5]:22", None),  # another site
+        ("[fd7a:115c:a1e0:b1a:0:7:7f00:1]:22", None),  # loopback
+        ("[fd7a:115c:a1e0:b1a:0:7:6440:2]:22", None),  # a peer
+        ("[fd7a:115c:a1e0:b1a:0:7:a9fe:a9fe]:80", None),
+        ("[fd7a:115c:a1e0:b1a:0:7:ffff:ffff]:67", None),
+        ("[2001:db8::9]:22", "[2001:db8::9]:22"),
+    ],
+)
+def test_what_peers_reach_in_a_site(local: str, target: str | None) -> None:
+    """Of ours, and nothing of what they must not reach."""
+    found = onward((), AddrPort.parse(local), SITES)
+    assert found == (AddrPort.parse(target) if target else None)

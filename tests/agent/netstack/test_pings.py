@@ -25,12 +25,12 @@ class Answers:
         self.got.put_nowait((local, remote, message))
 
 
-def make(answers: Answers, *, allowed: bool = True) -> pings.Pings:
-    """Pings whose way is always, or never, allowed."""
+def make(answers: Answers, *, allowed: bool = True, means: IPAddress | None = None) -> pings.Pings:
+    """Pings whose way is always, or never, allowed; ``means``: and leads there."""
     stack: Any = answers
 
     def onward(local: AddrPort) -> AddrPort | None:
-        return local if allowed else None
+        return AddrPort(means or local.ip, local.port) if allowed else None
 
     return pings.Pings(stack, now=asyncio.get_running_loop().time, onward=onward)
 
@@ -68,6 +68,24 @@ async def test_an_answer_is_the_request_turned_round(
     assert message[0] == (0 if peer.version == 4 else 129)
     assert message[4:] == sent[4:]
     assert all_pings.dropped == 0
+    await all_pings.close()
+
+
+@pytest.mark.parametrize("way", [BY_SOCKET, BY_PROGRAM])
+async def test_a_site_is_asked_by_ipv4_and_answers_by_ipv6(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kinds of message are those of each family."""
+    by(way, monkeypatch)
+    answers = Answers()
+    all_pings = make(answers, means=HERE4)
+    sent, site = request(PEER6, b"\xab\xcd", b"data"), ip_address("fd7a:115c:a1e0:b1a:0:7:7f00:1")
+    async with asyncio.timeout(10):
+        all_pings.handle(site, PEER6, sent)
+        local, remote, message = await answers.got.get()
+    assert (local, remote) == (str(site), str(PEER6))
+    assert message[0] == 129
+    assert message[4:] == sent[4:]
     await all_pings.close()
 
 

@@ -32,11 +32,12 @@ from tailnet.agent.hooks.aio import HookRunner
 from tailnet.agent.localapi.aio import LocalServer
 from tailnet.agent.localapi.view.aio import NodeView
 from tailnet.agent.magicsock.sockets import offload
-from tailnet.agent.netstack.aio import MakeStack, Userspace
+from tailnet.agent.netstack.aio import Userspace
 from tailnet.agent.netstack.asking.aio import StackDialer
 from tailnet.agent.netstack.choice import peer_names
 from tailnet.agent.netstack.dialer.aio import Dialer
-from tailnet.agent.netstack.interface import MAX_HALF_OPEN, MAX_STREAMS
+from tailnet.agent.netstack.interface import MakeStack
+from tailnet.agent.netstack.native import native_stack
 from tailnet.agent.netstack.proxy.aio import ProxyServer
 from tailnet.agent.netstack.service.interface import DNS_PORT, MAX_CONNECTIONS
 from tailnet.agent.netstack.service.plain.aio import PlainStack
@@ -214,15 +215,14 @@ def _native_stack() -> MakeStack:
     Raises:
         UserError: the extension is not there.
     """
-    try:
-        from tailnet_native import Netstack  # noqa: PLC0415 - optional
-    except ImportError:
+    made = native_stack()
+    if made is None:
         msg = (
             "userspace networking needs the native extension; "
             "build it with: make native (needs cargo)"
         )
-        raise UserError(msg) from None
-    return lambda fd: Netstack(fd, max_streams=MAX_STREAMS, max_half_open=MAX_HALF_OPEN)
+        raise UserError(msg)
+    return made
 
 
 def _service_stack() -> Callable[[int], ServiceStack]:

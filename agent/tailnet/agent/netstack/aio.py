@@ -6,13 +6,14 @@ import logging
 import socket
 from collections.abc import Callable
 
-from tailnet.agent.addr import AddrPort, IPAddress
+from tailnet.agent.addr import AddrPort, IPAddress, IPNetwork
 from tailnet.agent.netstack.choice import Reach, onward
 from tailnet.agent.netstack.datagrams.aio import Datagrams
 from tailnet.agent.netstack.interface import (
     DialError,
     EventKind,
     Failure,
+    MakeStack,
     Stack,
 )
 from tailnet.agent.netstack.pings.aio import Pings
@@ -34,8 +35,6 @@ _FAILURES = {
     b"timed out": Failure.TIMED_OUT,
     b"too many connections": Failure.BUSY,
 }
-
-MakeStack = Callable[[int], Stack]
 
 
 class PacketSocket:
@@ -108,16 +107,21 @@ class Userspace:
         self._accepting: dict[int, asyncio.Task[None]] = {}
         self._closed = False
         self.reach = Reach()
+        self.sites: frozenset[IPNetwork] = frozenset()  # whose router we are
         self.datagrams = Datagrams(self._stack, now=now, onward=self._onward)
         self._pings = Pings(self._stack, now=now, onward=self._onward)
 
     def _onward(self, local: AddrPort) -> AddrPort | None:
-        return onward(self.reach.own, local)
+        return onward(self.reach.own, local, self.sites)
 
     # --- life, as a service
 
     async def start(self) -> None:
         """Listen to the stack."""
+        self.listen()
+
+    def listen(self) -> None:
+        """The same, at once."""
         asyncio.get_running_loop().add_reader(self._stack.event_fd(), self._on_events)
 
     async def close(self) -> None:

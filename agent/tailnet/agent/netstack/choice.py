@@ -3,11 +3,18 @@
 Source: tailscale net/tsdial/tsdial.go, UserDial.
 """
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, ip_address
 
-from tailnet.agent.addr import AddrPort, IPAddress, IPNetwork, is_tailnet, unmap
+from tailnet.agent.addr import (
+    AddrPort,
+    IPAddress,
+    IPNetwork,
+    behind_site,
+    is_tailnet,
+    unmap,
+)
 
 LOOPBACK = IPv4Address("127.0.0.1")
 BROADCAST = IPv4Address("255.255.255.255")
@@ -57,8 +64,12 @@ def is_nobody(names: Mapping[str, tuple[IPAddress, ...]], host: str) -> bool:
     return not names.get(name) and names.get(name.partition(".")[2]) == ()
 
 
-def onward(own: Container[IPAddress], local: AddrPort) -> AddrPort | None:
+def onward(
+    own: Container[IPAddress], local: AddrPort, sites: Collection[IPNetwork] = ()
+) -> AddrPort | None:
     """Where a peer's traffic to ``local`` goes: our own addresses mean 127.0.0.1.
+
+    An address of one of these sites means the IPv4 address in it.
 
     ``None`` for what a subnet router or exit node must not reach for others: this host's loopback,
     its links, and addresses of tailnets.
@@ -66,10 +77,12 @@ def onward(own: Container[IPAddress], local: AddrPort) -> AddrPort | None:
     ip = local.ip
     if ip in own:
         return AddrPort(LOOPBACK, local.port)
+    if any(ip in site for site in sites):
+        ip = behind_site(ip)
     special = ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_unspecified
     if special or ip == BROADCAST or is_tailnet(ip):
         return None
-    return local
+    return AddrPort(ip, local.port)
 
 
 @dataclass(frozen=True, slots=True)

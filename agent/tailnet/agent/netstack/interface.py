@@ -5,7 +5,7 @@ the datapath, which takes the other end of a packet socket for a TUN device; its
 from any stream socket.  So neither passes Python: Python decides what is connected with what.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import Protocol
@@ -74,6 +74,10 @@ class Stack(Protocol):
 
     def stop(self) -> None:
         """End the thread and every connection.  Idempotent."""
+
+
+MakeStack = Callable[[int], Stack]
+"""Makes a stack on a packet socket's descriptor, which it takes."""
 
 
 class Failure(Enum):

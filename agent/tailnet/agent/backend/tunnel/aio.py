@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from ipaddress import ip_network
 
-from tailnet.agent.addr import VIA, AddrPort, IPAddress, IPNetwork
+from tailnet.agent.addr import AddrPort, IPAddress, IPNetwork, is_site
 from tailnet.agent.backend.host.aio import HostNetwork
 from tailnet.agent.backend.plan import Plan
 from tailnet.agent.backend.tunnel.diagnosis.aio import Diagnosis
@@ -83,6 +83,7 @@ class Tunnel:
         self.net_info: NetInfo | None = None
         self.live_relays: frozenset[int] = frozenset()
         self._datapath = system.make_datapath()
+        self.sites = system.make_sites(self._datapath.set_sites)
         self.datapath_threads = 1  # that encrypt
         self._engine = Engine(node_key, random_bytes=random_bytes, activity=self._datapath.activity)
         self._derp = DerpFleet(
@@ -220,6 +221,7 @@ class Tunnel:
         self.peer_relay.close()
         if self._host is not None:
             await self._host.close()
+        await self.sites.close()
         await self._sock.close()
         await self._derp.close()
         self._dataplane.stop()
@@ -290,6 +292,7 @@ class Tunnel:
     def _set_routes(self, plan: Plan) -> None:
         self._routed, self._wanted = plan, plan.router
         self._set_relaying(plan)
+        self.sites.want(plan.local)
         self.portmapper.set_upnp(allowed=plan.uses_upnp)
         if self._host is not None:
             ports = frozenset(p for p in (self._sock.local_port, self.peer_relay.port) if p)
@@ -318,12 +321,10 @@ class Tunnel:
 
     def forwarding_problem(self, routes: Iterable[str]) -> str:
         """Why these subnet routes do not work; empty if they do."""
-        sites = [r for r in routes if (net := ip_network(r)).version == 6 and net.subnet_of(VIA)]
-        v6 = {":" in route for route in routes}
+        nets = [ip_network(route) for route in routes]
+        v6 = {net.version == 6 for net in nets if not is_site(net)}  # the kernel sees no others
         problem = self._system.forwarding_problem(v4=False in v6, v6=True in v6) if v6 else ""
-        if not problem and sites:
-            return f"{sites[0]} is of 4via6, which this router cannot translate to IPv4 yet"
-        return problem
+        return problem or (self.sites.problem if any(map(is_site, nets)) else "")
 
     def strict_filter(self) -> bool:
         """Answers that come by another way than they would be sent are dropped."""

@@ -1,5 +1,6 @@
 """What the tunnel is made of and wants: the operating system, the daemon's flags, a plan."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,6 +36,23 @@ EMPTY = Plan(
 )
 
 
+class Sites(Protocol):
+    """Carries on what peers send to sites (4via6)."""
+
+    @property
+    def problem(self) -> str:
+        """Why sites are not reached; empty if they are."""
+
+    def want(self, announced: Iterable[IPNetwork]) -> None:
+        """Be the router of the sites among these, and of no others."""
+
+    async def close(self) -> None:
+        """End every connection.  Idempotent."""
+
+    def drops(self) -> dict[str, int]:
+        """What was not carried, by reason."""
+
+
 class System(Protocol):
     """What ``main`` knows of this operating system."""
 
@@ -59,6 +77,9 @@ class System(Protocol):
 
     def make_datapath(self) -> Datapath:
         """A datapath that has not started."""
+
+    def make_sites(self, set_socket: Callable[[int | None], None]) -> Sites:
+        """A router of sites; ``set_socket`` is the datapath's ``set_sites``."""
 
     def local_networks(self) -> tuple[IPNetwork, ...]:
         """The prefixes of this host's links, now."""

@@ -327,6 +327,7 @@ class NodeView:
         if self._userspace_drops is not None:
             counted = self._userspace_drops()
             drops["userspace"] = {reason: n for reason, n in counted.items() if n}
+        drops["sites"] = {reason: n for reason, n in self._node.tunnel.sites.drops().items() if n}
         drops["names"] = self._node.naming.resolver.drops()
         drops["services"] = {reason: n for reason, n in self._service_drops().items() if n}
         return drops

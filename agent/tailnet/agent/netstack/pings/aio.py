@@ -31,7 +31,7 @@ LARGEST = 65_535
 HEADER = 8  # bytes: type, code, checksum, identifier, sequence number
 READS = 64
 
-_REPLY = {4: 0, 6: 129}  # ICMP types (RFC 792, RFC 4443)
+_REQUEST, _REPLY = {4: 8, 6: 128}, {4: 0, 6: 129}  # ICMP types (RFC 792, RFC 4443)
 
 
 class _Key(NamedTuple):
@@ -40,6 +40,7 @@ class _Key(NamedTuple):
     local: IPAddress
     remote: IPAddress
     identifier: bytes  # 2 bytes
+    target: IPAddress  # ``local``, or what it means
 
 
 class Pings:
@@ -79,14 +80,16 @@ class Pings:
 
     def handle(self, local: IPAddress, remote: IPAddress, message: bytes) -> None:
         """An echo request of a peer, whole and undamaged, to an address that is not ours."""
-        if len(message) < HEADER or self._onward(AddrPort(local, 0)) is None:
+        target = self._onward(AddrPort(local, 0))
+        if len(message) < HEADER or target is None:
             self.dropped += 1
             return
-        key = _Key(local, remote, message[4:6])
+        key = _Key(local, remote, message[4:6], target.ip)
         sock = self._flows.use(key, self._now()) or self._begin(key)
         if sock is None:
-            self._run(local, remote, message)
+            self._run(key, message)
             return
+        message = bytes((_REQUEST[target.ip.version],)) + message[1:]
         try:
             sock.send(message)  # the kernel puts its own identifier and checksum
         except OSError as error:
@@ -96,7 +99,7 @@ class Pings:
     # --- by socket
 
     def _begin(self, key: _Key) -> socket.socket | None:
-        sock = _icmp_socket(key.local)
+        sock = _icmp_socket(key.target)
         if sock is None:
             return None
         if (victim := self._flows.victim(key.remote)) is not None:
@@ -117,8 +120,9 @@ class Pings:
             except OSError as error:  # what a router said about one of them
                 log.debug("ping to %s: %s", key.local, error)
                 continue
-            if len(message) >= HEADER and message[0] == _REPLY[key.local.version]:
-                back = message[:4] + key.identifier + message[6:]
+            if len(message) >= HEADER and message[0] == _REPLY[key.target.version]:
+                back = bytes((_REPLY[key.local.version],)) + message[1:4]
+                back += key.identifier + message[6:]
                 self._stack.send_icmp(str(key.local), str(key.remote), back)
 
     def _sweep(self) -> None:
@@ -135,7 +139,7 @@ class Pings:
 
     # --- by program
 
-    def _run(self, local: IPAddress, remote: IPAddress, message: bytes) -> None:
+    def _run(self, key: _Key, message: bytes) -> None:
         if self._program is None:
             self._program = shutil.which("ping") or ""
         if not self._program and not self._told:
@@ -148,10 +152,11 @@ class Pings:
             self.dropped += 1
             return
         self._programs += 1
-        _ = self._tasks.start(f"ping {local}", self._ask(local, remote, message))
+        _ = self._tasks.start(f"ping {key.target}", self._ask(key, message))
 
-    async def _ask(self, local: IPAddress, remote: IPAddress, message: bytes) -> None:
-        words = ("-q", "-c", "1", "-W", str(PATIENCE), "-s", str(len(message) - HEADER), str(local))
+    async def _ask(self, key: _Key, message: bytes) -> None:
+        local, remote, target = str(key.local), str(key.remote), str(key.target)
+        words = ("-q", "-c", "1", "-W", str(PATIENCE), "-s", str(len(message) - HEADER), target)
         try:
             process = await asyncio.create_subprocess_exec(
                 str(self._program), *words, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL
@@ -165,10 +170,10 @@ class Pings:
                 await process.wait()
                 raise
             if good:
-                reply = bytes((_REPLY[local.version],)) + message[1:]
-                self._stack.send_icmp(str(local), str(remote), reply)
+                reply = bytes((_REPLY[key.local.version],)) + message[1:]
+                self._stack.send_icmp(local, remote, reply)
         except (OSError, TimeoutError) as error:
-            log.debug("ping to %s: %s", local, error)
+            log.debug("ping to %s: %s", target, error)
         finally:
             self._programs -= 1
 
