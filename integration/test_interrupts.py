@@ -34,9 +34,10 @@ def counted(original):
     return wrapper
 Client._begin, Watch.next_line = counted(Client._begin), counted(Watch.next_line)
 sys.argv = ["tnet", *sys.argv[3:]]
-from tailnet.cli.start import main
+from tailnet.cli import start
+start.leave = sys.exit  # with the line below
 try:
-    main()
+    start.main()
 finally:
     sys.stderr.write(f"left {left}\\n")
 """

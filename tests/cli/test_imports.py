@@ -32,7 +32,7 @@ ALLOWED = {
     "licenses": METADATA,  # all that it does is read that
     "uninstall": SERVICES,
 }
-THIRD = {"click", "msgspec", "typing_extensions"}  # the last one is msgspec's
+THIRD = {"click", "msgspec"}  # not typing_extensions, although msgspec asks for it
 FRAME = {"cli", "cli.flags", "cli.main", "cli.text"}
 TALK = {
     "agent", "agent._version", "agent.localapi",

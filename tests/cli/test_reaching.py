@@ -180,6 +180,16 @@ def test_output_that_cannot_be_written_is_one_line(args: tuple[str, ...]) -> Non
     os.close(writing)
 
 
+def test_the_end_comes_at_once_and_loses_nothing(tmp_path: Path) -> None:
+    """No module is taken apart; output, exit code and a closed stdout are as ever."""
+    done = subprocess.run([TNET, "licenses"], capture_output=True, check=True, text=True)
+    assert done.stdout.endswith("\n")
+    assert len(done.stdout) > 1000
+    for words, code in (("version", 0), (f"--socket={tmp_path}/s status", 1), ("nonsense", 2)):
+        closed = subprocess.run(["sh", "-c", f"exec {TNET} {words} >&-"], check=False)
+        assert closed.returncode == code
+
+
 @pytest.mark.parametrize(
     ("mine", "theirs", "advice"),
     [("1.10.0", "1.9.0", "restart tailnetd"), ("1.9.0", "1.10.0", "update tnet")],

@@ -6,7 +6,8 @@ Source: tailscale cmd/tailscale/cli/cli.go.
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
 
 import click
@@ -71,6 +72,19 @@ ELSEWHERE = {
 MODULES = {"trace": "trace_packet"}  # the standard library has a module of that name
 
 
+@contextmanager
+def _without(name: str) -> Iterator[None]:
+    """A module that others do as well without, and that takes as long as all of ours to load."""
+    there = name in sys.modules
+    if not there:
+        sys.modules[name] = None  # type: ignore[assignment] # as if it were not installed
+    try:
+        yield
+    finally:
+        if not there:
+            del sys.modules[name]
+
+
 class LazyGroup(click.Group):
     """Imports a command's module when the command is run."""
 
@@ -83,7 +97,8 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         name = MODULES.get(cmd_name, cmd_name.replace("-", "_"))
-        module = importlib.import_module(f"tailnet.cli.commands.{name}")
+        with _without("typing_extensions"):  # msgspec takes the same from typing, ours is 3.11
+            module = importlib.import_module(f"tailnet.cli.commands.{name}")
         command: click.Command = module.command
         return command
 

@@ -2,7 +2,6 @@
 
 import socket
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import NamedTuple
 
 from tailnet.agent import clock
@@ -44,7 +43,7 @@ def probe(client: LocalClient, found: TraceAnswer, proto: str, port: int) -> Ite
 def _ping(client: LocalClient, address: str, kind: str, about: str, whom: str) -> Tried:
     try:
         asked = questions.ping(address, kind)
-        pong = client.ask(replace(asked, patience=PATIENCE))
+        pong = client.ask(asked._replace(patience=PATIENCE))
     except TimedOut:
         return Tried(about, False, f"{kind}: no answer within {PATIENCE:.0f} s from {whom}")
     except ClientError as error:

@@ -4,8 +4,7 @@ The answers' types are those of ``tailnet.agent.localapi.schema``.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from msgspec import json
 
@@ -23,8 +22,7 @@ Prefs = dict[str, Any]
 """Under upstream's names."""
 
 
-@dataclass(frozen=True, slots=True)
-class Question(Generic[T]):
+class Question(NamedTuple, Generic[T]):
     """One request.
 
     Attributes:
