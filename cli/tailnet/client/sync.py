@@ -23,12 +23,13 @@ class Client:
     """Asks one daemon.
 
     Attributes:
+        path: of its socket.
         daemon_version: what the last answer said; the version of this client before.
     """
 
     def __init__(self, path: str | None = None) -> None:
         """``path``: of the daemon's socket; by default where this user's would be."""
-        self._path = path or find_socket()
+        self.path = path or find_socket()
         self.daemon_version = VERSION
 
     def ask(self, question: Question[T]) -> T:
@@ -134,10 +135,10 @@ class Client:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.settimeout(timeout)
         try:
-            sock.connect(self._path)
+            sock.connect(self.path)
         except OSError as error:
             sock.close()
-            raise not_running(self._path, error) from None
+            raise not_running(self.path, error) from None
         return sock
 
 

@@ -18,7 +18,8 @@ from msgspec import json
 from tailnet.agent.localapi.schema.basics import decode
 from tailnet.agent.localapi.schema.paths import PeerRelayClient, PeerRelaySessions
 from tailnet.cli.client import LocalClient
-from tailnet.cli.commands import debug_raw
+from tailnet.cli.commands import debug_acts, debug_raw
+from tailnet.cli.commands.debug_acts import DebugGroup
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
 from tailnet.cli.flags import GoCommand
@@ -83,7 +84,7 @@ class PortmapAnswer(
     ignored: dict[str, int]
 
 
-@click.group(help="Look inside tailnetd, for people who debug it.")
+@click.group(cls=DebugGroup, help="Look inside tailnetd, for people who debug it.")
 def command() -> None:
     """Only a name for what is below."""
 
@@ -155,31 +156,6 @@ def peer_relay_sessions(client: LocalClient) -> None:
 def _end(about: PeerRelayClient) -> tuple[str, str, str]:
     where = clean(about.endpoint) or "not bound"
     return where, clean(about.short_disco), f"tx {about.packets_tx} ({about.bytes_tx} bytes)"
-
-
-@command.command(
-    "clear-netmap-cache", cls=GoCommand, help="Remove the network map that is kept on disk."
-)
-@with_client
-def clear_netmap_cache(client: LocalClient) -> None:
-    """The next map is kept again."""
-    client.request("POST", "debug?action=clear-netmap-cache")
-
-
-@command.command(
-    "rebind", cls=GoCommand, help="Bind the UDP sockets anew, and search every path again."
-)
-@with_client
-def rebind(client: LocalClient) -> None:
-    """Port and sessions are kept."""
-    client.request("POST", "debug?action=rebind")
-
-
-@command.command("restun", cls=GoCommand, help="Find out again where this machine is.")
-@with_client
-def restun(client: LocalClient) -> None:
-    """As after a small change of the network."""
-    client.request("POST", "debug?action=restun")
 
 
 @command.command("netmon", cls=GoCommand, help="Show this host's network, and what became of it.")
@@ -309,3 +285,4 @@ def via(words: tuple[str, ...]) -> None:
 
 
 debug_raw.add_to(command)
+debug_acts.add_to(command)

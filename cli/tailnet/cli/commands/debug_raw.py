@@ -32,6 +32,12 @@ ANSWERS = {
     "netmap": ("POST", "debug?action=current-netmap", "Print the network map, without keys."),
     "derp-map": ("GET", "derpmap", "Print the relays of the network map."),
     "packet-filter": ("GET", "debug-packet-filter-matches", "Print the filter as packets meet it."),
+    "statedir": ("POST", "debug?action=statedir", "Print where the daemon keeps its state."),
+    "control-knobs": (
+        "POST",
+        "debug?action=control-knobs",
+        "Print what the server has us do.",
+    ),
     "daemon-goroutines": ("GET", "goroutines", "Print the stacks of all tasks and threads."),
     "metrics": ("GET", "metrics", "Print everything that is counted, of the process too."),
 }
