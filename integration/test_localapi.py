@@ -10,7 +10,7 @@ from integration.lab.lab import Lab
 from integration.lab.topology import flat
 from tests.support.described import STREAMS, Described
 
-from tailnet.agent.localapi.contract import CONTRACT
+from tailnet.agent.localapi.contract.table import CONTRACT
 from tailnet.agent.localapi.schema.bus import INITIAL_NETMAP, PEER_CHANGES, WATCH_ENGINE_UPDATES
 from tailnet.client import Client
 

@@ -12,7 +12,7 @@ from tests.support.fake_backend import FakeBackend
 from tests.support.served import served
 from tests.support.tnet import RUNNING
 
-from tailnet.agent.localapi.contract import CONTRACT
+from tailnet.agent.localapi.contract.table import CONTRACT
 from tailnet.agent.localapi.routes import ROUTES, published
 from tailnet.agent.localapi.schema.paths import PathDetails, PingResult
 

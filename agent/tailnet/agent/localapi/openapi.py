@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from tailnet.agent.localapi.contract import CONTRACT, JSON, TEXT, Operation, Query
+from tailnet.agent.localapi.contract.operation import JSON, TEXT, Operation, Query
+from tailnet.agent.localapi.contract.table import CONTRACT
 from tailnet.agent.localapi.schema.basics import BASE, HOST, VERSION
 
 Tree = dict[str, Any]
