@@ -31,6 +31,11 @@ FEATURES = {
         "untracked counter",
         ["--advertise-routes=", "--snat-subnet-routes", "--stateful-filtering=false"],
     ),
+    "router of a site": (
+        ["--advertise-routes=fd7a:115c:a1e0:b1a:0:7:a01:0/112"],
+        "tailnetd",
+        ["--advertise-routes="],
+    ),
     "shields up": (["--shields-up"], "tailnetd", ["--shields-up=false"]),
     "accept-routes": (
         ["--accept-routes=10.77.0.0/25"],

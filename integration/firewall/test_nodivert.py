@@ -4,15 +4,13 @@ import shutil
 from collections.abc import Iterable
 
 import pytest
+from integration.conftest import cannot
 from integration.firewall.conftest import Daemon
 from integration.firewall.network import ALL, NONE, TUN, Network, ruleset, said
 
 from tailnet.platform.interface import NetfilterMode
 
-pytestmark = [
-    pytest.mark.netns,
-    pytest.mark.skipif(shutil.which("iptables-nft") is None, reason="needs iptables"),
-]
+pytestmark = [pytest.mark.netns, pytest.mark.usefixtures("iptables")]
 
 OFF, NODIVERT, ON = NetfilterMode
 TAG = " -m comment --comment tailnetd"
@@ -47,6 +45,13 @@ LISTED = {
     ],
     "ip6": ["-A ts-input -s fd7a:115c:a1e0::1/128 -i lo -j ACCEPT", *INPUT, *FORWARD, *NAT],
 }
+
+
+@pytest.fixture(scope="module")
+def iptables() -> None:
+    """The program itself."""
+    if shutil.which("iptables-nft") is None:
+        cannot("needs iptables")
 
 
 @pytest.fixture

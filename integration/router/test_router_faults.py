@@ -49,6 +49,8 @@ FEATURES = {
     "exit node, LAN access": Feature(replace(EXIT_NODE_WITH_LAN, leak_guard=True, lan_direct=True)),
     "accept-routes": Feature(RouterConfig(NODE.local_addrs, SUBNET, lan_direct=True)),
     "advertised, SNAT off": Feature(NODE, replace(WALL, snat=False, stateful=True)),
+    # Neither says more to the kernel than what every node has: masquerading stands by.
+    "exit node offered, shields up": Feature(NODE),
     "kill switch": Feature(NODE, replace(WALL, guard=Guard(frozenset({ip_network("10.0.0.0/8")})))),
     "firewall off": Feature(NODE, replace(WALL, mode=NetfilterMode.OFF)),
     "nodivert": Feature(NODE, replace(WALL, mode=NetfilterMode.NODIVERT, stateful=True)),
