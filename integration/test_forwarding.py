@@ -11,7 +11,13 @@ from integration.lab.topology import flat
 from integration.lab.waiting import until
 from tests.support.platform_netns import ip, private_network
 
-from tailnet.platform.linux.ethtool import features, gro_forwarding_problem
+from tailnet.platform.interface import PlatformError
+from tailnet.platform.linux.ethtool import (
+    change,
+    features,
+    gro_forwarding_problem,
+    set_gro_forwarding,
+)
 from tailnet.platform.linux.tun import open_tun
 
 pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(90)]
@@ -64,6 +70,12 @@ def test_slow_forwarding_of_udp_is_noted_until_it_is_not(host: Host) -> None:
     said = host.tnet("set", "--advertise-routes=10.1.0.0/24").stderr
     host.exec(*said.partition("pieces: ")[2].split())
     assert GRO not in host.tnet("set", "--advertise-routes=10.1.0.0/24").stderr
+    host.exec("ethtool", "-K", "eth0", GRO, "off", "rx-gro-list", "on")
+    assert GRO in host.tnet("set", "--advertise-routes=10.1.0.0/24").stderr
+    host.tnet("debug", "set-udp-gro-forwarding")
+    shown = host.exec("ethtool", "-k", "eth0").stdout
+    assert f"{GRO}: on" in shown
+    assert "rx-gro-list: off" in shown
 
 
 def test_features_are_what_ethtool_shows() -> None:
@@ -80,5 +92,14 @@ def test_features_are_what_ethtool_shows() -> None:
             assert GRO in gro_forwarding_problem("tun7", "v0")
             assert gro_forwarding_problem("tun7", "v9") == ""
             assert gro_forwarding_problem("v9", "v0") == ""
+            with pytest.raises(PlatformError, match="v9 cannot be changed: No such device"):
+                set_gro_forwarding("tun7", "v9")
+            change("v0", {"rx-gro-list": True})
+            set_gro_forwarding("tun7", "v0")
+            after = features("v0")
+            assert {name for name in after if after[name] is not found[name]} == {GRO}
+            change("tun7", {"tx-udp-segmentation": False})
+            with pytest.raises(PlatformError, match="tun7 takes no joined UDP"):
+                set_gro_forwarding("tun7", "v0")
         finally:
             tun.close()

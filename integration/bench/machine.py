@@ -94,6 +94,10 @@ class System:
         del tun_name, uplink
         return ""
 
+    def set_udp_gro(self, tun_name: str, uplink: str) -> None:
+        """Nothing to do."""
+        del tun_name, uplink
+
     def strict_filter(self) -> bool:
         """No."""
         return False

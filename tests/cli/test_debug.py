@@ -78,6 +78,14 @@ def test_portmap_says_what_the_router_can(backend: FakeBackend, tmp_path: Path) 
     assert backend.calls == [("debug", "portmap")]
 
 
+def test_udp_is_made_quick_or_why_not_is_said(backend: FakeBackend, tmp_path: Path) -> None:
+    """One line."""
+    assert run(tmp_path, "set-udp-gro-forwarding").output == ""
+    backend.slow_udp = "eth0 cannot join the UDP that it forwards"
+    result = run(tmp_path, "set-udp-gro-forwarding")
+    assert (result.exit_code, backend.slow_udp in result.output) == (1, True)
+
+
 @pytest.mark.parametrize("action", ["rebind", "restun"])
 def test_actions_are_silent(backend: FakeBackend, tmp_path: Path, action: str) -> None:
     """As commands that succeed are."""

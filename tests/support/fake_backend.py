@@ -228,6 +228,11 @@ class FakeBackend:
         """As the test says."""
         return self.slow_udp
 
+    def set_udp_gro(self) -> str:
+        """As the test says."""
+        self.calls.append(("set_udp_gro",))
+        return self.slow_udp
+
     def routes(self, accept: str | None) -> tuple[RouteEntry, ...]:
         """The prepared ones."""
         self.calls.append(("routes", accept))

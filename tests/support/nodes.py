@@ -107,6 +107,10 @@ class FakeSystem:
         del tun_name, uplink
         return ""
 
+    def set_udp_gro(self, tun_name: str, uplink: str) -> None:
+        """Nothing to do."""
+        del tun_name, uplink
+
     def strict_filter(self) -> bool:
         """As the test says."""
         return self.strict

@@ -24,6 +24,7 @@ from tailnet.platform.interface import (
     Firewall,
     Gateways,
     NetworkMonitor,
+    PlatformError,
     Router,
     TunDevice,
 )
@@ -132,6 +133,13 @@ class Machine:
         if self._userspace is not None:
             return ""
         return self._platform.udp_gro_problem(tun_name, uplink)
+
+    def set_udp_gro(self, tun_name: str, uplink: str) -> None:
+        """The platform's, where the kernel forwards."""
+        if self._userspace is not None:
+            msg = "the kernel forwards nothing of userspace networking"
+            raise PlatformError(msg)
+        self._platform.set_udp_gro(tun_name, uplink)
 
     def strict_filter(self) -> bool:
         """The platform's, where the kernel forwards."""

@@ -78,6 +78,11 @@ def check_udp_gro_forwarding() -> Question[Advice]:
     return Question("GET", "check-udp-gro-forwarding", Advice)
 
 
+def set_udp_gro_forwarding() -> Question[Advice]:
+    """Make forwarded UDP quick; the warning says why it cannot be."""
+    return Question("POST", "set-udp-gro-forwarding", Advice)
+
+
 def edit_prefs(changes: Mapping[str, object], reason: str = "") -> Question[Prefs]:
     """Change these, under upstream's names, and no others; answers with all."""
     masks = {f"{name}Set": True for name in changes}

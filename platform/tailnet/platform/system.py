@@ -70,6 +70,9 @@ class Platform(Protocol):
     def udp_gro_problem(self, tun_name: str, uplink: str) -> str:
         """What makes UDP slow that is forwarded between these devices; empty if nothing does."""
 
+    def set_udp_gro(self, tun_name: str, uplink: str) -> None:
+        """Make UDP quick that is forwarded between these devices; raises ``PlatformError``."""
+
     def strict_filter(self) -> bool:
         """Answers that come by another way than they would be sent are dropped."""
 

@@ -22,7 +22,7 @@ GET user-profile; GET peer-by-id; GET services; GET whois; GET id-token
 PATCH alpha-set-device-attrs; POST query-feature; POST set-dns; GET cert-domains
 GET prefs/service-clients; GET pins; POST ping; POST dial; GET derpmap; GET dns-config
 GET dns-osconfig; GET dns-query; GET check-ip-forwarding; GET check-udp-gro-forwarding
-POST set-udp-gro-forwarding; GET check-so-mark-in-use; GET appc-route-info; POST routecheck
+GET set-udp-gro-forwarding; GET check-so-mark-in-use; GET appc-route-info; POST routecheck
 GET conn25/state; POST bugreport; GET goroutines; GET pprof; GET metrics; GET usermetrics
 POST upload-client-metrics; POST component-debug-logging; GET logtap; POST debug-log; POST debug
 GET debug-packet-filter-rules; GET debug-packet-filter-matches; GET debug-peer-endpoint-changes

@@ -168,6 +168,9 @@ class Backend(Protocol):
     def udp_gro_problem(self) -> str:
         """What makes UDP that this machine forwards slow."""
 
+    def set_udp_gro(self) -> str:
+        """Make UDP quick that this machine forwards; why it cannot be, empty if it is."""
+
     def routes(self, accept: str | None) -> tuple[RouteEntry, ...]:
         """Every route that somebody offers, and what becomes of it.
 

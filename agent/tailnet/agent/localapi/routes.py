@@ -168,6 +168,10 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
     "routes": {"GET": Route(Access.READ, network.get_routes)},
     "check-ip-forwarding": {"GET": Route(Access.READ, network.check_ip_forwarding)},
     "check-udp-gro-forwarding": {"GET": Route(Access.READ, network.check_udp_gro_forwarding)},
+    "set-udp-gro-forwarding": {  # upstream's client says GET
+        "GET": Route(Access.WRITE, network.set_udp_gro_forwarding),
+        "POST": Route(Access.WRITE, network.set_udp_gro_forwarding),
+    },
     "derpmap": {"GET": Route(Access.READ, network.derp_map)},
     "netcheck": {"POST": Route(Access.READ, network.netcheck)},
     DIAL: {"POST": Route(Access.READ, None)},
@@ -178,7 +182,7 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
 
 LATER = frozenset(
     """
-    pins set-udp-gro-forwarding check-so-mark-in-use appc-route-info routecheck pprof
+    pins check-so-mark-in-use appc-route-info routecheck pprof
     upload-client-metrics debug-peer-endpoint-changes debug-derp-region debug-portmap
     debug-dial-types debug-bus-events debug-bus-graph debug-bus-queues
     dev-set-state-store debug-rotate-disco-key set-gui-visible set-push-device-token

@@ -10,7 +10,8 @@ from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
 from tailnet.cli.flags import DURATION, GoCommand, suggest
-from tailnet.cli.text import clean_lines
+from tailnet.cli.text import clean, clean_lines
+from tailnet.client import questions
 
 ACTS = {
     "rebind": "Bind the UDP sockets anew, and search every path again.",
@@ -72,7 +73,7 @@ def add_to(group: click.Group) -> None:
     """Below ``tnet debug``."""
     for name, help_ in ACTS.items():
         group.add_command(_act(name, help_))
-    for command in (set_expire, local_creds):
+    for command in (set_expire, local_creds, set_udp_gro_forwarding):
         group.add_command(command)
 
 
@@ -83,6 +84,16 @@ def _act(name: str, help_: str) -> click.Command:
         client.request("POST", f"debug?action={name}")
 
     return command
+
+
+@click.command(
+    "set-udp-gro-forwarding", cls=GoCommand, help="Make UDP that this machine forwards quick."
+)
+@with_client
+def set_udp_gro_forwarding(client: LocalClient) -> None:
+    """Until the next start of the machine."""
+    if problem := client.ask(questions.set_udp_gro_forwarding()).warning:
+        raise Failure(clean(problem))
 
 
 @click.command("set-expire", cls=GoCommand, help="Let this machine's key end earlier.")

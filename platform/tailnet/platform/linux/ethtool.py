@@ -8,6 +8,7 @@ pyroute2 has this too, but its module takes a second of a start to import.
     number of names   0x37 | 0 | mask u64 = 1 << 4 | number u32
     names             0x1b | set u32 = 4 | number u32 | number × 32 bytes
     features          0x3a | blocks u32 | blocks × 4 u32: available, requested, active, fixed
+    change            0x3b | blocks u32 | blocks × 2 u32: which, to what
 
 Feature number n is bit n % 32 of block n / 32.
 
@@ -16,16 +17,18 @@ Source: Linux include/uapi/linux/ethtool.h.
 
 import array
 import struct
+from collections.abc import Mapping, Sequence
 from fcntl import ioctl
 from socket import AF_INET, SOCK_DGRAM, socket
 
+from tailnet.platform.interface import PlatformError
 from tailnet.platform.linux.constants import IFNAMSIZ
 
 _SIOCETHTOOL = 0x8946
-_GSSET_INFO, _GSTRINGS, _GFEATURES = 0x37, 0x1B, 0x3A
+_GSSET_INFO, _GSTRINGS, _GFEATURES, _SFEATURES = 0x37, 0x1B, 0x3A, 0x3B
 _FEATURES = 4  # ETH_SS_FEATURES
 _NAME = 32  # bytes
-_BLOCK = struct.Struct("=IIII")
+_BLOCK, _CHANGE = struct.Struct("=IIII"), struct.Struct("=II")
 
 
 def features(device: str) -> dict[str, bool]:
@@ -35,21 +38,48 @@ def features(device: str) -> dict[str, bool]:
         OSError: no such device, or it has no features to tell.
     """
     with socket(AF_INET, SOCK_DGRAM) as sock:
-        info = _ask(sock, device, struct.pack("=IIQI", _GSSET_INFO, 0, 1 << _FEATURES, 0))
-        count = struct.unpack("=IIQI", info)[3]
-        ask = struct.pack("=III", _GSTRINGS, _FEATURES, count)
-        names = _ask(sock, device, ask + bytes(count * _NAME))[len(ask) :]
-        blocks = (count + 31) // 32
+        names = _names(sock, device)
+        blocks = _blocks(names)
         ask = struct.pack("=II", _GFEATURES, blocks)
         bits = _ask(sock, device, ask + bytes(blocks * _BLOCK.size))[len(ask) :]
     found = {}
-    for number in range(count):
-        name = names[number * _NAME : (number + 1) * _NAME].partition(b"\0")[0].decode()
+    for number, name in enumerate(names):
         available, _, active, _ = _BLOCK.unpack_from(bits, number // 32 * _BLOCK.size)
         bit = 1 << number % 32
         if (available | active) & bit:
             found[name] = bool(active & bit)
     return found
+
+
+def change(device: str, wanted: Mapping[str, bool]) -> None:
+    """Turn features on and off, as ``ethtool -K``; those the device has not are passed over.
+
+    Raises:
+        OSError: no such device, or not allowed.
+    """
+    with socket(AF_INET, SOCK_DGRAM) as sock:
+        names = _names(sock, device)
+        which = [[0, 0] for _ in range(_blocks(names))]
+        for name, on in wanted.items():
+            if name in names:
+                block, bit = divmod(names.index(name), 32)
+                which[block][0] |= 1 << bit
+                which[block][1] |= on << bit
+        ask = struct.pack("=II", _SFEATURES, len(which))
+        _ask(sock, device, ask + b"".join(_CHANGE.pack(*block) for block in which))
+
+
+def _names(sock: socket, device: str) -> list[str]:
+    info = _ask(sock, device, struct.pack("=IIQI", _GSSET_INFO, 0, 1 << _FEATURES, 0))
+    count = struct.unpack("=IIQI", info)[3]
+    ask = struct.pack("=III", _GSTRINGS, _FEATURES, count)
+    names = _ask(sock, device, ask + bytes(count * _NAME))[len(ask) :]
+    cut = (names[at : at + _NAME] for at in range(0, count * _NAME, _NAME))
+    return [name.partition(b"\0")[0].decode() for name in cut]
+
+
+def _blocks(names: Sequence[str]) -> int:
+    return (len(names) + 31) // 32
 
 
 def _ask(sock: socket, device: str, request: bytes) -> bytes:
@@ -80,3 +110,27 @@ def gro_forwarding_problem(tun: str, uplink: str) -> str:
         f"UDP is forwarded packet by packet on {uplink}, which can be done in larger pieces: "
         f"ethtool -K {uplink} rx-udp-gro-forwarding on rx-gro-list off"
     )
+
+
+def set_gro_forwarding(tun: str, uplink: str) -> None:
+    """Forward UDP in larger pieces, until the next start of the machine.
+
+    Raises:
+        PlatformError: nothing would be gained, or the system refuses.
+
+    Source: tailscale net/netkernelconf/netkernelconf_linux.go SetUDPGROForwarding.
+    """
+    try:
+        useful = features(tun).get("tx-udp-segmentation")
+        able = "rx-udp-gro-forwarding" in features(uplink)
+        if useful and able:
+            change(uplink, {"rx-udp-gro-forwarding": True, "rx-gro-list": False})
+    except OSError as error:
+        msg = f"features of {uplink} cannot be changed: {error.strerror}"
+        raise PlatformError(msg) from error
+    if not useful:
+        msg = f"{tun} takes no joined UDP, so nothing would be gained"
+        raise PlatformError(msg)
+    if not able:
+        msg = f"{uplink} cannot join the UDP that it forwards"
+        raise PlatformError(msg)

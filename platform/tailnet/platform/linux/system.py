@@ -19,7 +19,7 @@ from tailnet.platform.linux.bypass import LinuxBypass
 from tailnet.platform.linux.dns.caretaker import Caretaker
 from tailnet.platform.linux.dns.configurator import LinuxDns
 from tailnet.platform.linux.dns.restore import cleanup as restore_dns
-from tailnet.platform.linux.ethtool import gro_forwarding_problem
+from tailnet.platform.linux.ethtool import gro_forwarding_problem, set_gro_forwarding
 from tailnet.platform.linux.gateway import LinuxGateways
 from tailnet.platform.linux.listeners import listeners
 from tailnet.platform.linux.netlink import open_netlink
@@ -60,6 +60,10 @@ class Linux:
     def udp_gro_problem(self, tun_name: str, uplink: str) -> str:
         """From the features of both."""
         return gro_forwarding_problem(tun_name, uplink)
+
+    def set_udp_gro(self, tun_name: str, uplink: str) -> None:
+        """By the features of the uplink."""
+        set_gro_forwarding(tun_name, uplink)
 
     def strict_filter(self) -> bool:
         """From the kernel's settings."""

@@ -34,6 +34,7 @@ from tailnet.agent.wireguard.events import PeerStatus
 from tailnet.platform.interface import (
     DnsConfigurator,
     NetworkMonitor,
+    PlatformError,
     RouterConfig,
     TunDevice,
 )
@@ -334,6 +335,17 @@ class Tunnel:
         """What makes UDP forwarded from this device slow; empty if nothing can be gained."""
         known = self.device and uplink
         return self._system.udp_gro_problem(self.device, uplink) if known else ""
+
+    def set_udp_gro(self, uplink: str) -> None:
+        """Make UDP forwarded from this device quick.
+
+        Raises:
+            PlatformError: nothing can be gained, or the system refuses.
+        """
+        if not (self.device and uplink):
+            msg = "there is no tunnel yet" if uplink else "there is no default route"
+            raise PlatformError(msg)
+        self._system.set_udp_gro(self.device, uplink)
 
     def links(self) -> tuple[IPNetwork, ...]:
         """The prefixes of this host's links, now."""

@@ -67,6 +67,12 @@ NETWORK: Routes = {
     "check-udp-gro-forwarding": {
         "GET": Operation("What makes UDP that this machine forwards slow.", Advice)
     },
+    "set-udp-gro-forwarding": {
+        "GET": Operation("The same as POST, as upstream's client asks.", Advice),
+        "POST": Operation(
+            "Make UDP that this machine forwards quick; the warning says why it cannot be.", Advice
+        ),
+    },
     "derpmap": {"GET": Operation("The relays of the network map.", Tree)},
     "netcheck": {
         "POST": Operation(

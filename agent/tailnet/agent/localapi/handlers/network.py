@@ -81,6 +81,11 @@ async def check_udp_gro_forwarding(backend: Backend, _: Request) -> Response:
     return json(Advice(backend.udp_gro_problem()))
 
 
+async def set_udp_gro_forwarding(backend: Backend, _: Request) -> Response:
+    """``set-udp-gro-forwarding``: make it quick, until the next start of the machine."""
+    return json(Advice(backend.set_udp_gro()))
+
+
 async def get_serve_config(_: Backend, __: Request) -> Response:
     """``GET serve-config``: upstream's ``status`` asks, and nothing is served."""
     return Response(200, b"{}", JSON)

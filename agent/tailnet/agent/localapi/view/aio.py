@@ -148,6 +148,15 @@ class NodeView:
         state = self._node.network.state
         return self._node.tunnel.udp_gro_problem(state.default) if state is not None else ""
 
+    def set_udp_gro(self) -> str:
+        """``set-udp-gro-forwarding``."""
+        state = self._node.network.state
+        try:
+            self._node.tunnel.set_udp_gro(state.default if state is not None else "")
+        except PlatformError as error:
+            return str(error)
+        return ""
+
     def routes(self, accept: str | None) -> tuple[RouteEntry, ...]:
         """``GET routes``.
 
