@@ -1,14 +1,22 @@
 """The network monitor on a real kernel: devices, addresses and routes that come and go."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from tests.support.platform_netns import ip, two_uplinks
 
-from tailnet.platform.interface import NetworkChange, NetworkEvent
-from tailnet.platform.linux.netmon.monitor import Clocks, LinuxNetworkMonitor, read_clocks
+from tailnet.platform.interface import NetworkChange, NetworkEvent, NetworkState
+from tailnet.platform.linux.netmon.monitor import (
+    GROUPS,
+    PAUSE,
+    Clocks,
+    LinuxNetworkMonitor,
+    read_clocks,
+)
 from tailnet.platform.linux.tun import open_tun
 
 pytestmark = pytest.mark.netns
@@ -26,13 +34,27 @@ def host() -> Iterator[None]:
 Next = Callable[[], Awaitable[NetworkEvent]]
 
 
+class Counting(LinuxNetworkMonitor):
+    """Knows how often it looked."""
+
+    looks = 0
+
+    async def state(self) -> NetworkState:
+        """As it is now."""
+        self.looks += 1
+        return await super().state()
+
+
 @asynccontextmanager
-async def watching(clocks: Clocks = read_clocks) -> AsyncIterator[Next]:
+async def watching(
+    clocks: Clocks = read_clocks, monitor: LinuxNetworkMonitor | None = None
+) -> AsyncIterator[Next]:
     """Events, one by one, after the first, which says how it is."""
     queue: asyncio.Queue[NetworkEvent] = asyncio.Queue()
+    asked = monitor or LinuxNetworkMonitor("tailnet0", clocks=clocks)
 
     async def watch() -> None:
-        async for event in LinuxNetworkMonitor("tailnet0", clocks=clocks).events():
+        async for event in asked.events():
             queue.put_nowait(event)
 
     async def following() -> NetworkEvent:
@@ -77,6 +99,72 @@ async def test_a_burst_of_changes_is_one_event() -> None:
         assert len(event.state.interfaces["eth0"].addrs) == 3
         ip("link", "set", "eth0", "down")
         assert (await following()).state.default == ""
+
+
+async def batch(commands: Iterable[str]) -> float:
+    """By one ``ip``, while the monitor goes on; the seconds it took."""
+    began = asyncio.get_running_loop().time()
+    program = await asyncio.create_subprocess_exec("ip", "-batch", "-", stdin=subprocess.PIPE)
+    await program.communicate("".join(f"{command}\n" for command in commands).encode())
+    assert program.returncode == 0
+    return asyncio.get_running_loop().time() - began
+
+
+def at_once(commands: Iterable[str]) -> None:
+    """The same, while nothing else goes on."""
+    feed = "".join(f"{command}\n" for command in commands)
+    subprocess.run(["ip", "-batch", "-"], input=feed, text=True, timeout=60, check=True)
+
+
+def most_looks(seconds: float) -> int:
+    """The first one, one for each pause that fits, and one for what came last."""
+    return 2 + int(seconds / PAUSE)
+
+
+async def test_a_default_route_that_flaps_is_one_event_a_pause() -> None:
+    """Two thousand times; in the end the monitor knows how it is."""
+    monitor = Counting("tailnet0")
+    flap = [f"route replace default via 192.0.{n}.1" for n in (2, 1)]
+    async with watching(monitor=monitor) as following:
+        seconds = await batch([*flap * 1000, flap[0]])
+        while (await following()).state.default != "wlan0":
+            pass
+        assert monitor.looks <= most_looks(seconds)
+
+
+async def test_ten_thousand_routes_of_others_are_few_looks() -> None:
+    """They come and go; nothing of them is an event."""
+    monitor = Counting("tailnet0")
+    routes = [f"10.{n >> 8}.{n & 255}.0/24 via 192.0.2.1" for n in range(10_000)]
+    async with watching(monitor=monitor) as following:
+        seconds = await batch(
+            f"route {verb} {route}" for verb in ("add", "del") for route in routes
+        )
+        ip("route", "replace", "default", "via", "192.0.2.1")
+        event = await following()
+        assert (event.change, event.state.default) == (NetworkChange.MAJOR, "wlan0")
+        assert monitor.looks <= most_looks(seconds)
+
+
+async def test_what_overflows_the_queue_is_made_up_for_by_a_look() -> None:
+    """Nobody reads while it happens, so the kernel throws the last notifications away."""
+    monitor = Counting("tailnet0")
+    routes = [f"10.{n >> 8}.{n & 255}.0/24 via 192.0.2.1" for n in range(10_000)]
+    async with watching(monitor=monitor) as following:
+        at_once([f"route {verb} {r}" for verb in ("add", "del") for r in routes])
+        ip("route", "replace", "default", "via", "192.0.2.1")
+        assert overflowed()
+        began = asyncio.get_running_loop().time()
+        while (event := await following()).change is not NetworkChange.MAJOR:
+            pass
+        assert event.state.default == "wlan0"
+        assert monitor.looks <= most_looks(asyncio.get_running_loop().time() - began)
+
+
+def overflowed() -> bool:
+    """A netlink socket of this process lost something."""
+    rows = [line.split() for line in Path("/proc/net/netlink").read_text().splitlines()[1:]]
+    return any(int(row[8]) for row in rows if row[1] == "0" and row[3] == f"{GROUPS:08x}")
 
 
 async def test_what_happens_to_the_tunnel_is_told_as_such() -> None:

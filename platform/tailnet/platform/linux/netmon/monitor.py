@@ -27,7 +27,7 @@ PAUSE = 0.25  # seconds without hints before we look
 MOST = 1.0  # seconds that hints may put it off
 RETRY = 10.0  # seconds between looks where the kernel tells nothing
 SLEEP_POLL = 15.0  # seconds between looks at the clocks
-_GROUPS = 0x1 | 0x10 | 0x100 | 0x40 | 0x400 | 0x80 | 1 << 18  # link, addresses, routes, rules
+GROUPS = 0x1 | 0x10 | 0x100 | 0x40 | 0x400 | 0x80 | 1 << 18  # link, addresses, routes, rules
 _QUEUE = 4 << 20  # bytes
 _READ = 64 << 10  # bytes
 _SO_RCVBUFFORCE = 33
@@ -159,7 +159,7 @@ def _notifications() -> Iterator[socket.socket | None]:
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _QUEUE)
         try:
-            sock.bind((0, _GROUPS))
+            sock.bind((0, GROUPS))
         except OSError as error:
             log.info("no notifications of the network: %s; looking every %.0f s", error, RETRY)
             yield None
