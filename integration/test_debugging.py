@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from integration.lab.host import BIN
 from integration.lab.lab import Lab
 from integration.lab.waiting import until
 
@@ -48,6 +49,36 @@ def test_an_action_leaves_the_tailnet_connected(pair: Lab, name: str) -> None:
     ask = ("ping", "-c", "1", "--until-direct=false", other.name)
     until("a ping", lambda: one.tnet(*ask, check=False).returncode == 0, 20)
     one.wait_running(20)
+
+
+def test_what_is_watched_can_be_chosen(pair: Lab) -> None:
+    """The first line has what was asked for, and no more."""
+    watch = ("debug", "watch-ipn", "--count=1")
+    one = pair.hosts["h1"]
+    for flag, field in (
+        ("--initial-health", "Health"),
+        ("--initial-status", "InitialStatus"),
+        ("--initial-suggested-exit-node", "SuggestedExitNode"),
+    ):
+        first = json.loads(one.tnet(*watch, flag).stdout)
+        assert field in first
+        assert first["Prefs"] is None
+    assert json.loads(one.tnet(*watch, "--initial").stdout)["Prefs"]["WantRunning"] is True
+
+
+def test_the_log_has_times_if_wanted(pair: Lab) -> None:
+    """As it grows."""
+    one = pair.hosts["h1"]
+    following = one.spawn(
+        "logs", BIN / "tnet", f"--socket={one.socket}", "debug", "daemon-logs", "--time"
+    )
+
+    def heard() -> bool:
+        one.tnet("bugreport", "anybody there")
+        return any("anybody there" in x and x[:2] == "20" for x in following.tail().splitlines())
+
+    until("a line of the log", heard, 20)
+    following.stop()
 
 
 def test_the_key_may_end_earlier(pair: Lab) -> None:

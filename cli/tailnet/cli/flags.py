@@ -21,20 +21,37 @@ ALIASES = {"authkey": "auth-key", "control-url": "login-server"}
 
 LATER = frozenset(
     """
-    advertise-connector auto-update posture-checking
-    report-posture ssh
+    advertise-connector auto-update posture-checking remote-config report-posture ssh sync
     track unattended update-check upstream webclient
     """.split()  # noqa: SIM905 - one name a word reads better
 )
 """Upstream's flags that a later version will have."""
+
+PAGE = "the page is for this machine; from another one: ssh -L 8088:localhost:8088"
+PORTMAP = "every protocol is asked at the way out; tailnetd --verbose says more"
 
 SURROGATES = re.compile("[\ud800-\udfff]")  # bytes of an argument that are no text
 ELSEWHERE = {
     "web": "the page is served by: tnet web",
     "listen": "the page is served by: tnet web --listen=…",
     "browser": "tnet web prints the address of the page; open it yourself",
+    "host-routes": "routes to peers are always there",
+    "suggest --force-probe": "nothing is probed for a suggestion",
+    "web --cgi": PAGE,
+    "web --prefix": PAGE,
+    "web --origin": PAGE,
+    "web --readonly": "the page changes nothing without --actions",
+    "completion --flags": "flags are always completed",
+    "completion --descs": "descriptions come where the shell shows them",
+    "metrics --watch": "see: watch -d tnet debug metrics",
+    "portmap --duration": PORTMAP,
+    "portmap --type": PORTMAP,
+    "portmap --gateway-addr": PORTMAP,
+    "portmap --self-addr": PORTMAP,
+    "portmap --log-http": PORTMAP,
+    "localapi -v": "curl has it; see: tnet debug local-creds",
 }
-"""Upstream's flags whose work another command does."""
+"""Upstream's flags whose work something else does; some of one command alone."""
 
 TRUE = frozenset(("1", "t", "T", "true", "TRUE", "True"))
 FALSE = frozenset(("0", "f", "F", "false", "FALSE", "False"))
@@ -187,8 +204,9 @@ def _resolve(name: str, options: dict[str, click.Option], ctx: click.Context) ->
     if name.removeprefix("no-") in LATER:
         msg = f"--{name} is not supported yet"
         raise click.UsageError(msg, ctx)
-    if name.removeprefix("no-") in ELSEWHERE:
-        msg = f"there is no --{name} here: {ELSEWHERE[name.removeprefix('no-')]}"
+    plain = name.removeprefix("no-")
+    if words := ELSEWHERE.get(f"{ctx.info_name} {_dashed(plain)}") or ELSEWHERE.get(plain):
+        msg = f"there is no {_dashed(name)} here: {words}"
         raise click.UsageError(msg, ctx)
     msg = f"unknown flag: {_dashed(name)}{suggest(name, options, '--')}"
     raise click.UsageError(msg, ctx)

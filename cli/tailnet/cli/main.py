@@ -156,7 +156,9 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         sys.exit(error.exit_code)
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "tnet"
-        click.echo(f"{clean(error.format_message())} (see {where} --help)", err=True)
+        click.echo(
+            f"{clean(' '.join(error.format_message().split()))} (see {where} --help)", err=True
+        )
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()

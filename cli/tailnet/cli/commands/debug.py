@@ -18,7 +18,7 @@ from msgspec import json
 from tailnet.agent.localapi.schema.basics import decode
 from tailnet.agent.localapi.schema.paths import PeerRelayClient, PeerRelaySessions
 from tailnet.cli.client import LocalClient
-from tailnet.cli.commands import debug_acts, debug_raw
+from tailnet.cli.commands import debug_acts, debug_raw, debug_watch
 from tailnet.cli.commands.debug_acts import DebugGroup
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
@@ -286,3 +286,4 @@ def via(words: tuple[str, ...]) -> None:
 
 debug_raw.add_to(command)
 debug_acts.add_to(command)
+command.add_command(debug_watch.watch_ipn)

@@ -6,19 +6,8 @@ Source: tailscale cmd/tailscale/cli/debug.go.
 from collections.abc import Iterator
 
 import click
-from msgspec import DecodeError, json
+from msgspec import DecodeError, Struct, json
 
-from tailnet.agent.localapi.schema.bus import (
-    INITIAL_HEALTH,
-    INITIAL_NETMAP,
-    INITIAL_PREFS,
-    INITIAL_STATE,
-    INITIAL_STATUS,
-    NO_NETMAP,
-    NO_PRIVATE_KEYS,
-    PEER_CHANGES,
-    WATCH_ENGINE_UPDATES,
-)
 from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
@@ -44,18 +33,27 @@ ANSWERS = {
 """Commands that show one answer: method, route, help."""
 
 
+class LogLine(Struct):
+    """Of ``logtap``."""
+
+    client_time: str = ""
+    v: int = 0
+    text: str = ""
+
+
 def add_to(group: click.Group) -> None:
     """Below ``tnet debug``."""
     for name, (method, route, help_) in ANSWERS.items():
         group.add_command(_answer(name, method, route, help_))
-    for command in (watch_ipn, daemon_logs, component_logs, localapi):
+    for command in (daemon_logs, component_logs, localapi):
         group.add_command(command)
 
 
 def _answer(name: str, method: str, route: str, help_: str) -> click.Command:
     @click.command(name, cls=GoCommand, help=help_)
+    @flag("pretty", default=True, hidden=True, help="Upstream's, of prefs; it always is.")
     @with_client
-    def command(client: LocalClient) -> None:
+    def command(client: LocalClient, *, pretty: bool) -> None:
         show(client.request(method, route))
 
     return command
@@ -69,49 +67,20 @@ def show(answer: bytes) -> None:
         click.echo(clean_lines(answer.decode(errors="replace")), nl=not answer.endswith(b"\n"))
 
 
-@click.command("watch-ipn", cls=GoCommand, help="Print what happens, as JSON, until Ctrl-C.")
-@flag("initial", help="Begin with state, settings, network map, health and status.")
-@flag("engine-updates", help="Traffic and sessions too, again and again.")
-@flag("peer-changes", default=True, help="Peers that come, change and go, one by one.")
-@flag("netmap", default=True, help="Whole network maps too.")
-@click.option("--count", type=click.IntRange(0), default=0, metavar="N", help="End after so many.")
-@with_client
-def watch_ipn(  # noqa: PLR0913 - one a flag
-    client: LocalClient,
-    *,
-    initial: bool,
-    engine_updates: bool,
-    peer_changes: bool,
-    netmap: bool,
-    count: int,
-) -> None:
-    """The bus of the LocalAPI."""
-    mask = NO_PRIVATE_KEYS
-    if initial:
-        mask |= INITIAL_STATE | INITIAL_PREFS | INITIAL_NETMAP | INITIAL_HEALTH | INITIAL_STATUS
-    mask |= WATCH_ENGINE_UPDATES if engine_updates else 0
-    mask |= PEER_CHANGES if peer_changes else 0
-    mask |= 0 if netmap else NO_NETMAP
-    watch = client.watch(mask)
-    seen = 0
-    try:
-        while not count or seen < count:
-            show(watch.next_line(None))
-            seen += 1
-    finally:
-        watch.close()
-
-
 @click.command("daemon-logs", cls=GoCommand, help="Print the daemon's log as it grows.")
+@click.option("--verbose", type=click.IntRange(0), default=1, metavar="N", help="0: less of it.")
+@flag("time", help="With the time of each line.")
 @with_client
-def daemon_logs(client: LocalClient) -> None:
+def daemon_logs(client: LocalClient, *, verbose: int, time: bool) -> None:
     """From now on, until Ctrl-C."""
     for line in lines_of(client.stream("GET", "logtap")):
         try:
-            text = json.decode(line, type=dict[str, object]).get("text", "")
+            entry = json.decode(line, type=LogLine)
         except DecodeError:
-            text = line.decode(errors="replace")
-        click.echo(clean(str(text).rstrip("\n")))
+            entry = LogLine(text=line.decode(errors="replace"))
+        if entry.v <= verbose:
+            begun = f"{clean(entry.client_time)} " if time else ""
+            click.echo(f"{begun}{clean(entry.text.rstrip())}")
 
 
 def lines_of(pieces: Iterator[bytes]) -> Iterator[bytes]:

@@ -19,6 +19,7 @@ INITIAL_NETMAP = 8
 NO_PRIVATE_KEYS = 16
 INITIAL_HEALTH = 128
 RATE_LIMIT = 256
+INITIAL_SUGGESTED_EXIT_NODE = 1024
 PEER_CHANGES = 4096
 NO_NETMAP = 8192
 INITIAL_STATUS = 16384
@@ -57,3 +58,4 @@ class Notify(Struct, frozen=True, kw_only=True, rename="pascal"):
     browse_to_url: str | None = field(default=None, name="BrowseToURL")
     drive_shares: tuple[dict[str, Any], ...] | None = None
     health: dict[str, Any] | UnsetType | None = UNSET
+    suggested_exit_node: str | UnsetType | None = UNSET

@@ -21,6 +21,7 @@ from tailnet.agent.backend.events import (
     ProfileChanged,
     StateChanged,
 )
+from tailnet.agent.backend.exitnode import suggest
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.localapi.bus import Bus, Subscription
 from tailnet.agent.localapi.schema.bus import (
@@ -29,6 +30,7 @@ from tailnet.agent.localapi.schema.bus import (
     INITIAL_PREFS,
     INITIAL_STATE,
     INITIAL_STATUS,
+    INITIAL_SUGGESTED_EXIT_NODE,
     PEER_CHANGES,
     PEER_PATCHES,
     WATCH_ENGINE_UPDATES,
@@ -75,6 +77,11 @@ class Watching:
             first = replace(first, initial_status=status)
         if mask & INITIAL_HEALTH:
             first = replace(first, health=health(node.warnings))
+        if mask & INITIAL_SUGGESTED_EXIT_NODE and node.netmap is not None:
+            best = suggest(node.netmap)
+            first = replace(
+                first, suggested_exit_node=node.netmap.peers[best].stable_id if best else None
+            )
         watcher = self._bus.watch(mask, [first])
         if mask & WATCH_ENGINE_UPDATES and self._polling is None:
             self._poll_engine()
