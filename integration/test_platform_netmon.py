@@ -167,6 +167,24 @@ def overflowed() -> bool:
     return any(int(row[8]) for row in rows if row[1] == "0" and row[3] == f"{GROUPS:08x}")
 
 
+async def test_a_default_route_of_another_table_counts() -> None:
+    """The way out is what the kernel says, not what the main table has (#4038)."""
+    ip("route", "add", "default", "via", "192.0.2.1", "table", "100")
+    ip("rule", "add", "pref", "100", "lookup", "100")
+    assert (await LinuxNetworkMonitor("tailnet0").state()).default == "wlan0"
+
+
+async def test_an_address_that_is_announced_again_is_no_event() -> None:
+    """As router advertisements do all day (#4282)."""
+    async with watching() as following:
+        for life in range(1000, 1100):
+            lives = ("valid_lft", str(life), "preferred_lft", str(life))
+            ip("address", "change", "192.0.1.2/24", "dev", "eth0", *lives)
+        ip("route", "replace", "default", "via", "192.0.2.1")
+        event = await following()
+        assert (event.change, event.state.default) == (NetworkChange.MAJOR, "wlan0")
+
+
 async def test_what_happens_to_the_tunnel_is_told_as_such() -> None:
     """Rules, routes of table 52, addresses: removed by somebody."""
     tun = open_tun("tailnet0")

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from integration.conftest import cannot
 from tests.support.platform_netns import private_network
 
 from tailnet.cli.services.catalogue import Kind, service
@@ -56,7 +57,7 @@ def directive(name: str) -> list[str]:
 def test_privileges_of_the_unit_are_enough(user: str) -> None:
     """Device, routes, rules, marks and clean-up; as root, and as nobody with the same."""
     if not shutil.which("setpriv"):
-        pytest.skip("needs setpriv")
+        cannot("needs setpriv")
     names = [f"+{c.removeprefix('CAP_').lower()}" for c in directive("CapabilityBoundingSet")]
     caps = ",".join(["-all", *names])
     identity = [f"--reuid={user}", "--clear-groups"] if user != "0" else []
@@ -71,7 +72,7 @@ def test_privileges_of_the_unit_are_enough(user: str) -> None:
             check=False,
         )
     if user != "0" and "Permission denied" in done.stderr and "setpriv:" in done.stderr:
-        pytest.skip("the interpreter is not readable for other users")
+        cannot("the interpreter is not readable for other users")
     assert done.returncode == 0, done.stderr
 
 
@@ -89,7 +90,7 @@ def units(tmp_path: Path) -> Path:
 def analyze(*words: str | Path) -> subprocess.CompletedProcess[str]:
     """The word of systemd."""
     if not shutil.which("systemd-analyze"):
-        pytest.skip("needs systemd-analyze")
+        cannot("needs systemd-analyze")
     command = ["systemd-analyze", "--no-pager", *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, timeout=15, check=False)
 

@@ -1,5 +1,6 @@
 """The files of a service."""
 
+import subprocess
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -41,3 +42,23 @@ def test_the_property_list_is_one() -> None:
     """As far as a parser can say."""
     root = ET.fromstring(shown(Manager.LAUNCHD, Kind.SYSTEM, OPT, HOME))
     assert [each.text for each in root.iter("string")][1] == "/opt/tailnet/bin/tailnetd"
+
+
+def test_the_script_of_openrc_cleans_up_before_and_after(tmp_path: Path) -> None:
+    """Run by a plain shell, with the words that OpenRC gives it."""
+    program, log = tmp_path / "tailnetd", tmp_path / "log"
+    program.write_text(f'#!/bin/sh\necho "$@" >>{log}\n')
+    program.chmod(0o755)
+    script = tmp_path / "script"
+    script.write_text(shown(Manager.OPENRC, Kind.SYSTEM, tmp_path, HOME))
+    words = "modprobe() { false; }; checkpath() { :; }; need() { :; }; after() { :; }; use() { :; }"
+    run = f'set -e; {words}; . "$0"; depend; start_pre; eval "$command $command_args"; stop_post'
+    done = subprocess.run(
+        ["sh", "-c", run, script], capture_output=True, text=True, timeout=10, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert log.read_text().splitlines() == [
+        "--cleanup",
+        "--statedir=/var/lib/tailnetd --socket=/run/tailnetd/tailnetd.sock",
+        "--cleanup",
+    ]
