@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(60)]
 
 
 def test_a_file_brings_a_host_up_and_rules_it(make_lab: MakeLab) -> None:
-    """Started, changed with SIGHUP, wrong for a while; all without ``tnet up``."""
+    """Started, changed with SIGHUP and by command, wrong for a while; without ``tnet up``."""
     lab = make_lab(flat("h1", "h2"))
     lab.join("h2")
     host, other = lab.hosts["h1"], lab.hosts["h2"]
@@ -48,6 +48,14 @@ def test_a_file_brings_a_host_up_and_rules_it(make_lab: MakeLab) -> None:
     reload()
     until("the new name at the server", lambda: "other-name" in lab.online(), 10)
     assert "Nonsense" not in str(host.status()["Health"])
+
+    write(Hostname="third-name", Nonsense=True)
+    refused = host.tnet("debug", "reload-config", check=False)
+    assert refused.returncode == 1
+    assert "Nonsense" in refused.stderr
+    write(Hostname="third-name")
+    host.tnet("debug", "reload-config")
+    until("that name at the server", lambda: "third-name" in lab.online(), 10)
 
 
 def test_a_host_without_state_leaves_the_tailnet_when_it_ends(make_lab: MakeLab) -> None:

@@ -7,14 +7,17 @@
 
 import json
 import re
+import sys
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from integration.conftest import MakeLab
 from integration.lab.config import AUTH_KEY, EPHEMERAL_KEY, ONCE_KEY, TAGGED_KEY
 from integration.lab.host import BIN, Host
-from integration.lab.lab import Lab
+from integration.lab.key_api import SECRET, TOKEN
+from integration.lab.lab import ROOT, Lab
 from integration.lab.process import Process
 from integration.lab.topology import flat
 from integration.lab.waiting import until
@@ -22,6 +25,7 @@ from integration.lab.waiting import until
 pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(90)]
 
 SOON = 15.0  # seconds
+KEY_API = 8099  # port
 
 
 @pytest.fixture(scope="module")
@@ -346,3 +350,41 @@ def test_deleted_while_the_stream_stays_open(lab: Lab) -> None:
     one.tnet("set", "--hostname=renamed")  # any update will do
     until("NeedsLogin", lambda: state(one) == "NeedsLogin", SOON)
     assert one.status()["AuthURL"]
+
+
+@pytest.fixture(scope="module")
+def key_api(lab: Lab) -> str:
+    """URL of an API that makes auth keys, which h2 serves."""
+    two = lab.hosts["h2"]
+    command = [sys.executable, "-m", "integration.lab.key_api", two.underlay, KEY_API, TAGGED_KEY]
+    api = two.spawn("keys", *map(str, command), env={"PYTHONPATH": str(ROOT)})
+    until("the API", lambda: "listening" in api.log.read_text(), SOON)
+    return f"http://{two.underlay}:{KEY_API}"
+
+
+@pytest.mark.parametrize("kind", ["secret", "identity"])
+def test_a_key_is_made_for_this_login(lab: Lab, key_api: str, tmp_path: Path, kind: str) -> None:
+    """For an OAuth client's secret, and for an identity token in a file: the node has the tag."""
+    one = lab.hosts["h1"]
+    token = tmp_path / "token"
+    token.write_text(f"{TOKEN}\n")
+    credentials = {
+        "secret": [f"--auth-key={SECRET}?baseURL={key_api}"],
+        "identity": [f"--client-id=c1?baseURL={key_api}", f"--id-token=file:{token}"],
+    }[kind]
+    server = f"--login-server={one.login_server}"
+    one.tnet("up", server, "--hostname=h1", "--advertise-tags=tag:lab", *credentials)
+    (node,) = lab.admin("nodes")
+    assert (node["name"], node["tags"], state(one)) == ("h1", ["tag:lab"], "Running")
+    assert SECRET not in one.log.read_text()
+
+
+def test_a_secret_that_the_api_refuses(lab: Lab, key_api: str) -> None:
+    """Its words, and no login."""
+    one = lab.hosts["h1"]
+    server = f"--login-server={one.login_server}"
+    wrong = f"--auth-key=tskey-client-other?baseURL={key_api}"
+    refused = one.tnet("up", server, "--advertise-tags=tag:lab", wrong, check=False)
+    assert refused.returncode == 1
+    assert refused.stderr == f"{key_api} makes no auth key: unknown credentials (401)\n"
+    assert lab.admin("nodes") == []

@@ -87,13 +87,6 @@ async def test_update_during_the_stream_is_sent_and_the_newest_wins() -> None:
         await one.sees(lambda m: m.self_node.endpoints == ("127.0.0.1:49",))
 
 
-async def test_nothing_is_sent_without_a_log_id() -> None:
-    """The client waits for a complete description."""
-    async with serving(settings()) as server, member(replace(config(server.origin))) as one:
-        await one.until(Registered)
-        assert len(server.nodes()) == 1
-
-
 async def test_server_restart_is_survived() -> None:
     """After a restart with its state the same node comes back, with the same key."""
     of = settings()
@@ -187,19 +180,6 @@ async def test_interactive_login_waits_for_the_browser() -> None:
         assert url.startswith(f"{server.origin}/login/")
         assert await server.approve(url.rpartition("/")[2])
         await one.until(Connected)
-
-
-async def test_logout_expires_the_key() -> None:
-    """The server marks it, and the client says nothing more."""
-    async with serving(settings()) as server, member(config(server.origin)) as one:
-        await one.until(Connected)
-        await one.client.logout()
-        count = len(one.events)
-        record = server.store.records[1]
-        assert record.key_expiry is not None
-        one.client.update(hostinfo("again"), ())
-        await asyncio.sleep(0)
-        assert len(one.events) == count
 
 
 async def test_poke_reconnects_at_once() -> None:

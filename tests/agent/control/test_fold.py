@@ -56,6 +56,10 @@ CHANGES = st.builds(
     cap=st.integers(0, 2),
     endpoints=st.sampled_from([None, (), ("9.9.9.9:9",)]),
     online=st.sampled_from([None, True, False]),
+    key=st.sampled_from([None, NodePublic(b"k" * 32), NodePublic(b"l" * 32)]),
+    cap_map=st.sampled_from([None, {}, {"y": (1,)}]),
+    key_expiry=st.sampled_from([None, NOW + HOUR]),
+    last_seen=st.sampled_from([None, NOW - HOUR]),
 )
 
 
@@ -79,6 +83,10 @@ class FoldingEqualsTheModel(RuleBasedStateMachine):
                 self.model.pop(gone, None)
             for new in message.peers_changed or ():
                 self.model[new.id] = new
+            for number, seen in (message.peer_seen_change or {}).items():
+                if number in self.model:
+                    at = NOW if seen else None
+                    self.model[number] = replace(self.model[number], last_seen=at)
             for number, online in (message.online_change or {}).items():
                 if number in self.model:
                     self.model[number] = replace(self.model[number], online=online)
@@ -105,35 +113,43 @@ class FoldingEqualsTheModel(RuleBasedStateMachine):
             node = replace(node, endpoints=patch.endpoints)
         if patch.online is not None:
             node = replace(node, online=patch.online)
+        for name in ("key", "cap_map", "key_expiry", "last_seen"):
+            if (value := getattr(patch, name)) is not None:
+                node = replace(node, **{name: value})
         return node
 
     @rule(
         peers=st.lists(NODES, max_size=3),
         removed=st.lists(IDS, max_size=3),
         changed=st.lists(NODES, max_size=3),
+        seen=st.dictionaries(IDS, st.booleans(), max_size=3),
         online=st.dictionaries(IDS, st.booleans(), max_size=3),
         patches=st.lists(CHANGES, max_size=3),
         full=st.booleans(),
+        again=st.integers(1, 3),
     )
     def any_message(
         self,
         peers: list[Node],
         removed: list[NodeID],
         changed: list[Node],
+        seen: dict[NodeID, bool],
         online: dict[NodeID, bool],
         patches: list[PeerChange],
         full: bool,
+        again: int,
     ) -> None:
-        """All forms at once; ids that nobody knows among them."""
-        self.send(
-            MapResponse(
-                peers=tuple(peers) if full else None,
-                peers_removed=tuple(removed),
-                peers_changed=tuple(changed),
-                online_change=online,
-                peers_changed_patch=tuple(patches),
-            )
+        """All forms at once; ids that nobody knows among them, and the same message again."""
+        message = MapResponse(
+            peers=tuple(peers) if full else None,
+            peers_removed=tuple(removed),
+            peers_changed=tuple(changed),
+            peer_seen_change=seen,
+            online_change=online,
+            peers_changed_patch=tuple(patches),
         )
+        for _ in range(again):
+            self.send(message)
 
     @invariant()
     def same(self) -> None:

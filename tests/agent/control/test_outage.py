@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from integration.lab.control_faults import refuse
+from msgspec.structs import replace
 from tests.support.control import config, faulty, hostinfo, new_server, settings
 from tests.support.virtual import VirtualLoop, run
 
@@ -14,6 +15,7 @@ from tailnet.agent import clock
 from tailnet.agent.control.aio import ControlClient
 from tailnet.agent.control.backoff import CAP, STEP
 from tailnet.agent.control.events import Connected, ControlEvent, Disconnected, LoginFailed
+from tailnet.agent.tailcfg.node import Hostinfo
 
 MINUTES = 10
 SECONDS = 60.0 * MINUTES
@@ -42,8 +44,8 @@ class Watched:
         if isinstance(event, Connected):
             self.connected.set()
 
-    def client(self, url: str) -> ControlClient:
-        """A fresh one."""
+    def client(self, url: str, description: Hostinfo | None = None) -> ControlClient:
+        """A fresh one; it describes itself so."""
         loop = asyncio.get_running_loop()
 
         def mark(_: socket.socket) -> None:
@@ -57,7 +59,7 @@ class Watched:
             wall=clock.wall,
             random_bytes=os.urandom,
         )
-        client.update(hostinfo("box"), ())
+        client.update(description or hostinfo("box"), ())
         return client
 
 
@@ -141,3 +143,46 @@ def test_a_server_that_says_when_is_asked_then(header: str, low: float, high: fl
     assert waits
     assert all(low <= wait <= high for wait in waits)
     assert SECONDS / (high + 1) - 1 <= len(waits) <= SECONDS / low + 1
+
+
+def test_nothing_is_sent_without_a_log_id() -> None:
+    """For minutes; then the description is complete, and the login follows at once."""
+    watched = Watched()
+
+    async def main() -> None:
+        async with faulty(settings()) as server:
+            client = watched.client(server.origin, replace(hostinfo("box"), backend_log_id=""))
+            async with asyncio.TaskGroup() as group:
+                running = group.create_task(client.run())
+                await asyncio.sleep(SECONDS)
+                assert not watched.dials
+                assert not server.asked
+                client.update(hostinfo("box"), ())
+                await watched.connected.wait()
+                running.cancel()
+            assert server.asked["/machine/register"] == 1
+
+    run(main())
+
+
+def test_logout_expires_the_key() -> None:
+    """The server marks it, and hears nothing more of the client, whatever happens to that."""
+    watched = Watched()
+
+    async def main() -> None:
+        async with faulty(settings()) as server:
+            client = watched.client(server.origin)
+            async with asyncio.TaskGroup() as group:
+                running = group.create_task(client.run())
+                await watched.connected.wait()
+                await client.logout()
+                assert server.store.records[1].key_expiry is not None
+                events, asked, dials = len(watched.events), server.asked.total(), len(watched.dials)
+                client.update(hostinfo("again"), ())
+                client.poke()
+                await asyncio.sleep(SECONDS)
+                assert (len(watched.events), server.asked.total()) == (events, asked)
+                assert len(watched.dials) == dials
+                running.cancel()
+
+    run(main())
