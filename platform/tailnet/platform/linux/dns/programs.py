@@ -113,6 +113,7 @@ class DebianResolvconf:
     def __init__(self, root: Path = Path("/")) -> None:
         self._records = root / "run/resolvconf/interface"
         self._hook = root / "etc/resolvconf/update-libc.d/tailnetd"
+        self._fresh = self._hook.with_name(".tailnetd")  # resolvconf passes over dotted names
 
     async def base(self) -> DnsConfig | None:
         """All records but ours, first those that resolvconf puts first."""
@@ -140,25 +141,32 @@ class DebianResolvconf:
         try:
             if config.nameservers:
                 self._hook.parent.mkdir(exist_ok=True)
-                self._hook.write_text(_HOOK_TEXT)
-                self._hook.chmod(0o755)
+                self._fresh.write_text(_HOOK_TEXT)
+                self._fresh.chmod(0o755)
+                self._fresh.replace(self._hook)
             else:
                 self._hook.unlink(missing_ok=True)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                self._fresh.unlink(missing_ok=True)
             line = f"cannot write {self._hook}: {error.strerror}"
             raise PlatformError(line) from error
         await _must("resolvconf", "-a", RECORD, feed=text)
 
     async def down(self) -> None:
-        """See ``DnsConfigurator``."""
+        """See ``DnsConfigurator``.  Without a record a hook that stays does nothing."""
+        kept = None
         try:
+            self._fresh.unlink(missing_ok=True)
             self._hook.unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 self._hook.parent.rmdir()  # only if empty, as Debian ships none
         except OSError as error:
-            line = f"cannot remove {self._hook}: {error.strerror}"
-            raise PlatformError(line) from error
+            kept = error
         await _must("resolvconf", "-d", RECORD)
+        if kept is not None:
+            line = f"cannot remove {self._hook}: {kept.strerror}"
+            raise PlatformError(line) from kept
 
 
 async def flavour() -> Flavour:

@@ -14,6 +14,7 @@ in place instead.
 Source: tailscale net/dns/direct.go.
 """
 
+import contextlib
 import errno
 import logging
 import os
@@ -35,6 +36,11 @@ from tailnet.platform.linux.dns.text import (
 log = logging.getLogger("tailnet.platform")
 
 _MODE = 0o644
+_HINTS = {
+    errno.EPERM: "; is it immutable? See: lsattr /etc/resolv.conf",
+    errno.EROFS: "; in a unit of systemd this needs ReadWritePaths=/etc",
+    errno.EISDIR: "; move it away, and names of the tailnet resolve",
+}
 _MOUNTED = {errno.EBUSY, errno.EXDEV}  # what renaming or linking a mounted file gives
 
 
@@ -53,7 +59,12 @@ class ResolvConfFile:
         Raises:
             PlatformError: it cannot be read.
         """
-        return _read(self.backup if self.is_ours() else self.path)
+        path = self.backup if self.is_ours() else self.path
+        text = _read(path)
+        if text is not None and len(text) > MAX_SIZE:
+            line = f"{path} is longer than {MAX_SIZE >> 10} KiB, which no list of resolvers is"
+            raise PlatformError(line)
+        return text
 
     def base(self) -> DnsConfig:
         """Whom it sent questions to, without us.
@@ -64,8 +75,14 @@ class ResolvConfFile:
         return parse(self.before() or "").without_us()
 
     def is_ours(self) -> bool:
-        """Whether we wrote what is there now."""
-        return not self.path.is_symlink() and says_at_top(_read(self.path) or "", MARK)
+        """Whether we wrote what is there now.
+
+        Raises:
+            PlatformError: it cannot be read, so nobody knows.
+        """
+        if self.path.is_symlink() or self.path.is_dir():
+            return False
+        return says_at_top(_read(self.path) or "", MARK)
 
     def is_as_written(self, text: str) -> bool:
         """Whether the file says exactly this."""
@@ -98,12 +115,12 @@ class ResolvConfFile:
             return text
         with _told(f"cannot change {self.path}"):
             ours = self.is_ours()
-            if not ours:
-                self._save()
             try:
+                if not ours:
+                    self._save()
                 self._put(text)
             except OSError:
-                if not ours:
+                if not ours and not self.is_ours():  # written in place, the copy is all there is
                     self.backup.unlink(missing_ok=True)
                 raise
         return text
@@ -156,7 +173,7 @@ class ResolvConfFile:
             if self.path.is_symlink():
                 self.backup.symlink_to(self.path.readlink())
             else:
-                _write(self.backup, self.path.read_bytes())
+                _copy(self.path, self.backup)
 
     def _put(self, text: str) -> None:
         try:
@@ -194,26 +211,47 @@ def _read(path: Path) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        line = f"cannot read {path}: {error.strerror}"
+        line = f"cannot read {path}: {error.strerror}{_HINTS.get(error.errno or 0, '')}"
         raise PlatformError(line) from error
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, data: bytes, mode: int = _MODE) -> None:
     """A new file, on the disk, that everybody may read whatever the umask is."""
     path.unlink(missing_ok=True)
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     with os.fdopen(fd, "wb") as file:
         file.write(data)
         file.flush()
-        os.fchmod(fd, _MODE)
+        os.fchmod(fd, mode)
         os.fsync(fd)
 
 
+def _copy(path: Path, to: Path) -> None:
+    """With owner, mode and times."""
+    info = path.stat()
+    _write(to, path.read_bytes(), info.st_mode & 0o7777)
+    if (info.st_uid, info.st_gid) != (os.geteuid(), os.getegid()):
+        os.chown(to, info.st_uid, info.st_gid)
+    os.utime(to, ns=(info.st_atime_ns, info.st_mtime_ns))
+
+
 def _overwrite(path: Path, data: bytes) -> None:
-    """In place: whoever reads just then sees part of it."""
+    """In place: whoever reads just then sees part of it.  After an error it is as before."""
+    before = path.read_bytes()
+    try:
+        _fill(path, data)
+    except OSError:
+        with contextlib.suppress(OSError):
+            _fill(path, before)
+        raise
+
+
+def _fill(path: Path, data: bytes) -> None:
     with path.open("r+b") as file:
         file.write(data)
         file.truncate()
+        file.flush()
+        os.fsync(file.fileno())
 
 
 @contextmanager
@@ -223,10 +261,5 @@ def _told(what: str) -> Iterator[None]:
     except PlatformError:
         raise
     except OSError as error:
-        hint = ""
-        if error.errno == errno.EPERM:
-            hint = "; is it immutable? See: lsattr /etc/resolv.conf"
-        elif error.errno == errno.EROFS:
-            hint = "; in a unit of systemd this needs ReadWritePaths=/etc"
-        line = f"{what}: {error.strerror}{hint}"
+        line = f"{what}: {error.strerror}{_HINTS.get(error.errno or 0, '')}"
         raise PlatformError(line) from error
