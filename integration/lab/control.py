@@ -118,9 +118,9 @@ class ControlServer:
         self.settings.collect_services = wanted
         self._polls.push_all(MapResponse(collect_services=wanted))
 
-    def expire_key(self, node_id: int) -> None:
-        """End the life of a node's key."""
-        self.store.expire(self.store.records[node_id])
+    def expire_key(self, node_id: int, left: float = 0.0) -> None:
+        """End the life of a node's key, now or ``left`` seconds later."""
+        self.store.expire(self.store.records[node_id], left)
         self._polls.notify()
 
     def delete(self, node_id: int, *, late: bool = False) -> None:

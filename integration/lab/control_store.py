@@ -159,9 +159,9 @@ class Store:
         record.online = online
         self.view.touch(record.id)
 
-    def expire(self, record: Record) -> None:
-        """End the life of a node's key now."""
-        record.key_expiry = self.wall()
+    def expire(self, record: Record, left: float = 0.0) -> None:
+        """End the life of a node's key now, or ``left`` seconds later."""
+        record.key_expiry = self.wall() + timedelta(seconds=left)
         self.view.touch(record.id)
 
     def authorize(self, record: Record) -> None:

@@ -41,6 +41,7 @@ from tailnet.agent.tailcfg.codec import decode_untrusted
 from tailnet.agent.tailcfg.derpmap import DERPMap, DERPNode, DERPRegion
 from tailnet.agent.tailcfg.dns import DNSConfig
 from tailnet.agent.tailcfg.filter import FilterRule
+from tailnet.agent.tailcfg.mapping import MapResponse
 
 log = logging.getLogger("lab.servers")
 
@@ -230,9 +231,14 @@ class Servers:
             raise Refused(msg)
         return control
 
-    async def do_expire(self, name: str) -> None:
-        """End the life of a node's key."""
-        self._running().expire_key(self._node_id(name))
+    async def do_expire(self, name: str, left: float = 0.0) -> None:
+        """End the life of a node's key, now or ``left`` seconds later."""
+        self._running().expire_key(self._node_id(name), left)
+
+    async def do_push(self, name: str, message: dict[str, Any]) -> None:
+        """Send a node any map message (JSON of tailcfg)."""
+        parsed = decode_untrusted(json.dumps(message).encode(), MapResponse)
+        self._running().push(self._node_id(name), parsed)
 
     async def do_set_approval(self, needed: bool) -> None:
         """Whether a person must approve each new node."""
