@@ -94,6 +94,13 @@ def ping(here: Host, there: Host, count: int) -> list[str]:
     return [line for line in said.splitlines() if line.startswith("pong")]
 
 
+def by_mapping(here: Host, there: Host) -> bool:
+    """``here`` says that its router's port is part of the way."""
+    _, text = here.ask("GET", f"path?ip={there.ipv4}")
+    mapped: bool = json.loads(text)["PortMapped"]
+    return mapped
+
+
 def test_without_a_mapping_there_is_no_direct_path(home: Home) -> None:
     """The router's ports are random, and h2 lets nobody in whom it did not write to."""
     for here, there in ((home.h1, home.h2), (home.h2, home.h1)):
@@ -109,6 +116,9 @@ def test_a_router_that_begins_to_map_is_noticed_and_the_path_becomes_direct(home
     port = home.until_mapped()
     assert home.until_direct() == f"{OUTSIDE}:{port}"
     assert home.h1.ping_os(home.h2.ipv4, count=3).lost == 0
+    until("a path", lambda: by_mapping(home.h1, home.h2), 10)
+    assert "by the port that our router keeps open" in home.h1.tnet("path", "h2").stdout
+    assert not by_mapping(home.h2, home.h1)
     assert f"{OUTSIDE}:{port}" in home.h1.status()["Self"]["Addrs"]
 
 

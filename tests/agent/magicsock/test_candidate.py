@@ -3,7 +3,7 @@
 import pytest
 
 from tailnet.agent.addr import AddrPort
-from tailnet.agent.magicsock.candidate import Candidate, usable
+from tailnet.agent.magicsock.candidate import Candidate, Pong, usable
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_claims_keep_a_candidate() -> None:
     candidate.heard_at = 100.0
     assert not candidate.expired(145)
     assert candidate.expired(145.1)
-    candidate.answered(120.0, 0.1, 0)
+    candidate.answered(Pong(120.0, 0.1), 0)
     assert not candidate.expired(165)
     candidate.heard_at = None
     assert candidate.expired(121)

@@ -14,10 +14,11 @@ PONGS = 8  # remembered per address, for people
 
 
 class Pong(NamedTuple):
-    """An answer: when it came and how long it took, both [s]."""
+    """An answer: when it came and how long it took, both [s]; whom the peer saw."""
 
     at: float
     latency: float
+    seen: AddrPort | None = None
 
 
 def usable(addr: AddrPort) -> bool:
@@ -85,9 +86,9 @@ class Candidate:
         """Of the last pong [s]."""
         return self.pongs[-1].latency if self.pongs else None
 
-    def answered(self, now: float, latency: float, size: int) -> None:
+    def answered(self, pong: Pong, size: int) -> None:
         """A pong came; ``size`` is that of the ping [bytes], 0 for the smallest."""
-        self.pongs = (*self.pongs[1 - PONGS :], Pong(now, latency))
+        self.pongs = (*self.pongs[1 - PONGS :], pong)
         self.wire_mtu = max(self.wire_mtu, size)
 
     def expired(self, now: float) -> bool:

@@ -97,7 +97,7 @@ class Inbox:
         for peer_id in self._roster.index.by_disco[sender]:
             machine = self._roster.peers[peer_id].machine
             if machine is not None and machine.handle_pong(
-                pong.txid, now, udp=isinstance(src, AddrPort)
+                pong.txid, now, udp=isinstance(src, AddrPort), seen=pong.src
             ):
                 self._roster.follow(peer_id, now)
                 return

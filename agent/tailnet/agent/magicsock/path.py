@@ -32,7 +32,7 @@ from tailnet.agent.magicsock.actions import (
     SendCallMeMaybe,
     SendPing,
 )
-from tailnet.agent.magicsock.candidate import Candidate, usable
+from tailnet.agent.magicsock.candidate import Candidate, Pong, usable
 from tailnet.agent.magicsock.candidates import Candidates
 from tailnet.agent.magicsock.choice import Quality, best_answered, better
 from tailnet.agent.magicsock.doubt import Doubt, Due
@@ -169,7 +169,9 @@ class PeerPath:
         self._ping(best.addr, now)
         return True
 
-    def handle_pong(self, txid: bytes, now: float, *, udp: bool) -> bool:
+    def handle_pong(
+        self, txid: bytes, now: float, *, udp: bool, seen: AddrPort | None = None
+    ) -> bool:
         """A pong came, from whatever address; ``udp`` is false through DERP.
 
         The address that was pinged gets the credit.
@@ -193,7 +195,7 @@ class PeerPath:
             if self.best is not None and self.best.addr == sent.to:
                 self._credit(self.best._replace(latency=latency), now)
         elif sent.to is not None and (candidate := self.candidates.get(sent.to)) is not None:
-            candidate.answered(now, latency, sent.size)
+            candidate.answered(Pong(now, latency, seen), sent.size)
             self._credit(Quality(sent.to, latency, candidate.wire_mtu), now)
         return True
 

@@ -56,7 +56,8 @@ def describe(about: PathDetails) -> list[str]:
     if about.addr:
         latency = about.latency_seconds
         took = "" if latency is None else f", {format_latency(latency)}"
-        lines.append(f"  address   {clean(about.addr)}{took}")
+        through = ", by the port that our router keeps open" if about.port_mapped else ""
+        lines.append(f"  address   {clean(about.addr)}{took}{through}")
     if about.trusted_for is not None:
         lines.append(f"  trusted   for {about.trusted_for:.1f} s without another pong")
     lines.append(f"  relay     {clean(about.relay) or 'none'}")

@@ -155,7 +155,7 @@ def _map(view: View, peers: Sequence[PeerStatus]) -> Markup | None:
             "p",
             *(
                 tag("span", kind, class_=f"key {kind}")
-                for kind in ("direct", "peer-relay", "relay", "idle")
+                for kind in ("direct", "port-mapped", "peer-relay", "relay", "idle")
             ),
             f" and {hidden} more" if hidden > 0 else None,
             class_="keys",
@@ -165,7 +165,8 @@ def _map(view: View, peers: Sequence[PeerStatus]) -> Markup | None:
 
 def _kind(peer: PeerStatus, about: PathDetails | None) -> tuple[str, PathDetails | None]:
     if peer.cur_addr:
-        return "direct", about
+        mapped = about is not None and about.port_mapped
+        return ("port-mapped" if mapped else "direct"), about
     if peer.peer_relay:
         return "peer-relay", about
     return ("relay" if peer.active else "idle"), about

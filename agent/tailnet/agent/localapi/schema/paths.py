@@ -49,7 +49,8 @@ class PathDetails(Struct, frozen=True, kw_only=True, rename="pascal"):
 
     ``kind`` is direct, relay, both (the direct path is not trusted), peer-relay,
     peer-relay-and-relay (the peer relay is not trusted), or none.  ``trusted_for`` is
-    in seconds; ``candidates`` and ``history`` (oldest first) are empty in the list of all.
+    in seconds; ``port_mapped``: the peer reaches us through the port that our router keeps open;
+    ``candidates`` and ``history`` (oldest first) are empty in the list of all.
     """
 
     id: str = field(default="", name="ID")
@@ -60,6 +61,7 @@ class PathDetails(Struct, frozen=True, kw_only=True, rename="pascal"):
     relay: str = ""
     latency_seconds: float | None = None
     trusted_for: float | None = None
+    port_mapped: bool = False
     switches: int = 0
     candidates: tuple[PathCandidate, ...] = ()
     history: tuple[PathSwitch, ...] = ()

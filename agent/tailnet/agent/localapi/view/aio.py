@@ -115,7 +115,9 @@ class NodeView:
             return ()
         known = ((peer.node, sock.report(p)) for p, peer in plan.in_order().items())
         return tuple(
-            paths.summary(node, about, plan.derp_map) for node, about in known if about is not None
+            paths.summary(node, about, plan.derp_map, sock.portmap.external)
+            for node, about in known
+            if about is not None
         )
 
     def path(self, ip: IPAddress) -> PathDetails:
@@ -131,7 +133,8 @@ class NodeView:
             msg = f"no peer has the address {ip}"
             raise UserError(msg)
         plan = node.plan
-        return paths.details(plan.peers[peer].node, about, plan.derp_map, node.age_of)
+        mapped = node.tunnel.magicsock.portmap.external
+        return paths.details(plan.peers[peer].node, about, plan.derp_map, mapped, node.age_of)
 
     def trace_facts(self) -> Facts:
         """What ``GET trace`` looks at."""

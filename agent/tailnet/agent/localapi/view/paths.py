@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from msgspec import structs
 
-from tailnet.agent.addr import ViaAddr
+from tailnet.agent.addr import AddrPort, ViaAddr
 from tailnet.agent.datapath.interface import Path
 from tailnet.agent.localapi.schema.paths import PathCandidate, PathDetails, PathSwitch
 from tailnet.agent.magicsock.report import CandidateReport, PathReport
@@ -12,8 +12,8 @@ from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.tailcfg.node import Node
 
 
-def summary(node: Node, about: PathReport, relays: DERPMap) -> PathDetails:
-    """Without candidates and history."""
+def summary(node: Node, about: PathReport, relays: DERPMap, mapped: AddrPort | None) -> PathDetails:
+    """Without candidates and history; ``mapped``: where the router lets datagrams in for us."""
     region = relays.region(about.region)
     used = next((c for c in about.candidates if c.used and c.pongs), None)
     return PathDetails(
@@ -24,17 +24,22 @@ def summary(node: Node, about: PathReport, relays: DERPMap) -> PathDetails:
         addr=str(about.path.udp or ""),
         relay=region.region_code if region else "",
         latency_seconds=used.pongs[-1].latency if used else None,
+        port_mapped=bool(used and mapped is not None and used.pongs[-1].seen == mapped),
         switches=about.switches,
     )
 
 
 def details(
-    node: Node, about: PathReport, relays: DERPMap, age_of: Callable[[float], float]
+    node: Node,
+    about: PathReport,
+    relays: DERPMap,
+    mapped: AddrPort | None,
+    age_of: Callable[[float], float],
 ) -> PathDetails:
     """Everything; ``age_of`` makes seconds ago of a time of the clock."""
     until = about.trusted_until
     return structs.replace(
-        summary(node, about, relays),
+        summary(node, about, relays, mapped),
         trusted_for=None if until is None else max(0.0, -age_of(until)),
         candidates=tuple(_candidate(c, age_of) for c in about.candidates),
         history=tuple(
