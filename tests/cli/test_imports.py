@@ -33,7 +33,7 @@ ALLOWED = {
     "uninstall": SERVICES,
 }
 THIRD = {"click", "msgspec"}  # not typing_extensions, although msgspec asks for it
-FRAME = {"cli", "cli.flags", "cli.main", "cli.text"}
+FRAME = {"cli", "cli.flags", "cli.main", "cli.terminal", "cli.text"}
 TALK = {
     "agent", "agent._version", "agent.localapi",
     "cli.client", "cli.commands", "cli.connect", "cli.errors",

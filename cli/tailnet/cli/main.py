@@ -13,6 +13,7 @@ from typing import NoReturn
 import click
 
 from tailnet.cli.flags import suggest
+from tailnet.cli.terminal import room
 from tailnet.cli.text import clean
 
 COMMANDS = {
@@ -85,6 +86,9 @@ def _without(name: str) -> Iterator[None]:
             del sys.modules[name]
 
 
+LEAST = 52  # columns; for less click writes its help as for so many
+
+
 class LazyGroup(click.Group):
     """Imports a command's module when the command is run."""
 
@@ -150,7 +154,9 @@ def cli(ctx: click.Context, socket: str | None) -> None:
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Entry point of ``tnet``.  Usage errors are one line, as all errors are."""
     try:
-        sys.exit(cli.main(args, prog_name="tnet", standalone_mode=False) or 0)
+        columns = room() or LEAST
+        width = max(1, columns) if columns < LEAST else None
+        sys.exit(cli.main(args, prog_name="tnet", standalone_mode=False, terminal_width=width) or 0)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         sys.exit(error.exit_code)

@@ -1,5 +1,6 @@
 """A table that is drawn again and again, as long as somebody looks."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -45,7 +46,7 @@ def show(take: Callable[[], Picture], *, every: float, times: int) -> None:
         every: seconds between two.
         times: 0 is for ever.
     """
-    if not sys.stdout.isatty():
+    if not sys.stdout.isatty() or os.environ.get("TERM") in ("dumb", "unknown"):
         for _ in _looks(times):
             for line in take().plain():
                 click.echo(line)

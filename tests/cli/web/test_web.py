@@ -100,6 +100,11 @@ def test_the_map_tells_paths_apart() -> None:
     assert 'class="relay"' in text
     assert "12ms" in text
     assert "relay nyc" in text
+    about = PathDetails(id="a", latency_seconds=0.0123, port_mapped=True)
+    text = render(View(status, {"a": about}, {}, False))
+    assert "<circle cx" in text
+    assert 'class="port-mapped"' in text
+    assert 'class="direct"' not in text
 
 
 def test_a_login_that_waits_has_a_link_and_a_code() -> None:
