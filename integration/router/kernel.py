@@ -2,9 +2,11 @@
 
 import json
 import socket
+from collections.abc import Iterable
 from ipaddress import ip_interface, ip_network
 from pathlib import Path
 
+from integration.lab.waiting import until
 from tests.support.platform_netns import ip
 
 from tailnet.platform.interface import RouterConfig
@@ -66,3 +68,14 @@ def way(dst: str, mark: int = 0) -> str:
         except OSError as error:
             return error.strerror or str(error)
         return {"192.0.2.2": "eth0", "100.64.0.1": TUN}[sock.getsockname()[0]]
+
+
+def until_local(addrs: Iterable[Interface]) -> None:
+    """The kernel made the routes to our IPv6 addresses; a work queue of its does, soon after."""
+    wanted = [f"local {addr.ip} dev {TUN} " for addr in addrs if addr.version == 6]
+
+    def made() -> bool:
+        there = ip("-6", "route", "show", "table", "local")
+        return all(route in there for route in wanted)
+
+    until("the local routes", made, 10.0)

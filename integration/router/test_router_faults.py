@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import pytest
 from integration.router.faults import Faults, Loss
-from integration.router.kernel import TUN
+from integration.router.kernel import TUN, until_local
 from tests.support.platform_contract import EXIT_NODE_WITH_LAN, NODE
 from tests.support.platform_netns import ip
 
@@ -109,6 +109,7 @@ class Life:
                 host.start()
                 host.want(feature.routes, feature.rules)
                 await self._in_force(host)
+            until_local(feature.routes.local_addrs)
             during = everything()
             with self.faults.injected():
                 await host.close()

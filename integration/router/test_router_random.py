@@ -11,7 +11,7 @@ from ipaddress import ip_interface, ip_network
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from integration.router.kernel import TUN
+from integration.router.kernel import TUN, until_local
 from tests.support.platform_netns import ip, snapshot
 
 from tailnet.platform.interface import RouterConfig
@@ -69,6 +69,7 @@ async def end_of(history: list[RouterConfig], *, damage: bool = False) -> str:
             ip("address", "flush", "dev", TUN, "scope", "global")
     if damage:
         await router.apply(history[-1])
+    until_local(history[-1].local_addrs)
     shown = snapshot()
     await router.down()
     # the order of addresses is that of their coming; a node has one of each family
