@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import field
 
-from tailnet.agent.addr import IPNetwork
+from tailnet.agent.addr import VIA, IPNetwork, unmap_via
 from tailnet.agent.backend import pathprefs
 from tailnet.agent.backend.acceptance import parse_acceptance
 from tailnet.agent.backend.spelling import MAX_TEXT, check_hostname, check_tag, parse_prefix
@@ -23,6 +23,7 @@ from tailnet.agent.dns.own import parse_own
 from tailnet.agent.errors import UserError
 
 DEFAULT_CONTROL_URL = "https://controlplane.tailscale.com"
+MAX_SITE = 0xFFFF  # of 4via6
 LOGIN_SYNONYM = "https://login.tailscale.com"
 NETFILTER_ON = 2  # 0 off, 1 nodivert
 
@@ -245,7 +246,7 @@ def validate(prefs: Prefs) -> None:
     check_hostname(prefs.hostname)
     for tag in _bounded(prefs.advertise_tags, "tags"):
         check_tag(tag)
-    parse_routes(_bounded(prefs.advertise_routes, "routes"))
+    _check_sites(parse_routes(_bounded(prefs.advertise_routes, "routes")))
     parse_acceptance(_bounded(prefs.accept_routes, "routes to accept"), on=prefs.route_all)
     pathprefs.parse_policies(_bounded(prefs.path_policy, "path policies"))
     pathprefs.check_interfaces(_bounded(prefs.endpoint_interfaces, "interfaces"))
@@ -316,6 +317,21 @@ def parse_routes(texts: tuple[str, ...]) -> tuple[IPNetwork, ...]:
         msg = f"{have} advertised without its counterpart, please also advertise {want}"
         raise UserError(msg)
     return tuple(routes)
+
+
+def _check_sites(routes: tuple[IPNetwork, ...]) -> None:
+    """Source: tailscale net/netutil/routes.go, validateViaPrefix."""
+    for route in routes:
+        if route.version == 6 and route.subnet_of(VIA):
+            known = unmap_via(route)
+            if known is None:
+                msg = f"{route} 4-in-6 prefix must be at least a /96"
+                raise UserError(msg)
+            if known[0] > MAX_SITE:
+                msg = (
+                    f"route {route} contains invalid site ID {known[0]:08x}; must be 0xffff or less"
+                )
+                raise UserError(msg)
 
 
 def _check_exit_node(prefs: Prefs) -> None:
