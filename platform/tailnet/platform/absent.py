@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from ipaddress import IPv4Address, IPv6Address
 from socket import socket
 
 from tailnet.platform.interface import DnsConfig, DnsEvent, FirewallConfig
@@ -51,6 +52,10 @@ class NoDns:
 
     async def base(self) -> DnsConfig | None:
         """Nobody asks it."""
+
+    async def programs_ask(self) -> tuple[IPv4Address | IPv6Address, ...]:
+        """It is not known."""
+        return ()
 
     async def apply(self, config: DnsConfig) -> None:
         """Nothing to do."""

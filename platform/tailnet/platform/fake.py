@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
 
 from tailnet.platform.interface import (
     MTU,
@@ -207,6 +208,10 @@ class FakeDns:
         """As told."""
         self._fail_if_asked()
         return self.before
+
+    async def programs_ask(self) -> tuple[IPv4Address | IPv6Address, ...]:
+        """As told."""
+        return self.before.nameservers if self.before is not None else ()
 
     async def apply(self, config: DnsConfig) -> None:
         """Make it so."""

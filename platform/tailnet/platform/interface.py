@@ -344,6 +344,13 @@ class DnsConfigurator(Protocol):
             PlatformError: it exists and cannot be read.
         """
 
+    async def programs_ask(self) -> tuple[IPv4Address | IPv6Address, ...]:
+        """Whom programs of the host ask, without our addresses; empty if that is nobody else.
+
+        Raises:
+            PlatformError: it cannot be read.
+        """
+
     async def apply(self, config: DnsConfig) -> None:
         """Make it so; :data:`NO_DNS` restores what was before.
 

@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tailnet.agent.addr import AddrPort
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.filter.rules import Filter, compile_filter, parse_ranges
 from tailnet.agent.tailcfg.filter import FilterRule, NetPortRange, PortRange
 
-TCP, UDP, GRE = 6, 17, 47
+ICMP4, TCP, UDP, GRE = 1, 6, 17, 47
 
 
 def number(text: str) -> int:
@@ -126,3 +127,18 @@ def test_any_text_parses_or_is_refused(text: str) -> None:
     except BadPacket:
         return
     assert all(first <= last for _, first, last in ranges)
+
+
+def test_opened_ports_open_nothing_else() -> None:
+    """TCP to that port from anybody; no other port, no UDP, no ping."""
+    ip = ip_address("100.64.0.1")
+    for base in (Filter.shields_up(), Filter()):
+        opened = base.opened([AddrPort(ip, 4000)])
+        src, dst = int(ip_address("100.64.0.9")), int(ip)
+        assert opened.closed is base.closed
+        assert opened.allows(4, TCP, src, dst, 4000)
+        assert not opened.allows(4, TCP, src, dst, 4001)
+        assert not opened.allows(4, UDP, src, dst, 4000)
+        assert not opened.allows(4, TCP, src, dst + 1, 4000)
+        assert not opened.allows_addresses(4, src, dst)
+        assert not opened.allows_protocol(4, ICMP4, src, dst)

@@ -17,6 +17,9 @@ struct Destination {
     last_port: u16,
 }
 
+/// A protocol in a rule that joins no addresses for ICMP; no packet has it.
+const PORTS_ONLY: u8 = 0;
+
 struct Rule {
     protos: [u8; 32],
     sources: Vec<(u128, u128)>,
@@ -121,7 +124,7 @@ impl Filter {
 
     /// True if a rule joins the addresses, whatever its protocols and ports (ICMP).
     pub fn allows_addresses(&self, version: u8, src: u128, dst: u128) -> bool {
-        self.any(version, src, dst, |_, _| true)
+        self.any(version, src, dst, |rule, _| !rule.has_proto(PORTS_ONLY))
     }
 
     /// True if a rule lists a protocol without ports and leaves all ports open.

@@ -29,6 +29,7 @@ from tailnet.agent.backend.events import (
 from tailnet.agent.backend.expiry.aio import KeyExpiry
 from tailnet.agent.backend.files.aio import ConfigFile, StateStore
 from tailnet.agent.backend.follow.aio import Follower, Turn
+from tailnet.agent.backend.guests.aio import Guests, services
 from tailnet.agent.backend.health import HealthWarning
 from tailnet.agent.backend.idle import idle_plan
 from tailnet.agent.backend.introductions.aio import Introductions
@@ -48,8 +49,10 @@ from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.dns.resolver.aio import MagicDns
 from tailnet.agent.hooks.settings import Hook
 from tailnet.agent.keys import DiscoPrivate, PeerId
+from tailnet.agent.peerapi.aio import PeerApi
 from tailnet.agent.slices import Steps
 from tailnet.agent.tailcfg.derpmap import DERPMap
+from tailnet.agent.tailcfg.node import Node as PeerNode
 from tailnet.agent.tasks import Tasks
 from tailnet.platform.interface import NetworkChange
 
@@ -129,6 +132,16 @@ class Node:
         )
         self._tasks = Tasks()
         self.naming = Naming(resolver)
+        guests = Guests(
+            self.naming,
+            resolver.forwarder,
+            at=self._node_at,
+            plan=lambda: self.plan,
+            prefs=lambda: self.account.prefs,
+            netmap=lambda: self.netmap,
+        )
+        self.peer_api = PeerApi(guests.who, guests.resolve, resolver.count_guest)
+        self._userspace = system.host.userspace
         self.tunnel = Tunnel(
             system,
             settings.tunnel,
@@ -225,6 +238,7 @@ class Node:
         await self.network.close()
         await self._follower.close()
         await self._listeners.close()
+        await self.peer_api.close()
         await self.naming.close()
         if self._store.path is None and self.account.registered:
             await self.account.logout()  # nobody will ever be this node again
@@ -304,6 +318,10 @@ class Node:
                 return peer
         return None
 
+    def _node_at(self, ip: IPAddress) -> PeerNode | None:
+        peer, plan = self.peer_at(ip), self.plan
+        return plan.peers[peer].node if peer is not None and plan is not None else None
+
     def age_of(self, at: float) -> float:
         """Seconds since ``at`` on the daemon's clock."""
         return self._now() - at
@@ -335,13 +353,22 @@ class Node:
             and not prefs.shields_up
             and self._settings.report_services
         )
-        self.account.line.describe(tunnel.endpoints, tunnel.net_info, self._listeners.services)
+        self._open_peer_api(netmap)
+        listening = (*services(self.peer_api.listening), *self._listeners.services)
+        self.account.line.describe(tunnel.endpoints, tunnel.net_info, listening)
         self.checkup.look()
         while (state := next_state(self.state, self._facts())) is not self.state:
             log.info("%s → %s", self.state.label, state.label)
             self.state = state
             self._tell(StateChanged(state))
             self.checkup.look()
+
+    def _open_peer_api(self, netmap: NetworkMap | None) -> None:
+        """Once our addresses are there; a userspace tunnel has none that could be bound."""
+        wanted = netmap is not None and not self._userspace
+        if not wanted or self.tunnel.routed:
+            self.peer_api.want(netmap.self_node.ips() if netmap is not None and wanted else ())
+        self.tunnel.set_open(self.peer_api.listening)
 
     def _apply(self, turn: Turn) -> Steps[None]:
         """The packets follow the plan, and the names."""

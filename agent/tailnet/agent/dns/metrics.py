@@ -14,6 +14,7 @@ _NAMES = {
     Outcome.REVERSE: "dns_query_magic_success_reverse",
     Outcome.NO_UPSTREAM: "dns_query_fwd_error_no_upstream",
 }
+GUESTS = "exit_node_"  # before the names of what peers asked
 _FOUND = (Outcome.NAME_A, Outcome.NAME_AAAA, Outcome.NAME_ANY)
 _RESOLVED = frozenset(Outcome) - _NAMES.keys()
 
@@ -31,7 +32,7 @@ def metrics(outcomes: Mapping[Outcome, int], others: Mapping[str, int]) -> dict[
         counted["dns_resolve_local"] += n if outcome in _RESOLVED else 0
         counted["dns_query_magic_success_name"] += n if outcome in _FOUND else 0
     for name, n in others.items():
-        counted[f"dns_query_{name}"] += n
+        counted[f"dns_{name}" if name.startswith(GUESTS) else f"dns_query_{name}"] += n
     asked = sum(outcomes.values()) + others.get("fwd", 0)
     counted["dns_query_local"] = asked + sum(
         n for name, n in others.items() if name.startswith("respond_error_")

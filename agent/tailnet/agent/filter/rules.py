@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from tailnet.agent.addr import IPAddress, parse_prefix
+from tailnet.agent.addr import AddrPort, IPAddress, parse_prefix
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.tailcfg.filter import FilterRule
 
@@ -21,6 +21,7 @@ log = logging.getLogger("tailnet.filter")
 ICMP4, TCP, UDP, ICMP6, TSMP, SCTP = 1, 6, 17, 58, 99, 132
 DEFAULT_PROTOS = frozenset({TCP, UDP, ICMP4, ICMP6})
 MAX_PORT = 0xFFFF
+PORTS_ONLY = 0  # a protocol in a rule that joins no addresses for ICMP; no packet has it
 
 CapLookup = Callable[[str], Iterable[IPAddress]]
 """Own addresses of the peers that have a node capability."""
@@ -66,6 +67,15 @@ class Filter(NamedTuple):
         """No rules: only replies pass."""
         return Filter(closed=True)
 
+    def opened(self, ports: Iterable[AddrPort]) -> "Filter":
+        """And new TCP from anybody to these, which judge by themselves."""
+        rules: dict[int, tuple[Match, ...]] = {4: (), 6: ()}
+        for ip, port in ports:
+            to = Destination(int(ip), int(ip), port, port)
+            protos, everybody = frozenset({TCP, PORTS_ONLY}), (_ALL[ip.version],)
+            rules[ip.version] += (Match(protos, everybody, (to,)),)
+        return self._replace(v4=self.v4 + rules[4], v6=self.v6 + rules[6])
+
     def allows(self, version: int, proto: int, src: int, dst: int, port: int) -> bool:
         """True if a rule lets a new TCP, UDP or SCTP flow in."""
         for match in self.v4 if version == 4 else self.v6:
@@ -80,7 +90,7 @@ class Filter(NamedTuple):
         return any(
             first <= dst <= last
             for match in (self.v4 if version == 4 else self.v6)
-            if match.has_source(src)
+            if PORTS_ONLY not in match.protos and match.has_source(src)
             for first, last, _, _ in match.destinations
         )
 
@@ -111,7 +121,7 @@ def compile_filter(
             return Filter()
         if not rule.dst_ports:
             continue
-        protos = frozenset(p for p in rule.ip_proto or () if 0 <= p <= 0xFF)
+        protos = frozenset(p for p in rule.ip_proto or () if 0 < p <= 0xFF)
         if not rule.ip_proto:
             protos = DEFAULT_PROTOS
         sources = _sources(rule.src_ips or (), cap_lookup)

@@ -163,6 +163,14 @@ class Naming:
             return "", None
         return self._configurator.mode, await self._configurator.base()
 
+    async def programs_ask(self) -> tuple[IPAddress, ...]:
+        """Whom programs of this host ask besides us.
+
+        Raises:
+            PlatformError: that cannot be read.
+        """
+        return () if self._configurator is None else await self._configurator.programs_ask()
+
     async def addresses(self, host: str) -> tuple[IPAddress, ...] | None:
         """Of a name, as a program finds that asks us, with search domains.
 

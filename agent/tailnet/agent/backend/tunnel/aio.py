@@ -79,6 +79,7 @@ class Tunnel:
         self._wanted = RouterConfig()
         self._routed = EMPTY  # the plan that the host was told
         self._derp_map: DERPMap | None = None
+        self._open: tuple[AddrPort, ...] = ()
         self.idle = EMPTY  # the plan while there is no network
         self.endpoints: tuple[tuple[AddrPort, int], ...] = ()
         self.net_info: NetInfo | None = None
@@ -308,6 +309,15 @@ class Tunnel:
             allocate=self.peer_relay.allocate if self.peer_relay.running else None,
         )
 
+    def set_open(self, ports: tuple[AddrPort, ...]) -> None:
+        """Peers may connect to these, which judge by themselves who may what."""
+        self._open = ports
+        self._tables.set_open(ports)
+
+    def _open_port(self, ping: tsmp.Ping) -> int:
+        version = ping.header.dst.version
+        return next((at.port for at in self._open if at.ip.version == version), 0)
+
     # --- what is
 
     @property
@@ -409,7 +419,7 @@ class Tunnel:
     def _to_agent(self, peer: PeerId, message: tsmp.Message) -> None:
         """TSMP: pings, pongs and disco keys."""
         if isinstance(message, tsmp.Ping):
-            self._datapath.send_plain(peer, [tsmp.encode_pong(message, peerapi_port=0)])
+            self._datapath.send_plain(peer, [tsmp.encode_pong(message, self._open_port(message))])
         elif isinstance(message, tsmp.Pong):
             self.pings.handle_pong(peer, message)
         elif isinstance(message, tsmp.DiscoKey):

@@ -24,7 +24,7 @@ from tailnet.agent.dns.message import (
     reply,
     truncated,
 )
-from tailnet.agent.dns.metrics import metrics
+from tailnet.agent.dns.metrics import GUESTS, metrics
 from tailnet.agent.dns.names import Name, NodeNames
 from tailnet.agent.dns.upstream import Https, Plain, is_loopback
 from tailnet.agent.errors import BadPacket
@@ -83,6 +83,11 @@ class MagicDns:
         self.on_health = on_health
         self.failing = ""
         self.looping = False
+
+    @property
+    def forwarder(self) -> Forwarder:
+        """Asks others."""
+        return self._forwarder
 
     # --- what it knows
 
@@ -183,6 +188,10 @@ class MagicDns:
             with contextlib.suppress(BadPacket):
                 found += addresses_untrusted(said or b"")
         return tuple(found)
+
+    def count_guest(self, what: str) -> None:
+        """One question of a peer, ``query``, or why it got no answer, ``error_…``."""
+        self._counted[f"{GUESTS}{what}"] += 1
 
     def metrics(self) -> dict[str, int]:
         """Counters by upstream's names."""

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Protocol
 
@@ -116,6 +117,11 @@ class LinuxDns:
     async def base(self) -> DnsConfig | None:
         """See ``DnsConfigurator``."""
         return await self._adapter.base()
+
+    async def programs_ask(self) -> tuple[IPv4Address | IPv6Address, ...]:
+        """Those of ``base``; else who stands in the file: systemd-resolved's own address."""
+        base = await self._adapter.base()
+        return (base or ResolvConfFile(self._root).base()).nameservers
 
     async def apply(self, config: DnsConfig) -> None:
         """See ``DnsConfigurator``."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from tailnet.agent.addr import IPNetwork
+from tailnet.agent.addr import AddrPort, IPNetwork
 from tailnet.agent.backend.exitnode import without_ours
 from tailnet.agent.backend.peerplan import PeerPlan, less
 from tailnet.agent.backend.plan import Plan
@@ -41,6 +41,7 @@ class Tables:
         self._wanted_local: tuple[IPNetwork, ...] = ()
         self._local: tuple[IPNetwork, ...] | None = None
         self._left: set[PeerId] = set()  # whose sessions we ended by going down
+        self._open: tuple[AddrPort, ...] = ()
         self.filter: Filter | None = None
         self.peers: dict[PeerId, PeerPlan] = {}
 
@@ -88,6 +89,13 @@ class Tables:
         if not down:
             self._sock.set_telling(plan.telling)
 
+    def set_open(self, ports: tuple[AddrPort, ...]) -> None:
+        """TCP to these passes the filter, whatever the plan says."""
+        if ports != self._open:
+            self._open = ports
+            if self.filter is not None:
+                self._datapath.set_filter(self.filter.opened(ports))
+
     def local_changed(self) -> None:
         """The links of this host are others."""
         local = self._wanted_local
@@ -102,7 +110,7 @@ class Tables:
         self.local_changed()
         if plan.filter is not self.filter:
             self.filter = plan.filter
-            self._datapath.set_filter(plan.filter)
+            self._datapath.set_filter(plan.filter.opened(self._open))
 
     def _change_peers(self, changed: Mapping[PeerId, PeerPlan | None]) -> None:
         """Tell all tables, the datapath first: a path needs its peer there."""

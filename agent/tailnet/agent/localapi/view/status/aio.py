@@ -5,6 +5,7 @@ from msgspec import UNSET
 
 from tailnet.agent.addr import AddrPort, ViaAddr
 from tailnet.agent.backend.aio import Node
+from tailnet.agent.backend.peerapi import peer_api
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.keys import PeerId
 from tailnet.agent.localapi.schema.basics import ZERO_TIME
@@ -142,4 +143,17 @@ class StatusView:
             in_network_map=True,
             expired=True if node.expired else UNSET,
             key_expiry=expiry(node),
+            peer_api_url=self._peer_api(node),
         )
+
+    def _peer_api(self, node: tailcfg.Node) -> tuple[str, ...] | None:
+        """Where the node's PeerAPI is, as far as we could reach it."""
+        netmap = self._node.netmap
+        if netmap is None:
+            return None
+        if node.key == netmap.self_node.key:
+            found = self._node.peer_api.listening
+        else:
+            at = peer_api(node, netmap.self_node)
+            found = (at,) if at is not None else ()
+        return tuple(f"http://{at}" for at in found) or None
