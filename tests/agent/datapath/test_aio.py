@@ -180,7 +180,7 @@ class NotedUnderlay:
         self.calls.append(("relay_out", peer, datagrams))
 
     def flush(self) -> None:
-        """Nothing is kept back."""
+        self.calls.append(("flush",))
 
     def handle_disco(self, src: AddrPort | ViaAddr, data: bytes) -> None:
         self.calls.append(("handle_disco", src, data))
@@ -294,6 +294,13 @@ async def test_session_is_installed_before_the_response_leaves() -> None:
         assert order == ["send"]
 
 
+async def test_handshakes_leave_in_the_turn_that_made_them() -> None:
+    """Relays keep back what is sent until they are told to write it."""
+    async with running() as (a, _):
+        a.plane.want_session(PEER)
+        assert [call[0] for call in a.underlay.calls] == ["send", "flush"]
+
+
 async def test_sources_of_handshakes_are_told_by_udp_only() -> None:
     """A relay address is no UDP path."""
     async with running() as (a, b):
@@ -318,7 +325,7 @@ async def test_every_upcall_goes_where_it_belongs() -> None:
             Failed("tun is gone"),
         )
         await turns()
-        assert a.underlay.calls == [
+        assert [call for call in a.underlay.calls if call != ("flush",)] == [
             ("handle_disco", SRC, b"disco"),
             ("handle_stun", SRC, b"stun"),
             ("relay_out", PEER, [b"1", b"2"]),

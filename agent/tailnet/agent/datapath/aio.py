@@ -175,11 +175,15 @@ class Dataplane:
         # session in place.
         while (event := self._engine.poll_event()) is not None:
             self._do(event)
+        sent = False
         while (out := self._engine.poll_transmit()) is not None:
+            sent = True
             if isinstance(out, Transmit):
                 self._underlay.send(out.peer, out.datagram)
             else:
                 self._underlay.send_to(out.dst, out.datagram)
+        if sent:
+            self._underlay.flush()  # what else this turn does may take long
         self._arm()
 
     def _arm(self) -> None:
