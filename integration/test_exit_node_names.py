@@ -147,6 +147,19 @@ def test_shields_up_keeps_pings_out_but_not_those_who_ask(lab: Lab) -> None:
     there.tnet("set", "--shields-up=false")
 
 
+def test_down_and_up_again(lab: Lab) -> None:
+    """The PeerAPI goes with the addresses and comes with them; routes do, too."""
+    here, there = lab.hosts["h1"], lab.hosts["h2"]
+    url = peer_api(here, "h2")
+    for _ in range(3):
+        there.tnet("down")
+        until("nobody", lambda: curl(here, f"{url}/")[0] != "200", 10)
+        there.tnet("up")
+        until("somebody", lambda: curl(here, f"{url}/")[0] == "200", 20)
+        ping = ("ping", "-n", "-c1", "-W1", str(here.ipv4))
+        until("a ping", lambda: there.exec(*ping, check=False).returncode == 0, 10)  # noqa: B023
+
+
 def test_a_go_node_resolves_through_our_exit_node(lab: Lab) -> None:
     """It asks our PeerAPI for every name."""
     program = os.environ.get(VARIABLE)

@@ -1,6 +1,7 @@
 """The server at loopback addresses, which stand for our own."""
 
 import asyncio
+import socket
 from collections import Counter
 from ipaddress import ip_address
 
@@ -81,6 +82,24 @@ async def test_it_follows_the_addresses_and_takes_another_port() -> None:
     api.want([])
     assert [api.port(4), api.port(6)] == [0, 0]
     await other.close()
+    await api.close()
+
+
+async def test_whoever_has_the_descriptor_next_is_read() -> None:
+    """The end of a listener takes nothing from a socket that gets its number."""
+    api = PeerApi(who, echo, print)
+    for _ in range(5):
+        api.want([HERE])
+        await asyncio.sleep(0)
+        api.want([])
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+            heard = asyncio.create_task(asyncio.get_running_loop().sock_recv(ours, 1))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            theirs.send(b"x")
+            assert await asyncio.wait_for(heard, 10) == b"x"
     await api.close()
 
 

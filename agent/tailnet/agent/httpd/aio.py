@@ -73,10 +73,14 @@ class Server:
         """Of those connected."""
         return (connection.sock for connection in self._connections)
 
+    async def refuse(self) -> None:
+        """Accept nobody more; only then may a listener be closed.  Idempotent."""
+        await self._accepting.close()
+
     async def close(self, grace: float) -> None:
         """End what is idle at once and the rest within ``grace`` seconds.  Idempotent."""
         self.closing = True
-        await self._accepting.close()
+        await self.refuse()
         busy = [task for c in tuple(self._connections) if (task := c.stop()) is not None]
         if busy:
             await asyncio.wait(busy, timeout=grace)

@@ -90,10 +90,9 @@ class PeerApi:
 
     async def close(self) -> None:
         """Serve nobody any more."""
-        for at in list(self._listeners):
-            self._listeners.pop(at).close()
-            await self._servers.pop(at).close(_GRACE)
+        ends = [_end(self._listeners.pop(at), self._servers.pop(at)) for at in self.listening]
         self.listening = ()
+        await asyncio.gather(*ends)
         await self._tasks.close()
 
     def port(self, version: int) -> int:
@@ -126,8 +125,8 @@ class PeerApi:
         log.info("peers may ask us at %s", at)
 
     def _leave(self, at: AddrPort) -> None:
-        self._listeners.pop(at).close()
-        _ = self._tasks.start(f"end of {at}", self._servers.pop(at).close(_GRACE))
+        end = _end(self._listeners.pop(at), self._servers.pop(at))
+        _ = self._tasks.start(f"end of {at}", end)
 
     def _admit(self, client: socket.socket, server: Server) -> bool:
         """A peer, and neither it nor all together are too many."""
@@ -174,6 +173,15 @@ class PeerApi:
             await client.answer(502, b"no resolver answers\n", TEXT)
             return
         await client.answer(200, answer, MESSAGE)
+
+
+async def _end(listener: socket.socket, server: Server) -> None:
+    """The loop lets go of the descriptor first, which soon is another socket's."""
+    try:
+        await server.refuse()
+    finally:
+        listener.close()
+    await server.close(_GRACE)
 
 
 def _bound(ip: IPAddress, port: int) -> socket.socket:
