@@ -18,7 +18,8 @@ from tailnet.agent.localapi.schema.basics import BASE, HOST
 NAMES = [*ROUTES, *LATER, "profiles/x", "cert/x", "nothing"]
 ANSWER = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 SENSIBLE = {  # 100 to who expects it (RFC 9110 section 10.1.1)
-    100, 101, 200, 201, 204, 400, 403, 404, 405, 408, 411, 413, 415, 417, 431, 500, 501, 502, 503, 505,
+    100, 101, 200, 201, 204,
+    400, 403, 404, 405, 408, 411, 413, 415, 417, 431, 500, 501, 502, 503, 505,
 }  # fmt: skip
 
 hosts = st.sampled_from([b"Host: " + HOST.encode() + b"\r\n", b"Host: x\r\n", b"Host: \r\n", b""])
