@@ -268,6 +268,16 @@ async def test_a_taken_address_is_one_clear_line(pair: Pair) -> None:
         await server.close()
 
 
+async def test_a_socket_given_to_a_stack_that_has_ended_is_closed() -> None:
+    """At once, though somebody still holds the stack: its owner reads an end."""
+    async with serving(echo) as port, two_stacks([]) as pair:
+        connection = await pair.dialer.connect(TWO[0], port)
+    reader, writer = await joined(connection)
+    async with asyncio.timeout(15):
+        assert await reader.read() == b""
+    writer.close()
+
+
 async def test_no_descriptor_is_left() -> None:
     """After connections of every kind and the end of both stacks."""
 

@@ -184,17 +184,17 @@ impl Outbound {
         }
     }
 
-    /// Seal what waited for a session.  False if there was nothing to do.
+    /// Seal what waited for a session.  False if nothing was ever sent on it: the peer does not know it yet.
     pub fn flush(&mut self, peer: &Arc<Peer>, now: f64) -> bool {
         let mut queue = super::lock(&peer.queue);
         let Some(keys) = peer.usable(now) else {
             return false;
         };
-        let some = !queue.packets.is_empty();
         self.drain(&mut queue, &keys, now);
         // Under the lock: what comes next must not overtake.
         self.transmit();
-        some
+        // Not whether packets waited: the thread of a queue may have sent them a moment ago.
+        keys.counter.load(Ordering::Relaxed) > 0
     }
 
     fn drain(&mut self, queue: &mut MutexGuard<'_, Queue>, keys: &Arc<Keys>, now: f64) {

@@ -70,6 +70,9 @@ impl Netstack {
 
     fn ask(&self, command: Command) {
         let mut commands = lock(&self.shared.commands);
+        if self.shared.stop.load(Ordering::Acquire) {
+            return; // nobody would take it; a socket it brings is closed
+        }
         if commands.is_empty() {
             self.shared.wake.set();
         }
@@ -172,6 +175,9 @@ impl Worker {
                 data: error.to_string().into_bytes(),
             });
         }
+        // Sockets that were given and not taken are closed now, not when Python lets go of the handle.
+        self.shared.stop.store(true, Ordering::Release);
+        lock(&self.shared.commands).clear();
     }
 
     fn now(&self) -> Instant {
