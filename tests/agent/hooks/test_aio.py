@@ -87,6 +87,22 @@ async def test_a_command_that_hangs_is_ended_with_its_children(
         os.open(mark, os.O_WRONLY | os.O_NONBLOCK)
 
 
+async def test_a_command_is_ended_while_it_begins(said: pytest.LogCaptureFixture) -> None:
+    """Its time may be over before it runs."""
+    await run(shell("sleep 60", timeout=0.0))
+    assert "ended after 0 s" in said.text
+
+
+async def test_a_child_that_went_away_with_the_output_holds_nothing(
+    said: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """A daemon that a command leaves behind, in a session of its own."""
+    os.mkfifo(tmp_path / "end")
+    await run(shell(f"setsid cat {tmp_path}/end & wait", timeout=0.2))
+    assert "ended after 0.2 s" in said.text
+    os.close(os.open(tmp_path / "end", os.O_WRONLY))  # which ends it
+
+
 @pytest.mark.parametrize(
     ("hook", "says"),
     [

@@ -12,6 +12,7 @@ from typing import Any
 from tailnet.agent.errors import BadPacket, UserError
 from tailnet.agent.hooks.commands.call import MAX_LINE, Call, Done, decode_untrusted, encode
 from tailnet.agent.hooks.settings import NOBODY
+from tailnet.agent.tasks import whole
 
 MAX_OUTPUT = 16 << 10  # bytes of a command that are kept
 
@@ -67,25 +68,40 @@ async def _hand_over(call: Call, unit: Path) -> Done:
 
 async def _run(call: Call, identity: dict[str, Any]) -> Done:
     """Details on standard input; ended with its children when we are cancelled."""
-    process = await asyncio.create_subprocess_exec(
-        *call.command,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        cwd="/",
-        env=call.environment,
-        start_new_session=True,
-        **identity,
+    making = whole(
+        asyncio.create_subprocess_exec(
+            *call.command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            cwd="/",
+            env=call.environment,
+            start_new_session=True,
+            **identity,
+        )
     )
     try:
+        # Not cancelled in the middle: asyncio would wait for ever for pipes that it opens later.
+        process = await asyncio.shield(making)
         output = await _talk(process, call.details.encode())
         status = await process.wait()
     finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+        await _end(making)
     return Done(output.decode(errors="replace"), status)
+
+
+async def _end(making: asyncio.Task[asyncio.subprocess.Process]) -> None:
+    """End a process, if there is one, with its children."""
+    await asyncio.wait([making])
+    if making.cancelled() or making.exception() is not None:
+        return
+    process = making.result()
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        # A child in a session of its own may hold the pipe, and ``wait`` waits for that too.
+        process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
+        await process.wait()
 
 
 def _identity(name: str) -> dict[str, Any]:
