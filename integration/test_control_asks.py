@@ -6,6 +6,7 @@
 """
 
 import json
+import re
 import sys
 
 import pytest
@@ -37,19 +38,20 @@ def test_pings_of_all_types(relayed: Lab) -> None:
         assert 0 < tsmp["LatencySeconds"] < 5
         assert (icmp["Type"], "Err" in icmp) == ("ICMP", False)
         assert 0 < icmp["LatencySeconds"] < 5
-    said = relayed.admin("ping", name="h1", types="peerapi", ip=str(two.ipv4))
-    assert said["Err"].startswith("no PeerAPI base found for peer ")
+        (peerapi,) = relayed.admin("pings", name="h1", types="peerapi", ip=str(address))
+        assert (peerapi["Type"], "Err" in peerapi) == ("peerapi", False)
+        assert 0 < peerapi["LatencySeconds"] < 5
 
 
 def test_pings_of_all_types_for_users(relayed: Lab) -> None:
-    """``tnet ping`` with each flag, and Go's answer where there is no PeerAPI."""
+    """``tnet ping`` with each flag; a TSMP pong brings the peer's PeerAPI port."""
     one, two = relayed.hosts["h1"], relayed.hosts["h2"]
     for address in (two.ipv4, two.ipv6):
-        for flag, kind in (("--tsmp", "TSMP"), ("--icmp", "ICMP")):
+        for flag, who in (("--tsmp", rf"{address}, \d+"), ("--icmp", str(address))):
             said = one.tnet("ping", flag, str(address)).stdout
-            assert said.startswith(f"pong from h2 ({address}) via {kind} in ")
-    done = one.tnet("ping", "--peerapi", str(two.ipv4), check=False)
-    assert (done.returncode, "no PeerAPI base found for peer" in done.stderr) == (1, True)
+            assert re.match(rf"pong from h2 \({who}\) via {flag[2:].upper()} in ", said)
+        said = one.tnet("ping", "--peerapi", str(address)).stdout
+        assert said.startswith(f"hit peerapi of {address} (h2) at http://")
 
 
 def test_pings_of_nobody_and_of_itself(relayed: Lab) -> None:
