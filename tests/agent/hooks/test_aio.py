@@ -87,6 +87,21 @@ async def test_a_command_that_hangs_is_ended_with_its_children(
         os.open(mark, os.O_WRONLY | os.O_NONBLOCK)
 
 
+async def test_nothing_is_told_after_the_end(said: pytest.LogCaptureFixture) -> None:
+    """The node lives a moment longer than its hooks."""
+    runner = HookRunner(now=clock.now, make_context=ssl.create_default_context)
+    runner.configure([shell(":")])
+    runner.happened(UP)
+    async with asyncio.TaskGroup() as group:
+        closing = group.create_task(runner.close(10.0))
+        await asyncio.sleep(0)
+        runner.happened(UP)
+        await closing
+        runner.happened(UP)
+        await runner.close(10.0)
+    assert said.text.count("/bin/sh done") == 1
+
+
 async def test_a_command_is_ended_while_it_begins(said: pytest.LogCaptureFixture) -> None:
     """Its time may be over before it runs."""
     await run(shell("sleep 60", timeout=0.0))

@@ -42,6 +42,7 @@ class HookRunner:
         self._queue = RunQueue(())
         self._tasks = Tasks()
         self._idle = asyncio.Event()
+        self._closed = False
 
     def configure(self, hooks: Sequence[Hook]) -> None:
         """Use these from now on; what runs goes on."""
@@ -50,13 +51,16 @@ class HookRunner:
             self._queue.configure(self._hooks)
 
     def happened(self, happening: Happening) -> None:
-        """Run what concerns this."""
+        """Run what concerns this; nothing after the end was told."""
+        if self._closed:
+            return
         if left_out := self._queue.happened(happening, self._now()):
             log.warning("%s: too many at once; %d not run", happening.occasion.value, left_out)
         self._pump()
 
     async def close(self, patience: float = 0.0) -> None:
         """Give what runs and waits ``patience`` [s], and end it."""
+        self._closed = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience):
                 while self._queue.busy:
