@@ -80,7 +80,7 @@ def pair(make_lab: MakeLab) -> Lab:
 def relayed(make_lab: MakeLab, request: pytest.FixtureRequest) -> Lab:
     """Two hosts of one tailnet, h1 and h2, that cannot send UDP to each other; each datapath."""
     if request.param == "native" and find_spec("tailnet_native") is None:
-        pytest.skip("the native datapath is not built here")
+        cannot("the native datapath is not built here")
     lab = make_lab(flat("h1", "h2", udp=False))
     lab.flags = (f"--datapath={request.param}",)
     lab.join()

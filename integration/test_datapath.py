@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from integration.conftest import MakeLab
+from integration.conftest import MakeLab, cannot
 from integration.lab.host import DEVICE, Host
 from integration.lab.lab import Lab
 from integration.lab.process import Process
@@ -112,7 +112,7 @@ def spawn(host: Host, name: str, code: str, *words: object) -> Process:
 def threads(make_lab: MakeLab, request: pytest.FixtureRequest) -> tuple[Lab, int]:
     """Two hosts with so many queues each."""
     if find_spec("tailnet_native") is None:
-        pytest.skip("the native datapath is not built here")
+        cannot("the native datapath is not built here")
     lab = make_lab(flat("h1", "h2"))
     lab.flags = ("--datapath=native", f"--datapath-threads={request.param}")
     lab.join()
@@ -149,7 +149,7 @@ def test_no_datagram_overtakes_another_of_its_flow(threads: tuple[Lab, int]) -> 
 def choosy(make_lab: MakeLab, request: pytest.FixtureRequest) -> Lab:
     """h2 takes no joined TCP, h3 no joined UDP."""
     if request.param == "native" and find_spec("tailnet_native") is None:
-        pytest.skip("the native datapath is not built here")
+        cannot("the native datapath is not built here")
     lab = make_lab(flat("h1", "h2", "h3"))
     lab.hosts["h2"].variables = {"TS_TUN_DISABLE_TCP_GRO": "1"}
     lab.hosts["h3"].variables = {"TS_TUN_DISABLE_UDP_GRO": "1"}

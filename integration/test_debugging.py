@@ -84,6 +84,7 @@ def test_the_log_has_times_if_wanted(pair: Lab) -> None:
 def test_the_key_may_end_earlier(pair: Lab) -> None:
     """The server has it, and says so."""
     one = pair.hosts["h1"]
+    assert "KeyExpiry" not in one.status()["Self"]
     one.tnet("debug", "set-expire", "--in=2h")
     until("an end of the key", lambda: "KeyExpiry" in one.status()["Self"], 20)
 
