@@ -11,10 +11,12 @@ wgengine/pendopen.go.  RFC 792, RFC 4443 §3.1; RFC 1122 §3.2.2 (what is never 
 """
 
 from struct import Struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from tailnet.agent.datapath import tsmp
+from tailnet.agent.datapath.reference.bucket import UNREACHABLE, Bucket
 from tailnet.agent.datapath.reference.checksum import complement, pseudo_sum, word_sum
+from tailnet.agent.datapath.reference.tables import Peer
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.filter.flows import Flow
 from tailnet.agent.filter.parse import (
@@ -29,9 +31,6 @@ from tailnet.agent.filter.parse import (
     parse_untrusted,
 )
 
-if TYPE_CHECKING:
-    from tailnet.agent.datapath.reference.tables import Peer
-
 QUOTE = 128  # bytes of the packet that an error is about
 MAX_OPENS = 1024
 OPEN_FOR = 5.0  # seconds in which a refusal counts
@@ -40,38 +39,6 @@ HOPS = 64
 _V4 = Struct(">BBHHHBBH4s4s")
 _V6 = Struct(">IHBB16s16s")
 _NOBODY_THERE = "FT"  # reasons that blame the way, not the rules
-
-
-class Rate(NamedTuple):
-    """How fast a bucket fills, and how much it holds."""
-
-    per_second: float
-    burst: float
-
-
-REJECTS = Rate(50.0, 50.0)  # TSMP messages to one peer
-UNREACHABLE = Rate(100.0, 100.0)  # ICMP messages to the host, where nobody is there
-
-
-class Bucket:
-    """Tokens."""
-
-    __slots__ = ("_at", "_rate", "_tokens")
-
-    def __init__(self, rate: Rate) -> None:
-        self._rate = rate
-        self._tokens = rate.burst
-        self._at = 0.0
-
-    def take(self, now: float) -> bool:
-        """True if there was a token."""
-        grown = self._tokens + max(0.0, now - self._at) * self._rate.per_second
-        self._tokens = min(grown, self._rate.burst)
-        self._at = now
-        if self._tokens < 1.0:
-            return False
-        self._tokens -= 1.0
-        return True
 
 
 class Codes(NamedTuple):
@@ -113,7 +80,7 @@ class Replies:
         if len(opens) > MAX_OPENS:
             del opens[next(iter(opens))]
 
-    def refused(self, peer: "Peer", packet: Parsed, now: float, *, shields_up: bool) -> None:
+    def refused(self, peer: Peer, packet: Parsed, now: float, *, shields_up: bool) -> None:
         """The filter refused a peer's packet: say so, if it would have opened a connection."""
         if is_opening(packet) and peer.rejects.take(now):
             reason = tsmp.Reason.SHIELDS_UP if shields_up else tsmp.Reason.RULES

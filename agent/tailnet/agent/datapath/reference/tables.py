@@ -15,8 +15,8 @@ from tailnet.agent.datapath.interface import (
     Session,
     Wake,
 )
+from tailnet.agent.datapath.reference.bucket import REJECTS, Bucket
 from tailnet.agent.datapath.reference.prefixes import Prefixes
-from tailnet.agent.datapath.reference.reject import REJECTS, Bucket
 from tailnet.agent.datapath.reference.traffic import DERP, Traffic, kind
 from tailnet.agent.disco import geneve
 from tailnet.agent.keys import PeerId
