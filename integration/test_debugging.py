@@ -66,6 +66,16 @@ def test_what_is_watched_can_be_chosen(pair: Lab) -> None:
     assert json.loads(one.tnet(*watch, "--initial").stdout)["Prefs"]["WantRunning"] is True
 
 
+def test_sessions_of_peers_are_watched(pair: Lab) -> None:
+    """By stable id, since the handshake."""
+    one, other = pair.hosts["h1"], pair.hosts["h2"]
+    one.ping_os(other.ipv4)
+    watch = ("debug", "watch-ipn", "--count=1", "--peer-wireguard-state")
+    (session,) = json.loads(one.tnet(*watch).stdout)["PeerState"].values()
+    assert session["PeerWireGuardState"] == "established"
+    assert session["PeerWireGuardStateAt"][:2] == "20"
+
+
 def test_the_log_has_times_if_wanted(pair: Lab) -> None:
     """As it grows."""
     one = pair.hosts["h1"]

@@ -56,7 +56,7 @@ def lines(about: Status, **flags: bool) -> list[str]:
         ({"online": False}, "offline"),
         ({"online": False, "last_seen": NOW - timedelta(hours=3)}, "offline, last seen 3h ago"),
         ({"online": False, "last_seen": NOW - timedelta(days=3)}, "offline, last seen 3d ago"),
-        ({"online": False, "last_seen": NOW + timedelta(hours=1)}, "offline, last seen 1m ago"),
+        ({"online": False, "last_seen": NOW + timedelta(hours=1)}, "offline, last seen just now"),
         ({"online": False, "rx_bytes": 1}, "idle; offline, tx 0 rx 1"),
         ({"exit_node": True}, "idle; exit node"),
         ({"exit_node_option": True}, "idle; offers exit node"),

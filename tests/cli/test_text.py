@@ -46,7 +46,17 @@ def test_only_value_error_escapes(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.000421, "420µs"), (0.0012, "1ms"), (0.0348, "35ms"), (1.0, "1s"), (1.25, "1.25s")],
+    [
+        (0.000421, "420µs"),
+        (0.0009949, "990µs"),
+        (0.000995, "1ms"),
+        (0.0012, "1ms"),
+        (0.0348, "35ms"),
+        (0.9994, "999ms"),
+        (0.9996, "1s"),
+        (1.0, "1s"),
+        (1.25, "1.25s"),
+    ],
 )
 def test_latencies_are_rounded(seconds: float, text: str) -> None:
     """Whole milliseconds, or microseconds below."""

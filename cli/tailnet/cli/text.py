@@ -39,7 +39,7 @@ def parse_duration(text: str) -> float:
 
 def format_latency(seconds: float) -> str:
     """As Go prints a rounded duration: whole milliseconds, and microseconds below one."""
-    if seconds < 0.001:
+    if seconds < 0.000995:
         return f"{round(seconds * 1e5) * 10}µs"
     millis = round(seconds * 1000)
     return f"{millis}ms" if millis < 1000 else f"{f'{millis / 1000:.3f}'.rstrip('0').rstrip('.')}s"
@@ -47,7 +47,7 @@ def format_latency(seconds: float) -> str:
 
 def format_fine(seconds: float) -> str:
     """As Go prints a duration rounded to tenths of a millisecond."""
-    if seconds < 0.001:
+    if seconds < 0.00095:
         return f"{round(seconds * 1e4) * 100}µs"
     if seconds < 0.99995:
         return f"{round(seconds * 1000, 1):g}ms"

@@ -12,7 +12,8 @@ from tailnet.agent.backend.health import Health
 from tailnet.agent.backend.state import State
 from tailnet.agent.backend.warnables import KEY_ENDS, TABLE, Severity
 from tailnet.agent.control.trouble import Cause
-from tailnet.agent.tailcfg.mapping import DisplayMessage
+from tailnet.agent.localapi.view.shapes import health as health_tree
+from tailnet.agent.tailcfg.mapping import DisplayMessage, DisplayMessageAction
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 FINE = HealthFacts(
@@ -194,6 +195,30 @@ def test_messages_of_control_come_with_their_severity() -> None:
         f"{CONTROL}b": ("Plain", Severity.MEDIUM),
     }
     assert next(w for w in health.shown if w.what.code == f"{CONTROL}a").what.connectivity
+
+
+def test_a_page_that_control_offers_is_at_the_end_of_the_text() -> None:
+    """A page, not something that a browser would run; clients that show buttons get it apart."""
+    page, script = "https://a.example/b", "javascript:alert(1)"
+    messages = {
+        str(number): DisplayMessage(text="Text", primary_action=action)
+        for number, action in enumerate(
+            (
+                DisplayMessageAction(url=page, label="Help"),
+                DisplayMessageAction(url=script, label="Help"),
+                DisplayMessageAction(url=f"{page} c", label="Help"),
+                DisplayMessageAction(url=page + "c" * 2000, label="Help"),
+            )
+        )
+    }
+    health = Health()
+    settle(health, changed(messages=messages), 0.0)
+    assert [w.text for w in health.shown] == [f"Text Help: {page}", "Text", "Text", "Text"]
+    shown = health_tree(health.shown)["Warnings"]
+    assert isinstance(shown, dict)
+    first, second = shown[f"{CONTROL}0"], shown[f"{CONTROL}1"]
+    assert (first["Text"], first["PrimaryAction"]) == ("Text", {"URL": page, "Label": "Help"})
+    assert "PrimaryAction" not in second
 
 
 @given(codes=st.sets(st.sampled_from(sorted(BROKEN))), start=st.floats(0, 1e6))

@@ -18,7 +18,7 @@ from tailnet.agent.backend.prefs import Prefs
 from tailnet.agent.errors import UserError
 from tailnet.agent.localapi import aio
 from tailnet.agent.localapi.aio import LocalServer, peer_uid
-from tailnet.agent.localapi.exchange import Response
+from tailnet.agent.localapi.exchange import MAX_REASON, Response
 from tailnet.agent.localapi.schema.basics import BASE, HOST
 from tailnet.agent.localapi.schema.bus import FELL_BEHIND, Notify
 from tailnet.agent.localapi.upgrades import parse_dial
@@ -133,8 +133,9 @@ async def test_the_users_mistakes_are_400(client: HttpClient, backend: FakeBacke
 @pytest.mark.parametrize(
     ("header", "said"),
     [
-        ("bW92aW5nIGhvdXNl", "who says: moving house"),
-        ("G1szMW3ihpI=", "who says: [31m\u2192"),  # without the escape
+        ("bW92aW5nIGhvdXNl", "who says: 'moving house'"),
+        ("G1szMW3ihpI=", "who says: '[31m\u2192'"),  # without the escape
+        ("YWFhYWFhYWFh" * 100, f"who says: '{'a' * MAX_REASON}'"),
         ("A" * 4000, None),  # zeros
         ("no base64", None),
         ("/w==", None),  # no UTF-8
@@ -152,6 +153,16 @@ async def test_a_reason_is_in_the_log(
     if said is not None:
         assert f"POST {BASE}logout of user " in caplog.text
         assert said in caplog.text
+
+
+async def test_who_may_only_read_has_no_reason(
+    client: HttpClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever may change nothing is not to fill the log either."""
+    caplog.set_level("INFO")
+    reason = {"X-Tailscale-Reason": "bW92aW5nIGhvdXNl"}
+    assert (await client.request("GET", f"{BASE}status", headers=reason)).status == 200
+    assert "who says" not in caplog.text
 
 
 async def test_our_own_mistakes_are_500(

@@ -1,17 +1,26 @@
 """The fan-out of notifications."""
 
+from datetime import UTC, datetime, timedelta
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tailnet.agent.localapi.bus import QUEUE, Bus
 from tailnet.agent.localapi.schema.bus import (
     FELL_BEHIND,
+    HEALTH_ACTIONS,
     NO_NETMAP,
     PEER_CHANGES,
+    PEER_WIREGUARD_STATE,
     WATCH_ENGINE_UPDATES,
     Engine,
     Notify,
+    PeerSession,
 )
+from tailnet.agent.localapi.view.watching.sessions import Sessions
+from tailnet.agent.wireguard.events import PeerState
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 def test_everyone_hears_everything_in_order() -> None:
@@ -50,6 +59,54 @@ def test_the_mask_decides_what_is_sent() -> None:
     bus.publish(Notify(state=6, engine=Engine()))
     assert [(n.state, n.engine) for n in plain.take()] == [(6, None)]
     assert len(curious.take()) == 3
+
+
+def test_actions_of_health_are_part_of_the_text_for_those_who_do_not_know_them() -> None:
+    """Nobody loses the page that helps."""
+    bus = Bus()
+    plain, knowing = bus.watch(0), bus.watch(HEALTH_ACTIONS)
+    action = {"URL": "https://a.example", "Label": "Help"}
+    bus.publish(Notify(health={"Warnings": {"a": {"Text": "No", "PrimaryAction": action}}}))
+    assert [n.health for n in plain.take()] == [
+        {"Warnings": {"a": {"Text": "No Help: https://a.example"}}}
+    ]
+    assert [n.health for n in knowing.take()] == [
+        {"Warnings": {"a": {"Text": "No", "PrimaryAction": action}}}
+    ]
+
+
+def test_sessions_are_told_to_those_who_ask() -> None:
+    """And nothing in place of them to the others."""
+    bus = Bus()
+    plain, curious = bus.watch(0), bus.watch(PEER_WIREGUARD_STATE)
+    bus.publish(Notify(peer_state={"n2": PeerSession(state="handshake", at=NOW)}))
+    assert not plain.take()
+    assert len(curious.take()) == 1
+
+
+def test_of_sessions_only_what_changes_is_told() -> None:
+    """A session is there since its handshake; one that is gone is told once."""
+    sessions = Sessions()
+    calm = {"n3": (PeerState.NONE, NOW)}
+    before = NOW - timedelta(seconds=9)
+    steps: list[tuple[dict[str, tuple[PeerState, datetime]], dict[str, PeerSession]]] = [
+        (calm, {}),
+        (
+            {**calm, "n2": (PeerState.HANDSHAKE, before)},
+            {"n2": PeerSession(state="handshake", at=NOW)},
+        ),
+        (
+            {**calm, "n2": (PeerState.ESTABLISHED, before)},
+            {"n2": PeerSession(state="established", at=before)},
+        ),
+        ({**calm, "n2": (PeerState.ESTABLISHED, NOW)}, {}),
+        ({"n2": (PeerState.EXPIRED, NOW)}, {"n2": PeerSession(state="expired", at=NOW)}),
+        ({}, {"n2": PeerSession(state="none", at=NOW)}),
+        ({}, {}),
+    ]
+    for found, changed in steps:
+        assert sessions.update(found, NOW) == changed
+    assert not sessions.known()
 
 
 @given(st.lists(st.sampled_from(["put", "take", "close", "listen"])))

@@ -44,17 +44,19 @@ from tailnet.agent.backend.warnables import (
     TLS,
     TURNED_OFF,
     WARMING_UP,
+    Remedy,
     Severity,
     Warnable,
 )
 from tailnet.agent.control.trouble import Cause
-from tailnet.agent.tailcfg.mapping import DisplayMessage
+from tailnet.agent.tailcfg.mapping import DisplayMessage, DisplayMessageAction
 
 SEVERITIES = {str(severity): severity for severity in Severity}
 CONTROL = "control-health."
 KEY_WARNING = 3 * 86_400.0  # seconds before the end of a login
 WARM = 5.0  # seconds after the start of the daemon
 MAX_FROM_CONTROL = 100  # messages shown
+MAX_URL, MAX_LABEL = 1024, 100  # characters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,7 +237,8 @@ def conditions(facts: HealthFacts) -> dict[Warnable, str]:
     for name, message in list(f.messages.items())[:MAX_FROM_CONTROL]:
         text = f"{message.title}: {message.text}" if message.title else message.text
         if text:
-            out[_from_control(name, message.severity, message.title, message)] = text
+            what = _from_control(name, message.severity, message.title, message)
+            out[what] = f"{text} {what.remedy}" if what.remedy is not None else text
     return out
 
 
@@ -247,4 +250,14 @@ def _from_control(
         SEVERITIES.get(severity, Severity.MEDIUM),
         title or "The control server reports a problem",
         connectivity=message is not None and message.impacts_connectivity,
+        remedy=None if message is None else _remedy(message.primary_action),
     )
+
+
+def _remedy(action: DisplayMessageAction | None) -> Remedy | None:
+    """Only a page that may be opened counts."""
+    if action is None or not action.url.startswith("https://"):
+        return None
+    if not action.url.isprintable() or " " in action.url or len(action.url) > MAX_URL:
+        return None
+    return Remedy(action.label[:MAX_LABEL] or "See", action.url)

@@ -6,6 +6,7 @@ Source: tailscale health/warnings.go.  Codes are upstream's where upstream has t
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Severity(StrEnum):
@@ -14,6 +15,16 @@ class Severity(StrEnum):
     LOW = "low"
     MEDIUM = "medium"
     HIGH = "high"
+
+
+class Remedy(NamedTuple):
+    """A page that helps, and what to call the way there."""
+
+    label: str
+    url: str
+
+    def __str__(self) -> str:
+        return f"{self.label}: {self.url}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +38,7 @@ class Warnable:
         delay: seconds that it holds before it shows.
         depends_on: codes of warnings that hide this one.
         connectivity: packets are concerned.
+        remedy: what control offers; the text ends with it, for those who show nothing but text.
     """
 
     code: str
@@ -35,6 +47,7 @@ class Warnable:
     delay: float = 0.0
     depends_on: tuple[str, ...] = ()
     connectivity: bool = False
+    remedy: Remedy | None = None
 
 
 WARMING_UP = Warnable("warming-up", Severity.LOW, "Starting")

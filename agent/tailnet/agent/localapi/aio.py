@@ -122,8 +122,9 @@ class LocalServer:
         found = find(head.method, head.path, access_of(uid, os.geteuid(), self._operator_uid()))
         if isinstance(found, Response):
             return found
-        if why := reason_untrusted(headers.get("x-tailscale-reason", "")):
-            log.info("%s %s of user %s, who says: %s", head.method, head.path, uid, why)
+        why = reason_untrusted(headers.get("x-tailscale-reason", ""))
+        if why and found.needs is Access.WRITE:  # others are not to fill the log
+            log.info("%s %s of user %s, who says: %r", head.method, head.path, uid, why)
         try:
             if found.handler is not None:
                 return await self._answer(client, head, found)

@@ -2,14 +2,17 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from msgspec import UNSET, structs
 
 from tailnet.agent.localapi.schema.bus import (
     FELL_BEHIND,
+    HEALTH_ACTIONS,
     NO_NETMAP,
     PEER_CHANGES,
     PEER_PATCHES,
+    PEER_WIREGUARD_STATE,
     WATCH_ENGINE_UPDATES,
     Notify,
 )
@@ -80,6 +83,10 @@ class Subscription:
         cut: dict[str, object] = {}
         if not self._mask & WATCH_ENGINE_UPDATES and notify.engine is not None:
             cut["engine"] = None
+        if not self._mask & PEER_WIREGUARD_STATE and notify.peer_state is not UNSET:
+            cut["peer_state"] = UNSET
+        if not self._mask & HEALTH_ACTIONS and isinstance(notify.health, dict):
+            cut["health"] = _without_actions(notify.health)
         less = NO_NETMAP | PEER_CHANGES | PEER_PATCHES
         later = notify.session_id is UNSET  # the first message has what was asked for
         if self._mask & less and later and notify.net_map is not None:
@@ -92,6 +99,20 @@ class Subscription:
             return notify
         left = structs.replace(notify, **cut)
         return None if left == Notify(version=notify.version) else left
+
+
+def _without_actions(health: dict[str, Any]) -> dict[str, Any]:
+    """With the actions at the end of the texts.
+
+    Source: tailscale ipn/ipnlocal/local.go, appendHealthActions.
+    """
+    warnings = {}
+    for code, warning in health["Warnings"].items():
+        plain = {name: value for name, value in warning.items() if name != "PrimaryAction"}
+        if action := warning.get("PrimaryAction"):
+            plain["Text"] = f"{warning['Text']} {action['Label']}: {action['URL']}"
+        warnings[code] = plain
+    return {**health, "Warnings": warnings}
 
 
 class Bus:

@@ -41,7 +41,7 @@ class Access(Enum):
     WRITE = 2
 
 
-MAX_REASON = 1024  # characters
+MAX_REASON = 200  # characters
 
 
 def reason_untrusted(header: str) -> str:

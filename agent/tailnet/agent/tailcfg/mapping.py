@@ -78,6 +78,13 @@ class PingResponse(Struct, frozen=True):
     is_local_ip: bool = field(default=False, name="IsLocalIP")
 
 
+class DisplayMessageAction(Struct, frozen=True):
+    """What the user may do about a message: a page, and what to call the way there."""
+
+    url: str = field(default="", name="URL")
+    label: str = ""
+
+
 class DisplayMessage(Struct, frozen=True):
     """A health message for the user."""
 
@@ -85,6 +92,7 @@ class DisplayMessage(Struct, frozen=True):
     text: str = ""
     severity: str = ""
     impacts_connectivity: bool = False
+    primary_action: DisplayMessageAction | None = None
 
 
 class Debug(Struct, frozen=True):

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from tailnet.agent.localapi.schema.bus import (
+    HEALTH_ACTIONS,
     INITIAL_HEALTH,
     INITIAL_NETMAP,
     INITIAL_PREFS,
@@ -19,6 +20,7 @@ from tailnet.agent.localapi.schema.bus import (
     NO_PRIVATE_KEYS,
     PEER_CHANGES,
     PEER_PATCHES,
+    PEER_WIREGUARD_STATE,
     WATCH_ENGINE_UPDATES,
 )
 from tailnet.cli.client import LocalClient
@@ -32,14 +34,14 @@ BITS = {
     "initial-health": (INITIAL_HEALTH, "Begin with health."),
     "initial-status": (INITIAL_STATUS, "Begin with the status."),
     "initial-suggested-exit-node": (INITIAL_SUGGESTED_EXIT_NODE, "Begin with that."),
-    "engine-updates": (WATCH_ENGINE_UPDATES, "Traffic and sessions too, again and again."),
+    "engine-updates": (WATCH_ENGINE_UPDATES, "Traffic too, again and again."),
+    "peer-wireguard-state": (PEER_WIREGUARD_STATE, "Peers' WireGuard sessions too."),
+    "health-actions": (HEALTH_ACTIONS, "With the pages that help, of health, apart."),
 }
 NOTHING_FOLLOWS = {
     "initial-drive-shares": 32,
     "initial-outgoing-files": 64,
-    "health-actions": 512,
     "initial-client-version": 2048,
-    "peer-wireguard-state": 262144,
 }
 """Upstream's bits of what the daemon does not have; it takes them and says nothing of it."""
 

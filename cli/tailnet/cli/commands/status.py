@@ -200,7 +200,9 @@ def _path(peer: PeerStatus) -> str:
 def _last_seen(at: datetime, now: datetime) -> str:
     if at.year <= 1:
         return ""
-    minutes = max(int((now - at).total_seconds() // 60), 1)
+    minutes = int((now - at).total_seconds() // 60)
+    if minutes < 1:
+        return ", last seen just now"
     if minutes < 60:
         return f", last seen {minutes}m ago"
     return (

@@ -3,11 +3,12 @@
 Source: tailscale ipn/backend.go, Notify.
 """
 
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType, field
 
-from tailnet.agent.localapi.schema.basics import VERSION
+from tailnet.agent.localapi.schema.basics import VERSION, ZERO_TIME
 from tailnet.agent.localapi.schema.identity import UserProfile
 from tailnet.agent.localapi.schema.status import Status
 
@@ -19,12 +20,14 @@ INITIAL_NETMAP = 8
 NO_PRIVATE_KEYS = 16
 INITIAL_HEALTH = 128
 RATE_LIMIT = 256
+HEALTH_ACTIONS = 512
 INITIAL_SUGGESTED_EXIT_NODE = 1024
 PEER_CHANGES = 4096
 NO_NETMAP = 8192
 INITIAL_STATUS = 16384
 PEER_PATCHES = 32768
 IN_PROCESS_NO_DISCONNECT = 65536
+PEER_WIREGUARD_STATE = 262144
 
 FELL_BEHIND = "IPN bus consumer fell behind; closing watch"
 
@@ -37,6 +40,15 @@ class Engine(Struct, frozen=True, kw_only=True):
     num_live: int = field(default=0, name="NumLive")
     live_derps: int = field(default=0, name="LiveDERPs")
     live_peers: dict[str, Any] = field(default_factory=dict, name="LivePeers")
+
+
+class PeerSession(Struct, frozen=True, kw_only=True):
+    """``Notify.PeerState``: a peer's WireGuard session, and since when it is so."""
+
+    state: Literal["none", "handshake", "established", "expired"] = field(
+        default="none", name="PeerWireGuardState"
+    )
+    at: datetime = field(default=ZERO_TIME, name="PeerWireGuardStateAt")
 
 
 class Notify(Struct, frozen=True, kw_only=True, rename="pascal"):
@@ -54,6 +66,7 @@ class Notify(Struct, frozen=True, kw_only=True, rename="pascal"):
     peers_changed: tuple[dict[str, Any], ...] | UnsetType | None = UNSET
     peers_removed: tuple[int, ...] | UnsetType | None = UNSET
     user_profiles: dict[int, UserProfile] | UnsetType | None = UNSET
+    peer_state: dict[str, PeerSession] | UnsetType | None = UNSET
     engine: Engine | None = None
     browse_to_url: str | None = field(default=None, name="BrowseToURL")
     drive_shares: tuple[dict[str, Any], ...] | None = None

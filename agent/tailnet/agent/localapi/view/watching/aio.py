@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from msgspec.structs import replace
 
+from tailnet.agent import clock
 from tailnet.agent.backend.aio import Node
 from tailnet.agent.backend.events import (
     BrowseToURL,
@@ -33,6 +34,7 @@ from tailnet.agent.localapi.schema.bus import (
     INITIAL_SUGGESTED_EXIT_NODE,
     PEER_CHANGES,
     PEER_PATCHES,
+    PEER_WIREGUARD_STATE,
     WATCH_ENGINE_UPDATES,
     Engine,
     Notify,
@@ -40,9 +42,11 @@ from tailnet.agent.localapi.schema.bus import (
 from tailnet.agent.localapi.schema.status import Status
 from tailnet.agent.localapi.view.netmap import netmap_tree, node_tree
 from tailnet.agent.localapi.view.shapes import health, prefs_tree
+from tailnet.agent.localapi.view.watching.sessions import Sessions, SessionTime
 from tailnet.agent.tailcfg.node import NodeID
 
-ENGINE_EVERY = 2.0  # seconds
+POLL_EVERY = 2.0  # seconds, for what is no event; local.go NotifyWatchEngineUpdates
+POLLED = WATCH_ENGINE_UPDATES | PEER_WIREGUARD_STATE
 MAP_EVERY = 1.0  # seconds between two whole maps for those who do not take changes
 
 
@@ -59,6 +63,7 @@ class Watching:
         self._bus = Bus()
         self._timer: asyncio.TimerHandle | None = None
         self._polling: asyncio.TimerHandle | None = None
+        self._sessions = Sessions()
         node.watch(self._publish)
 
     async def watch(self, mask: int, session_id: str) -> Subscription:
@@ -82,21 +87,37 @@ class Watching:
             first = replace(
                 first, suggested_exit_node=node.netmap.peers[best].stable_id if best else None
             )
+        if mask & PEER_WIREGUARD_STATE:
+            self._look_at_sessions()
+            first = replace(first, peer_state=self._sessions.known())
         watcher = self._bus.watch(mask, [first])
-        if mask & WATCH_ENGINE_UPDATES and self._polling is None:
-            self._poll_engine()
+        if mask & POLLED and self._polling is None:
+            self._poll()
         return watcher
 
     def count(self) -> int:
         """How many watch."""
         return len(self._bus)
 
-    def _poll_engine(self) -> None:
-        """Tell of the traffic, and again after a while, for as long as somebody wants to know."""
+    def _poll(self) -> None:
+        """Tell of traffic and sessions, and again, for as long as somebody wants to know."""
         self._polling = None
+        if self._bus.wants(PEER_WIREGUARD_STATE):
+            self._look_at_sessions()
         if self._bus.wants(WATCH_ENGINE_UPDATES):
             self._bus.publish(Notify(version=self._version, engine=self._engine()))
-            self._polling = asyncio.get_running_loop().call_later(ENGINE_EVERY, self._poll_engine)
+        if self._bus.wants(POLLED):
+            self._polling = asyncio.get_running_loop().call_later(POLL_EVERY, self._poll)
+
+    def _look_at_sessions(self) -> None:
+        """Tell what changed of the peers' sessions."""
+        node, now = self._node, clock.wall()
+        found: dict[str, SessionTime] = {}
+        for peer, entry in (node.plan.peers if node.plan else {}).items():
+            session = node.tunnel.session(peer)
+            found[entry.node.stable_id] = session.state, node.wall_of(session.last_handshake) or now
+        if changed := self._sessions.update(found, now):
+            self._bus.publish(Notify(version=self._version, peer_state=changed))
 
     def _engine(self) -> Engine:
         node = self._node
