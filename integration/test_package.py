@@ -1,4 +1,7 @@
-"""The Debian package: made, installed, used, removed and purged, over a copy of this system."""
+"""The Debian package: made, installed, used, removed and purged.
+
+Over a copy of this system without a service manager, and under a real systemd.
+"""
 
 import os
 import shutil
@@ -7,11 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from integration.conftest import MakeLab
+from integration.conftest import MakeLab, cannot
 from integration.lab.config import AUTH_KEY
 from integration.lab.lab import ROOT
 from integration.lab.process import run
+from integration.lab.systemd import Systemd, why_no_systemd
 from integration.lab.topology import flat
+from integration.lab.waiting import until
 from integration.package.deb import build
 
 pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(400)]
@@ -58,6 +63,16 @@ echo all well
 """
 
 
+# The machine's /usr, /opt and packages are its own from here on; its units are where the package
+# puts them.
+OWN = """set -e
+mkdir -p /run/over/upper /run/over/work
+mount -t overlay overlay -o lowerdir=/usr,upperdir=/run/over/upper,workdir=/run/over/work /usr
+mount -t tmpfs -o mode=755 tmpfs /opt
+mount --bind /run/units /usr/lib/systemd/system
+"""
+
+
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Made as ``make deb`` does."""
@@ -87,3 +102,48 @@ def test_it_installs_works_and_goes(package: Path, make_lab: MakeLab, tmp_path: 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "moved by the native datapath" in done.stdout
     assert done.stdout.endswith("all well\n")
+
+
+def test_under_systemd_installing_starts_it_and_removing_takes_all_back(
+    package: Path, make_lab: MakeLab
+) -> None:
+    """An upgrade starts the new one, as the same node; the kill switch does not outlive it."""
+    if (why := why_no_systemd()) is not None:
+        cannot(why)
+    lab = make_lab(flat("h1", "h2"))
+    lab.join("h2")
+    host, other = lab.hosts["h1"], lab.hosts["h2"]
+    machine = Systemd(host)
+    shutil.copytree("/var/lib/dpkg", machine.lib / "dpkg")
+    shutil.copyfile(package, machine.lib / "tailnet.deb")
+    before = host.exec("nft", "list", "ruleset").stdout + host.exec("ip", "rule").stdout
+
+    def status() -> str:
+        return machine.show("tailnetd", "StatusText")
+
+    try:
+        machine.boot()
+        machine.run("sh", "-c", OWN)
+        machine.run("dpkg", "-i", "/var/lib/tailnet.deb")
+        assert machine.show("tailnetd", "UnitFileState") == "enabled"
+        assert status() == "Needs login: tnet up"
+        machine.run("/usr/bin/tnet", *host.up_arguments(AUTH_KEY))
+        address, pid = machine.run("/usr/bin/tnet", "ip"), machine.show("tailnetd", "MainPID")
+        machine.systemctl("start", "tailnet-online.target")
+        machine.run("dpkg", "-i", "/var/lib/tailnet.deb")
+        assert machine.show("tailnetd", "MainPID") not in {pid, "0"}
+        until("it to be connected", lambda: status().startswith("Connected;"), 30)
+        assert machine.run("/usr/bin/tnet", "ip") == address
+        ping = ("ping", "-c1", "-W1", str(other.ipv4))
+        until("an answer", lambda: "1 received" in machine.run(*ping, check=False), 20)
+        machine.run("/usr/bin/tnet", "set", "--kill-switch")
+        until("it", lambda: "tailnetd-guard" in machine.run("nft", "list", "ruleset"), 10)
+        machine.run("dpkg", "-r", "tailnet")
+        assert machine.show("tailnetd", "LoadState") == "not-found"
+        assert machine.run("find", "/etc/systemd", "-name", "tailnet*") == ""
+        after = host.exec("nft", "list", "ruleset").stdout + host.exec("ip", "rule").stdout
+        assert after == before
+        machine.run("dpkg", "-P", "tailnet")
+        assert not (machine.lib / "tailnetd").exists()
+    finally:
+        machine.close()

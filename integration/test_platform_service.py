@@ -1,5 +1,6 @@
 """The systemd units: well formed, hardened, and the privileges of the main one are enough."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -12,7 +13,9 @@ from tests.support.platform_netns import private_network
 
 from tailnet.cli.services.catalogue import Kind, service
 
-UNIT = Path(__file__).parents[1] / "systemd/tailnetd.service"
+ROOT = Path(__file__).parents[1]
+UNIT = ROOT / "systemd/tailnetd.service"
+PAGE = ROOT / "docs/platform.md"
 PROGRAM = re.compile(r"/usr/bin/(tailnetd|tnet)")
 AN_ORDINARY_USER = "65534"
 # As a system sets it up; in some containers only root may open the device.
@@ -117,6 +120,33 @@ def test_units_expose_little(units: Path, unit: str, most: float) -> None:
     found = re.search(r"exposure level for \S+: ([0-9.]+)", done.stdout)
     assert found is not None, done.stderr
     assert float(found[1]) <= most
+
+
+def short(name: str) -> str:
+    """``CapabilityBoundingSet=~CAP_NET_(RAW|…)`` is ``CAP_NET_RAW``, ``User=/…`` is ``User``."""
+    return re.sub(r"^\w+=~|\(", "", name).partition("=")[0].partition("|")[0]
+
+
+@pytest.mark.parametrize(("unit", "column"), [("tailnetd", 1), ("tailnetd-userspace", 2)])
+def test_whatever_exposes_is_in_the_table_of_the_page(units: Path, unit: str, column: int) -> None:
+    """Each thing that counts, and how much: what is not explained there is not to remain."""
+    path = units / f"{unit}.service"
+    done = analyze("security", "--offline=yes", "--json=short", path)
+    counted = {
+        short(each["name"]): float(each["exposure"])
+        for each in json.loads(done.stdout)
+        if float(each["exposure"] or 0)
+    }
+    lines = PAGE.read_text().partition("| counted |")[2].splitlines()[2:]
+    explained: dict[str, str] = {}
+    for line in lines[: lines.index("")]:
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        names = re.findall(r"\b[A-Z]\w+", cells[0])
+        much = sum(counted.get(name, 0) for name in names)
+        assert (f"{much:.1f}" if much else "–") == cells[column], line
+        assert cells[3]
+        explained |= dict.fromkeys(names, cells[3])
+    assert set(counted) <= set(explained)
 
 
 def test_unit_cleans_up_and_notifies() -> None:

@@ -112,6 +112,10 @@ def test_it_starts_joins_and_stops_and_leaves_nothing(
     assert str(hosts[1].ipv4) in tnet(systemd, "status")
     systemd.systemctl("start", "tailnet-online.target")
     until("an answer", lambda: answers(systemd, hosts[1]), 20)
+    systemd.systemctl("restart", "tailnetd")  # with the target reached
+    wait_connected(systemd)
+    target = "tailnet-online.target"
+    until("it again", lambda: systemd.show(target, "ActiveState") == "active", 20)
     assert rules(systemd) != before
     state = systemd.lib / "tailnetd"
     assert stat.S_IMODE(state.stat().st_mode) == 0o700

@@ -56,7 +56,7 @@ POSTINST = """\
 set -e
 if [ "$1" = configure ] && [ -d /run/systemd/system ]; then
 	systemctl daemon-reload
-	modprobe -q tun || true
+	! command -v modprobe >/dev/null || modprobe -q tun || true
 	[ -n "$2" ] || systemctl enable tailnetd.service
 	systemctl try-restart tailnetd-userspace.service
 	! systemctl is-enabled --quiet tailnetd.service || systemctl restart tailnetd.service
