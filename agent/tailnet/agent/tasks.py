@@ -42,11 +42,6 @@ class Tasks:
         await asyncio.gather(*running, return_exceptions=True)
 
 
-def whole(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """Work not to be cancelled in the middle: who began it shields it and waits for its end."""
-    return asyncio.get_running_loop().create_task(work)
-
-
 async def in_slices(steps: Steps[T]) -> T:
     """Do long work, and let the event loop run at every stop.
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from tests.support.dns import KINDS, look, make
 from tests.support.platform_contract import ALL_NAMES
@@ -154,3 +155,18 @@ async def test_a_new_daemon_is_in_charge(tmp_path: Path) -> None:
     await heir.down()
     assert look(tmp_path) == before
     assert caretakers(tmp_path) == []
+
+
+async def test_one_that_is_given_up_while_it_begins_leaves_nobody(tmp_path: Path) -> None:
+    """At any moment; one that was hired before is still dismissed."""
+    before = psutil.Process().children()
+    for turns in range(8):
+        caretaker = Caretaker(tmp_path)
+        hiring = asyncio.create_task(caretaker.hire())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        hiring.cancel()
+        done, _ = await asyncio.wait([hiring], timeout=10)
+        assert done, f"given up after {turns} turns it never ended"
+        await caretaker.dismiss()
+        assert psutil.Process().children() == before

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import pwd
-import signal
 import socket
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from tailnet.agent.errors import BadPacket, UserError
 from tailnet.agent.hooks.commands.call import MAX_LINE, Call, Done, decode_untrusted, encode
 from tailnet.agent.hooks.settings import NOBODY
-from tailnet.agent.tasks import whole
+from tailnet.platform.processes import run
 
 MAX_OUTPUT = 16 << 10  # bytes of a command that are kept
 
@@ -68,40 +67,15 @@ async def _hand_over(call: Call, unit: Path) -> Done:
 
 async def _run(call: Call, identity: dict[str, Any]) -> Done:
     """Details on standard input; ended with its children when we are cancelled."""
-    making = whole(
-        asyncio.create_subprocess_exec(
-            *call.command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            cwd="/",
-            env=call.environment,
-            start_new_session=True,
-            **identity,
-        )
+    ended = await run(
+        *call.command,
+        feed=call.details.encode(),
+        most=MAX_OUTPUT,
+        cwd="/",
+        env=call.environment,
+        **identity,
     )
-    try:
-        # Not cancelled in the middle: asyncio would wait for ever for pipes that it opens later.
-        process = await asyncio.shield(making)
-        output = await _talk(process, call.details.encode())
-        status = await process.wait()
-    finally:
-        await _end(making)
-    return Done(output.decode(errors="replace"), status)
-
-
-async def _end(making: asyncio.Task[asyncio.subprocess.Process]) -> None:
-    """End a process, if there is one, with its children."""
-    await asyncio.wait([making])
-    if making.cancelled() or making.exception() is not None:
-        return
-    process = making.result()
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        # A child in a session of its own may hold the pipe, and ``wait`` waits for that too.
-        process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
-        await process.wait()
+    return Done(ended.output.decode(errors="replace"), ended.status)
 
 
 def _identity(name: str) -> dict[str, Any]:
@@ -122,17 +96,3 @@ def _identity(name: str) -> dict[str, Any]:
         msg = f"there is no user {name}"
         raise UserError(msg) from None
     return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-
-
-async def _talk(process: asyncio.subprocess.Process, details: bytes) -> bytes:
-    """Say the details, hear the beginning of what it prints, and let it print the rest."""
-    if process.stdin is None or process.stdout is None:
-        return b""
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        process.stdin.write(details)
-        await process.stdin.drain()
-    process.stdin.close()
-    output = bytearray()
-    while data := await process.stdout.read(1 << 14):
-        output += data[: MAX_OUTPUT - len(output)]
-    return bytes(output)

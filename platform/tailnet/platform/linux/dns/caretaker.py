@@ -16,7 +16,7 @@ import contextlib
 import logging
 import socket
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import DEVNULL, Process
 from pathlib import Path
 
 from tailnet.platform.interface import PlatformError
@@ -46,6 +46,7 @@ class Caretaker:
         self._root = root
         self._lock: socket.socket | None = None
         self._process: Process | None = None
+        self._line: socket.socket | None = None  # it waits at the other end
 
     async def begin(self) -> None:
         """From now on the host's DNS is ours; one that tidies up after a dead daemon ends first."""
@@ -62,26 +63,40 @@ class Caretaker:
         if self._process is not None and self._process.returncode is None:
             return
         command = (sys.executable, "-I", "-m", __name__, str(self._root))
+        mine, its = socket.socketpair()
         try:
+            # No pipes of asyncio's: cancelled here, it would wait for ever to open them.
             self._process = await asyncio.create_subprocess_exec(
                 *("sh", "-c", _WAIT, "sh", *command),
-                stdin=PIPE,
+                stdin=its.fileno(),
                 stdout=DEVNULL,
                 start_new_session=True,
             )
-        except OSError as error:
+        except BaseException as error:
+            mine.close()
+            if not isinstance(error, OSError):
+                raise
             log.warning("DNS: nobody puts it back if tailnetd is killed: %s", error)
+        else:
+            self._hang_up()
+            self._line = mine
+        finally:
+            its.close()
 
     async def dismiss(self) -> None:
         """Everything was put back.  Idempotent."""
         process, self._process = self._process, None
-        if process is None or process.stdin is None:
-            return
-        with contextlib.suppress(OSError):
-            process.stdin.write(b"\n")
-            await process.stdin.drain()
-            process.stdin.close()
-        await process.wait()
+        if self._line is not None:
+            with contextlib.suppress(OSError):
+                self._line.send(b"\n")
+        self._hang_up()
+        if process is not None:
+            await process.wait()
+
+    def _hang_up(self) -> None:
+        if self._line is not None:
+            self._line.close()
+            self._line = None
 
     def end(self) -> None:
         """It is no longer ours.  Idempotent."""

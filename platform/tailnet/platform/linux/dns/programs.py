@@ -11,6 +11,7 @@ import contextlib
 import shutil
 from pathlib import Path
 
+from tailnet.platform import processes
 from tailnet.platform.interface import NO_DNS, DnsConfig, PlatformError
 from tailnet.platform.linux.dns.choose import Flavour
 from tailnet.platform.linux.dns.text import parse, render
@@ -32,33 +33,21 @@ target=/run/resolvconf/resolv.conf
 
 
 async def run(*command: str, feed: str = "") -> tuple[int, str]:
-    """Run a program to its end; exit code and all it said.
+    """Run a program to its end; exit code and what it said.
 
     Raises:
         PlatformError: it cannot be started, or takes too long.
     """
     try:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-    except OSError as error:
-        line = f"cannot run {command[0]}: {error.strerror}"
-        raise PlatformError(line) from error
-    try:
         async with asyncio.timeout(TIMEOUT):
-            output, _ = await process.communicate(feed.encode())
+            ended = await processes.run(*command, feed=feed.encode())
     except TimeoutError:
         line = f"{' '.join(command)} did not end within {TIMEOUT:.0f} seconds"
         raise PlatformError(line) from None
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-    return process.returncode or 0, output.decode(errors="replace")
+    except OSError as error:
+        line = f"cannot run {command[0]}: {error.strerror}"
+        raise PlatformError(line) from error
+    return ended.status, ended.output.decode(errors="replace")
 
 
 async def _must(*command: str, feed: str = "") -> str:
