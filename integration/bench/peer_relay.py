@@ -24,6 +24,8 @@ from tailnet.agent.disco.geneve import HEADER_LEN, Header, Protocol
 from tailnet.agent.disco.via import Bind, Kind, RelayEndpoint
 from tailnet.agent.keys import DiscoPrivate, DiscoPublic
 from tailnet.agent.magicsock.sockets.aio import Sockets
+from tailnet.agent.netcheck.measurement import Addresses
+from tailnet.agent.netcheck.plan import Plan
 from tailnet.agent.relay.aio import PeerRelay
 
 SIZE = 1280 + 32 + HEADER_LEN  # bytes of a datagram: a full packet, sealed, and the header
@@ -89,10 +91,21 @@ def clients(pipe: Connection, seconds: float) -> None:
     pipe.send(got)
 
 
+async def no_servers(_: Plan) -> Addresses:
+    """Nobody to ask where we are."""
+    return {}
+
+
 async def relay(pipe: Connection, seconds: float) -> None:
     """Serve the clients, then say how it went."""
     sockets = Sockets(lambda _: None)
-    it = PeerRelay(sockets.bind, now=time.monotonic, random_bytes=os.urandom)
+    it = PeerRelay(
+        sockets.bind,
+        resolve=no_servers,
+        versions=sockets.ip_versions,
+        now=time.monotonic,
+        random_bytes=os.urandom,
+    )
     it.want(0)
     it.set_hosts([IPv4Address(LOCAL)])
     one, two = await asyncio.to_thread(pipe.recv)

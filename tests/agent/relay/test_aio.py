@@ -13,8 +13,12 @@ from tailnet.agent.datapath.interface import UdpPort
 from tailnet.agent.disco.geneve import HEADER_LEN
 from tailnet.agent.disco.via import Kind, RelayEndpoint
 from tailnet.agent.magicsock.sockets.aio import Sockets
+from tailnet.agent.netcheck.measurement import Addresses
+from tailnet.agent.netcheck.plan import Plan
 from tailnet.agent.relay.aio import PeerRelay
 from tailnet.agent.relay.server import Datagram
+from tailnet.agent.stun.messages import encode_response, parse_request_untrusted
+from tailnet.agent.tailcfg.derpmap import DERPMap, DERPNode, DERPRegion
 
 LOCAL = parse_ip("127.0.0.1")
 
@@ -30,10 +34,30 @@ class Ports:
         return self.sockets.bind(port)
 
 
+async def resolve(plan: Plan) -> Addresses:
+    """The servers of the map, by their addresses."""
+    return {
+        (probe.node, version): AddrPort(parse_ip(probe.node.ipv4), probe.node.stun_port)
+        for (_, version), probes in plan.items()
+        for probe in probes
+    }
+
+
+def make(seed: int) -> PeerRelay:
+    """Off; its clock stands still."""
+    return PeerRelay(
+        Ports(),
+        resolve=resolve,
+        versions=lambda: frozenset({4}),
+        now=lambda: 1000.0,
+        random_bytes=Random(seed).randbytes,
+    )
+
+
 @pytest.fixture
 async def relay() -> AsyncIterator[PeerRelay]:
     """One that runs, on a port of the kernel's choice."""
-    it = PeerRelay(Ports(), now=lambda: 1000.0, random_bytes=Random(1).randbytes)
+    it = make(1)
     it.want(0)
     it.set_hosts([LOCAL])
     yield it
@@ -135,7 +159,7 @@ async def test_nobody_gets_more_than_was_sent_without_an_address_proven(
 
 async def test_a_taken_port_is_a_problem_that_says_which_is_used(relay: PeerRelay) -> None:
     """And it works on the other one."""
-    second = PeerRelay(Ports(), now=lambda: 1000.0, random_bytes=Random(2).randbytes)
+    second = make(2)
     second.want(relay.port)
     assert second.running
     assert second.port not in (0, relay.port)
@@ -155,3 +179,72 @@ async def test_static_addresses_come_first(relay: PeerRelay, ends: tuple[End, En
     endpoint = relay.allocate((a, b), 1000.0)
     assert endpoint is not None
     assert endpoint.addrs == (fixed, AddrPort(LOCAL, relay.port))
+
+
+class Nat:
+    """A STUN server that sees the relay at another address than its own."""
+
+    def __init__(self, seen: str) -> None:
+        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.sock.setblocking(False)
+        self.sock.bind(("127.0.0.1", 0))
+        self.seen = AddrPort.parse(seen)
+
+    @property
+    def map(self) -> DERPMap:
+        """Of this server alone."""
+        node = DERPNode("1a", 1, "stun", ipv4="127.0.0.1", stun_port=self.sock.getsockname()[1])
+        return DERPMap(regions={1: DERPRegion(1, "one", "One", nodes=(node,))})
+
+    async def serve(self) -> int:
+        """Answer one request; the port it came from."""
+        async with asyncio.timeout(5):
+            loop = asyncio.get_running_loop()
+            request, source = await loop.sock_recvfrom(self.sock, 2048)
+        self.sock.sendto(encode_response(parse_request_untrusted(request), self.seen), source)
+        return int(source[1])
+
+
+async def offered(relay: PeerRelay, ends: tuple[End, End], wanted: AddrPort) -> list[AddrPort]:
+    """What a pair is told, once ``wanted`` is in it."""
+    a, b = (end.client.sealer.public for end in ends)
+    async with asyncio.timeout(5):
+        while True:
+            endpoint = relay.allocate((a, b), 1000.0)
+            assert endpoint is not None
+            if wanted in endpoint.addrs:
+                return list(endpoint.addrs)
+            await asyncio.sleep(0)
+
+
+async def test_behind_a_nat_the_mapped_address_of_its_own_port_is_offered(
+    relay: PeerRelay, ends: tuple[End, End]
+) -> None:
+    """The servers are asked from the relay's socket; another network forgets, and asks again."""
+    nat = Nat("203.0.113.9:1234")
+    relay.set_derp_map(nat.map)
+    assert await nat.serve() == relay.port
+    assert await offered(relay, ends, nat.seen) == [nat.seen, AddrPort(LOCAL, relay.port)]
+    nat.seen = AddrPort.parse("198.51.100.4:777")
+    relay.network_changed()
+    assert await nat.serve() == relay.port
+    assert await offered(relay, ends, nat.seen) == [nat.seen, AddrPort(LOCAL, relay.port)]
+    relay.want(None)
+    relay.want(0)
+    assert await nat.serve() == relay.port
+    nat.sock.close()
+
+
+async def test_answers_to_nothing_we_asked_are_dropped(
+    relay: PeerRelay, ends: tuple[End, End]
+) -> None:
+    """From whomever; a joined group of them too."""
+    nat = Nat("203.0.113.9:1234")
+    relay.set_derp_map(nat.map)
+    forged = encode_response(bytes(12), AddrPort.parse("192.0.2.66:66"))
+    segment = [(socket.IPPROTO_UDP, 103, len(forged).to_bytes(2, "little"))]
+    ends[0].sock.sendmsg([forged * 2], segment, 0, ("127.0.0.1", relay.port))
+    await nat.serve()
+    assert await offered(relay, ends, nat.seen) == [nat.seen, AddrPort(LOCAL, relay.port)]
+    assert relay.drops() == {"STUN answer to nothing we asked": 2}
+    nat.sock.close()

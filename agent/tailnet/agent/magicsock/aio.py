@@ -21,6 +21,8 @@ from tailnet.agent.magicsock.sockets.aio import Sockets
 from tailnet.agent.magicsock.sockets.offload import PLAIN, Offload
 from tailnet.agent.magicsock.via.desk import Allocate
 from tailnet.agent.netcheck.aio import Netcheck
+from tailnet.agent.netcheck.measurement import Addresses
+from tailnet.agent.netcheck.plan import Plan
 from tailnet.agent.netcheck.probes.aio import Probes
 from tailnet.agent.netcheck.report import Report
 from tailnet.agent.portmap.interface import Portmap
@@ -167,6 +169,10 @@ class Magicsock:
         return Netcheck(
             self._probes, mark=self._mark, now=self._now, random_bytes=self._random_bytes
         )
+
+    async def resolve(self, plan: Plan) -> Addresses:
+        """Addresses of the STUN servers of a plan; names that do not resolve are left out."""
+        return await self._probes.addresses(plan)
 
     def ip_versions(self) -> frozenset[int]:
         """Of IP that this machine has addresses of."""

@@ -4,15 +4,20 @@ import asyncio
 import errno
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from tailnet.agent.addr import AddrPort, IPAddress
 from tailnet.agent.datapath.interface import UdpPort
 from tailnet.agent.datapath.reference.udp.aio import UdpSocket
 from tailnet.agent.disco.geneve import HEADER_LEN
 from tailnet.agent.disco.via import RelayEndpoint
+from tailnet.agent.errors import BadPacket
 from tailnet.agent.keys import DiscoPrivate
+from tailnet.agent.netcheck.measurement import Addresses
+from tailnet.agent.netcheck.plan import Plan
+from tailnet.agent.relay.outside.aio import Outside
 from tailnet.agent.relay.server import Pair, RelayServer, SessionInfo, Versions
+from tailnet.agent.tailcfg.derpmap import DERPMap
 
 log = logging.getLogger("tailnet.relay")
 
@@ -20,6 +25,7 @@ _READS = 16  # per wake-up, after which others of the loop get their turn
 _DATAGRAM = 0xFFFF
 _CONTROL = 0x80
 _KNOWN = 4096  # parsed source addresses kept
+_STUN_RESPONSE = b"\x01\x01"  # how one begins; a Geneve header begins with a zero
 
 
 class PeerRelay:
@@ -27,6 +33,8 @@ class PeerRelay:
 
     Args:
         bind: sockets for a port (0: any), or others if it is taken.
+        resolve: addresses of the STUN servers of a plan.
+        versions: of IP that this machine has addresses of.
         now: seconds.
         random_bytes: source of randomness.
 
@@ -39,18 +47,25 @@ class PeerRelay:
         self,
         bind: Callable[[int], Sequence[UdpPort]],
         *,
+        resolve: Callable[[Plan], Awaitable[Addresses]],
+        versions: Callable[[], frozenset[int]],
         now: Callable[[], float],
         random_bytes: Callable[[int], bytes],
     ) -> None:
         self._bind = bind
+        self._resolve = resolve
+        self._versions = versions
         self._now = now
         self._random_bytes = random_bytes
         self._server: RelayServer | None = None
+        self._outside: Outside | None = None
+        self._derp_map: DERPMap | None = None
         self._wanted: int | None = None
         self._sockets: dict[int, UdpSocket] = {}  # by IP version
         self._ports: dict[int, int] = {}
         self._fixed: tuple[AddrPort, ...] = ()
         self._hosts: tuple[IPAddress, ...] = ()
+        self._seen: tuple[AddrPort, ...] = ()
         self._known: dict[tuple[str, int], AddrPort] = {}
         self._view = memoryview(bytearray(_DATAGRAM))
         self._timer: asyncio.TimerHandle | None = None
@@ -75,6 +90,18 @@ class PeerRelay:
         self._hosts = tuple(dict.fromkeys(hosts))
         self._tell()
 
+    def set_derp_map(self, derp_map: DERPMap) -> None:
+        """Whose STUN servers say where our port is seen from outside."""
+        self._derp_map = derp_map
+        if self._outside is not None:
+            self._outside.set_map(derp_map)
+
+    def network_changed(self) -> None:
+        """What was seen from outside is worth nothing any more."""
+        self._set_seen(())
+        if self._outside is not None:
+            self._outside.again()
+
     def close(self) -> None:
         """Stop; all sessions end."""
         loop = asyncio.get_running_loop()
@@ -85,13 +112,16 @@ class PeerRelay:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._outside is not None:
+            self._outside.close()
         if self._server is not None:
             self._drops += self._server.drops
             self._before = self.forwarded()
         self._sockets.clear()
         self._ports.clear()
         self._known.clear()
-        self._server = self._wanted = None
+        self._seen = ()
+        self._server = self._outside = self._wanted = None
         self.problem = ""
 
     # --- what is
@@ -149,13 +179,32 @@ class PeerRelay:
         key = DiscoPrivate.from_random(self._random_bytes(32))
         self._server = RelayServer(key, random_bytes=self._random_bytes, now=self._now())
         log.info("peer relay on UDP port %d", self.port)
+        self._outside = Outside(
+            resolve=self._resolve,
+            versions=lambda: self._versions() & self._sockets.keys(),
+            send=lambda to, data: self._send(memoryview(data), len(data), to),
+            on_seen=self._set_seen,
+            now=self._now,
+            random_bytes=self._random_bytes,
+        )
+        if self._derp_map is not None:
+            self._outside.set_map(self._derp_map)
+
+    def _set_seen(self, seen: tuple[AddrPort, ...]) -> None:
+        if seen != self._seen:
+            self._seen = seen
+            log.info("peer relay seen from outside at %s", ", ".join(map(str, seen)) or "nothing")
+            self._tell()
 
     def _tell(self) -> None:
-        """The addresses where clients find us."""
+        """The addresses where clients find us.
+
+        Our port at an address seen from outside is among them: a NAT may forward it by hand.
+        """
         if self._server is not None:
             ports = self._ports
             own = [AddrPort(ip, ports[ip.version]) for ip in self._hosts if ip.version in ports]
-            self._server.set_addresses(tuple(dict.fromkeys((*self._fixed, *own))))
+            self._server.set_addresses(tuple(dict.fromkeys((*self._fixed, *self._seen, *own))))
 
     def _arm(self) -> None:
         """One timer, while there are sessions."""
@@ -191,6 +240,9 @@ class PeerRelay:
         if server is None:
             return
         head, length = bytes(data[:HEADER_LEN]), len(data)
+        if head.startswith(_STUN_RESPONSE):
+            self._take_stun(data, size)
+            return
         alike = length <= size or all(
             data[at : at + HEADER_LEN] == head for at in range(size, length, size)
         )
@@ -205,15 +257,25 @@ class PeerRelay:
             if out is not None:
                 self._send(memoryview(out.data), len(out.data), out.to)
 
-    def _send(self, data: memoryview, size: int, to: AddrPort) -> None:
+    def _take_stun(self, data: memoryview, size: int) -> None:
+        for at in range(0, len(data), size):
+            try:
+                if self._outside is not None:
+                    self._outside.handle_response_untrusted(bytes(data[at : at + size]))
+            except BadPacket:
+                self._drops["STUN answer to nothing we asked"] += 1
+
+    def _send(self, data: memoryview, size: int, to: AddrPort) -> bool:
+        """Datagrams of ``size`` bytes; false if the kernel has no way there."""
         sock = self._sockets.get(to.ip.version)
         if sock is None:
             self._drops["no socket"] += 1
-            return
+            return False
         if failed := sock.send(data, size, (str(to.ip), to.port)):
             self._drops[f"send: {errno.errorcode.get(failed, 'error')}"] += -(-len(data) // size)
         if sock.backlog:
             asyncio.get_running_loop().add_writer(sock.fileno(), self._writable, sock)
+        return not failed
 
     def _writable(self, sock: UdpSocket) -> None:
         self._drops["send"] += sock.drain()

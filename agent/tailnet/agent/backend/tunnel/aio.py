@@ -123,7 +123,11 @@ class Tunnel:
             protocols=settings.map_protocols,
         )
         self.peer_relay = PeerRelay(
-            Sockets(system.bypass.mark, settings.offload).bind, now=now, random_bytes=random_bytes
+            Sockets(system.bypass.mark, settings.offload).bind,
+            resolve=self._sock.resolve,
+            versions=self._sock.ip_versions,
+            now=now,
+            random_bytes=random_bytes,
         )
         self._dataplane = Dataplane(
             self._datapath,
@@ -243,6 +247,7 @@ class Tunnel:
         """
         self.check_relays(addresses)
         self._sock.rebind()
+        self.peer_relay.network_changed()
         self.host_changed()
 
     def host_changed(self) -> None:
@@ -275,6 +280,7 @@ class Tunnel:
             self._derp_map = derp_map
             self._derp.set_map(derp_map)
             self._sock.set_derp_map(derp_map)
+            self.peer_relay.set_derp_map(derp_map)
             self._map_port()
 
     def _map_port(self) -> None:

@@ -1,0 +1,1 @@
+"""Where the peer relay's own sockets are seen from outside."""
