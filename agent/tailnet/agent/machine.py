@@ -13,7 +13,6 @@ from tailnet.agent.backend.login import Host
 from tailnet.agent.backend.tunnel.interface import Sites
 from tailnet.agent.datapath.interface import Datapath
 from tailnet.agent.datapath.native import AeadChoice, NativeDatapath, why_not
-from tailnet.agent.datapath.reference.aio import ReferenceDatapath
 from tailnet.agent.netstack.aio import Userspace
 from tailnet.agent.netstack.native import native_stack
 from tailnet.agent.netstack.sites.aio import SiteRouter, StackSites
@@ -106,9 +105,7 @@ class Machine:
     def make_datapath(self) -> Datapath:
         """The native one if it is there, unless ``--datapath`` says otherwise."""
         reason = "asked for" if self._datapath.kind is DatapathChoice.REFERENCE else why_not()
-        made: Datapath = (
-            ReferenceDatapath(now=clock.now) if reason else NativeDatapath(aead=self._datapath.aead)
-        )
+        made = _reference() if reason else NativeDatapath(aead=self._datapath.aead)
         line = "packets are moved by the %s datapath %s, ciphered by %s%s"
         log.info(line, *made.about, f" ({reason})" if reason else "")
         made.set_service(self._service_fd)
@@ -150,3 +147,11 @@ class Machine:
         if self._userspace is not None:
             return ""
         return self._platform.forwarding_problem(v4=v4, v6=v6)
+
+
+def _reference() -> Datapath:
+    from tailnet.agent.datapath.reference.aio import (  # noqa: PLC0415 - memory; see docs/performance.md
+        ReferenceDatapath,
+    )
+
+    return ReferenceDatapath(now=clock.now)

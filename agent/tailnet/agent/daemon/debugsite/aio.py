@@ -1,11 +1,9 @@
 """The debug site on its socket."""
 
 import asyncio
-import cProfile
 import io
 import logging
 import os
-import pstats
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -132,6 +130,9 @@ class DebugSite:
 
     async def _profile(self, client: Client, request: Request) -> None:
         """Of the event loop's thread; one at a time, since it slows everything down."""
+        import cProfile  # noqa: PLC0415 - nearly no daemon is ever asked for one
+        import pstats  # noqa: PLC0415
+
         try:
             seconds = parse_seconds(request.query.get("seconds", ""))
         except BadPacket as error:
