@@ -68,7 +68,9 @@ async def test_a_new_login_beside_the_old_one(tmp_path: Path) -> None:
             await account.login(prefs(server.origin), AUTH_KEY)
             await one.state(State.RUNNING)
             key, ip = one.node.public_key, one.ip
-            account.line.auth_key = ""  # as after a restart
+            one.events.clear()
+            account.login_interactive()  # of the login before, which is done
+            assert one.events == [LoginFinished()]
             one.events.clear()
             account.login_interactive()
             account.login_interactive()
@@ -97,12 +99,51 @@ async def test_a_refused_new_login_leaves_the_old_one(tmp_path: Path) -> None:
             await account.login(prefs(server.origin), AUTH_KEY)
             await one.state(State.RUNNING)
             key = one.node.public_key
-            account.line.auth_key = "tskey-wrong"
+            await account.login({}, "tskey-wrong")
             account.login_interactive()
             await one.until(lambda: any(isinstance(e, LoginRefused) for e in one.events))
             assert not account.line.contact.fresh
             assert (one.node.public_key, one.node.state) == (key, State.RUNNING)
             assert account.login_problem == ""
+
+
+async def test_an_auth_key_is_for_the_new_login_too_that_follows_at_once(tmp_path: Path) -> None:
+    """The server took the old key meanwhile, for which nothing was spent."""
+    async with tailnet_server() as server:
+        one = Member("one", tmp_path)
+        async with running(one):
+            account = one.node.account
+            await account.login(prefs(server.origin), AUTH_KEY)
+            await one.state(State.RUNNING)
+            key = one.node.public_key
+            one.events.clear()
+            await account.login({}, AUTH_KEY)
+            await one.until(lambda: LoginFinished() in one.events)
+            assert one.node.public_key == key
+            account.login_interactive()
+            await one.until(lambda: one.node.public_key != key)
+            assert urls(one) == []
+            assert [n["id"] for n in server.nodes()] == [1]
+
+
+async def test_deleted_while_a_new_login_waits_is_a_login(tmp_path: Path) -> None:
+    """The tailnet is left, and the URL shown is that of a node that is not known."""
+    async with tailnet_server() as server:
+        one = Member("one", tmp_path)
+        async with running(one):
+            account = one.node.account
+            await account.login(prefs(server.origin), AUTH_KEY)
+            await one.state(State.RUNNING)
+            await account.login({}, "")
+            account.login_interactive()
+            await one.until(lambda: len(urls(one)) == 1)
+            server.delete(1)
+            await one.state(State.NEEDS_LOGIN)
+            assert (len(urls(one)), account.auth_url) == (2, urls(one)[1])
+            assert await server.approve(account.auth_url.rpartition("/")[2])
+            await one.state(State.RUNNING)
+            account.login_interactive()
+            await one.until(lambda: len(urls(one)) == 3)
 
 
 async def test_who_is_down_cannot_log_in_anew(tmp_path: Path) -> None:

@@ -12,7 +12,13 @@ from tailnet.agent.backend import profiles
 from tailnet.agent.backend.account.line.aio import Line, World
 from tailnet.agent.backend.account.record import Record
 from tailnet.agent.backend.account.standing import Standing
-from tailnet.agent.backend.events import BrowseToURL, NodeEvent, PrefsChanged, ProfileChanged
+from tailnet.agent.backend.events import (
+    BrowseToURL,
+    LoginFinished,
+    NodeEvent,
+    PrefsChanged,
+    ProfileChanged,
+)
 from tailnet.agent.backend.files.aio import StateStore
 from tailnet.agent.backend.loginprofile import LoginProfile
 from tailnet.agent.backend.prefs import Prefs, apply_masked
@@ -228,8 +234,7 @@ class Account:
                 self._record.change(prefs=_connected(prefs))
                 self.line.hang_up()
             await self.line.contact.close()
-            self.line.auth_key = auth_key
-            self.line.connect()
+            self.line.log_in(auth_key)
             self._on_event(PrefsChanged(self.prefs))
             self._on_change()
 
@@ -248,8 +253,8 @@ class Account:
             raise UserError(msg)
         elif not self.line.contact.open:
             self.line.connect()
-        elif self.registered and not self.line.contact.fresh:
-            self.line.contact.renew()
+        elif self.registered and not self.line.contact.fresh and not self.line.log_in_anew():
+            self._on_event(LoginFinished())
 
     async def logout(self) -> None:
         """Expire the key at the server if it can be reached; the profile goes in any case.

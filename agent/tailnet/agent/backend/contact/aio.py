@@ -146,6 +146,10 @@ class Contact:
                 return
         elif session is not self._session:
             return  # it was ended, and does not know yet
+        elif isinstance(event, AuthURL) and self._renewal is not None:
+            # The server does not know this node any more: this login is the one that counts now.
+            self._renewal.task.cancel()
+            self._renewal = None
         self._on_event(event)
 
     def _heard_renewal(self, session: _Session, event: ControlEvent) -> bool:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from tailnet.agent.addr import AddrPort, IPAddress
 from tailnet.agent.backend.account.record import Record
@@ -13,7 +14,7 @@ from tailnet.agent.backend.login import Host, hostinfo, key_left
 from tailnet.agent.control.aio import ControlClient, ControlConfig
 from tailnet.agent.control.ask import Answers
 from tailnet.agent.crypto.x25519 import public_of
-from tailnet.agent.keys import DiscoPrivate
+from tailnet.agent.keys import DiscoPrivate, NodePrivate
 from tailnet.agent.tailcfg.node import NetInfo, Service
 from tailnet.platform.interface import Bypass
 
@@ -28,6 +29,17 @@ class World:
     wall: Callable[[], datetime]
     random_bytes: Callable[[int], bytes]
     ca_file: str | None
+
+
+FOLLOWS = 5.0  # seconds in which a wish for a new login belongs to the login before it
+
+
+class Offer(NamedTuple):
+    """What a login began with: ``node_key`` was the one in use, ``until`` [s] it counts."""
+
+    auth_key: str
+    node_key: NodePrivate | None
+    until: float
 
 
 class Line:
@@ -59,6 +71,7 @@ class Line:
         self._net_info: NetInfo | None = None
         self._services: tuple[Service, ...] = ()
         self.auth_key = ""
+        self._offer: Offer | None = None
         self.contact = Contact(self._make, on_event)
 
     def connect(self) -> None:
@@ -68,6 +81,27 @@ class Line:
         fresh = self._record.registered and left is not None and left <= 0
         self.contact.connect(fresh=fresh)
         self.refresh()
+
+    def log_in(self, auth_key: str) -> None:
+        """Begin a session, with ``auth_key`` if the server asks for one."""
+        self.auth_key = auth_key
+        now = self._world.now()
+        self._offer = Offer(auth_key, self._record.stored.node_key, now + FOLLOWS)
+        self.connect()
+
+    def log_in_anew(self) -> bool:
+        """Ask for a new key beside the session; false if the login of just now got one.
+
+        Command lines say "log in with this auth key" and "with a new node key" in two requests.
+        By the second one the server may have accepted the old node key, which spends the auth key.
+        """
+        offer, self._offer = self._offer, None
+        if offer is not None and self._world.now() < offer.until:
+            if offer.node_key != self._record.stored.node_key:
+                return False
+            self.auth_key = offer.auth_key
+        self.contact.renew()
+        return True
 
     def hang_up(self) -> None:
         """End the session; the network map stays."""
