@@ -164,14 +164,41 @@ def test_three_regions_are_enough(full: bool, end: float) -> None:
     assert done(it)
 
 
-def test_silent_family_is_not_waited_for_long() -> None:
-    """Every region answered in one family: a little later that is enough."""
-    it = measurement((1, 4), (1, 6))
+@pytest.mark.parametrize("full", [True, False])
+def test_silent_family_is_not_waited_for_long(full: bool) -> None:
+    """Every region answered in one family: a little after the other's last try that is enough."""
+    it = measurement((1, 4), (1, 6), full=full)
     answer(it, asked(it)[server(1)], 0.02)
-    run(it, SETTLE - 0.001)
+    end = THRICE[-1] + SETTLE
+    run(it, end - 0.001)
     assert not done(it)
-    it.handle_timeout(SETTLE)
+    it.handle_timeout(end)
     assert done(it)
+
+
+@pytest.mark.parametrize(("lost", "seen"), [(4, ME), (6, ME6)])
+def test_a_family_whose_first_requests_are_lost_is_found(lost: int, seen: AddrPort) -> None:
+    """Without it peers are told no address of that family, for as long as half a minute."""
+    it = measurement((1, 4), (1, 6))
+    works = 10 - lost
+    answer(it, asked(it)[server(1, works)], 0.0005, ME if works == 4 else ME6)
+    it.handle_timeout(0.1)
+    assert set(asked(it)) == {server(1, lost)}
+    it.handle_timeout(0.2)
+    answer(it, asked(it)[server(1, lost)], 0.2005, seen)
+    assert done(it)
+    assert set(it.report().seen) == {ME, ME6}
+
+
+def test_an_old_answer_of_a_silent_family_counts_while_it_is_waited_for() -> None:
+    """One that took longer than the time between two tries."""
+    it = measurement((1, 4), (1, 6))
+    txids = asked(it)
+    answer(it, txids[server(1, 6)], 0.01, ME6)
+    run(it, 0.25)
+    answer(it, txids[server(1)], 0.25)
+    assert done(it)
+    assert set(it.report().seen) == {ME, ME6}
 
 
 def test_refused_sends_are_not_waited_for() -> None:

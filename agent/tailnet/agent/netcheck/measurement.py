@@ -24,7 +24,7 @@ from tailnet.agent.tailcfg.derpmap import DERPNode
 REPORT_TIMEOUT = 5.0  # s for the whole measurement
 STUN_TIMEOUT = 3.0  # s for its first part
 PORTAL_DELAY = 0.2  # s without an answer after which a captive portal is looked for
-SETTLE = 0.1  # s from the start that slower servers get at least once enough have answered
+SETTLE = 0.1  # s from the start, or a last try, that slower servers get at least
 ENOUGH_REGIONS = 3
 
 Addresses = Mapping[tuple[DERPNode, int], AddrPort]
@@ -102,6 +102,11 @@ class Measurement:
             for key, probes in plan.items()
         }
         self._stun_regions = {r for (r, _), series in self._series.items() if not series.over}
+        self._last_try: dict[int, float] = {}  # of each IP version
+        for (_, version), series in self._series.items():
+            if series.tries:
+                last = max(series.tries[-1][0], self._last_try.get(version, now))
+                self._last_try[version] = last
         self._asked = bool(self._stun_regions)
         self._sent: dict[bytes, tuple[tuple[int, int], AddrPort, float]] = {}
         self._out: deque[tuple[AddrPort, bytes]] = deque()
@@ -297,8 +302,19 @@ class Measurement:
         self._wishes.append(CheckPortal())
 
     def _settled_at(self) -> float | None:
-        """When the answers there are will do [s]; ``None`` while too few came."""
+        """When the answers there are will do [s]; ``None`` while too few came.
+
+        An IP version that is silent has all its tries first.  Peers would not be told our address
+        of it otherwise, and one lost datagram is no reason to be met by relay only.
+        """
         if self._enough_at is None:
             return None
-        slowest = max(self._latency.values())
-        return max(self._start + SETTLE, self._enough_at + (2 * slowest if self._full else slowest))
+        slowest = max(self._latency.values()) * (2 if self._full else 1)
+        silent = self._silent()
+        waits = [self._last_try[version] + max(SETTLE, slowest) for version in silent]
+        return max(self._start + SETTLE, self._enough_at + slowest, *waits)
+
+    def _silent(self) -> set[int]:
+        """IP versions that have not answered, and still may."""
+        may = {version for (_, version), series in self._series.items() if not series.over}
+        return may - {version for _, version in self._latency}
