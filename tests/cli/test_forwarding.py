@@ -80,6 +80,7 @@ def test_what_is_missing_is_said_and_nothing_is_done(
     assert "Note: ethtool -K eth0" in done.output
     assert setting(root, "ipv4/ip_forward") == "0"
     assert "Warning" not in daemon.run("set", "--hostname=a").output
+    assert daemon.run("set", "--advertise-routes=").output == ""
 
 
 def test_where_somebody_can_answer_root_is_asked(

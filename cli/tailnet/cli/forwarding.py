@@ -32,27 +32,26 @@ def advise(client: LocalClient, given: Mapping[str, str]) -> None:
     Raises:
         Failure: forwarding was to be turned on, and cannot be.
     """
-    problem = client.ask(questions.check_ip_forwarding()).warning
+    offered = client.prefs().get("AdvertiseRoutes")
+    routes = [str(route) for route in offered] if isinstance(offered, list) else []
+    v6 = not routes or any(":" in route for route in routes)
     if given.get(FORWARD) == "true":
-        enable(v6=_offers_ipv6(client), root=ROOT)
-    elif problem:
+        enable(v6=v6, root=ROOT)
+    elif routes and (problem := client.ask(questions.check_ip_forwarding()).warning):
         warn(f"Warning: {clean(problem)}")
         if _somebody_is_there() and os.geteuid() == 0:
             if click.confirm("Turn it on, now and at each start of this machine?", err=True):
-                enable(v6=_offers_ipv6(client), root=ROOT)
+                enable(v6=v6, root=ROOT)
         else:
             warn("or now and at each start with: sudo tnet set --enable-ip-forwarding")
+    if not routes:
+        return
     if slow := client.ask(questions.check_udp_gro_forwarding()).warning:
         warn(f"Note: {clean(slow)}")
 
 
 def _somebody_is_there() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
-
-
-def _offers_ipv6(client: LocalClient) -> bool:
-    routes = client.prefs().get("AdvertiseRoutes")
-    return not isinstance(routes, list) or not routes or any(":" in str(route) for route in routes)
 
 
 def enable(*, v6: bool, root: Path = ROOT) -> None:

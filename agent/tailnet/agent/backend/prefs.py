@@ -246,7 +246,7 @@ def validate(prefs: Prefs) -> None:
     check_hostname(prefs.hostname)
     for tag in _bounded(prefs.advertise_tags, "tags"):
         check_tag(tag)
-    _check_sites(parse_routes(_bounded(prefs.advertise_routes, "routes")))
+    _check_offers(parse_routes(_bounded(prefs.advertise_routes, "routes")))
     parse_acceptance(_bounded(prefs.accept_routes, "routes to accept"), on=prefs.route_all)
     pathprefs.parse_policies(_bounded(prefs.path_policy, "path policies"))
     pathprefs.check_interfaces(_bounded(prefs.endpoint_interfaces, "interfaces"))
@@ -319,9 +319,13 @@ def parse_routes(texts: tuple[str, ...]) -> tuple[IPNetwork, ...]:
     return tuple(routes)
 
 
-def _check_sites(routes: tuple[IPNetwork, ...]) -> None:
-    """Source: tailscale net/netutil/routes.go, validateViaPrefix."""
+def _check_offers(routes: tuple[IPNetwork, ...]) -> None:
+    """Of sites, source: tailscale net/netutil/routes.go, validateViaPrefix."""
     for route in routes:
+        nowhere = route.version == 6 and route.is_link_local
+        if nowhere or route.is_loopback or route.is_multicast:
+            msg = f"{route} leads to no other machine: it is loopback, link-local or multicast"
+            raise UserError(msg)
         if route.version == 6 and route.subnet_of(VIA):
             known = unmap_via(route)
             if known is None:
