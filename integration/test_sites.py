@@ -222,6 +222,40 @@ def test_rules_of_the_tailnet_hold_for_sites(lab: Lab) -> None:
     until("the rules", lambda: ping(here, at(3)), 10.0)
 
 
+def test_a_trace_tells_the_site_the_router_and_the_address_behind(lab: Lab) -> None:
+    """By address and by name, from the client; on the router, that it is its own."""
+    here, there = lab.hosts["h1"], lab.hosts["h2"]
+    behind = f"to h2: it is the router of {site(2)}, which asks 10.1.0.5 of site 2\n"
+    for name in (at(2), "10-1-0-5-via-2"):
+        said = here.tnet("trace", name)
+        assert f"packets to {at(2)} go {behind}" in said.stdout
+        assert "STOP" not in said.stdout
+    own = there.tnet("trace", at(2), check=False).stdout
+    assert f"this machine itself is the router of {site(2)}, which asks 10.1.0.5 of site 2" in own
+    assert f"has {at(4)} now" in here.tnet("trace", at(4), check=False).stdout
+
+
+def test_without_a_device_a_node_is_router_and_client_of_sites(lab: Lab) -> None:
+    """By TCP, UDP and ping from others, and by its own proxy; with no device and no forwarding."""
+    pytest.importorskip("tailnet_native", reason="userspace networking needs the native extension")
+    here, there = lab.hosts["h1"], lab.hosts["h3"]
+    there.stop()
+    there.start("--tun=userspace-networking", "--socks5-server=127.0.0.1:1055")
+    there.wait_running(20.0)
+    assert "tailnet0" not in there.exec("ip", "-o", "link").stdout
+    until_reached(here, 3)
+    assert udp(here, at(3), 4000) == "site 3 4000"
+    assert ping(here, at(3), 3000)
+    assert tcp(here, at(3), PORT + 1) == str(BULK)
+    assert tcp(here, at(3), 9) == "ConnectionRefusedError"
+    proxy = ("curl", "-sS", "--max-time", "10", "--socks5", "127.0.0.1:1055")
+    said = there.exec(*proxy, f"telnet://[{at(2)}]:{PORT}").stdout
+    assert said == "site 2 10.1.0.1\n"
+    there.stop()
+    there.start()
+    until_reached(here, 3)
+
+
 def test_a_go_node_reaches_both_sites(lab: Lab) -> None:
     """As a client of our routers."""
     program = named()

@@ -1,8 +1,9 @@
 """From this machine to an address: route, peer, key, path, session, and the answer's way back."""
 
 from collections.abc import Iterator
+from ipaddress import IPv6Address, IPv6Network
 
-from tailnet.agent.addr import SERVICE_V4, SERVICE_V6, IPAddress
+from tailnet.agent.addr import SERVICE_V4, SERVICE_V6, IPAddress, unmap_via
 from tailnet.agent.backend.exitnode import EVERYTHING
 from tailnet.agent.backend.plan import Plan
 from tailnet.agent.control.netmap import NetworkMap
@@ -34,13 +35,13 @@ def _walk(facts: Facts, dst: IPAddress, flow: Flow) -> Iterator[Step]:
     yield _route(facts, plan, dst)
     found = taker(plan, dst)
     if found is None:
-        yield _nobody(netmap, dst)
+        yield _nobody(netmap, plan, dst)
         return
     handle, prefix = found
     node = plan.peers[handle].node
     if owner is None:
         via = "the exit node in use" if prefix.endswith("/0") else f"it is the router of {prefix}"
-        yield passes(Stage.NODE, f"packets to {dst} go to {node.base_name}: {via}")
+        yield passes(Stage.NODE, f"packets to {dst} go to {node.base_name}: {via}{_at_site(dst)}")
         yield common.keys(facts, node, handle)
     elif owner.id != node.id:
         yield stop(
@@ -96,7 +97,16 @@ def _no_route(facts: Facts, dst: IPAddress) -> Step:
     )
 
 
-def _nobody(netmap: NetworkMap, dst: IPAddress) -> Step:
+def _at_site(dst: IPAddress) -> str:
+    """What is behind an address that stands for one of a site (4via6)."""
+    known = unmap_via(IPv6Network(dst)) if isinstance(dst, IPv6Address) else None
+    return f", which asks {known[1].network_address} of site {known[0]}" if known else ""
+
+
+def _nobody(netmap: NetworkMap, plan: Plan, dst: IPAddress) -> Step:
+    mine = next((net for net in plan.local if net.version == dst.version and dst in net), None)
+    if mine is not None and mine.prefixlen:
+        return stop(Stage.NODE, f"this machine itself is the router of {mine}{_at_site(dst)}")
     return stop(Stage.NODE, f"nobody in {netmap.domain or 'the tailnet'} has {dst} now")
 
 
