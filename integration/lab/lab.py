@@ -14,7 +14,7 @@ from integration.lab.config import AUTH_KEY, Relay, ServersConfig
 from integration.lab.host import UP_TIMEOUT, Host
 from integration.lab.net import Network, require_namespaces
 from integration.lab.process import LabError, Process
-from integration.lab.residue import Claim, sweep
+from integration.lab.residue import Claim, sweep, undisturbed
 from integration.lab.topology import Topology
 
 SERVERS_TIMEOUT = 15.0  # seconds until the servers are ready
@@ -54,7 +54,8 @@ class Lab:
         """
         require_namespaces()
         sweep()
-        self._claim = Claim()
+        with undisturbed():  # an interruption between the two would leave a directory of nobody's
+            self._claim = Claim()
         self._network = Network(self.topology, self._claim.tag)
         self._network.build()
         config = ServersConfig(

@@ -16,7 +16,9 @@ import fcntl
 import os
 import re
 import shutil
+import signal
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from integration.lab.process import LabError, kill_and_wait, run
@@ -29,6 +31,17 @@ _LABS_PER_PROCESS = 1000
 
 def _temporary() -> Path:
     return Path(tempfile.gettempdir())
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Signals that end a program come after the block; start no program in it, it would be deaf."""
+    ending = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ending)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Claim:
