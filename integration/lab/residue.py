@@ -93,17 +93,30 @@ def processes_in(namespaces: list[Path]) -> list[int]:
     return found
 
 
+def processes_with_output_in(directory: Path) -> list[int]:
+    """Process ids that write below ``directory``: they may not have entered a namespace yet."""
+    found: list[int] = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                if (entry / "fd/2").readlink().is_relative_to(directory):
+                    found.append(int(entry.name))
+    return found
+
+
 def wipe(tag: str) -> None:
     """Kill and remove everything of one lab."""
     namespaces = sorted(NETNS.glob(f"{tag}-*"))
+    directory = _temporary() / tag
     for _ in range(3):  # a process may have forked meanwhile
-        if not (pids := processes_in(namespaces)):
+        pids = {*processes_in(namespaces), *processes_with_output_in(directory)}
+        if not pids - {os.getpid()}:
             break
-        kill_and_wait(pids)
+        kill_and_wait(sorted(pids - {os.getpid()}))
     if namespaces:
         batch = "".join(f"netns delete {namespace.name}\n" for namespace in namespaces)
         run(["ip", "-force", "-batch", "-"], feed=batch, check=False)
-    shutil.rmtree(_temporary() / tag, ignore_errors=True)
+    shutil.rmtree(directory, ignore_errors=True)
     for leftover in WIREGUARD.glob(f"{tag}*.sock"):
         leftover.unlink(missing_ok=True)
 
