@@ -111,7 +111,7 @@ fuzz-differential: venv
 	FUZZ_EXAMPLES=$$(($(FUZZ_SECONDS) * 20)) $(BIN)/pytest -q --timeout=0 tests/agent/datapath/test_differential.py
 
 fuzz-routes: venv
-	FUZZ_EXAMPLES=$$(($(FUZZ_SECONDS) * 2)) $(BIN)/pytest -q --timeout=0 integration/router/test_router_random.py
+	FUZZ_EXAMPLES=$$(($(FUZZ_SECONDS) * 2)) $(BIN)/pytest -q --timeout=0 integration/router/test_router_random.py integration/firewall/test_random.py
 
 lab: venv
 	@$(BIN)/python -m integration.lab $(ARGS)
