@@ -87,6 +87,32 @@ def udp(
     return ip(src, dst, 17, body[:6] + struct.pack(">H", check) + body[8:], ident=ident)
 
 
+def icmp(src: str, dst: str, payload: bytes = b"", *, kind: int = 8, code: int = 0) -> bytes:
+    """An ICMP message, or ICMPv6's, with a right checksum; ``payload`` follows it."""
+    a, b = ip_address(src), ip_address(dst)
+    proto = 1 if a.version == 4 else 58
+    body = bytes([kind, code, 0, 0]) + payload
+    front = b"" if a.version == 4 else pseudo(a, b, proto, len(body))
+    check = struct.pack(">H", naive_checksum(front + body))
+    return ip(src, dst, proto, body[:2] + check + body[4:])
+
+
+def summed(packet: bytes) -> bytes:
+    """With right checksums, as far as it is IPv4 without options that carries TCP, UDP or ICMP."""
+    if len(packet) < 20 or packet[0] != 0x45:
+        return packet
+    head = packet[:10] + bytes(2) + packet[12:20]
+    head = head[:10] + struct.pack(">H", naive_checksum(head)) + head[12:]
+    proto, body = packet[9], packet[20:]
+    at = {1: 2, 6: 16, 17: 6}.get(proto, len(body))
+    if at + 2 > len(body):
+        return head + body
+    a, b = IPv4Address(packet[12:16]), IPv4Address(packet[16:20])
+    body = body[:at] + bytes(2) + body[at + 2 :]
+    front = b"" if proto == 1 else pseudo(a, b, proto, len(body))
+    return head + body[:at] + struct.pack(">H", naive_checksum(front + body)) + body[at + 2 :]
+
+
 def checksums_hold(packet: bytes) -> bool:
     """True if the IPv4 header's and the TCP or UDP checksum are right."""
     if packet[0] >> 4 == 4:

@@ -4,11 +4,16 @@ Each test ends with a sound packet that comes through, and with the counters as 
 named there was not dropped.  The rows are in ``docs/datapath.md``.
 """
 
-import pytest
-from tests.support.datapath import ME, THEM, MakeDatapath, Rig, only
-from tests.support.packets import checksums_hold, ip, tcp, udp
+from collections.abc import Callable
+from ipaddress import ip_address, ip_network
 
-from tailnet.agent.datapath.interface import Handshake
+import pytest
+from tests.support.datapath import ME, PEER, THEM, MakeDatapath, Rig, only
+from tests.support.packets import icmp, ip, naive_sum, pseudo, tcp, udp
+
+from tailnet.agent.datapath.interface import Handshake, PeerEntry
+from tailnet.agent.filter.rules import compile_filter
+from tailnet.agent.tailcfg.filter import FilterRule, NetPortRange, PortRange
 from tailnet.agent.wireguard.constants import REJECT_AFTER_MESSAGES
 
 ME6, THEM6 = "fd7a:115c:a1e0::1", "fd7a:115c:a1e0::2"
@@ -37,10 +42,54 @@ HEADERS = {
 VERSIONS = {f"version-{n}": bytes([n << 4 | 5]) + IN[1:] for n in (0, 1, 3, 5, 7, 15)}
 MALFORMED = TRUNCATED | LENGTHS | HEADERS | VERSIONS
 
+# From us to them: `turned` makes them the peer's, which changes no sum.
+WRONG_SUMS = {
+    "ipv4-header": OUT[:8] + b"\x3f" + OUT[9:],
+    "ipv4-options": b"\x46\0\0\x29" + OUT[4:20] + bytes(4) + OUT[20:],
+    "header-of-a-fragment": ip(ME, THEM, 17, bytes(64), flags=0x2000)[:8] + b"\x3f"
+    + ip(ME, THEM, 17, bytes(64), flags=0x2000)[9:],
+    "tcp": tcp(ME, THEM, b"data")[:-1] + b"x",
+    "tcp-syn": tcp(ME, THEM, flags=2, options=b"\2\4\5\xb4")[:-1] + b"x",
+    "tcp-header": tcp(ME, THEM)[:24] + b"\x09" + tcp(ME, THEM)[25:],
+    "udp": OUT[:-1] + b"x",
+    "udp-length-short": OUT[:24] + b"\0\x07" + OUT[26:],
+    "udp-length-beyond": OUT[:24] + b"\0\xff" + OUT[26:],
+    "icmp": icmp(ME, THEM, b"ping")[:-1] + b"x",
+    "tcp6": tcp(ME6, THEM6, b"data")[:-1] + b"x",
+    "udp6": udp(ME6, THEM6, b"data")[:-1] + b"x",
+    "icmp6": icmp(ME6, THEM6, b"ping")[:-1] + b"x",
+}  # fmt: skip
+UNJUDGED = {
+    "udp-without": ip(ME, THEM, 17, udp(ME, THEM, b"data")[20:26] + bytes(2) + b"data"),
+    "udp6-without": ip(ME6, THEM6, 17, udp(ME6, THEM6, b"data")[40:46] + bytes(2) + b"data"),
+    "first-part": ip(ME, THEM, 17, OUT[20:26] + b"\1\2" + bytes(8), flags=0x2000),
+    "later-part": ip(ME, THEM, 6, bytes(64), flags=100),
+    "first-part-of-ipv6": ip(ME6, THEM6, 44, b"\x06\0\0\1" + bytes(4) + bytes(40)),
+    "gre": ip(ME, THEM, 47, b"whatever"),
+    "sctp": ip(ME, THEM, 132, bytes(16)),
+}
+
+
+def turned(packet: bytes) -> bytes:
+    """With source and destination in each other's place."""
+    if packet[0] >> 4 == 4:
+        return packet[:12] + packet[16:20] + packet[12:16] + packet[20:]
+    return packet[:8] + packet[24:40] + packet[8:24] + packet[40:]
+
 
 def named(rows: dict[str, bytes]) -> pytest.MarkDecorator:
     """A test for each row."""
     return pytest.mark.parametrize("bad", rows.values(), ids=rows.keys())
+
+
+async def connect_both(rig: Rig) -> None:
+    """A session with a peer of both families, of which every protocol may come."""
+    await rig.connect()
+    rig.datapath.set_peers({PEER: PeerEntry((ip_network(THEM), ip_network(THEM6)))})
+    rig.datapath.set_local([ip_network(ME), ip_network(ME6)])
+    ports = NetPortRange(ip="*", ports=PortRange(0, 65535))
+    every = FilterRule(src_ips=("*",), dst_ports=(ports,), ip_proto=(1, 6, 17, 47, 58, 132))
+    rig.datapath.set_filter(compile_filter([every]))
 
 
 async def passes(rig: Rig) -> None:
@@ -80,24 +129,46 @@ async def test_a_source_that_is_not_the_peers_is_dropped(vnet_rig: Rig) -> None:
     assert vnet_rig.dropped() == {"in_source": 3}
 
 
-async def test_a_wrong_checksum_condemns_no_neighbour_and_is_left_to_the_kernel(
-    vnet_rig: Rig,
+@named(WRONG_SUMS)
+async def test_a_wrong_checksum_of_a_peer_is_dropped(vnet_rig: Rig, bad: bytes) -> None:
+    """Of IPv4's header, TCP, UDP and ICMP; not even an answer tells of it."""
+    await connect_both(vnet_rig)
+    vnet_rig.send(turned(bad))
+    await passes(vnet_rig)
+    assert vnet_rig.dropped() == {"in_checksum": 1}
+
+
+@named(UNJUDGED)
+async def test_what_has_no_checksum_of_a_peer_passes(vnet_rig: Rig, bad: bytes) -> None:
+    """UDP's that is not there, parts of datagrams, protocols we do not know: not bad at all."""
+    await connect_both(vnet_rig)
+    packet = turned(bad)
+    vnet_rig.send(packet)
+    assert await vnet_rig.delivered() == bytes(10) + packet
+    await passes(vnet_rig)
+    assert vnet_rig.dropped() == {}
+
+
+@pytest.mark.parametrize("make_packet", [tcp, udp])
+async def test_a_wrong_checksum_condemns_no_neighbour(
+    vnet_rig: Rig, make_packet: Callable[..., bytes]
 ) -> None:
-    """A router does not judge it: it is written alone and unchanged, never joined or mended."""
+    """Of a flow that would be joined all others come in, in order; no sum is mended."""
     rig = vnet_rig
     await rig.connect()
-    sound = [tcp(THEM, ME, bytes(100), seq=1 + 100 * n) for n in range(4)]
-    bad = sound[2][:-1] + b"\x01"
-    assert not checksums_hold(bad)
-    packets = [sound[0], sound[1], bad, sound[3]]
+    bodies = [bytes([n]) * 100 for n in range(6)]
+    seqs = [{"seq": 1 + 100 * n} if make_packet is tcp else {} for n in range(6)]
+    packets = [make_packet(THEM, ME, body, **seq) for body, seq in zip(bodies, seqs, strict=True)]
+    header = len(packets[0]) - 100
+    for at in (2, 5):
+        packets[at] = packets[at][:-1] + b"x"
     rig.datapath.relay_in([rig.seal(p, 1000 + n) for n, p in enumerate(packets)])
-    writes: list[bytes] = []
-    while bytes(10) + sound[3] not in writes:
-        writes.append(await rig.delivered())
-    assert bytes(10) + bad in writes
-    assert sum(len(write) - 50 for write in writes) == 400
+    received = b""
+    while len(received) < 400:
+        received += (await rig.delivered())[10 + header :]
+    assert received == b"".join(bodies[n] for n in (0, 1, 3, 4))
     await passes(rig)
-    assert rig.dropped() == {}
+    assert rig.dropped() == {"in_checksum": 2}
 
 
 async def test_a_packet_beyond_the_mtu_comes_in_whole(vnet_rig: Rig) -> None:
@@ -285,15 +356,47 @@ async def test_a_malformed_virtio_header_is_dropped(vnet_rig: Rig, bad: bytes) -
     assert vnet_rig.dropped() == {"out_malformed": 1}
 
 
-async def test_a_wrong_checksum_of_the_host_is_the_receivers_to_judge(vnet_rig: Rig) -> None:
-    """Without the flag that it is to be finished it leaves as it is."""
-    await vnet_rig.connect()
-    bad = OUT[:-1] + b"\0"
-    assert not checksums_hold(bad)
+@named(WRONG_SUMS)
+async def test_a_wrong_checksum_of_the_host_is_dropped(vnet_rig: Rig, bad: bytes) -> None:
+    """Where the device says neither that it is to be finished nor that it was found right."""
+    rig = vnet_rig
+    await connect_both(rig)
+    rig.host.send(bytes(10) + bad)
+    # Also of a flow that is known by now.
+    rig.host.send(bytes(10) + OUT)
+    assert rig.open(await rig.receive()).startswith(OUT)
+    rig.host.send(bytes(10) + OUT[:-1] + b"x")
+    await passes(rig)
+    assert rig.dropped() == {"out_checksum": 2}
+
+
+@named(UNJUDGED)
+async def test_what_has_no_checksum_of_the_host_passes(vnet_rig: Rig, bad: bytes) -> None:
+    """The same rows as from a peer."""
+    await connect_both(vnet_rig)
     vnet_rig.host.send(bytes(10) + bad)
     assert vnet_rig.open(await vnet_rig.receive()).startswith(bad)
     await passes(vnet_rig)
     assert vnet_rig.dropped() == {}
+
+
+async def test_what_the_kernel_vouches_for_is_not_summed(vnet_rig: Rig) -> None:
+    """A sum that it leaves to us, or found right (DATA_VALID); the IP header's still is."""
+    rig = vnet_rig
+    await rig.connect()
+    damaged = OUT[:-1] + b"x"
+    rig.host.send(hint(2, 0, 0, 0, 0) + damaged)
+    assert rig.open(await rig.receive()).startswith(damaged)
+    begun = (naive_sum(pseudo(ip_address(ME), ip_address(THEM), 17, 17)) & 0xFFFF).to_bytes(
+        2, "big"
+    )
+    rig.host.send(hint(1, 0, 0, 20, 6) + OUT[:26] + begun + OUT[28:])
+    assert rig.open(await rig.receive()).startswith(OUT)
+    header = OUT[:8] + b"\x01" + OUT[9:]
+    for flags, kind in ((1, 0), (2, 0), (1, 1)):
+        rig.host.send(hint(flags, kind, 100, 20, 6) + header)
+    await passes(rig)
+    assert rig.dropped() == {"out_checksum": 3}
 
 
 async def test_a_packet_too_large_for_udp_is_counted(vnet_rig: Rig) -> None:

@@ -4,7 +4,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 from tests.support.datapath import ME, PEER, STRANGER, THEM, Rig, only
-from tests.support.packets import checksums_hold, ip, naive_checksum, pseudo, tcp, udp
+from tests.support.packets import checksums_hold, icmp, ip, naive_checksum, pseudo, tcp, udp
 
 from tailnet.agent.datapath import tsmp
 from tailnet.agent.datapath.interface import NoSession, PeerEntry, ToAgent
@@ -168,9 +168,9 @@ async def test_a_packet_for_nobody_is_unreachable(
 async def test_errors_answers_fragments_and_odd_sources_get_no_error(rig: Rig) -> None:
     """No storm of errors about errors."""
     for packet in (
-        ip(ME, STRANGER, 1, bytes([3, 1]) + bytes(30)),
-        ip(ME, STRANGER, 1, bytes([0, 0]) + bytes(30)),
-        ip(ME6, STRANGER6, 58, bytes([1, 3]) + bytes(30)),
+        icmp(ME, STRANGER, bytes(28), kind=3, code=1),
+        icmp(ME, STRANGER, bytes(28), kind=0),
+        icmp(ME6, STRANGER6, bytes(28), kind=1, code=3),
         ip(ME, STRANGER, 17, bytes(30), flags=0x00B9),
         udp("0.0.0.0", STRANGER),
         udp("224.0.0.5", STRANGER),
@@ -178,7 +178,7 @@ async def test_errors_answers_fragments_and_odd_sources_get_no_error(rig: Rig) -
         udp("ff02::1", STRANGER6),
     ):
         rig.host.send(packet)
-    ping = ip(ME, STRANGER, 1, bytes([8, 0]) + bytes(30))
+    ping = icmp(ME, STRANGER, bytes(28))
     rig.host.send(ping)
     assert error(await rig.delivered())[-1] == ping
     assert rig.dropped() == {"out_no_peer": 9}

@@ -20,7 +20,7 @@ from tests.support.datapath import (
     make_native_wide,
     make_reference,
 )
-from tests.support.packets import ip, tcp, udp
+from tests.support.packets import icmp, ip, summed, tcp, udp
 
 from tailnet.agent.addr import ViaAddr
 from tailnet.agent.datapath.interface import Path, PeerEntry, Wake
@@ -77,7 +77,7 @@ def packets(draw: st.DrawFn, src: str, dst: str) -> bytes:
             )
         case "icmp":
             kind = draw(st.sampled_from([0, 3, 8, 11]))
-            packet = ip(src, dst, 1, bytes([kind, 0]) + payload)
+            packet = icmp(src, dst, payload, kind=kind)
         case "tsmp":
             flow = bytes([6]) + draw(st.sampled_from([b"A", b"S", b"F", b"x"]))
             flow += (1000).to_bytes(2, "big") + draw(ports).to_bytes(2, "big")
@@ -100,6 +100,7 @@ def packets(draw: st.DrawFn, src: str, dst: str) -> bytes:
     if packet and draw(st.integers(0, 9)) == 0:
         at = draw(st.integers(0, len(packet) - 1))
         packet = packet[:at] + bytes([packet[at] ^ draw(st.integers(1, 255))]) + packet[at + 1 :]
+        packet = packet if draw(st.booleans()) else summed(packet)
     return packet
 
 

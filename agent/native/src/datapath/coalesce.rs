@@ -5,7 +5,6 @@
 
 use std::hash::BuildHasher;
 
-use super::checksum::{holds, pseudo_sum, word_sum};
 use super::flows::Flow;
 use super::group::{Group, Item, MAX_ITEMS, Writer};
 use super::packet::{ACK, PSH, Parsed, TCP, UDP, u16_at};
@@ -60,7 +59,8 @@ impl Coalescer {
     ///
     /// `data[start..start + plain]` is a decrypted packet, padding included, of the peer `owner`.
     /// Everything that was decided about the packet before (source, filter) holds for this one:
-    /// their headers are equal.  Returns its bytes of IP if it was taken.
+    /// their headers are equal.  What is joined gets new checksums from the kernel, so that its own
+    /// must be right.  Returns its bytes of IP if it was taken.
     pub fn extend(
         &mut self,
         owner: usize,
@@ -75,14 +75,14 @@ impl Coalescer {
         }
         let length = group.length;
         let packet = &data[start..start + length];
-        if !group.continues(data, packet, false) || !self.sound(index, data, packet) {
+        if !group.continues(data, packet, false) || !group.is_intact(packet) {
             return None;
         }
         self.append(index, start, length);
         Some(length)
     }
 
-    /// The long way, for a packet that was judged and accepted.
+    /// The long way, for a packet that was judged, its checksums too, and accepted.
     pub fn add(&mut self, owner: usize, parsed: &Parsed, data: &[u8], start: usize, plain: usize) {
         self.last = None;
         let length = parsed.length;
@@ -104,19 +104,16 @@ impl Coalescer {
             let full = group.plain == plain && group.continues(data, packet, false);
             let ends = group.continues(data, packet, true);
             if group.owner == owner && group.may_grow() && (full || ends) {
-                if self.sound(index, data, packet) {
-                    self.append(index, start, length);
-                    if full {
-                        self.last = Some(index);
-                    } else {
-                        let group = &mut self.groups[index as usize];
-                        group.closed = true;
-                        group.pushed = parsed.proto == TCP && parsed.flags & PSH != 0;
-                        self.open[slot] = None;
-                    }
-                    return;
+                self.append(index, start, length);
+                if full {
+                    self.last = Some(index);
+                } else {
+                    let group = &mut self.groups[index as usize];
+                    group.closed = true;
+                    group.pushed = parsed.proto == TCP && parsed.flags & PSH != 0;
+                    self.open[slot] = None;
                 }
-                self.groups[index as usize].closed = true;
+                return;
             }
         }
         let mut group = Group::alone(start, length);
@@ -169,24 +166,6 @@ impl Coalescer {
         } else {
             0
         }
-    }
-
-    /// True if the checksums of a packet, and of the head of the group it joins, are right.
-    fn sound(&mut self, index: u32, data: &[u8], packet: &[u8]) -> bool {
-        let group = &mut self.groups[index as usize];
-        let (proto, at) = (group.proto, group.transport);
-        let right = |packet: &[u8]| {
-            (packet[0] >> 4 == 6 || holds(word_sum(&packet[..at])))
-                && holds(pseudo_sum(packet, proto, packet.len() - at) + word_sum(&packet[at..]))
-        };
-        if !group.checked {
-            if !right(&data[group.start..group.start + group.length]) {
-                group.closed = true;
-                return false;
-            }
-            group.checked = true;
-        }
-        right(packet)
     }
 
     fn begin(&mut self, mut group: Group, start: usize, length: usize) -> u32 {

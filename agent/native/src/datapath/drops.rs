@@ -15,6 +15,7 @@ macro_rules! reasons {
 
 reasons! {
     OutMalformed = "out_malformed",
+    OutChecksum = "out_checksum",
     OutFilter = "out_filter",
     OutTsmp = "out_tsmp",
     OutService = "out_service",
@@ -30,6 +31,7 @@ reasons! {
     InForged = "in_forged",
     InReplay = "in_replay",
     InMalformed = "in_malformed",
+    InChecksum = "in_checksum",
     InSource = "in_source",
     InService = "in_service",
     InMulticast = "in_multicast",

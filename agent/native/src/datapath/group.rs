@@ -2,7 +2,7 @@
 
 use std::io::IoSlice;
 
-use super::checksum::{complement, word_sum};
+use super::checksum::{complement, holds, pseudo_sum, word_sum};
 use super::packet::{PSH, TCP, u32_at};
 use super::split::begun;
 use super::vnet;
@@ -59,7 +59,6 @@ pub struct Group {
     pub room: usize,
     pub closed: bool,
     pub pushed: bool,
-    pub checked: bool,
     pub first: u32,
     pub last: u32,
     next_seq: u32,
@@ -81,7 +80,6 @@ impl Group {
             room: 0,
             closed: true,
             pushed: false,
-            checked: false,
             first: NO_ITEM,
             last: NO_ITEM,
             next_seq: 0,
@@ -133,6 +131,13 @@ impl Group {
             && same(at + 18, header)
             && u32_at(packet, at + 4) == self.next_seq
             && (flags == 0 || (last && flags == PSH))
+    }
+
+    /// True if the checksums of `packet`, which continues it, are right.
+    pub fn is_intact(&self, packet: &[u8]) -> bool {
+        let (ip, body) = packet.split_at(self.transport);
+        (ip[0] >> 4 == 6 || holds(word_sum(ip)))
+            && holds(pseudo_sum(ip, self.proto, body.len()) + word_sum(body))
     }
 
     /// Write it, as one super-packet if it can be.  True if the kernel did not take that.

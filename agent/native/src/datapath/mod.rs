@@ -13,6 +13,7 @@ pub mod group;
 #[cfg(test)]
 mod hostile;
 pub mod inbound;
+pub mod intact;
 pub mod limiter;
 pub mod mac1;
 pub mod members;

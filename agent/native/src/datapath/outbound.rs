@@ -9,6 +9,7 @@ use super::drops::Reason;
 use super::filter;
 use super::flows::Flow;
 use super::geneve;
+use super::intact::{header_holds, is_intact};
 use super::packet::{Parsed, SYN, TCP, TSMP, UDP, parse_untrusted};
 use super::peer::{Path, Peer, Queue};
 use super::prefixes::Prefixes;
@@ -87,10 +88,7 @@ impl Outbound {
             Some(vnet::Header::default())
         };
         let packet = data.get_mut(start..).unwrap_or_default();
-        let begun = hint
-            .as_ref()
-            .is_some_and(|hint| hint.flags & vnet::NEEDS_CSUM != 0);
-        match self.judge(packet, begun, now) {
+        match self.judge(packet, hint.as_ref(), now) {
             Ok(peer) => match hint.and_then(|hint| split(&hint, packet)) {
                 Some(cut) => self.send(&peer, &cut, now),
                 None => self.tables.drops.add(Reason::OutMalformed, 1),
@@ -99,9 +97,27 @@ impl Outbound {
         }
     }
 
-    /// The peer a packet goes to, or why it does not leave; `begun` as in [`clamp`].
-    fn judge(&mut self, packet: &mut [u8], begun: bool, now: f64) -> Result<Arc<Peer>, Reason> {
+    /// The peer a packet goes to, or why it does not leave.
+    fn judge(
+        &mut self,
+        packet: &mut [u8],
+        hint: Option<&vnet::Header>,
+        now: f64,
+    ) -> Result<Arc<Peer>, Reason> {
         let parsed = parse_untrusted(packet).ok_or(Reason::OutMalformed)?;
+        let (begun, settled) = hint.map_or((false, false), |hint| {
+            (hint.flags & vnet::NEEDS_CSUM != 0, hint.settles())
+        });
+        // Services look for themselves.
+        let intact = is_service(parsed.version, parsed.dst)
+            || if settled {
+                header_holds(packet, &parsed)
+            } else {
+                is_intact(packet, &parsed)
+            };
+        if !intact {
+            return Err(Reason::OutChecksum);
+        }
         let judged = self.route(&parsed);
         match judged {
             Ok(_) if parsed.proto == TCP && parsed.flags & SYN != 0 => {

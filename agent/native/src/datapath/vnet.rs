@@ -15,6 +15,8 @@
 pub const LEN: usize = 10;
 /// Flag.
 pub const NEEDS_CSUM: u8 = 1;
+/// Flag.
+pub const DATA_VALID: u8 = 2;
 /// gso_type.
 pub const GSO_NONE: u8 = 0;
 /// gso_type.
@@ -61,6 +63,12 @@ impl Header {
             csum_start: word(6),
             csum_offset: word(8),
         })
+    }
+
+    /// True if the packet's own transport checksum is nothing to look at: it is to be finished, was
+    /// found right before, or is made anew for each segment.
+    pub fn settles(&self) -> bool {
+        self.flags & (NEEDS_CSUM | DATA_VALID) != 0 || self.gso_type & !GSO_ECN != GSO_NONE
     }
 
     /// As bytes.

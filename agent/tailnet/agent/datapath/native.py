@@ -42,7 +42,7 @@ from tailnet.agent.wireguard.session import IDLE
 if TYPE_CHECKING:
     import tailnet_native
 
-INTERFACE = 10  # of the extension that this module can use
+INTERFACE = 11  # of the extension that this module can use
 
 _AF_INET6 = 10  # Linux
 _SIZES = {4: 4, 6: 16}  # bytes of an address

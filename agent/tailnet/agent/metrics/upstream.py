@@ -17,7 +17,7 @@ _INBOUND = {
     "too_short": ("in_malformed",),
     "error": (
         "in_unknown", "in_no_session", "in_expired", "in_forged", "in_replay", "in_source",
-        "in_service", "tun_write", "udp_read",
+        "in_service", "in_checksum", "tun_write", "udp_read",
     ),
 }  # fmt: skip
 _OUTBOUND = {
@@ -25,7 +25,7 @@ _OUTBOUND = {
     "too_short": ("out_malformed",),
     "error": (
         "out_service", "out_no_peer", "out_queue_full", "out_discarded", "out_no_path", "out_send",
-        "out_backlog",
+        "out_backlog", "out_checksum",
     ),
 }  # fmt: skip
 

@@ -6,7 +6,8 @@ tcp_gro_receive.  Like the kernel, and unlike wireguard-go, a group also needs o
 
 from tailnet.agent.datapath.reference import vnet
 from tailnet.agent.datapath.reference.checksum import complement, pseudo_sum, word_sum
-from tailnet.agent.filter.parse import ACK, PSH, TCP, UDP, Buffer, Parsed
+from tailnet.agent.datapath.reference.intact import is_intact
+from tailnet.agent.filter.parse import ACK, PSH, TCP, UDP, Buffer, Parsed, parse_untrusted
 
 MAX_IP = 0xFFFF  # bytes of one super-packet
 MAX_ITEMS = 512  # of one group; IOV_MAX is 1024
@@ -27,8 +28,8 @@ class Group:
     Headers are compared as one big number: everything must be equal but the IPv4 identification,
     the checksums, and the sequence number, which must be the next.
 
-    Checksums are added up and looked at once, when the group leaves.  A wrong sum condemns the
-    whole group to leave as single packets, which the kernel then checks one by one.
+    Checksums are added up and looked at once, when the group leaves.  Where the sum is wrong, each
+    packet is looked at, and the sound ones leave alone.
     """
 
     __slots__ = (
@@ -38,6 +39,7 @@ class Group:
         "_version",
         "closed",
         "count",
+        "damaged",
         "expected",
         "header",
         "items",
@@ -65,6 +67,7 @@ class Group:
         self.count = 1
         self.room = min(MAX_ITEMS, (MAX_IP - header) // self.payload) - 1
         self.closed = self.pushed = False
+        self.damaged = 0
         self._proto, self._version = packet.proto, packet.version
         self._transport = transport = packet.payload
         self._head = padded[:header]
@@ -105,7 +108,7 @@ class Group:
         self.closed = True
 
     def writes(self) -> list[list[Buffer]]:
-        """What to write, each with its virtio-net header in front."""
+        """What to write, each with its virtio-net header in front; ``damaged`` are left out."""
         if self.count == 1:
             return [[vnet.PLAIN, self.items[0]]]
         size = self.header + sum(map(len, self.items)) - self.count * self.header
@@ -121,7 +124,9 @@ class Group:
             total -= (self.count - 1) * word_sum(self.items[0][:transport])
             total -= word_sum(self.items[-1][:transport])
         if total % 0xFFFF:
-            return [[vnet.PLAIN, item] for item in self.items]
+            sound = [item for item in self.items if is_intact(item, parse_untrusted(item))]
+            self.damaged = self.count - len(sound)
+            return [[vnet.PLAIN, item] for item in sound]
         if v4:
             head[2:4] = size.to_bytes(2, "big")
             head[10:12] = b"\0\0"
@@ -149,16 +154,17 @@ class Coalescer:
     """Collects a batch in order of arrival; order inside a flow is kept.
 
     With ``tcp`` and ``udp`` false every packet leaves alone; ``vnet_hdr`` says whether a header is
-    written in front.
+    written in front.  ``damaged``: packets that were left out because of their checksums.
     """
 
-    __slots__ = ("_entries", "_last", "_open", "_tcp", "_udp", "_vnet")
+    __slots__ = ("_entries", "_last", "_open", "_tcp", "_udp", "_vnet", "damaged")
 
     def __init__(self, *, vnet_hdr: bool, tcp: bool, udp: bool) -> None:
         self._vnet, self._tcp, self._udp = vnet_hdr, tcp and vnet_hdr, udp and vnet_hdr
         self._entries: list[Group | Buffer] = []
         self._open: dict[Key, Group] = {}
         self._last: Group | None = None
+        self.damaged = 0
 
     def extend(self, owner: object, view: memoryview, start: int, plain: int) -> int:
         """The short way: a full-size packet that continues the flow of the one before.
@@ -183,7 +189,7 @@ class Coalescer:
         return group.length
 
     def add(self, owner: object, packet: Parsed, view: memoryview, start: int, plain: int) -> None:
-        """The long way, for a packet that was judged and accepted."""
+        """The long way, for a packet that was judged, its checksums too, and accepted."""
         self._last = None
         header = self._header_of(packet, view, start)
         key = (packet.proto, packet.src, packet.dst, packet.src_port, packet.dst_port)
@@ -238,6 +244,7 @@ class Coalescer:
         for entry in self._entries:
             if isinstance(entry, Group):
                 out += entry.writes()
+                self.damaged += entry.damaged
             elif self._vnet:
                 out.append([vnet.PLAIN, entry])
             else:

@@ -4,6 +4,7 @@ from tailnet.agent.filter.match import Verdict
 
 # Outbound.
 OUT_MALFORMED = "out_malformed"
+OUT_CHECKSUM = "out_checksum"
 OUT_FILTER = "out_filter"  # multicast, link-local, unknown protocols
 OUT_TSMP = "out_tsmp"
 OUT_SERVICE = "out_service"  # nobody took it
@@ -21,6 +22,7 @@ IN_FORGED = "in_forged"
 # Inbound, after it.
 IN_REPLAY = "in_replay"
 IN_MALFORMED = "in_malformed"
+IN_CHECKSUM = "in_checksum"
 IN_SOURCE = "in_source"
 IN_SERVICE = "in_service"
 IN_MULTICAST = "in_multicast"
@@ -34,6 +36,7 @@ CAPTURE = "capture"  # copies for a capture, not the packets
 
 NAMES = (
     OUT_MALFORMED,
+    OUT_CHECKSUM,
     OUT_FILTER,
     OUT_TSMP,
     OUT_SERVICE,
@@ -49,6 +52,7 @@ NAMES = (
     IN_FORGED,
     IN_REPLAY,
     IN_MALFORMED,
+    IN_CHECKSUM,
     IN_SOURCE,
     IN_SERVICE,
     IN_MULTICAST,

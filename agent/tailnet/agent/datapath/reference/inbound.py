@@ -16,6 +16,7 @@ from tailnet.agent.datapath.reference import drops
 from tailnet.agent.datapath.reference.clamp import clamp
 from tailnet.agent.datapath.reference.classify import classify_untrusted, sealed_via
 from tailnet.agent.datapath.reference.coalesce import Coalescer
+from tailnet.agent.datapath.reference.intact import is_intact
 from tailnet.agent.datapath.reference.outbound import Tap
 from tailnet.agent.datapath.reference.reject import Replies
 from tailnet.agent.datapath.reference.tables import Keys, Peer, SockAddr, Tables
@@ -94,7 +95,10 @@ class Inbound:
     def take(self) -> list[list[Buffer]]:
         """Buffers for one ``writev`` each; valid until more is fed."""
         self._pos = 0
-        return self._coalescer.take()
+        writes = self._coalescer.take()
+        self._drops[drops.IN_CHECKSUM] += self._coalescer.damaged
+        self._coalescer.damaged = 0
+        return writes
 
     def receive(  # noqa: C901, PLR0915 -- the loop that costs
         self, data: memoryview, size: int, src: SockAddr | None, now: float
@@ -166,10 +170,12 @@ class Inbound:
             self._drops[drops.IN_MALFORMED] += 1
             self._tapped(peer, start, size, drops.IN_MALFORMED)
             return 0
-        reason = self._reason(peer, packet, now)
+        reason = self._reason(peer, packet, view[start : start + size], now)
         if reason:
             self._drops[reason] += 1
         self._tapped(peer, start, packet.length, reason)
+        if reason == drops.IN_CHECKSUM:
+            return packet.length  # carried, as what the coalescer leaves out
         if reason:
             return 0
         if packet.proto == TSMP:
@@ -182,12 +188,14 @@ class Inbound:
         self._coalescer.add(peer, packet, view, start, size)
         return packet.length
 
-    def _reason(self, peer: Peer, packet: Parsed, now: float) -> str:
+    def _reason(self, peer: Peer, packet: Parsed, data: memoryview, now: float) -> str:
         """The counter for why a packet does not go further; empty if it does."""
         if peer.prefixes.lookup(packet.src) is None:
             return drops.IN_SOURCE
         if packet.dst in SERVICES or packet.src in SERVICES:
             return drops.IN_SERVICE  # services of ours are not for peers, nor theirs for us
+        if not is_intact(data, packet):
+            return drops.IN_CHECKSUM
         if packet.proto == TSMP:
             return ""
         verdict = self._matcher.inbound(packet)
@@ -197,7 +205,13 @@ class Inbound:
         return drops.INBOUND[verdict]
 
     def _extend_tapped(self, peer: Peer, view: memoryview, start: int, size: int) -> int:
-        """As the coalescer's, with a copy for the tap."""
+        """As the coalescer's, with a copy for the tap, which is not told later what is damaged."""
+        data = view[start : start + size]
+        try:
+            if not is_intact(data, parse_untrusted(data)):
+                return 0
+        except BadPacket:
+            return 0
         taken = self._coalescer.extend(peer, view, start, size)
         if taken:
             self._tapped(peer, start, taken)

@@ -7,7 +7,9 @@ from typing import NamedTuple, Protocol
 from tailnet.agent.addr import SERVICES
 from tailnet.agent.datapath.interface import NoSession, Woke
 from tailnet.agent.datapath.reference import drops, vnet
+from tailnet.agent.datapath.reference.checksum import word_sum
 from tailnet.agent.datapath.reference.clamp import clamp
+from tailnet.agent.datapath.reference.intact import header_holds, is_intact
 from tailnet.agent.datapath.reference.reject import Replies, is_opening
 from tailnet.agent.datapath.reference.split import Span, split
 from tailnet.agent.datapath.reference.tables import Keys, Peer, Tables
@@ -15,7 +17,7 @@ from tailnet.agent.datapath.reference.upcalls import UpcallQueue
 from tailnet.agent.datapath.tap import Direction
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.filter.match import Matcher, Verdict
-from tailnet.agent.filter.parse import SYN, TCP, TSMP, UDP, Buffer, parse_untrusted
+from tailnet.agent.filter.parse import SYN, TCP, TSMP, UDP, Buffer, Parsed, parse_untrusted
 from tailnet.agent.keys import PeerId
 
 HEADER, TAG = 16, 16  # bytes of a transport message around the ciphertext
@@ -158,11 +160,13 @@ class Outbound:
         start = vnet.LEN if vnet_hdr else 0
         view = memoryview(buffer)
         tag = flow_tag(buffer, start, size)
-        if tag and tag == self._tag and self._tag_peer is not None:
+        hint = buffer if vnet_hdr else vnet.PLAIN
+        again = tag and tag == self._tag and vnet.settles(hint)
+        damaged = buffer[start] >> 4 == 4 and word_sum(view[start : start + 20])
+        if again and not damaged and self._tag_peer is not None:
             peer = self._tag_peer
         else:
-            begun = vnet_hdr and bool(buffer[0] & vnet.NEEDS_CSUM)
-            judged = self._judge(view[start:size], now, begun=begun)
+            judged = self._judge(view[start:size], hint, now)
             if isinstance(judged, str):
                 self._tag_peer = None
                 self._stays(judged, view[:size], vnet_hdr=vnet_hdr)
@@ -176,27 +180,35 @@ class Outbound:
             return
         self._send(peer, view, spans, now)
 
-    def _judge(self, data: memoryview, now: float, *, begun: bool) -> Peer | str:
-        """The peer a packet goes to, or the counter for why none gets it; ``begun`` as in clamp."""
+    def _judge(self, data: memoryview, hint: Buffer, now: float) -> Peer | str:
+        """The peer a packet goes to, or the counter for why none gets it."""
         try:
             packet = parse_untrusted(data)
         except BadPacket:
             return drops.OUT_MALFORMED
-        if packet.dst in SERVICES:
-            return drops.OUT_SERVICE
-        if packet.proto == TSMP:
-            return drops.OUT_TSMP  # it is for daemons to speak
-        if self._matcher.outbound(packet) is not Verdict.ACCEPT:
-            return drops.OUT_FILTER
+        if reason := self._reason(packet, data, hint):
+            return reason
         peer = self._tables.routes.lookup(packet.dst)
         if peer is None:
             self._replies.nobody(packet, data, now)
             return drops.OUT_NO_PEER
         if packet.proto == TCP and packet.flags & SYN:
-            clamp(data, packet, self.mtu, begun=begun)
+            clamp(data, packet, self.mtu, begun=bool(hint[0] & vnet.NEEDS_CSUM))
             if is_opening(packet):
                 self._replies.opening(packet, data, now)
         return peer
+
+    def _reason(self, packet: Parsed, data: memoryview, hint: Buffer) -> str:
+        """The counter for why a packet goes to no peer at all; empty if it may."""
+        if packet.dst in SERVICES:
+            return drops.OUT_SERVICE  # which look at checksums themselves
+        if not (header_holds if vnet.settles(hint) else is_intact)(data, packet):
+            return drops.OUT_CHECKSUM
+        if packet.proto == TSMP:
+            return drops.OUT_TSMP  # it is for daemons to speak
+        if self._matcher.outbound(packet) is not Verdict.ACCEPT:
+            return drops.OUT_FILTER
+        return ""
 
     def _stays(self, reason: str, read: memoryview, *, vnet_hdr: bool) -> None:
         """No peer gets it: perhaps it is for a service of ours."""

@@ -17,7 +17,7 @@ Source: Linux include/uapi/linux/virtio_net.h.
 from struct import Struct
 
 LEN = 10  # bytes
-NEEDS_CSUM = 1
+NEEDS_CSUM, DATA_VALID = 1, 2
 GSO_NONE, GSO_TCP4, GSO_TCP6, GSO_UDP = 0, 1, 4, 5
 GSO_ECN = 0x80
 
@@ -25,3 +25,11 @@ HEADER = Struct("=BBHHHH")
 PLAIN = bytes(LEN)  # a packet as it is, with its own checksum
 
 TCP_CSUM, UDP_CSUM = 16, 6  # offsets of the checksum fields
+
+
+def settles(header: bytes | bytearray | memoryview) -> bool:
+    """True if the packet's own transport checksum is nothing to look at.
+
+    It is to be finished, was found right before, or is made anew for each segment.
+    """
+    return bool(header[0] & (NEEDS_CSUM | DATA_VALID) or header[1] & ~GSO_ECN)
