@@ -8,6 +8,7 @@ use super::checksum::{complement, pseudo_sum, word_sum};
 use super::filter::Policy;
 use super::group::Writer;
 use super::inbound::Inbound;
+use super::intact::is_intact;
 use super::outbound::Outbound;
 use super::packet::{TCP, UDP, parse_untrusted};
 use super::peer::Peer;
@@ -91,6 +92,7 @@ impl Writer for Check {
             cut.write(index, &mut packet);
             let parsed = parse_untrusted(&packet).expect("IP");
             assert_eq!(parsed.length, packet.len());
+            assert!(is_intact(&packet, &parsed));
             assert!(!joined || cut.count() > 1);
             self.0 += 1;
         }

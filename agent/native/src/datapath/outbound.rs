@@ -313,7 +313,70 @@ impl Outbound {
 
 #[cfg(test)]
 mod tests {
-    use super::padded;
+    use super::super::session::Session;
+    use super::*;
+    use crate::clock::Clock;
+
+    const SESSION: Session = Session {
+        local: 7,
+        remote: 8,
+        send_key: [1; 32],
+        receive_key: [2; 32],
+        created: 0.0,
+        initiator: true,
+    };
+    // GRE from 10.0.0.1 to 10.0.0.2.
+    const PACKET: [u8; 20] = [
+        0x45, 0, 0, 20, 0, 0, 0, 0, 64, 47, 0x66, 0xb9, 10, 0, 0, 1, 10, 0, 0, 2,
+    ];
+
+    /// A peer of whom packets wait: those of a queue's thread; and what the slow path sends with.
+    fn waiting(packets: usize) -> (Arc<Tables>, Arc<Peer>, Outbound, Outbound) {
+        let tables = Arc::new(Tables::new(Clock::manual(), 100).expect("an eventfd"));
+        let everything = super::super::prefixes::Prefix {
+            version: 4,
+            bits: 0,
+            address: 0,
+        };
+        tables.set_peers(&[(1, vec![everything])]);
+        let peer = tables.peer(1).expect("just set");
+        let mut thread = Outbound::new(Arc::clone(&tables), None);
+        for _ in 0..packets {
+            thread.read(&mut PACKET.clone(), false, 1.0);
+        }
+        assert_eq!(super::super::lock(&peer.queue).packets.len(), packets);
+        let slow = Outbound::new(Arc::clone(&tables), None);
+        (tables, peer, thread, slow)
+    }
+
+    fn sealed(peer: &Peer) -> u64 {
+        peer.activity().6
+    }
+
+    #[test]
+    fn a_session_that_a_queues_thread_used_first_needs_no_empty_packet() {
+        let (tables, peer, mut thread, mut slow) = waiting(2);
+        tables.add_session(&peer, &SESSION);
+        // The thread comes between: it finds the session and what waits before the slow path flushes.
+        thread.read(&mut PACKET.clone(), false, 1.0);
+        assert_eq!(sealed(&peer), 3);
+        assert!(slow.flush(&peer, 1.0));
+        assert_eq!(sealed(&peer), 3);
+    }
+
+    #[test]
+    fn a_session_that_nothing_waited_for_needs_one() {
+        let (tables, peer, _, mut slow) = waiting(0);
+        assert!(!slow.flush(&peer, 1.0));
+        tables.add_session(&peer, &SESSION);
+        assert!(!slow.flush(&peer, 1.0));
+        slow.keepalive(&peer, 1.0);
+        assert_eq!(sealed(&peer), 1);
+        let (tables, peer, _, mut slow) = waiting(5);
+        tables.add_session(&peer, &SESSION);
+        assert!(slow.flush(&peer, 1.0));
+        assert_eq!(sealed(&peer), 5);
+    }
 
     #[test]
     fn padding_stays_within_the_mtu() {

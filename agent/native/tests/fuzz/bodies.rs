@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use tailnet_native::clock::Clock;
 use tailnet_native::datapath::aead::{Suite, Wanted};
+use tailnet_native::datapath::checksum::{complement, pseudo_sum, word_sum};
 use tailnet_native::datapath::classify::classify_untrusted;
 use tailnet_native::datapath::filter::Policy;
 use tailnet_native::datapath::group::Writer;
 use tailnet_native::datapath::inbound::Inbound;
+use tailnet_native::datapath::intact::{header_holds, is_intact};
 use tailnet_native::datapath::outbound::Outbound;
-use tailnet_native::datapath::packet::parse_untrusted;
+use tailnet_native::datapath::packet::{self as ip_packet, parse_untrusted};
 use tailnet_native::datapath::peer::{Path, Peer};
 use tailnet_native::datapath::prefixes::{Allowed, Prefix, Prefixes};
 use tailnet_native::datapath::rules::Filter;
@@ -50,10 +52,14 @@ const ANY: Prefix = Prefix {
     address: 0,
 };
 
-/// A packet that parses lies within its bytes, and its MSS can be clamped without moving anything.
+/// A packet that parses lies within its bytes, its checksums can be judged and made right, and its
+/// MSS can be clamped without moving anything.
 fn packet(data: &[u8]) {
     if let Some(parsed) = parse_untrusted(data) {
         assert!(parsed.length <= data.len());
+        is_intact(data, &parsed);
+        let right = mended(data);
+        assert!(parsed.version == 6 || header_holds(&right, &parsed));
         let mut copy = data.to_vec();
         clamp::clamp(&mut copy, &parsed, 1280, data.len().is_multiple_of(2));
         let again = parse_untrusted(&copy).expect("still a packet");
@@ -86,6 +92,11 @@ fn device(data: &[u8]) {
     outbound.mtu = 1280;
     for piece in pieces(data) {
         outbound.read(&mut piece.to_vec(), true, 1.0);
+        if let Some((hint, packet)) = piece.split_at_checked(vnet::LEN) {
+            let mut read = hint.to_vec();
+            read.extend(mended(packet));
+            outbound.read(&mut read, true, 1.0);
+        }
         outbound.transmit();
     }
 }
@@ -101,13 +112,19 @@ fn datagrams(data: &[u8]) {
     assert_eq!(check.0, 0);
 }
 
-/// What a peer sealed comes out as packets, no more of them than went in, and sound to split.
+/// What a peer sealed comes out as packets, no more of them than went in, and sound.
 fn gro(data: &[u8]) {
+    joined(pieces(data).map(<[u8]>::to_vec));
+    // Once more with right checksums, so that what lies behind them is looked at.
+    joined(pieces(data).map(mended));
+}
+
+fn joined(packets: impl Iterator<Item = Vec<u8>>) {
     let mut inbound = Inbound::new(tables(), true, JOINED);
     let keys = far();
     let (mut buffer, mut messages) = (Vec::new(), Vec::new());
-    for (counter, piece) in pieces(data).enumerate() {
-        messages.push(sealed(&keys, counter as u64, piece, &mut buffer));
+    for (counter, packet) in packets.enumerate() {
+        messages.push(sealed(&keys, counter as u64, &packet, &mut buffer));
     }
     inbound.begin();
     for message in &messages {
@@ -184,7 +201,7 @@ fn operations(data: &[u8]) {
             9 => tables.policy.store(policy(operation & 0x10 != 0)),
             10..=12 => {
                 let mut buffer = Vec::new();
-                let message = sealed(&keys, count as u64, rest, &mut buffer);
+                let message = sealed(&keys, count as u64, &mended(rest), &mut buffer);
                 inbound.begin();
                 inbound.receive(&mut buffer, &message, count as f64);
                 inbound.write(&mut buffer, &mut check);
@@ -209,12 +226,40 @@ impl Writer for Check {
             cut.write(index, &mut packet);
             let parsed = parse_untrusted(&packet).expect("IP");
             assert_eq!(parsed.length, packet.len());
+            assert!(is_intact(&packet, &parsed));
             self.0 += 1;
         }
         Ok(())
     }
 
     fn lost(&mut self, _: usize) {}
+}
+
+/// With right checksums, as far as it is IPv4 and has any.
+fn mended(packet: &[u8]) -> Vec<u8> {
+    let mut packet = packet.to_vec();
+    let Some(parsed) = parse_untrusted(&packet).filter(|parsed| parsed.version == 4) else {
+        return packet;
+    };
+    let (head, body) = packet[..parsed.length].split_at_mut(parsed.payload);
+    head[10..12].fill(0);
+    let sum = complement(word_sum(head));
+    head[10..12].copy_from_slice(&sum.to_be_bytes());
+    let at = match parsed.proto {
+        ip_packet::ICMP4 => 2,
+        ip_packet::TCP => 16,
+        ip_packet::UDP => 6,
+        _ => return packet,
+    };
+    if let Some(field) = body.get_mut(at..at + 2) {
+        field.fill(0);
+        let mut sum = word_sum(body);
+        if parsed.proto != ip_packet::ICMP4 {
+            sum += pseudo_sum(head, parsed.proto, body.len());
+        }
+        body[at..at + 2].copy_from_slice(&complement(sum).to_be_bytes());
+    }
+    packet
 }
 
 /// Pieces with a length of two bytes in front; the last one may be short.
