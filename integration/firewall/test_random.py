@@ -62,13 +62,18 @@ def rules() -> list[str]:
     return sorted(found)
 
 
+def spoil(lines: list[str]) -> None:
+    """As other programs do."""
+    for line in lines:
+        subprocess.run(["sh", "-c", line], capture_output=True, timeout=10, check=False)
+
+
 async def end_of(history: list[FirewallConfig], damage: list[str]) -> list[str]:
     """Of all these wishes, in one life of a daemon; the rules then."""
     wall = LinuxFirewall(TUN)
     for config in history:
         await wall.apply(config)
-        for line in damage:
-            subprocess.run(["sh", "-c", line], capture_output=True, timeout=10, check=False)
+        spoil(damage)
     if damage:
         await wall.apply(history[-1])
     found = rules()
