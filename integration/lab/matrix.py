@@ -21,10 +21,11 @@ from integration.lab.process import LabError
 from integration.lab.topology import Translation
 from integration.lab.translator import LAN, UPLINK
 from integration.lab.waiting import until
-from integration.lab.watch import Watch
+from integration.lab.watch import Arrivals, Beginnings, places
 
 PATIENCE = 12.0  # seconds for a direct path
 CERTAINTY = 4.0  # seconds without one where there can be none
+BETWEEN = 0.002  # seconds from an answer to the next ping
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "nat-traversal.md"
 OURS = "tailnetd"
 TITLES = {
@@ -42,7 +43,7 @@ class Result(NamedTuple):
     Attributes:
         one: kind of the one that begins.
         two: of the other.
-        took: seconds until data came directly; ``None`` if all took the relay.
+        took: seconds from the first datagram until data came directly; ``None`` if none did.
         answered: a ping through the tunnel passed.
     """
 
@@ -57,28 +58,31 @@ class Result(NamedTuple):
         return self.answered and (self.took is not None) == can_meet(self.one, self.two)
 
 
-def measure(lab: Lab, kinds: tuple[str, str], watch: Watch) -> Result:
+def measure(lab: Lab, kinds: tuple[str, str], begins: Beginnings, arrives: Arrivals) -> Result:
     """From the first packet for the other on, which the control server asks for, and many more.
 
-    The same for every program: TSMP pings are data to WireGuard, and data that arrives directly is
-    seen on the link of the other machine.
+    The same for every program: TSMP pings are data to WireGuard.  The first makes the node ask all
+    addresses of the other by disco, which is when time begins; it ends when data arrives directly.
+    Both are seen on the machines' links.  What control and node do before is no part of it.
     """
     one, two = f"{kinds[0]}a", f"{kinds[1]}b"
     ip = next(str(n["addresses"][0]).partition("/")[0] for n in nodes(lab) if n["name"] == two)
     took: float | None = None
-    began = time.time()
+    asked = time.time()
     answered = False
 
     def direct() -> bool:
         nonlocal answered
         with contextlib.suppress(LabError):  # no answer at all
             answered = not lab.admin("ping", name=one, types="TSMP", ip=ip).get("Err") or answered
-        return watch.direct_since(began) is not None
+        return arrives.first_since(asked) is not None
 
+    patience = PATIENCE if can_meet(*kinds) else CERTAINTY
     with contextlib.suppress(LabError):  # no direct path
-        until("data by a direct path", direct, PATIENCE if can_meet(*kinds) else CERTAINTY)
-    if (arrived := watch.direct_since(began)) is not None:
-        took = arrived - began
+        until("data by a direct path", direct, patience, every=BETWEEN)
+    if (arrived := arrives.first_since(asked)) is not None:
+        began = begins.first_since(asked, places(lab.topology, two))
+        took = arrived - (asked if began is None else began)
     return Result(*kinds, took, answered)
 
 
@@ -91,10 +95,11 @@ def nodes(lab: Lab) -> list[dict[str, Any]]:
 def run_matrix(lab: Lab, pairs: Iterable[tuple[str, str]]) -> list[Result]:
     """Hosts are named by their kind and a letter: ``a`` begins, ``b`` answers."""
     chosen = list(pairs)
-    watches = {kind: Watch(lab.hosts[f"{kind}b"]) for kind in {two for _, two in chosen}}
-    for watch in watches.values():
+    begins = {kind: Beginnings(lab.hosts[f"{kind}a"]) for kind in {one for one, _ in chosen}}
+    arrives = {kind: Arrivals(lab.hosts[f"{kind}b"]) for kind in {two for _, two in chosen}}
+    for watch in (*begins.values(), *arrives.values()):
         watch.wait()
-    return [measure(lab, pair, watches[pair[1]]) for pair in chosen]
+    return [measure(lab, (one, two), begins[one], arrives[two]) for one, two in chosen]
 
 
 def open_ports(lab: Lab) -> None:
@@ -151,7 +156,7 @@ def whole(programs: str) -> list[Result]:
 
 
 def table(results: list[Result]) -> str:
-    """In Markdown; a cell is the seconds to a direct path, or "relay"."""
+    """In Markdown; a cell is the time to a direct path, or "relay"."""
     kinds = list(KINDS)
     cells = {(r.one, r.two): r for r in results}
     lines = ["| |" + "|".join(f" {kind} " for kind in kinds) + "|", "|---" * (len(kinds) + 1) + "|"]
@@ -164,7 +169,7 @@ def table(results: list[Result]) -> str:
         lines.append(f"| {one} |" + "|".join(row) + "|")
     times = [r.took for r in results if r.took is not None]
     if times:
-        lines += ["", f"Median {median(times):.2f} s, slowest {max(times):.2f} s."]
+        lines += ["", f"Median {median(times) * 1000:.1f} ms, slowest {max(times):.2f} s."]
     return "\n".join(lines)
 
 
@@ -173,14 +178,14 @@ def comparison(taken: Mapping[str, Sequence[float]]) -> str:
     lines = ["| | direct | median | mean | slowest |", "|---|---|---|---|---|"]
     for programs, times in taken.items():
         if times:
-            cells = (f"{f(times):.3f} s" for f in (median, fmean, max))
+            cells = (f"{f(times) * 1000:.1f} ms" for f in (median, fmean, max))
             title = TITLES[programs].rstrip(":")
             lines.append(f"| {title} | {len(times)} pairs | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def _cell(result: Result) -> str:
-    said = "relay" if result.took is None else f"{result.took:.2f} s"
+    said = "relay" if result.took is None else f"{result.took * 1000:.0f} ms"
     return said if result.right else f"**{said}: wrong**"
 
 

@@ -12,6 +12,7 @@ from tailnet.agent.portmap.actions import Note, SendUdp
 from tailnet.agent.portmap.igd import Post
 from tailnet.agent.portmap.interface import Network, Protocol
 from tailnet.agent.portmap.mapper import ALL, Mapper
+from tailnet.agent.portmap.search import Search
 from tailnet.agent.portmap.upnp import SERVICES, number, result_untrusted
 
 GATEWAY = IPv4Address("192.168.7.1")
@@ -20,7 +21,6 @@ OUTSIDE = IPv4Address("11.99.0.1")
 NETWORK = Network(GATEWAY, OWN)
 PORT = 41641
 DESCRIPTION = "/rootDesc.xml"
-DELAY = 0.01  # seconds for an answer
 
 
 class Gateway:
@@ -163,6 +163,7 @@ class House:
 
     Attributes:
         now: seconds.
+        delay: seconds for an answer.
         lost: says of a datagram whether it gets lost.
         notes: what the mapper told.
     """
@@ -174,6 +175,7 @@ class House:
         self.gateway = Gateway(speaks)
         self.mapper = Mapper(lambda n: next(numbers).to_bytes(n, "big"), protocols)
         self.now = 1000.0
+        self.delay = 0.01
         self.lost: Callable[[], bool] = lambda: False
         self.notes: list[str] = []
         self._coming: list[tuple[float, int, Callable[[], None]]] = []
@@ -183,6 +185,13 @@ class House:
         """On the network, with our port."""
         self.mapper.set_port(PORT, self.now)
         self.mapper.set_network(NETWORK, self.now)
+
+    def says(self, protocol: Protocol) -> tuple[AddrPort, bytes]:
+        """How a gateway that speaks ``protocol`` answers a search, and from where."""
+        for to, data in Search.questions(NETWORK, {protocol}):
+            for answer in Gateway(frozenset({protocol})).udp(to, data, self.now):
+                return answer
+        raise AssertionError
 
     def run(self, seconds: float) -> None:
         """Let time pass."""
@@ -223,7 +232,7 @@ class House:
                         self._later(lambda p=action, s=status, b=body: self._http(p, s, b))  # type: ignore[misc]
 
     def _later(self, deliver: Callable[[], None]) -> None:
-        self._coming.append((self.now + DELAY, next(self._order), deliver))
+        self._coming.append((self.now + self.delay, next(self._order), deliver))
 
     def _datagram(self, src: AddrPort, data: bytes) -> None:
         with suppress(BadPacket):

@@ -14,7 +14,14 @@ from tailnet.agent.portmap import natpmp, pcp
 from tailnet.agent.portmap.actions import SendUdp
 from tailnet.agent.portmap.igd import Post
 from tailnet.agent.portmap.interface import Network, PortmapSupport, Protocol
-from tailnet.agent.portmap.mapper import ALL, FIRST_PAUSE, LAST_PAUSE, LIFETIME, PROBE_PAUSE
+from tailnet.agent.portmap.lease import LIFETIME
+from tailnet.agent.portmap.mapper import (
+    ALL,
+    FIRST_PAUSE,
+    LAST_PAUSE,
+    PROBE_PAUSE,
+    PROBE_TIME,
+)
 from tailnet.agent.portmap.upnp import SERVICES
 
 EACH = pytest.mark.parametrize("protocol", list(Protocol), ids=lambda p: p.name)
@@ -39,6 +46,48 @@ def test_each_protocol_makes_a_mapping_within_a_second(protocol: Protocol) -> No
     assert mapping.by is protocol
     support = house.mapper.support
     assert support == PortmapSupport(*(p is protocol for p in (Protocol.UPNP, *list(Protocol)[:2])))
+
+
+@EACH
+@pytest.mark.parametrize("late", [0.01, 0.5, 5.0])
+def test_a_gateway_slower_than_the_probe_is_asked_when_it_answers(
+    protocol: Protocol, late: float
+) -> None:
+    """Not only when the pause is over; UPnP lets routers wait, and some are busy."""
+    house = House(frozenset({protocol}))
+    house.delay = PROBE_TIME + late
+    house.begin()
+    house.run(house.delay - 0.001)
+    assert not house.mapper.busy
+    house.delay = 0.01
+    house.run(1)
+    assert house.works
+    support = house.mapper.support
+    assert support == PortmapSupport(*(p is protocol for p in (Protocol.UPNP, *list(Protocol)[:2])))
+
+
+def test_a_second_protocol_that_answers_late_is_asked_if_the_first_refuses() -> None:
+    """UPnP, while NAT-PMP is being asked in vain."""
+    house = only(Protocol.PMP)
+    house.run(PROBE_TIME - 0.005)
+    house.gateway.speaks = frozenset({Protocol.UPNP})
+    house.run(0.01)
+    house.mapper.handle_datagram_untrusted(*house.says(Protocol.UPNP), house.now)
+    house.run(3)
+    assert house.works
+    assert house.mapper.mapping is not None
+    assert house.mapper.mapping.by is Protocol.UPNP
+
+
+def test_a_gateway_that_refuses_is_not_asked_again_however_often_it_answers() -> None:
+    """Each protocol once after a probe."""
+    house = House(frozenset())
+    house.begin()
+    house.run(2 * PROBE_TIME)
+    for _ in range(100):
+        house.mapper.handle_datagram_untrusted(*house.says(Protocol.PMP), house.now)
+        house.run(0.05)
+    assert sum(note.startswith("asking") for note in house.notes) == 1
 
 
 def test_nat_pmp_is_asked_first_and_nobody_else_then() -> None:

@@ -1,11 +1,9 @@
-"""What the mapper wants done, and what it has."""
+"""What the mapper wants done."""
 
 from typing import NamedTuple
 
 from tailnet.agent.addr import AddrPort
-from tailnet.agent.portmap.ask import Granted
 from tailnet.agent.portmap.igd import Post
-from tailnet.agent.portmap.interface import Protocol
 
 
 class SendUdp(NamedTuple):
@@ -22,18 +20,3 @@ class Note(NamedTuple):
 
 
 Action = SendUdp | Post | Note
-
-
-class Mapping(NamedTuple):
-    """What the gateway promised.  ``renew_at``, ``ends_at``: seconds."""
-
-    granted: Granted
-    internal: int
-    by: Protocol
-    renew_at: float
-    ends_at: float
-
-    @property
-    def external(self) -> AddrPort:
-        """Where datagrams from outside arrive."""
-        return AddrPort(self.granted.ip, self.granted.port)

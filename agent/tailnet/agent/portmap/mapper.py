@@ -19,30 +19,26 @@ section 8.5.
 from collections import Counter, deque
 from collections.abc import Callable
 from enum import Enum
-from ipaddress import IPv4Address
 from itertools import count
 
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.errors import BadPacket
-from tailnet.agent.portmap import natpmp, pcp, ssdp
-from tailnet.agent.portmap.actions import Action, Mapping, Note, SendUdp
+from tailnet.agent.portmap import natpmp, pcp
+from tailnet.agent.portmap.actions import Action, Note, SendUdp
 from tailnet.agent.portmap.answers import Answer, parse_untrusted, protocol_of
 from tailnet.agent.portmap.ask import AskPcp, AskPmp, Denied, Granted
 from tailnet.agent.portmap.epoch import Epoch
-from tailnet.agent.portmap.igd import AskIgd, removal
+from tailnet.agent.portmap.igd import AskIgd
 from tailnet.agent.portmap.interface import Network, Portmap, PortmapSupport, Protocol
+from tailnet.agent.portmap.lease import LIFETIME, Mapping
+from tailnet.agent.portmap.search import Search
 
 PROBE_TIME = 0.25  # seconds that gateways have to show what they speak
 PROBE_PAUSE = 5.0  # seconds within which nobody is probed again because somebody would like to know
 REPEATS = (0.25, 0.5, 1.0)  # seconds between repetitions of a request; the last is patience
 ATTEMPT_TIME = 5.0  # seconds for a mapping by UPnP
-LIFETIME = 7200  # seconds asked for, and the most we believe in
-SHORTEST = 4  # seconds; a lease that ends sooner is taken for this long
-UPNP_RENEWAL = 1200.0  # seconds at most; a router that speaks only UPnP does not tell of restarts
 FIRST_PAUSE, LAST_PAUSE = 10.0, 600.0  # seconds between attempts that failed
-MAX_GATEWAYS = 4  # answers to one search
 ALL = frozenset(Protocol)
-_GROUP = IPv4Address(ssdp.GROUP)
 
 
 class _Phase(Enum):
@@ -81,8 +77,7 @@ class Mapper:
         self._pause = FIRST_PAUSE
         self._probed_at: float | None = None
         self._doubted = False  # the gateway may have lost the mapping
-        self._heard: set[Protocol] = set()
-        self._found: dict[str, int] = {}  # description URLs, with the version of the device
+        self._search = Search()
         self._todo: list[Protocol] = []  # still to be asked, the present one first
         self._ask: AskPmp | AskPcp | AskIgd | None = None
         self._repeats = 0
@@ -150,16 +145,9 @@ class Mapper:
 
     def release(self) -> None:
         """Give the mapping back; nothing is waited for."""
-        mapping, network = self.mapping, self._network
-        if mapping is not None and network is not None:
-            self._note(f"giving {mapping.external} back")
-            if mapping.granted.service is not None:
-                self._actions.append(removal(mapping.granted.service, mapping.granted.port))
-            elif mapping.by is Protocol.PCP:
-                nonce = mapping.granted.nonce
-                self._send(pcp.map_request(network.own, nonce, mapping.internal, 0, 0))
-            else:
-                self._send(natpmp.map_request(mapping.internal, 0, 0))
+        if self.mapping is not None and self._network is not None:
+            self._note(f"giving {self.mapping.external} back")
+            self._actions.append(self.mapping.give_back(self._network))
         self._forget()
 
     # --- inputs
@@ -173,11 +161,11 @@ class Mapper:
         self._check_source(src)
         if src.port == natpmp.PORT:
             self._handle_answer(parse_untrusted(data), now)
-        elif self.probing and Protocol.UPNP in self._protocols:
-            found = ssdp.parse_untrusted(data)
-            if found is not None and len(self._found) < MAX_GATEWAYS:
-                self._heard.add(Protocol.UPNP)
-                self._found[found.location] = found.version
+        elif self._phase is not _Phase.OFF and Protocol.UPNP in self._protocols:
+            known = Protocol.UPNP in self._search.heard
+            self._search.handle_ssdp_untrusted(data)
+            if not known and Protocol.UPNP in self._search.heard:
+                self._hear(Protocol.UPNP, now)
 
     def handle_announcement_untrusted(self, src: AddrPort, data: bytes, now: float) -> None:
         """Something came to the port where gateways tell that they started.
@@ -260,25 +248,15 @@ class Mapper:
         if self._network is None:
             return
         self._phase, self._at = _Phase.PROBING, now + PROBE_TIME
-        self._heard, self._found = set(), {}
+        self._search = Search()
         self._note(f"probing {self._network.gateway}")
-        if Protocol.PMP in self._protocols:
-            self._send(natpmp.EXTERNAL_REQUEST)
-        if Protocol.PCP in self._protocols:
-            self._send(pcp.announce_request(self._network.own))
-        if Protocol.UPNP in self._protocols:
-            for search in ssdp.searches():
-                for ip in (self._network.gateway, _GROUP):
-                    self._actions.append(SendUdp(AddrPort(ip, ssdp.PORT), search))
+        self._actions += self._search.questions(self._network, self._protocols)
 
     def _probed(self, now: float) -> None:
         """The window is over: ask what was heard, the mapping's own protocol first."""
         self._probed_at = now
-        asked = {p: p in self._heard if p in self._protocols else None for p in Protocol}
-        self.support = PortmapSupport(
-            asked[Protocol.UPNP], asked[Protocol.PMP], asked[Protocol.PCP]
-        )
-        names = ", ".join(p.value for p in Protocol if p in self._heard)
+        self.support = self._search.support(self._protocols)
+        names = ", ".join(p.value for p in Protocol if p in self._search.heard)
         self._note(f"the gateway speaks {names or 'nothing'}")
         mapping = self.mapping
         if not self._port:
@@ -288,10 +266,20 @@ class Mapper:
             self._phase, self._at = _Phase.RESTING, mapping.renew_at
             return
         self._phase = _Phase.ASKING
-        self._todo = [p for p in Protocol if p in self._heard]
+        self._todo = [p for p in Protocol if p in self._search.heard]
         if mapping is not None:
             self._todo.sort(key=lambda p: p is not mapping.by)
         self._ask_next(now)
+
+    def _hear(self, protocol: Protocol, now: float) -> None:
+        """The gateway answered by ``protocol``, for the first time since it was probed.
+
+        A router may be slower than we wait: what comes late is asked as well.
+        """
+        if self._phase is _Phase.ASKING:
+            self._todo.append(protocol)
+        elif self._phase is _Phase.RESTING and self._probed_at is not None:
+            self._probed(now)
 
     def _ask_next(self, now: float) -> None:
         if not self._todo or self._network is None:
@@ -301,9 +289,8 @@ class Mapper:
         wished = mapping.external.port if mapping is not None else 0
         self._note(f"asking for port {self._port} by {protocol.value}")
         if protocol is Protocol.UPNP:
-            newest = sorted(self._found, key=lambda url: -self._found[url])
             self._ask = AskIgd(
-                newest,
+                self._search.descriptions(),
                 network,
                 self._port,
                 wished,
@@ -335,8 +322,9 @@ class Mapper:
 
     def _handle_answer(self, answer: Answer, now: float) -> None:
         protocol = protocol_of(answer)
-        if protocol is not None:
-            self._heard.add(protocol)
+        if protocol is not None and protocol not in self._search.heard:
+            self._search.heard.add(protocol)
+            self._hear(protocol, now)
         if (
             isinstance(answer, natpmp.External | natpmp.Mapped | pcp.Announced | pcp.Mapped)
             and protocol is not None
@@ -359,12 +347,9 @@ class Mapper:
             self._ask = None
             self._ask_next(now)
             return
-        lifetime = min(max(result.lifetime or LIFETIME, SHORTEST), LIFETIME)
-        renewal = lifetime / 2
-        if protocol is Protocol.UPNP:
-            renewal = min(renewal, UPNP_RENEWAL)
-        self.mapping = Mapping(result, self._port, protocol, now + renewal, now + lifetime)
-        self._note(f"{self.mapping.external} leads to port {self._port} for {lifetime} s")
+        self.mapping = mapping = Mapping.begin(result, self._port, protocol, now)
+        lasts = f"{mapping.ends_at - now:.0f} s"
+        self._note(f"{mapping.external} leads to port {self._port} for {lasts}")
         self._ask = None
         self._doubted = False
         self._pause = FIRST_PAUSE
