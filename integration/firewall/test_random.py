@@ -54,9 +54,12 @@ def made_by_iptables() -> None:
 
 
 def rules() -> list[str]:
-    """Chain by chain; one that was made later is listed later, which means nothing."""
+    """Chain by chain; one that was made later is listed later, which means nothing.
+
+    ``nft`` says "masquerade" of iptables' target or, in the same place, does not: it is left out.
+    """
     table, found = "", []
-    for block in re.split(r"\n(?=\tchain |table )", ruleset()):
+    for block in re.split(r"\n(?=\tchain |table )", ruleset().replace(" masquerade", " ")):
         table = block if block.startswith("table ") else table
         found.append(f"{table.splitlines()[0]} {block.strip().rstrip('}').strip()}")
     return sorted(found)

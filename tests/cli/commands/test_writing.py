@@ -20,10 +20,10 @@ def test_down_and_down_again(daemon: Daemon) -> None:
 
 def test_set_changes_what_is_mentioned(daemon: Daemon) -> None:
     """And prints nothing; without flags it shows help."""
-    args = ("--accept-routes", "--advertise-routes=192.0.2.0/24, 2001:db8::1/128", "--no-accept-dns")
+    args = ("--accept-routes", "--advertise-routes=192.0.2.0/24, 2001:db8::/48", "--no-accept-dns")
     result = daemon.run("set", *args)
     assert (result.exit_code, result.output) == (0, "")
-    routes = ["192.0.2.0/24", "2001:db8::1/128"]
+    routes = ["192.0.2.0/24", "2001:db8::/48"]
     accepts = {"RouteAll": True, "AcceptRoutes": []}
     assert edits(daemon) == [({**accepts, "CorpDNS": False, "AdvertiseRoutes": routes},)]
     assert daemon.run("set").stdout.startswith("Usage:")
