@@ -98,18 +98,35 @@ async def run(
         await asyncio.shield(heard.exited)
         await asyncio.wait([heard.silent], timeout=LAST_WORDS)
     finally:
-        await asyncio.shield(loop.create_task(_end(making)))
+        await _end(making)
     return Ended(transport.get_returncode() or 0, bytes(heard.output))
 
 
 async def _end(making: _Making) -> None:
-    """End a program, if it was made, with its children."""
-    await asyncio.wait([making])
-    if making.exception() is not None:
-        return
-    transport, heard = making.result()
-    if transport.get_returncode() is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(transport.get_pid(), signal.SIGKILL)
-    transport.close()
-    await heard.gone
+    """End a program, if it was made, with its children, however often we are cancelled."""
+    cancelled = await _insist(making)
+    if not making.cancelled() and making.exception() is None:
+        transport, heard = making.result()
+        if transport.get_returncode() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(transport.get_pid(), signal.SIGKILL)
+            # Not closed before: that would take the status that asyncio's watcher waits for.
+            cancelled |= await _insist(heard.exited)
+        stdin = cast("asyncio.WriteTransport", transport.get_pipe_transport(0))
+        if stdin.get_write_buffer_size():  # a process in a session of its own may keep it open
+            stdin.abort()
+        transport.close()
+        cancelled |= await _insist(heard.gone)
+    if cancelled:
+        raise asyncio.CancelledError
+
+
+async def _insist(end: asyncio.Future[Any]) -> bool:
+    """Wait, for what does not take long; true if somebody cancelled us meanwhile."""
+    cancelled = False
+    while not end.done():
+        try:
+            await asyncio.wait([end])
+        except asyncio.CancelledError:
+            cancelled = True
+    return cancelled

@@ -5,10 +5,12 @@ import os
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
+from itertools import pairwise
 from types import MappingProxyType
 
 from dnslib import DNSRecord
 from msgspec.structs import replace
+from tests.support import virtual
 from tests.support.nodes import no_https
 
 from tailnet.agent.addr import AddrPort
@@ -234,6 +236,34 @@ async def test_a_refusal_is_said_and_tried_again() -> None:
         await settle()
         assert heard == ["it is on fire", ""]
         assert host.config.nameservers == (US,)
+
+
+def test_a_refusal_is_tried_again_soon_and_then_ever_later() -> None:
+    """Every five minutes in the end; what comes meanwhile is tried at once."""
+
+    class Counting(Stubborn):
+        async def base(self) -> DnsConfig | None:
+            """When we were asked."""
+            attempts.append(asyncio.get_running_loop().time())
+            return await super().base()
+
+    async def main() -> None:
+        host = Counting(split=True)
+        async with opened(host) as naming:
+            host.reason = "it is on fire"
+            attempts.clear()
+            follow(naming, Prefs(), netmap(MAGIC))
+            await asyncio.sleep(1600)
+            pauses = [after - before for before, after in pairwise(attempts)]
+            assert pauses == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]
+            host.reason = ""
+            naming.recompile()
+            await settle()
+            assert naming.refused == ""
+            assert host.config.nameservers == (US,)
+
+    attempts: list[float] = []
+    virtual.run(main())
 
 
 async def test_a_host_that_cannot_be_read_is_left_as_it_is() -> None:

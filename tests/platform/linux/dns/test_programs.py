@@ -57,9 +57,9 @@ async def test_a_service_that_it_starts_is_not_waited_for(tmp_path: Path) -> Non
     """A hook of resolvconf may restart a resolver, which keeps what it was started with."""
     stop = tmp_path / "stop"
     os.mkfifo(stop)
-    script = f"echo begun; setsid sh -c 'read -r _ < {stop}' & exit 0"
+    script = f"echo begun; setsid sh -c 'read -r _ < {stop}' <&0 & exit 0"
     async with asyncio.timeout(programs.TIMEOUT / 2):
-        assert await run(*shell(script)) == (0, "begun\n")
+        assert await run(*shell(script), feed="x" * 1_000_000) == (0, "begun\n")
     await asyncio.to_thread(stop.write_text, "\n")
 
 
@@ -72,6 +72,8 @@ async def test_it_may_be_given_up_at_any_moment(script: str) -> None:
         for _ in range(turns):
             await asyncio.sleep(0)
         running.cancel()
+        await asyncio.sleep(0)
+        running.cancel()  # as a group does with what is being cancelled already
         done, _ = await asyncio.wait([running], timeout=10)
         assert done, f"given up after {turns} turns it never ended"
         assert children() == before

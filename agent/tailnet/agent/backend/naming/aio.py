@@ -39,7 +39,7 @@ log = logging.getLogger("tailnet.naming")
 
 LET_GO = 2.0  # seconds that routes wait for the host to be told
 LAST_ANSWERS = 0.2  # seconds for programs that have just read whom to ask
-RETRY = 5.0  # seconds after a refusal; doubled each time
+RETRY = 1.0  # seconds after a refusal; doubled each time
 MAX_RETRY = 300.0  # seconds
 
 

@@ -27,6 +27,7 @@ _OVERWRITTEN = (
     "another program keeps replacing /etc/resolv.conf, so names of the tailnet do not resolve;"
     " make it stop, or use systemd-resolved"
 )
+_SOON, _LONGEST = 1.0, 300.0  # seconds until another look where one failed; doubled each time
 _GONE = 5.0  # seconds that systemd-resolved may take to restart
 
 
@@ -94,6 +95,9 @@ class LinuxDns:
         self._now = now
         self._adapter: Adapter = Direct(root)
         self._choice = Choice(Mode.DIRECT, "nobody looked yet")
+        self._looked = False
+        self._one = asyncio.Lock()  # one thing is done to the host at a time
+        self._patience = _SOON
 
     @property
     def mode(self) -> str:
@@ -106,33 +110,49 @@ class LinuxDns:
         return self._adapter.split
 
     async def up(self) -> None:
-        """See ``DnsConfigurator``."""
+        """See ``DnsConfigurator``.  What fails is tried again before anything else is done."""
         if self._caretaker is not None:
             await self._caretaker.begin()
+        async with self._one:
+            self._looked = False
+            await self._look()
+
+    async def _look(self) -> None:
+        if self._looked:
+            return
         for line in await cleanup(self._root):
             log.info("DNS: %s", line)
         self._choose(choose(await observe(self._root)))
         await self._adapter.down()
+        self._looked = True
 
     async def base(self) -> DnsConfig | None:
         """See ``DnsConfigurator``."""
-        return await self._adapter.base()
+        async with self._one:
+            await self._look()
+            return await self._adapter.base()
 
     async def programs_ask(self) -> tuple[IPv4Address | IPv6Address, ...]:
         """Those of ``base``; else who stands in the file: systemd-resolved's own address."""
-        base = await self._adapter.base()
+        base = await self.base()
         return (base or ResolvConfFile(self._root).base()).nameservers
 
     async def apply(self, config: DnsConfig) -> None:
         """See ``DnsConfigurator``."""
-        outlives_us = self._choice.mode is not Mode.RESOLVED
-        if self._caretaker is not None and outlives_us and config != NO_DNS:
-            await self._caretaker.hire()
-        await self._adapter.apply(config)
+        async with self._one:
+            await self._look()
+            outlives_us = self._choice.mode is not Mode.RESOLVED
+            if self._caretaker is not None and outlives_us and config != NO_DNS:
+                await self._caretaker.hire()
+            await self._adapter.apply(config)
 
     async def down(self) -> None:
         """See ``DnsConfigurator``."""
-        await self._adapter.down()
+        async with self._one:
+            if self._looked:
+                await self._adapter.down()
+            else:
+                await cleanup(self._root)
         if self._caretaker is not None:
             await self._caretaker.dismiss()
             self._caretaker.end()
@@ -166,7 +186,7 @@ class LinuxDns:
             came.clear()
             if again:
                 reason = "systemd-resolved started anew"
-            if (switched := await self._look_again()) is not None:
+            if (switched := await self._look_again(changed)) is not None:
                 again, reason = True, switched
             if self._is_trampled():
                 fight, repair = fight.trampled(self._now())
@@ -190,7 +210,7 @@ class LinuxDns:
             return False
         return not adapter.file.is_as_written(adapter.written)
 
-    async def _look_again(self) -> str | None:
+    async def _look_again(self, changed: asyncio.Event) -> str | None:
         """Choose again; why, if another was chosen.
 
         A service that restarts is away for a moment only.
@@ -200,15 +220,22 @@ class LinuxDns:
             if choice.mode is not self._choice.mode and self._choice.mode is Mode.RESOLVED:
                 await asyncio.sleep(_GONE)
                 choice = choose(await observe(self._root))
-            if choice.mode is self._choice.mode:
-                self._choice = choice
-                return None
-            await self._adapter.down()
+            async with self._one:
+                switched = choice.mode is not self._choice.mode and self._looked
+                if switched:
+                    await self._adapter.down()
+                    self._choose(choice)
         except PlatformError as error:
             log.warning("DNS: %s", error)
+            asyncio.get_running_loop().call_later(self._patience, changed.set)
+            self._patience = min(2 * self._patience, _LONGEST)
             return None
-        self._choose(choice)
-        return f"from now on by {choice.mode.value}: {choice.why}"
+        self._patience = _SOON
+        if switched:
+            return f"from now on by {choice.mode.value}: {choice.why}"
+        if choice.mode is self._choice.mode:
+            self._choice = choice
+        return None
 
     def _choose(self, choice: Choice) -> None:
         log.info("DNS of this host: %s (%s)", choice.mode.value, choice.why)
