@@ -1,7 +1,5 @@
 """ChaCha20-Poly1305 and XChaCha20-Poly1305."""
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from nacl import bindings
 from nacl.exceptions import CryptoError
 
@@ -9,25 +7,21 @@ from tailnet.agent.errors import BadPacket
 
 TAG_LEN = 16  # bytes
 
-BadTag = InvalidTag
-"""What :attr:`Aead.open_into` raises, and the cipher inside ``noiseprotocol``."""
-
 
 class Aead:
-    """ChaCha20-Poly1305 (RFC 8439) under one 32-byte key; nonces are 12 bytes."""
+    """ChaCha20-Poly1305 (RFC 8439) under one 32-byte key; nonces are 12 bytes.
 
-    __slots__ = ("_cipher", "open_into", "seal", "seal_into")
+    For messages, not for a stream of packets: see :mod:`tailnet.agent.crypto.inplace`.
+    """
+
+    __slots__ = ("_key",)
 
     def __init__(self, key: bytes) -> None:
-        self._cipher = ChaCha20Poly1305(key)
-        # seal(nonce, plaintext, associated_data or None) -> ciphertext ‖ 16-byte tag
-        self.seal = self._cipher.encrypt
-        # For the packet path, without a copy or a call of ours around it:
-        # seal_into(nonce, plaintext, ad, buffer of exactly len(plaintext) + 16 bytes)
-        # open_into(nonce, ciphertext ‖ tag, ad, buffer of exactly the plaintext's length), which
-        # lets out BadTag.
-        self.seal_into = self._cipher.encrypt_into
-        self.open_into = self._cipher.decrypt_into
+        self._key = key
+
+    def seal(self, nonce: bytes, plaintext: bytes, ad: bytes | None) -> bytes:
+        """Ciphertext ‖ 16-byte tag."""
+        return bindings.crypto_aead_chacha20poly1305_ietf_encrypt(plaintext, ad, nonce, self._key)
 
     def open_untrusted(self, nonce: bytes, data: bytes, ad: bytes | None) -> bytes:
         """Plaintext of ciphertext ‖ tag.
@@ -36,8 +30,8 @@ class Aead:
             BadPacket: the tag does not match, or ``data`` is shorter than a tag.
         """
         try:
-            return self._cipher.decrypt(nonce, data, ad)
-        except InvalidTag:
+            return bindings.crypto_aead_chacha20poly1305_ietf_decrypt(data, ad, nonce, self._key)
+        except (CryptoError, ValueError):
             msg = "authentication failed"
             raise BadPacket(msg) from None
 

@@ -2,8 +2,8 @@
 
 from typing import overload
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from nacl import bindings
+from nacl.exceptions import CryptoError
 
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.keys import (
@@ -17,10 +17,13 @@ from tailnet.agent.keys import (
     NodePublic,
 )
 
+KEY_LEN = 32  # bytes, of either half
+
 
 def public_bytes(private: bytes) -> bytes:
     """32-byte public key of a 32-byte private key."""
-    return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+    _check(private)
+    return bindings.crypto_scalarmult_base(private)
 
 
 def shared(private: bytes, public: bytes) -> bytes:
@@ -29,13 +32,20 @@ def shared(private: bytes, public: bytes) -> bytes:
     Raises:
         BadPacket: ``public`` is a low-order point (the secret would be all zero).
     """
+    _check(private)
+    _check(public)
     try:
-        return X25519PrivateKey.from_private_bytes(private).exchange(
-            X25519PublicKey.from_public_bytes(public)
-        )
-    except ValueError:
+        return bindings.crypto_scalarmult(private, public)
+    except CryptoError:
         msg = "low-order public key"
         raise BadPacket(msg) from None
+
+
+def _check(key: bytes) -> None:
+    """Since the library reads 32 bytes, whatever it is given."""
+    if len(key) != KEY_LEN:
+        msg = "a key of impossible size"
+        raise BadPacket(msg)
 
 
 @overload
@@ -63,5 +73,5 @@ def public_of(
 
 def lock_private(seed: bytes) -> LockPrivate:
     """Tailnet-lock key pair from a 32-byte random seed, in Go's 64-byte form."""
-    public = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
-    return LockPrivate(seed + public)
+    _, private = bindings.crypto_sign_seed_keypair(seed)
+    return LockPrivate(private)

@@ -13,16 +13,12 @@ Source: the Noise Protocol Framework, revision 34; tailscale control/controlbase
 handshake.go.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
-from noise.connection import Keypair, NoiseConnection
-from noise.exceptions import NoiseHandshakeError, NoiseValueError
-
-from tailnet.agent.crypto.aead import BadTag
+from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.keys import MachinePrivate, MachinePublic
+from tailnet.agent.noise import ik
 
 PROTOCOL = b"Noise_IK_25519_ChaChaPoly_BLAKE2s"
 PROLOGUE = b"Tailscale Control Protocol v%d"
@@ -79,18 +75,17 @@ class Initiator:
         server: the server's static key, from ``GET /key``.
         ephemeral: 32 random bytes, never used twice.
         version: the capability version we claim.
+
+    Raises:
+        BadPacket: the server's key is a low-order point.
     """
 
     def __init__(
         self, machine: MachinePrivate, server: MachinePublic, ephemeral: bytes, version: int
     ) -> None:
-        self._noise = NoiseConnection.from_name(PROTOCOL)
-        self._noise.set_as_initiator()
-        self._noise.set_keypair_from_private_bytes(Keypair.STATIC, machine.raw)
-        self._noise.set_keypair_from_public_bytes(Keypair.REMOTE_STATIC, server.raw)
-        _start(self._noise, ephemeral, version)
-        with _only_bad_packet():
-            message = bytes(self._noise.write_message())
+        self._private, self._ephemeral = machine.raw, ephemeral
+        state = ik.start(PROTOCOL, PROLOGUE % version, server.raw)
+        self._state, message = ik.write_first(state, machine.raw, ephemeral, server.raw, b"")
         head = version.to_bytes(2, "big") + _header(TYPE_INITIATION, len(message))
         self.initiation = head + message
         """The 101 bytes to send."""
@@ -104,9 +99,12 @@ class Initiator:
         if len(frame) != RESPONSE_LEN or frame[:HEADER_LEN] != _header(TYPE_RESPONSE, 48):
             msg = "not a Noise response"
             raise BadPacket(msg)
-        with _only_bad_packet():
-            self._noise.read_message(frame[HEADER_LEN:])
-        return _transport_keys(self._noise)
+        message = frame[HEADER_LEN:]
+        self._state, _ = ik.read_second_untrusted(
+            self._state, self._private, self._ephemeral, message
+        )
+        send, receive = self._state.split()
+        return TransportKeys(send, receive, self._state.hash)
 
 
 def respond_untrusted(initiation: bytes, server: MachinePrivate, ephemeral: bytes) -> Accepted:
@@ -128,16 +126,16 @@ def respond_untrusted(initiation: bytes, server: MachinePrivate, ephemeral: byte
     if initiation[2:5] != _header(TYPE_INITIATION, 96):
         msg = "unexpected handshake message type"
         raise BadPacket(msg)
-    noise = NoiseConnection.from_name(PROTOCOL)
-    noise.set_as_responder()
-    noise.set_keypair_from_private_bytes(Keypair.STATIC, server.raw)
-    _start(noise, ephemeral, version)
-    with _only_bad_packet():
-        noise.read_message(initiation[5:])
-        machine = MachinePublic(noise.noise_protocol.handshake_state.rs.public_bytes)
-        message = bytes(noise.write_message())
-    response = _header(TYPE_RESPONSE, len(message)) + message
-    return Accepted(response, _transport_keys(noise), machine, version)
+    state = ik.start(PROTOCOL, PROLOGUE % version, public_of(server).raw)
+    state, first = ik.read_first_untrusted(state, server.raw, initiation[5:])
+    state, message = ik.write_second(state, ephemeral, first, b"")
+    receive, send = state.split()
+    return Accepted(
+        _header(TYPE_RESPONSE, len(message)) + message,
+        TransportKeys(send, receive, state.hash),
+        MachinePublic(first.static),
+        version,
+    )
 
 
 def error_frame(text: str) -> bytes:
@@ -148,31 +146,3 @@ def error_frame(text: str) -> bytes:
 
 def _header(kind: int, length: int) -> bytes:
     return bytes([kind]) + length.to_bytes(2, "big")
-
-
-def _start(noise: NoiseConnection, ephemeral: bytes, version: int) -> None:
-    noise.set_prologue(PROLOGUE % version)
-    noise.start_handshake()
-    # After the start, since the library warns of an ephemeral key that is there before it: ours
-    # comes from the caller so that handshakes can be repeated in tests.
-    state = noise.noise_protocol
-    state.handshake_state.e = state.dh_fn.klass.from_private_bytes(ephemeral)
-
-
-def _transport_keys(noise: NoiseConnection) -> TransportKeys:
-    state = noise.noise_protocol
-    return TransportKeys(
-        send=state.cipher_state_encrypt.k,
-        receive=state.cipher_state_decrypt.k,
-        hash=noise.get_handshake_hash(),
-    )
-
-
-@contextmanager
-def _only_bad_packet() -> Iterator[None]:
-    try:
-        yield
-    except (BadTag, NoiseHandshakeError, NoiseValueError, ValueError):
-        # ValueError: X25519 with a low-order point
-        msg = "handshake does not authenticate"
-        raise BadPacket(msg) from None

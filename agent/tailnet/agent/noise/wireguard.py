@@ -12,16 +12,12 @@ attempt to finish it starts over from its ephemeral key.
 Source: WireGuard paper §5.4; Noise Protocol Framework, revision 34, §9.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
-from noise.connection import Keypair, NoiseConnection
-from noise.exceptions import NoiseValueError
-
-from tailnet.agent.crypto.aead import BadTag
+from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.keys import NodePrivate, NodePublic
+from tailnet.agent.noise import ik
 
 PROTOCOL = b"Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s"
 PROLOGUE = b"WireGuard v1 zx2c4 Jason@zx2c4.com"
@@ -83,19 +79,15 @@ class Initiator:
         if len(second) != SECOND_LEN:
             msg = "not a handshake response"
             raise BadPacket(msg)
-        noise, _ = self._written()
-        with _only_bad_packet():
-            noise.read_message(second)
-        return _transport_keys(noise)
+        state, _ = self._written()
+        state, _ = ik.read_second_untrusted(state, self.private.raw, self.ephemeral, second)
+        send, receive = state.split()
+        return TransportKeys(send, receive)
 
-    def _written(self) -> tuple[NoiseConnection, bytes]:
-        noise = NoiseConnection.from_name(PROTOCOL)
-        noise.set_as_initiator()
-        with _only_bad_packet():
-            noise.set_keypair_from_private_bytes(Keypair.STATIC, self.private.raw)
-            noise.set_keypair_from_public_bytes(Keypair.REMOTE_STATIC, self.remote.raw)
-            _start(noise, self.ephemeral, self.psk)
-            return noise, bytes(noise.write_message(self.timestamp))
+    def _written(self) -> tuple[ik.State, bytes]:
+        private, remote = self.private.raw, self.remote.raw
+        state = ik.start(PROTOCOL, PROLOGUE, remote, self.psk)
+        return ik.write_first(state, private, self.ephemeral, remote, self.timestamp)
 
 
 class Responder:
@@ -106,22 +98,22 @@ class Responder:
         timestamp: 12 bytes TAI64N; whether it is new is for the caller to say.
     """
 
-    __slots__ = ("_noise", "remote", "timestamp")
+    __slots__ = ("_ephemeral", "_first", "_state", "remote", "timestamp")
 
-    def __init__(self, noise: NoiseConnection, remote: NodePublic, timestamp: bytes) -> None:
-        self._noise = noise
-        self.remote = remote
-        self.timestamp = timestamp
+    def __init__(self, state: ik.State, ephemeral: bytes, first: ik.First) -> None:
+        self._state, self._ephemeral, self._first = state, ephemeral, first
+        self.remote = NodePublic(first.static)
+        self.timestamp = first.payload
 
     def answer(self) -> tuple[bytes, TransportKeys]:
-        """The second message (48 bytes) and the keys.  Once.
+        """The second message (48 bytes) and the keys.
 
         Raises:
             BadPacket: a key of the initiator is a low-order point.
         """
-        with _only_bad_packet():
-            second = bytes(self._noise.write_message(b""))
-        return second, _transport_keys(self._noise)
+        state, second = ik.write_second(self._state, self._ephemeral, self._first, b"")
+        receive, send = state.split()
+        return second, TransportKeys(send, receive)
 
 
 def read_first_untrusted(
@@ -141,36 +133,6 @@ def read_first_untrusted(
     if len(first) != FIRST_LEN:
         msg = "not a handshake initiation"
         raise BadPacket(msg)
-    noise = NoiseConnection.from_name(PROTOCOL)
-    noise.set_as_responder()
-    noise.set_keypair_from_private_bytes(Keypair.STATIC, private.raw)
-    _start(noise, ephemeral, psk)
-    with _only_bad_packet():
-        timestamp = bytes(noise.read_message(first))
-        remote = NodePublic(noise.noise_protocol.handshake_state.rs.public_bytes)
-    return Responder(noise, remote, timestamp)
-
-
-def _start(noise: NoiseConnection, ephemeral: bytes, psk: bytes) -> None:
-    noise.set_prologue(PROLOGUE)
-    noise.set_psks(psk)
-    noise.start_handshake()
-    # After the start, since the library warns of an ephemeral key that is there before it: ours
-    # comes from the caller so that handshakes can be repeated in tests.
-    state = noise.noise_protocol
-    state.handshake_state.e = state.dh_fn.klass.from_private_bytes(ephemeral)
-
-
-def _transport_keys(noise: NoiseConnection) -> TransportKeys:
-    state = noise.noise_protocol
-    return TransportKeys(send=state.cipher_state_encrypt.k, receive=state.cipher_state_decrypt.k)
-
-
-@contextmanager
-def _only_bad_packet() -> Iterator[None]:
-    try:
-        yield
-    except (BadTag, NoiseValueError, ValueError):
-        # ValueError: X25519 with a low-order point
-        msg = "handshake does not authenticate"
-        raise BadPacket(msg) from None
+    state = ik.start(PROTOCOL, PROLOGUE, public_of(private).raw, psk)
+    state, opened = ik.read_first_untrusted(state, private.raw, first)
+    return Responder(state, ephemeral, opened)

@@ -3,7 +3,7 @@
 from struct import Struct
 
 from tailnet.agent.addr import SERVICES, AddrPort
-from tailnet.agent.crypto.aead import BadTag
+from tailnet.agent.crypto.inplace import BadTag
 from tailnet.agent.datapath.interface import (
     Confirmed,
     Handshake,

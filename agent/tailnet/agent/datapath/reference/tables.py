@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from ipaddress import IPv6Address
 
 from tailnet.agent.addr import IPNetwork, ViaAddr
-from tailnet.agent.crypto.aead import Aead
+from tailnet.agent.crypto.inplace import InPlace
 from tailnet.agent.datapath.interface import (
     NO_PATH,
     QUEUE_PACKETS,
@@ -54,8 +54,8 @@ class Keys:
         self.index = session.local_index
         self.inner = TRANSPORT | session.local_index << 32
         self.outer = TRANSPORT | session.remote_index << 32
-        self.seal_into = Aead(session.send_key).seal_into
-        self.open_into = Aead(session.receive_key).open_into
+        self.seal_into = InPlace(session.send_key).seal_into
+        self.open_into = InPlace(session.receive_key).open_into
         self.replay = ReplayWindow()
         self.counter = 0
         self.expires = session.created + REJECT_AFTER_TIME
