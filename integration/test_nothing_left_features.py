@@ -5,7 +5,8 @@
     h1 ── bridge: control, DERP, STUN ── h2 (exit node, subnet router)
 
 Each feature ends in three ways: told to stop; killed and cleaned up after; killed,
-started and stopped.
+started and stopped.  While the daemon is dead the host's own network works, except where the kill
+switch is set; of the internet, an exit node's guard lets nothing pass, see test_exit_node.
 """
 
 import pytest
@@ -74,6 +75,12 @@ def shown(host: Host) -> str:
     return "\n".join(line for lines in configuration(host).values() for line in lines)
 
 
+def own_network_works(host: Host) -> bool:
+    """A neighbour answers by both families."""
+    pings = [("ping", "-n", "-c1", "-W1", address) for address in ("10.99.0.1", "fd99::1")]
+    return all(host.exec(*ping, check=False).returncode == 0 for ping in pings)
+
+
 @pytest.mark.parametrize("name", FEATURES)
 def test_nothing_is_left_of_it(fresh: Host, name: str) -> None:
     """Addresses, links, routes of all tables, rules, firewall, settings."""
@@ -90,7 +97,9 @@ def test_nothing_is_left_of_it(fresh: Host, name: str) -> None:
         fresh.wait_running(20.0)
         until(name, lambda: sign in shown(fresh), 10.0)
     fresh.kill9()
+    assert own_network_works(fresh) is (name != "kill switch")
     fresh.exec(*fresh.daemon_command("--cleanup", "--remove-guard"))
+    assert own_network_works(fresh)
     assert configuration(fresh) == before
     for ending in (fresh.kill9, None):
         fresh.start()
