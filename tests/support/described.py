@@ -17,7 +17,7 @@ from urllib3.connectionpool import HTTPConnectionPool
 from tailnet.agent.localapi.routes import published
 from tailnet.agent.localapi.schema.basics import BASE, HOST
 
-STREAMS = frozenset({"watch-ipn-bus", "dial", "debug-capture", "logtap"})  # no plain answers
+STREAMS = frozenset({"watch-ipn-bus", "dial", "debug-capture", "logtap", "debug-portmap"})
 PATIENCE = 20.0  # seconds for one answer
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import msgspec
 
-from tailnet.agent.addr import IPAddress
+from tailnet.agent.addr import AddrPort, IPAddress
 from tailnet.agent.backend.loginprofile import LoginProfile
 from tailnet.agent.backend.prefs import Prefs, apply_masked, to_json, toggle_exit_node, validate
 from tailnet.agent.control.netmap import NetworkMap
@@ -16,6 +16,7 @@ from tailnet.agent.errors import UserError
 from tailnet.agent.localapi.bus import Bus, Subscription
 from tailnet.agent.localapi.interface import RecordsChange
 from tailnet.agent.localapi.schema.bus import INITIAL_PREFS, INITIAL_STATE, Notify
+from tailnet.agent.localapi.schema.experiments import DialTry, EndpointChange, RegionReport
 from tailnet.agent.localapi.schema.names import DNSOSConfig, DNSQueryAnswer
 from tailnet.agent.localapi.schema.network import NetcheckReport, RouteEntry
 from tailnet.agent.localapi.schema.paths import (
@@ -27,6 +28,7 @@ from tailnet.agent.localapi.schema.paths import (
 )
 from tailnet.agent.localapi.schema.status import STATES, Status
 from tailnet.agent.netstack.interface import Connection
+from tailnet.agent.portmap.interface import Network, Protocol
 from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.trace.facts import Facts
 
@@ -65,6 +67,16 @@ class FakeProcess:
         """None."""
         return "no tasks"
 
+    async def processor_profile(self, seconds: float) -> bytes:
+        """None."""
+        self.calls.append(("profile", seconds))
+        return b"time"
+
+    async def memory_profile(self, seconds: float) -> bytes:
+        """None."""
+        self.calls.append(("heap", seconds))
+        return b"memory"
+
     def note(self, text: str) -> None:
         """Keep it."""
         self.calls.append(("note", text))
@@ -79,6 +91,65 @@ class FakeProcess:
     def logtap(self) -> Streamed:
         """A stream that stays open."""
         return Streamed()
+
+
+@dataclass
+class FakeExperiments:
+    """Keeps what is tried; ``bus`` is the backend's."""
+
+    bus: Bus
+    calls: list[tuple[object, ...]] = field(default_factory=list)
+    changes: tuple[EndpointChange, ...] = ()
+    streams: "list[Streamed]" = field(default_factory=list)
+
+    def uses_mark(self) -> bool:
+        """It does."""
+        return True
+
+    def endpoint_changes(self, ip: IPAddress) -> tuple[EndpointChange, ...]:
+        """The prepared ones, of one peer."""
+        if str(ip) != "100.64.0.2":
+            msg = f"no peer has the address {ip}"
+            raise UserError(msg)
+        return self.changes
+
+    async def dial_types(self, to: AddrPort) -> tuple[DialTry, ...]:
+        """One works, one does not."""
+        self.calls.append(("dial", str(to)))
+        return DialTry("SystemDial", ""), DialTry("PeerDial", "connection refused")
+
+    async def derp_region(self, name: str) -> RegionReport:
+        """There is one."""
+        self.calls.append(("derp", name))
+        if name != "lab":
+            return RegionReport(errors=(f"the network map has no region {name!r}",))
+        return RegionReport(info=("region 900 is 'lab'",), warnings=("it is the only region",))
+
+    def portmap(
+        self, seconds: float, protocols: frozenset[Protocol], network: Network | None
+    ) -> Streamed:
+        """A stream that stays open."""
+        names = tuple(sorted(protocol.value for protocol in protocols))
+        self.calls.append(("portmap", seconds, names, network))
+        self.streams.append(Streamed())
+        return self.streams[-1]
+
+    def rotate_disco_key(self) -> None:
+        """Only noted."""
+        self.calls.append(("rotate",))
+
+    def force_home(self, region: int | None) -> None:
+        """Only noted."""
+        self.calls.append(("home", region))
+
+    def pick_home(self) -> None:
+        """There is no other."""
+        msg = "there is no other region"
+        raise UserError(msg)
+
+    def notify(self, notify: Notify) -> None:
+        """As the real one."""
+        self.bus.publish(notify)
 
 
 class FakeMetrics:
@@ -117,8 +188,13 @@ class FakeBackend:
     relays: DERPMap = field(default_factory=DERPMap)
     measured: NetcheckReport = field(default_factory=NetcheckReport)
     streams: "list[Streamed]" = field(default_factory=list)
+    experiments: FakeExperiments = field(init=False)
     on_start: Callable[[], None] = lambda: None
     on_dial: Callable[[str, int], Connection] | None = None
+
+    def __post_init__(self) -> None:
+        """Whoever watches hears of notifications."""
+        self.experiments = FakeExperiments(self.bus)
 
     async def status(self, peers: bool) -> Status:
         """What the test put there."""

@@ -28,7 +28,6 @@ LATER = frozenset(
 """Upstream's flags that a later version will have."""
 
 PAGE = "the page is for this machine; from another one: ssh -L 8088:localhost:8088"
-PORTMAP = "every protocol is asked at the way out; tailnetd --verbose says more"
 
 SURROGATES = re.compile("[\ud800-\udfff]")  # bytes of an argument that are no text
 ELSEWHERE = {
@@ -44,11 +43,6 @@ ELSEWHERE = {
     "completion --flags": "flags are always completed",
     "completion --descs": "descriptions come where the shell shows them",
     "metrics --watch": "see: watch -d tnet debug metrics",
-    "portmap --duration": PORTMAP,
-    "portmap --type": PORTMAP,
-    "portmap --gateway-addr": PORTMAP,
-    "portmap --self-addr": PORTMAP,
-    "portmap --log-http": PORTMAP,
     "localapi -v": "curl has it; see: tnet debug local-creds",
 }
 """Upstream's flags whose work something else does; some of one command alone."""

@@ -48,7 +48,7 @@ class Client:
         self,
         method: str,
         name: str,
-        body: Mapping[str, object] | None = None,
+        body: Mapping[str, object] | int | None = None,
         timeout: float | None = PATIENCE,
     ) -> bytes:
         """One request; the answer's body as it is.

@@ -11,6 +11,8 @@ from tailnet.platform.interface import DnsConfig, DnsEvent, FirewallConfig
 class NoBypass:
     """For sockets that no route of ours can catch."""
 
+    uses_mark = False
+
     def mark(self, sock: socket) -> None:
         """Nothing to do."""
 

@@ -164,6 +164,8 @@ class FakeFirewall:
 class FakeBypass:
     """Remembers which IP sockets were marked, by descriptor."""
 
+    uses_mark = True
+
     def __init__(self) -> None:
         self.marked: list[int] = []
 

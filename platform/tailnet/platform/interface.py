@@ -278,6 +278,10 @@ class Firewall(Protocol):
 class Bypass(Protocol):
     """Keeps the daemon's own sockets out of the tunnel."""
 
+    @property
+    def uses_mark(self) -> bool:
+        """By a mark on their packets."""
+
     def mark(self, sock: socket) -> None:
         """Before bind or connect.  Does nothing where the system refuses and says so once."""
 

@@ -68,9 +68,3 @@ async def test_a_bug_report_is_a_marker_and_a_printable_note() -> None:
     answer = await ask(backend, "POST", "bugreport", note="a\x1b[2J\nb", diagnose="true")
     assert answer.body.startswith(b"BUG-")
     assert backend.calls == [("bugreport", "a[2Jb", True)]
-
-
-async def test_actions_of_upstream_that_are_not_here_say_so() -> None:
-    """Those that nobody knows are another thing."""
-    assert (await ask(FakeBackend(), "POST", "debug", action="pick-new-derp")).status == 501
-    assert (await ask(FakeBackend(), "POST", "debug", action="x")).status == 400

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from tailnet.agent.localapi.exchange import Access, Response
-from tailnet.agent.localapi.handlers.debug import DEBUG_ACTIONS
-from tailnet.agent.localapi.handlers.debug import LATER as LATER_ACTIONS
+from tailnet.agent.localapi.handlers.debug import DEBUG_ACTIONS, EXPERIMENTS
 from tailnet.agent.localapi.routes import LATER, LATER_FAMILIES, LATER_METHODS, Route, find
 from tailnet.agent.localapi.schema.basics import BASE
 
@@ -53,9 +52,9 @@ def test_an_endpoint_of_upstream_is_here_or_says_that_it_is_not(method: str, nam
         assert (found.status, found.content_type) == (501, "application/json")
 
 
-def test_every_debug_action_is_here_or_says_that_it_is_not() -> None:
-    """Likewise."""
-    assert set(ACTIONS.split()) <= {*DEBUG_ACTIONS, *LATER_ACTIONS, "current-netmap"}
+def test_every_debug_action_is_here() -> None:
+    """All of upstream's."""
+    assert set(ACTIONS.split()) <= {*DEBUG_ACTIONS, *EXPERIMENTS, "current-netmap"}
 
 
 def test_the_reference_names_exactly_those_that_are_not_here() -> None:
@@ -65,8 +64,7 @@ def test_the_reference_names_exactly_those_that_are_not_here() -> None:
     named = {name for row in re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE)
              for name in re.findall(r"`([^`]+)`", row)}  # fmt: skip
     families = {f"{family}/…" for family in LATER_FAMILIES}
-    actions = {f"debug?action={action}" for action in LATER_ACTIONS}
-    assert named == {*LATER, *families, *actions, *LATER_METHODS}
+    assert named == {*LATER, *families, *LATER_METHODS}
 
 
 def test_what_is_not_here_is_no_route() -> None:

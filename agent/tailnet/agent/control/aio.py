@@ -1,6 +1,7 @@
 """The control client's shell: log in, follow the map stream, send updates; for ever."""
 
 import asyncio
+import dataclasses
 import logging
 import socket
 from collections.abc import Callable, Collection, Mapping
@@ -49,6 +50,7 @@ from tailnet.agent.control.updates.aio import Updates
 from tailnet.agent.control.wishes import Wish, answer_untrusted
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.errors import BadPacket, TailnetError, UserError
+from tailnet.agent.keys import DiscoPublic, MachinePrivate
 from tailnet.agent.tailcfg.codec import ZERO_TIME, encode
 from tailnet.agent.tailcfg.mapping import ControlDialPlan, PingRequest
 from tailnet.agent.tailcfg.node import Hostinfo, Node, NodeID
@@ -60,6 +62,7 @@ log = logging.getLogger("tailnet.control")
 
 REGISTER_TIMEOUT = 30.0  # seconds; a login that waits for a person has none
 LOGOUT_TIMEOUT = 5.0  # seconds
+REHEARSAL_TIMEOUT = 30.0  # seconds
 WISH_TIMEOUT = 30.0  # seconds
 FORGET_AGAIN = 60.0  # seconds between two logins because an update was answered "unknown node"
 
@@ -98,6 +101,7 @@ class ControlClient:
         self._on_event = on_event
         self._now = now
         self._wall = wall
+        self._random_bytes = random_bytes
         self._registration = Registration(config, random_bytes)
         self._dialer = Dialer(
             url,
@@ -144,6 +148,32 @@ class ControlClient:
             self._updates.note()
         if hostinfo.backend_log_id and not self._logged_out:
             self._may_talk.set()
+
+    async def rehearse(self) -> tuple[str, ...]:
+        """Reach the server as for a session, under a machine key that nobody knows, and hang up.
+
+        What was done and how long it took, in sentences; the last one says what went wrong.
+        """
+        began, said = self._now(), []
+        try:
+            async with asyncio.timeout(REHEARSAL_TIMEOUT):
+                key = await self._dialer.fetch_key()
+                said.append(f"{self._now() - began:.3f} s: the server's key is {key}")
+                machine = MachinePrivate.from_random(self._random_bytes(32))
+                connection = await self._dialer.connect(machine, key)
+                said.append(
+                    f"{self._now() - began:.3f} s: a Noise connection to "
+                    f"{self._authority}, from {connection.own_address()}"
+                )
+                await connection.aclose()
+        except (OSError, TailnetError) as error:
+            said.append(f"{self._now() - began:.3f} s: {str(error) or 'timed out'}")
+        return tuple(said)
+
+    def set_disco_key(self, key: DiscoPublic) -> None:
+        """Tell control of another disco key."""
+        self._config = dataclasses.replace(self._config, disco_key=key)
+        self._updates.note()
 
     def poke(self) -> None:
         """Reconnect now: the link changed."""

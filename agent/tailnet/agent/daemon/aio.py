@@ -103,8 +103,9 @@ async def serve(
     names = MagicDns(forwarder, lambda: clock.wall().timestamp())
     ports = ServicePorts({DNS_PORT: names})
     services = Services(ports, _service_stack())
+    system = make_system(userspace, services.detach())
     node = Node(
-        make_system(userspace, services.detach()),
+        system,
         NodeSettings(
             tunnel=TunnelSettings(
                 port=options.port,
@@ -140,6 +141,7 @@ async def serve(
         node,
         version=__version__,
         dial=dialer.connect,
+        bypass=system.bypass,
         userspace_drops=userspace.drops if userspace is not None else None,
         service_drops=services.drops,
     )

@@ -82,6 +82,7 @@ class Session:
     Attributes:
         state: how far the handshake is.
         heard: when the last frame came [s]; once it is up.
+        server: the relay's key, once it said so.
         skipped: frames that were too short or damaged for their kind.
     """
 
@@ -115,6 +116,7 @@ class Session:
         self._window_until = started
         self.state = State.UPGRADE
         self.heard = started
+        self.server: NodePublic | None = None
         self.skipped = 0
 
     # --- input ---------------------------------------------------------------
@@ -178,6 +180,7 @@ class Session:
                 pass  # KeepAlive and what the future brings
 
     def _introduce(self, server: NodePublic) -> None:
+        self.server = server
         self._box = Box(self._key.raw, server.raw)
         nonce = self._random_bytes(NONCE_LEN)
         info = frames.ClientInfo()

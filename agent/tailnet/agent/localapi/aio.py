@@ -15,13 +15,23 @@ from tailnet.agent.errors import UserError
 from tailnet.agent.httpd.aio import USUAL, Client, ClientGone, Limits, Server
 from tailnet.agent.httpd.conversation import Request as Head
 from tailnet.agent.localapi.bus import Subscription
-from tailnet.agent.localapi.exchange import JSON, Access, Request, Response, reason_untrusted, text
+from tailnet.agent.localapi.exchange import (
+    JSON,
+    TEXT,
+    Access,
+    Request,
+    Response,
+    reason_untrusted,
+    text,
+)
+from tailnet.agent.localapi.handlers.experiments import begin_portmap
 from tailnet.agent.localapi.interface import Backend, Stream
 from tailnet.agent.localapi.listen.aio import SocketFile
 from tailnet.agent.localapi.routes import (
     BASE_CAPTURE,
     BASE_DIAL,
     BASE_LOGTAP,
+    BASE_PORTMAP,
     Route,
     access_of,
     find,
@@ -132,6 +142,7 @@ class LocalServer:
                 BASE_DIAL: self._dial,
                 BASE_CAPTURE: self._capture,
                 BASE_LOGTAP: self._logtap,
+                BASE_PORTMAP: self._portmap,
             }
             return await streams.get(head.path, self._watch)(client, head)
         except UserError as error:
@@ -199,6 +210,11 @@ class LocalServer:
     async def _logtap(self, client: Client, _: Head) -> None:
         """The log until the client goes away."""
         await self._stream(client, self._backend.process.logtap, JSON)
+
+    async def _portmap(self, client: Client, head: Head) -> None:
+        """What the router says until it gave a port."""
+        request = Request(head.method, head.path, head.query, b"")
+        await self._stream(client, lambda: begin_portmap(self._backend, request), TEXT)
 
     @staticmethod
     async def _stream(client: Client, begin: Callable[[], Stream], content_type: str) -> None:

@@ -4,17 +4,21 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Protocol
 
-from tailnet.agent.addr import IPAddress
+from tailnet.agent.addr import AddrPort, IPAddress
 from tailnet.agent.backend.loginprofile import LoginProfile
 from tailnet.agent.backend.prefs import Prefs
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.control.wishes import Wish
 from tailnet.agent.localapi.bus import Subscription
+from tailnet.agent.localapi.schema.bus import Notify
+from tailnet.agent.localapi.schema.experiments import DialTry, EndpointChange, RegionReport
 from tailnet.agent.localapi.schema.names import DNSOSConfig, DNSQueryAnswer
 from tailnet.agent.localapi.schema.network import NetcheckReport, RouteEntry
 from tailnet.agent.localapi.schema.paths import PathDetails, PeerRelaySessions, PingResult
 from tailnet.agent.localapi.schema.status import Status
 from tailnet.agent.netstack.interface import Connection
+from tailnet.agent.portmap.interface import Network
+from tailnet.agent.portmap.interface import Protocol as MapProtocol
 from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.trace.facts import Facts
 
@@ -38,6 +42,20 @@ class Process(Protocol):
     def tasks(self) -> str:
         """Stacks of all tasks and threads."""
 
+    async def processor_profile(self, seconds: float) -> bytes:
+        """Where time goes, for ``go tool pprof``.
+
+        Raises:
+            UserError: there is a profile already.
+        """
+
+    async def memory_profile(self, seconds: float) -> bytes:
+        """What memory is used for; with ``seconds`` of what is asked for within them.
+
+        Raises:
+            UserError: there is a profile already.
+        """
+
     def note(self, text: str) -> None:
         """A line of another program, into the log."""
 
@@ -50,6 +68,47 @@ class Process(Protocol):
 
     def logtap(self) -> Stream:
         """The log from now on."""
+
+
+class Experiments(Protocol):
+    """What is tried out on request, beside what the node does."""
+
+    def uses_mark(self) -> bool:
+        """The daemon's own packets have a mark that keeps them out of the tunnel."""
+
+    def endpoint_changes(self, ip: IPAddress) -> tuple[EndpointChange, ...]:
+        """How the way to a peer changed, oldest first.
+
+        Raises:
+            UserError: there is no such peer.
+        """
+
+    async def dial_types(self, to: AddrPort) -> tuple[DialTry, ...]:
+        """Connect in each way there is, all at once, and hang up."""
+
+    async def derp_region(self, name: str) -> RegionReport:
+        """Try the relays of a region, by number or code."""
+
+    def portmap(
+        self, seconds: float, protocols: frozenset[MapProtocol], network: Network | None
+    ) -> Stream:
+        """Ask the router for a port that nobody needs; ``network`` in place of the system's."""
+
+    def rotate_disco_key(self) -> None:
+        """Find paths by another key from now on."""
+
+    def force_home(self, region: int | None) -> None:
+        """Have this home region, or none if 0; ``None``: the one that serves best."""
+
+    def pick_home(self) -> None:
+        """Have another home region for a while.
+
+        Raises:
+            UserError: there is none.
+        """
+
+    def notify(self, notify: Notify) -> None:
+        """Tell everybody who watches."""
 
 
 RecordsChange = Callable[[tuple[str, ...]], tuple[str, ...]]
@@ -72,6 +131,10 @@ class Backend(Protocol):
     @property
     def process(self) -> Process:
         """The process that the node lives in."""
+
+    @property
+    def experiments(self) -> Experiments:
+        """What is tried out."""
 
     @property
     def metrics(self) -> Metrics:

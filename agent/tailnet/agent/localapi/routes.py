@@ -12,6 +12,7 @@ from tailnet.agent.localapi.handlers import (
     accounts,
     control,
     debug,
+    experiments,
     identity,
     inspect_map,
     metrics,
@@ -32,6 +33,8 @@ CAPTURE = "debug-capture"
 BASE_CAPTURE = BASE + CAPTURE
 LOGTAP = "logtap"
 BASE_LOGTAP = BASE + LOGTAP
+PORTMAP = "debug-portmap"
+BASE_PORTMAP = BASE + PORTMAP
 OPENAPI = "openapi.json"
 
 ONE = "{id}"  # in the table of routes: any name
@@ -161,6 +164,13 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
     "bugreport": {"POST": Route(Access.READ, process.bugreport)},
     "debug": {"POST": Route(Access.WRITE, debug.debug)},
     "debug-peer-relay-sessions": {"GET": Route(Access.READ, debug.peer_relay_sessions)},
+    "check-so-mark-in-use": {"GET": Route(Access.READ, experiments.uses_mark)},
+    "debug-peer-endpoint-changes": {"GET": Route(Access.READ, experiments.endpoint_changes)},
+    "debug-dial-types": {"POST": Route(Access.WRITE, experiments.dial_types)},
+    "debug-derp-region": {"POST": Route(Access.WRITE, experiments.derp_region)},
+    "debug-rotate-disco-key": {"POST": Route(Access.WRITE, experiments.rotate_disco_key)},
+    PORTMAP: {"GET": Route(Access.WRITE, None)},
+    "pprof": {"GET": Route(Access.WRITE, experiments.pprof)},
     "watch-ipn-bus": {"GET": Route(Access.READ, None)},
     "ping": {"POST": Route(Access.READ, network.ping)},
     "path": {"GET": Route(Access.READ, network.get_path)},
@@ -182,11 +192,9 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
 
 LATER = frozenset(
     """
-    pins check-so-mark-in-use appc-route-info routecheck pprof
-    upload-client-metrics debug-peer-endpoint-changes debug-derp-region debug-portmap
-    debug-dial-types debug-bus-events debug-bus-graph debug-bus-queues
-    dev-set-state-store debug-rotate-disco-key set-gui-visible set-push-device-token
-    handle-push-message file-targets
+    pins appc-route-info routecheck upload-client-metrics
+    debug-bus-events debug-bus-graph debug-bus-queues dev-set-state-store
+    set-gui-visible set-push-device-token handle-push-message file-targets
     """.split()  # noqa: SIM905 - one name a word reads better
 )
 LATER_FAMILIES = frozenset(

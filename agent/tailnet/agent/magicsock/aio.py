@@ -24,6 +24,7 @@ from tailnet.agent.netcheck.aio import Netcheck
 from tailnet.agent.netcheck.measurement import Addresses
 from tailnet.agent.netcheck.plan import Plan
 from tailnet.agent.netcheck.probes.aio import Probes
+from tailnet.agent.netcheck.region.aio import RegionCheck
 from tailnet.agent.netcheck.report import Report
 from tailnet.agent.portmap.interface import Portmap
 from tailnet.agent.tailcfg.derpmap import DERPMap
@@ -174,6 +175,12 @@ class Magicsock:
         """Addresses of the STUN servers of a plan; names that do not resolve are left out."""
         return await self._probes.addresses(plan)
 
+    def make_region_check(self) -> RegionCheck:
+        """For one look at a region's relays."""
+        return RegionCheck(
+            self._derp.dialer, self.make_netcheck, now=self._now, random_bytes=self._random_bytes
+        )
+
     def ip_versions(self) -> frozenset[int]:
         """Of IP that this machine has addresses of."""
         return self._measuring.versions()
@@ -190,6 +197,22 @@ class Magicsock:
     def set_node_key(self, key: NodePrivate | None) -> None:
         """Who we are in pings; ``None`` when logged out."""
         self._hub.set_node_key(NodePublic(bytes(32)) if key is None else public_of(key))
+
+    def set_disco_key(self, disco: DiscoPrivate) -> None:
+        """Another key; peers do not answer until control, or we, told them."""
+        self._hub.set_disco_key(disco)
+        self.restun()
+
+    def force_home(self, region: int | None) -> None:
+        """A home region whatever is measured, 0 for none; ``None`` measures again."""
+        self._measuring.force_home(region)
+        self._pump()
+
+    def pick_home(self) -> bool:
+        """Another home until the measurement after the next; false if there is none."""
+        picked = self._measuring.pick_home()
+        self._pump()
+        return picked
 
     def set_portmap(self, portmap: Portmap) -> None:
         """What the gateway does for us."""

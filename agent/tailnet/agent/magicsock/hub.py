@@ -79,6 +79,10 @@ class Hub:
 
     # --- wishes
 
+    def set_disco_key(self, disco: DiscoPrivate) -> None:
+        """Another disco key; paths stay until pings go unanswered."""
+        self._mail.set_key(disco)
+
     def set_node_key(self, key: NodePublic) -> None:
         """Our node key; zero when logged out, then disco is silent."""
         self._mail.node_key = key

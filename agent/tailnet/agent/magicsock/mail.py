@@ -47,6 +47,10 @@ class Mail:
         """Our disco key."""
         return self._sealer.public
 
+    def set_key(self, disco: DiscoPrivate) -> None:
+        """Another disco key: what peers still seal for the old one is unreadable."""
+        self._sealer = Sealer(disco)
+
     def forget(self, key: DiscoPublic) -> None:
         """No peer has this disco key any longer."""
         self._sealer.forget(key)

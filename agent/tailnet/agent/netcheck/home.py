@@ -20,13 +20,25 @@ class Home:
 
     Attributes:
         region: the home, 0 if none.
+        forced: somebody who looks for a fault wants this one, 0 for none, as long as it answers.
     """
 
     def __init__(self, seed: int = 0) -> None:
         """``seed`` picks a home when nothing answers, so that not all nodes pick the same."""
         self._seed = seed
         self.region = 0
+        self.forced: int | None = None
+        self._picked = 0
         self._history: deque[tuple[float, dict[int, float]]] = deque(maxlen=HISTORY_MAX)
+
+    def pick(self, derp_map: DERPMap) -> bool:
+        """Move elsewhere at the next measurement, for the time until the one after it.
+
+        False if there is no other region.  Source: magicsock.go DebugPickNewDERP.
+        """
+        others = [r for r in derp_map.regions or {} if _home_region(derp_map, r)]
+        self._picked = next((r for r in sorted(others) if r != self.region), 0)
+        return bool(self._picked)
 
     def update(
         self,
@@ -57,6 +69,10 @@ class Home:
             self.region = 0
         best = {r: t * _score(scores, r) for r, t in self.latencies().items() if r in latency}
         able = {r: region for r in best if (region := _home_region(derp_map, r)) is not None}
+        picked, self._picked = self._picked, 0
+        if self.forced == 0 or self.forced in able or picked in able:
+            self.region = picked if self.forced is None else self.forced
+            return self.region
         candidates = [r for r, region in able.items() if not region.avoid or r == self.region]
         candidates = candidates or list(able)
         if not candidates:

@@ -125,6 +125,14 @@ class Survey:
         self._resolving_until = now + RESOLVE_TIMEOUT
         self._events.append(Resolve(self._turn, self._plan))
 
+    def force_home(self, region: int | None) -> None:
+        """See :attr:`Home.forced`."""
+        self._home.forced = region
+
+    def pick_home(self) -> bool:
+        """See :meth:`Home.pick`."""
+        return self._home.pick(self._map or DERPMap())
+
     def choose_home(self, report: Report, now: float, *, alive: bool, told: bool = True) -> int:
         """Home region after a measurement.
 

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.errors import BadPacket
@@ -14,7 +15,7 @@ from tailnet.agent.portmap.igd import Post
 from tailnet.agent.portmap.interface import Network, Portmap, PortmapSupport, Protocol
 from tailnet.agent.portmap.mapper import ALL, Mapper
 from tailnet.agent.tasks import Tasks
-from tailnet.platform.interface import Gateways
+from tailnet.platform.interface import Gateway, Gateways
 
 log = logging.getLogger("tailnet.portmap")
 
@@ -55,9 +56,11 @@ class PortMapper:
         self._gateways = gateways
         self._mark = mark
         self._now = now
+        self._random_bytes = random_bytes
         self._on_change = on_change
         self._trace = trace
         self._protocols = protocols
+        self._upnp_allowed = True
         self._mapper = Mapper(random_bytes, protocols)
         self._told = self._mapper.portmap
         self._network: Network | None = None
@@ -106,6 +109,7 @@ class PortMapper:
 
     def set_upnp(self, *, allowed: bool) -> None:
         """Whether control lets us use UPnP."""
+        self._upnp_allowed = allowed
         protocols = self._protocols if allowed else self._protocols - {Protocol.UPNP}
         self._mapper.set_protocols(protocols, self._now())
         self._pump()
@@ -125,6 +129,28 @@ class PortMapper:
                 while self._mapper.probing:
                     await self._next_change()
         return self._mapper.support
+
+    def trial(
+        self,
+        protocols: frozenset[Protocol],
+        network: Network | None,
+        on_change: Callable[[Portmap], None],
+        trace: Callable[[str], None],
+    ) -> "PortMapper":
+        """Another one, for a port of its own, that speaks some of what this one may.
+
+        ``network``: in place of what the system says of the way out.
+        """
+        allowed = protocols & self._protocols
+        return PortMapper(
+            self._gateways if network is None else _Told(network),
+            mark=self._mark,
+            now=self._now,
+            random_bytes=self._random_bytes,
+            on_change=on_change,
+            protocols=allowed if self._upnp_allowed else allowed - {Protocol.UPNP},
+            trace=trace,
+        )
 
     # --- what is
 
@@ -276,6 +302,16 @@ class PortMapper:
             await waiting
         finally:
             self._changed.discard(waiting)
+
+
+class _Told(NamedTuple):
+    """``Gateways`` of somebody who knows better."""
+
+    network: Network
+
+    async def gateway(self) -> Gateway | None:
+        """What was told."""
+        return Gateway(ip=self.network.gateway, own=self.network.own)
 
 
 def _udp(mark: Mark) -> socket.socket:

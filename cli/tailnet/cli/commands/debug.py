@@ -18,7 +18,15 @@ from msgspec import json
 from tailnet.agent.localapi.schema.basics import decode
 from tailnet.agent.localapi.schema.paths import PeerRelayClient, PeerRelaySessions
 from tailnet.cli.client import LocalClient
-from tailnet.cli.commands import debug_acts, debug_raw, debug_watch
+from tailnet.cli.commands import (
+    debug_acts,
+    debug_here,
+    debug_portmap,
+    debug_profile,
+    debug_raw,
+    debug_tries,
+    debug_watch,
+)
 from tailnet.cli.commands.debug_acts import DebugGroup
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
@@ -26,7 +34,6 @@ from tailnet.cli.flags import GoCommand
 from tailnet.cli.jsontext import indented
 from tailnet.cli.terminal import fitted
 from tailnet.cli.text import clean
-from tailnet.cli.working import Working
 
 WATCH_EVERY = 0.5  # seconds
 
@@ -65,28 +72,29 @@ class Network(
     events: list[Event]
 
 
-class PortmapAnswer(
-    msgspec.Struct,
-    rename={
-        "upnp": "UPnP",
-        "pmp": "PMP",
-        "pcp": "PCP",
-        "external": "External",
-        "ignored": "Ignored",
-    },
-):
-    """What the router can."""
-
-    upnp: bool | None
-    pmp: bool | None
-    pcp: bool | None
-    external: str
-    ignored: dict[str, int]
-
-
-@click.group(cls=DebugGroup, help="Look inside tailnetd, for people who debug it.")
-def command() -> None:
-    """Only a name for what is below."""
+@click.group(
+    cls=DebugGroup,
+    help="Look inside tailnetd, for people who debug it.",
+    invoke_without_command=True,
+    no_args_is_help=True,
+)
+@click.option(
+    "--cpu-profile", default="", metavar="FILE", help="Save where time goes; - is stdout."
+)
+@click.option("--mem-profile", default="", metavar="FILE", help="Save what memory is used for.")
+@click.option(
+    "--profile-seconds", type=click.IntRange(1, 50), default=15, metavar="N", help="How long (15)."
+)
+@click.pass_context
+def command(
+    ctx: click.Context, *, cpu_profile: str, mem_profile: str, profile_seconds: int
+) -> None:
+    """Profiles by flags, as upstream has it; everything else is below."""
+    if ctx.invoked_subcommand is None and not (cpu_profile or mem_profile):
+        msg = "say what: a command or a profile; see: tnet debug --help"
+        raise click.UsageError(msg, ctx)
+    if cpu_profile or mem_profile:
+        debug_profile.save(ctx.obj, cpu_profile, mem_profile, profile_seconds)
 
 
 @command.command(
@@ -189,25 +197,6 @@ def _show_network(about: Network) -> None:
         click.echo(line)
 
 
-@command.command("portmap", cls=GoCommand, help="Ask the router which port mapping it can do.")
-@with_client
-def portmap(client: LocalClient) -> None:
-    """Takes up to two seconds."""
-    with Working("asking the router"):
-        answer = client.request("POST", "debug?action=portmap")
-    about = json.decode(answer, type=PortmapAnswer)
-    words = {True: "yes", False: "no", None: "not asked"}
-    rows = [
-        ("UPnP", words[about.upnp]),
-        ("NAT-PMP", words[about.pmp]),
-        ("PCP", words[about.pcp]),
-        ("mapped to", about.external or "nothing"),
-        *((f"ignored: {clean(why)}", str(count)) for why, count in sorted(about.ignored.items())),
-    ]
-    for line in fitted(rows):
-        click.echo(line)
-
-
 @command.command("reload-config", cls=GoCommand, help="Read the configuration file again.")
 @with_client
 def reload_config(client: LocalClient) -> None:
@@ -286,4 +275,10 @@ def via(words: tuple[str, ...]) -> None:
 
 debug_raw.add_to(command)
 debug_acts.add_to(command)
-command.add_command(debug_watch.watch_ipn)
+for each in (
+    debug_watch.watch_ipn,
+    debug_portmap.portmap,
+    *debug_here.COMMANDS,
+    *debug_tries.COMMANDS,
+):
+    command.add_command(each)

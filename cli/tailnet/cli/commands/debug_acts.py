@@ -20,35 +20,47 @@ ACTS = {
     "break-tcp-conns": "Break the daemon's TCP connections; it makes new ones.",
     "break-derp-conns": "Break the connections to relays; the daemon makes new ones.",
     "clear-netmap-cache": "Remove the network map that is kept on disk.",
+    "rotate-disco-key": "Find paths by another disco key; control tells the peers.",
+    "pick-new-derp": "Have another home relay, until the measurement after the next.",
+    "derp-set-on-demand": "Have no home relay: peers that have no path do not find one.",
+    "derp-unset-on-demand": "Have a home relay again.",
 }
-"""Actions of ``POST debug`` that answer with nothing, under their names."""
+"""Actions of ``POST debug`` that answer with nothing."""
+
+ROUTES = {
+    "derp-set-on-demand": "derp-set-homeless",
+    "derp-unset-on-demand": "derp-unset-homeless",
+}
+"""Where the action has another name than the command."""
 
 ELSEWHERE = {
     "daemon-bus-events": "this daemon has no event bus",
     "daemon-bus-graph": "this daemon has no event bus",
     "daemon-bus-queues": "this daemon has no event bus",
-    "derp": "see: tnet netcheck",
-    "derp-set-on-demand": "it is for upstream's own tests",
-    "derp-unset-on-demand": "it is for upstream's own tests",
     "dev-store-set": "the state file is changed while the daemon is stopped",
-    "dial-types": "see: tnet trace --live PEER:PORT",
-    "env": "see: tr '\\0' '\\n' </proc/$(pidof -x tailnetd)/environ",
-    "force-prefer-derp": "it is for upstream's own tests",
     "go-buildinfo": "this is Python; see: tnet version --daemon, tnet licenses",
-    "hostinfo": "see: tnet debug netmap",
-    "peer-endpoint-changes": "see: tnet path PEER",
-    "pick-new-derp": "it is for upstream's own tests",
-    "resolve": "see: tnet dns query NAME",
-    "rotate-disco-key": "a new key comes with each start of the daemon",
-    "stat": "see: stat FILE",
-    "test-risk": "it is for upstream's own tests",
-    "ts2021": "see: tailnetd --verbose, and the health of: tnet status",
 }
 """Upstream's other commands, and what to say to those who try them."""
 
 
+FLAGS = ("cpu-profile", "mem-profile", "profile-seconds", "file")
+
+
 class DebugGroup(click.Group):
     """Knows what upstream has."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Flags with one dash too; the one for Taildrop is not here."""
+        for at, word in enumerate(args):
+            if not word.startswith("-"):
+                break
+            name = word.lstrip("-").partition("=")[0]
+            if name == "file" and not ctx.resilient_parsing:
+                msg = "there is no tnet debug --file: Taildrop is not here yet"
+                raise click.UsageError(msg, ctx)
+            if name in FLAGS:
+                args = [*args[:at], f"--{word.lstrip('-')}", *args[at + 1 :]]
+        return super().parse_args(ctx, args)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -81,7 +93,7 @@ def _act(name: str, help_: str) -> click.Command:
     @click.command(name, cls=GoCommand, help=help_)
     @with_client
     def command(client: LocalClient) -> None:
-        client.request("POST", f"debug?action={name}")
+        client.request("POST", f"debug?action={ROUTES.get(name, name)}")
 
     return command
 

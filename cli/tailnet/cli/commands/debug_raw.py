@@ -27,6 +27,7 @@ ANSWERS = {
         "debug?action=control-knobs",
         "Print what the server has us do.",
     ),
+    "hostinfo": ("POST", "debug?action=hostinfo", "Print what control is told of this host."),
     "daemon-goroutines": ("GET", "goroutines", "Print the stacks of all tasks and threads."),
     "metrics": ("GET", "metrics", "Print everything that is counted, of the process too."),
 }

@@ -14,6 +14,7 @@ from tailnet.agent.control.aio import ControlClient
 from tailnet.agent.control.events import AuthURL, ControlEvent, LoginFailed, Registered
 from tailnet.agent.control.wishes import Wish
 from tailnet.agent.errors import UserError
+from tailnet.agent.keys import DiscoPublic
 from tailnet.agent.tailcfg.node import Hostinfo
 from tailnet.agent.tasks import Tasks
 
@@ -75,6 +76,12 @@ class Contact:
         for session in (self._session, self._renewal):
             if session is not None:
                 session.client.update(hostinfo, endpoints)
+
+    def set_disco_key(self, key: DiscoPublic) -> None:
+        """Peers shall find paths by another key."""
+        for session in (self._session, self._renewal):
+            if session is not None:
+                session.client.set_disco_key(key)
 
     def network_changed(self, addresses: Collection[IPAddress]) -> None:
         """The host's network is another one; see ``ControlClient``."""

@@ -240,6 +240,11 @@ class Tunnel:
         self._derp.set_node_key(key)
         self._dataplane.set_private_key(key)
 
+    def set_disco_key(self, disco: DiscoPrivate) -> None:
+        """Paths are found by another key from now on; control must be told."""
+        self._disco = public_of(disco)
+        self._sock.set_disco_key(disco)
+
     def network_changed(self, addresses: Collection[IPAddress]) -> None:
         """Sockets and paths of before are worth nothing; sessions are.
 

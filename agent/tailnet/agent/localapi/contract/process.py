@@ -33,7 +33,7 @@ PROCESS: Routes = {
             "Look inside; answers with the word done where there is nothing to say.",
             Tree,
             query=(Query("action", "string", "plan, drops, clear-netmap-cache, …", needed=True),),
-            refuses=(400, 501),
+            refuses=(400,),
             or_text=True,
         )
     },

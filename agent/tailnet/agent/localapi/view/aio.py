@@ -25,6 +25,7 @@ from tailnet.agent.localapi.schema.network import NetcheckReport, RouteEntry
 from tailnet.agent.localapi.schema.paths import PathDetails, PeerRelaySessions, PingResult
 from tailnet.agent.localapi.schema.status import Status
 from tailnet.agent.localapi.view import paths, routes
+from tailnet.agent.localapi.view.experiments.aio import ExperimentsView
 from tailnet.agent.localapi.view.inspect.aio import Inspection
 from tailnet.agent.localapi.view.metrics.aio import MetricsView
 from tailnet.agent.localapi.view.process.aio import ProcessView
@@ -36,7 +37,7 @@ from tailnet.agent.magicsock.sockets.aio import has_ipv6
 from tailnet.agent.netstack.interface import Connection, DialError
 from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.trace.facts import Facts
-from tailnet.platform.interface import PlatformError
+from tailnet.platform.interface import Bypass, PlatformError
 
 EXIT_ROUTES = ("0.0.0.0/0", "::/0")
 PING_WAIT = 10.0  # seconds; the client has a shorter patience of its own
@@ -45,12 +46,13 @@ PING_WAIT = 10.0  # seconds; the client has a shorter patience of its own
 class NodeView:
     """Status, prefs and pings of one node, and the bus that watches it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is one thing of the outside world
         self,
         node: Node,
         *,
         version: str,
         dial: Callable[[str, int], Awaitable[Connection]],
+        bypass: Bypass,
         userspace_drops: Callable[[], dict[str, int]] | None = None,
         service_drops: Callable[[], dict[str, int]] = dict,
     ) -> None:
@@ -66,6 +68,13 @@ class NodeView:
         self._status = StatusView(node, version=version, userspace=userspace_drops is not None)
         self.process = ProcessView()
         self._watching = Watching(node, version=version, status=self.status)
+        self.experiments = ExperimentsView(
+            node,
+            bypass,
+            dial=dial,
+            userspace=userspace_drops is not None,
+            publish=self._watching.publish,
+        )
         self._inspection = Inspection(node, version=version, drops=self._drops)
         self.metrics = MetricsView(
             node,

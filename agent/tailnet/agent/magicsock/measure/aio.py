@@ -89,6 +89,17 @@ class Measuring:
         """Measure, once more if that happens already: what is told of it has changed."""
         self._survey.measure(self._now())
 
+    def force_home(self, region: int | None) -> None:
+        """See :attr:`Home.forced`."""
+        self._survey.force_home(region)
+        self.again()
+
+    def pick_home(self) -> bool:
+        """See :meth:`Home.pick`."""
+        picked = self._survey.pick_home()
+        self.again()
+        return picked
+
     def link_changed(self) -> None:
         """Another network: forget and measure."""
         self._tracker.clear()

@@ -15,7 +15,7 @@ from tailnet.agent.control.aio import ControlClient, ControlConfig
 from tailnet.agent.control.ask import Answers
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.keys import DiscoPrivate, NodePrivate
-from tailnet.agent.tailcfg.node import NetInfo, Service
+from tailnet.agent.tailcfg.node import Hostinfo, NetInfo, Service
 from tailnet.platform.interface import Bypass
 
 
@@ -127,9 +127,22 @@ class Line:
 
     def refresh(self) -> None:
         """The prefs may be others, of which control hears."""
+        self.contact.describe(self.hostinfo, self._endpoints)
+
+    @property
+    def hostinfo(self) -> Hostinfo:
+        """What control is told of this host."""
         prefs, log_id = self._record.prefs, self._record.stored.backend_log_id
-        info = hostinfo(prefs, self._world.host, log_id, self._net_info, self._services)
-        self.contact.describe(info, self._endpoints)
+        return hostinfo(prefs, self._world.host, log_id, self._net_info, self._services)
+
+    async def rehearse(self) -> tuple[str, ...]:
+        """See :meth:`ControlClient.rehearse`."""
+        return await self._make(False, lambda _: None).rehearse()
+
+    def set_disco_key(self, disco: DiscoPrivate) -> None:
+        """Peers shall find paths by another key: control tells them."""
+        self._disco = disco
+        self.contact.set_disco_key(public_of(disco))
 
     def network_changed(self, addresses: Collection[IPAddress]) -> None:
         """Connections from other addresses than these are lost; see ``ControlClient``."""

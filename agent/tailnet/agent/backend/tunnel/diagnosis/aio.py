@@ -13,6 +13,7 @@ from tailnet.agent.derp.aio import DerpFleet
 from tailnet.agent.errors import UserError
 from tailnet.agent.keys import PeerId
 from tailnet.agent.magicsock.aio import Magicsock
+from tailnet.agent.netcheck.region.aio import Findings
 from tailnet.agent.netcheck.report import Report
 from tailnet.agent.portmap.aio import PortMapper
 from tailnet.agent.portmap.interface import PortmapSupport
@@ -65,6 +66,12 @@ class Diagnosis:
             check = self._sock.make_netcheck()
             report, home = await check.run(derp_map, self._sock.ip_versions(), address, port)
         return report, home, await self._portmapper.probe()
+
+    async def region(self, derp_map: DERPMap, name: str) -> Findings:
+        """Try a region's relays; one measurement at a time."""
+        async with self._netcheck_turn:
+            check = self._sock.make_region_check()
+            return await check.run(derp_map, name, self._sock.ip_versions())
 
     @property
     def relay_problems(self) -> Mapping[int, str]:

@@ -4,11 +4,14 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 
+import msgspec
+
 from tailnet.agent import clock
 from tailnet.agent.backend.aio import Node
 from tailnet.agent.backend.network.describe import describe as describe_network
 from tailnet.agent.backend.planview import describe
 from tailnet.agent.localapi.bugmark import bugmark
+from tailnet.agent.tailcfg.codec import encode
 
 log = logging.getLogger("tailnet.notes")
 
@@ -37,11 +40,17 @@ def relay_servers(node: Node) -> list[str]:
     return sorted(str(peer.node.ips()[0]) for peer in known if peer and peer.node.ips())
 
 
+def host_info(node: Node) -> object:
+    """What control is told of this host."""
+    return msgspec.json.decode(encode(node.account.line.hostinfo))
+
+
 TREES: Mapping[str, Callable[[Node], object]] = {
     "control-knobs": control_knobs,
     "peer-disco-keys": disco_keys,
     "statedir": state_directory,
     "peer-relay-servers": relay_servers,
+    "hostinfo": host_info,
     "plan": lambda node: describe(node.plan),
     "netmon": lambda node: describe_network(node.network.state, node.network.recent),
 }
@@ -69,6 +78,8 @@ class Inspection:
             return self._drops()
         if action == "portmap":
             return await self._portmap()
+        if action == "ts2021":
+            return await self._node.account.line.rehearse()
         self._do(action)
         return None
 

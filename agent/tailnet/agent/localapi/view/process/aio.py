@@ -4,13 +4,16 @@ import asyncio
 import logging
 import os
 import signal
+import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import msgspec
 
 from tailnet.agent.errors import UserError
-from tailnet.agent.tasks import dump
+from tailnet.agent.tasks import dump, in_slices
 
 ROOT = "tailnet"
 MAX_WAITING = 1000  # lines of a log that nobody reads fast enough
@@ -66,6 +69,7 @@ class ProcessView:
 
     def __init__(self) -> None:
         self._restore: dict[str, tuple[int, asyncio.TimerHandle]] = {}
+        self._profiling = False
 
     def shutdown(self) -> None:
         """End as after SIGTERM, once this request is answered."""
@@ -74,6 +78,48 @@ class ProcessView:
     def tasks(self) -> str:
         """Stacks of all tasks and threads."""
         return dump()
+
+    async def processor_profile(self, seconds: float) -> bytes:
+        """Where time goes, for ``go tool pprof``.
+
+        Raises:
+            UserError: there is a profile already.
+        """
+        from tailnet.agent.profiling.aio import record  # noqa: PLC0415 - seldom needed
+
+        with self._profile():
+            return await record(seconds)
+
+    async def memory_profile(self, seconds: float) -> bytes:
+        """What is in use, by kind; or of what is asked for within a time, by place.
+
+        Raises:
+            UserError: there is a profile already.
+        """
+        from tailnet.agent.profiling import heap  # noqa: PLC0415 - seldom needed
+
+        begun = time.time_ns()
+        with self._profile():
+            if not seconds:
+                return await in_slices(heap.by_kind(begun))
+            heap.begin()
+            try:
+                await asyncio.sleep(seconds)
+            finally:
+                profile = heap.end(begun, time.time_ns() - begun)
+            return profile
+
+    @contextmanager
+    def _profile(self) -> Iterator[None]:
+        """One at a time: they slow everything down, and would see each other."""
+        if self._profiling:
+            msg = "there is a profile already; try again later"
+            raise UserError(msg)
+        self._profiling = True
+        try:
+            yield
+        finally:
+            self._profiling = False
 
     def note(self, text: str) -> None:
         """A line of another program, into the log."""

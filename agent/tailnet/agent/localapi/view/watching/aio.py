@@ -95,6 +95,10 @@ class Watching:
             self._poll()
         return watcher
 
+    def publish(self, notify: Notify) -> None:
+        """What somebody wants to be told."""
+        self._bus.publish(notify)
+
     def count(self) -> int:
         """How many watch."""
         return len(self._bus)

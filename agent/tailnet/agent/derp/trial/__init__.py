@@ -1,0 +1,1 @@
+"""Whether a relay can be reached, without using it."""

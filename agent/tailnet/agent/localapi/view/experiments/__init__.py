@@ -1,0 +1,1 @@
+"""What is tried out on request, of a real node."""

@@ -1,0 +1,1 @@
+"""Whether the relays of a region do what they are there for."""

@@ -1,0 +1,1 @@
+"""Where the process spends its time and its memory, for ``go tool pprof`` and its like."""
