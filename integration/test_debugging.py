@@ -41,7 +41,7 @@ def test_answers_are_json(pair: Lab, name: str) -> None:
     assert said or name == "control-knobs"
 
 
-@pytest.mark.parametrize("name", ACTS)
+@pytest.mark.parametrize("name", [name for name in ACTS if "derp" not in name or "break" in name])
 def test_an_action_leaves_the_tailnet_connected(pair: Lab, name: str) -> None:
     """Whatever is broken mends itself."""
     one, other = pair.hosts["h1"], pair.hosts["h2"]

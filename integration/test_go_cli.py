@@ -14,6 +14,7 @@ from integration.lab.go_cli import find
 from integration.lab.host import Host
 from integration.lab.lab import Lab
 from integration.lab.waiting import until
+from tests.support.pprof import read_profile
 
 PROGRAM = find()
 pytestmark = [
@@ -148,6 +149,22 @@ def test_debugging(go: GoCli, tmp_path: Path) -> None:
     watched = go("debug", "watch-ipn", "--count=1", "--initial")
     assert json.loads(watched.out)["SessionID"]
     assert json.loads(go.good("debug", "peer-relay-servers")) == []
+
+
+def test_what_is_tried_out(pair: Lab, go: GoCli, tmp_path: Path) -> None:
+    """Relays, the router, ways to connect, profiles."""
+    assert go.json("debug", "derp", "lab900")["Errors"] == []
+    assert "no mapping" in go.good("debug", "portmap", "--duration=300ms", "--type=pmp")
+    go.good("debug", "force-prefer-derp", "900")
+    assert "no other region" in go("debug", "pick-new-derp").err
+    assert "pong from h2" in go.good("ping", "-c", "5", "h2")
+    assert json.loads(go.good("debug", "peer-endpoint-changes", str(pair.hosts["h2"].ipv4)))
+    port = str(pair.hosts["h2"].status()["Self"]["PeerAPIURL"][0].rpartition(":")[2])
+    tried = go("debug", "dial-types", "h2", port)
+    assert "[UserDial] connected=true err=<nil>\n" in tried.out
+    for flag in ("--cpu-profile", "--mem-profile"):
+        assert go("debug", f"{flag}={tmp_path / flag}", "--profile-seconds=1").code == 0
+        assert read_profile((tmp_path / flag).read_bytes()).kinds
 
 
 def test_the_log_is_followed(go: GoCli) -> None:

@@ -388,6 +388,7 @@ class FakeBackend:
         answers: dict[str, object] = {
             "plan": {"Peers": []},
             "peer-relay-servers": ["100.64.0.9"],
+            "ts2021": ["0.001 s: the server's key is mkey:0", "0.002 s: a Noise connection to x"],
             "netmon": {
                 "DefaultV4": "eth0",
                 "DefaultV6": "",

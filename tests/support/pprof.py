@@ -16,20 +16,19 @@ class Profile(NamedTuple):
 def read_profile(data: bytes) -> Profile:
     """Everything of it."""
     fields = list(_fields(gzip.decompress(data)))
-    names = [bytes(value).decode() for number, value in fields if number == 6]  # type: ignore[arg-type]
+    names = [bytes(value).decode() for number, value in fields if number == 6]
     functions = {f[1]: names[f[2]] for f in map(_numbers, _all(fields, 5))}
     places: dict[int, str] = {}
     for raw in _all(fields, 4):
-        about = dict(_fields(raw))
-        line = _numbers(about[4])  # type: ignore[arg-type]
-        places[int(about[1])] = f"{functions[line[1]]}:{line.get(2, 0)}"  # type: ignore[arg-type]
+        (inside,) = _all(list(_fields(raw)), 4)
+        line = _numbers(inside)
+        places[_numbers(raw)[1]] = f"{functions[line[1]]}:{line.get(2, 0)}"
     samples = {}
     for raw in _all(fields, 2):
-        about = dict(_fields(raw))
-        stack = tuple(places[each] for each in _packed(about[1]))  # type: ignore[arg-type]
-        samples[stack] = list(_packed(about[2]))  # type: ignore[arg-type]
+        where, values = (b"".join(_all(list(_fields(raw)), number)) for number in (1, 2))
+        samples[tuple(places[each] for each in _packed(where))] = list(_packed(values))
     kinds = [(names[k[1]], names[k[2]]) for k in map(_numbers, _all(fields, 1))]
-    period = next((int(v) for number, v in fields if number == 12), 0)  # type: ignore[arg-type]
+    period = next((int(v) for number, v in fields if number == 12), 0)
     return Profile(kinds, samples, period)
 
 

@@ -73,7 +73,7 @@ async def test_ways_to_connect_want_an_address_and_a_port(
     backend: FakeBackend, query: dict[str, str]
 ) -> None:
     """Names are the client's to resolve."""
-    assert (await ask(backend, "POST", "debug-dial-types", **query)).status == 400
+    assert (await ask(backend, "POST", "debug-dial-types", b"", **query)).status == 400
     assert not backend.experiments.calls
 
 
@@ -182,14 +182,14 @@ async def test_profiles_are_bounded(
     backend: FakeBackend, query: dict[str, str], call: tuple[str, float]
 ) -> None:
     """An answer is due within a minute."""
-    assert (await ask(backend, "GET", "pprof", **query)).status == 200
+    assert (await ask(backend, "GET", "pprof", b"", **query)).status == 200
     assert backend.process.calls == [call]
 
 
 @pytest.mark.parametrize("query", [{"name": "x"}, {}, {"name": "heap", "seconds": "x"}])
 async def test_other_profiles_are_not_there(backend: FakeBackend, query: dict[str, str]) -> None:
     """Nothing begins."""
-    assert (await ask(backend, "GET", "pprof", **query)).status in (400, 404)
+    assert (await ask(backend, "GET", "pprof", b"", **query)).status in (400, 404)
     assert not backend.process.calls
 
 
