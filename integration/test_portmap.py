@@ -145,6 +145,9 @@ def test_each_protocol_maps_and_releases(home: Home, lab: Lab, protocol: str) ->
     home.restart_daemon(lab)
     home.until_mapped()
     assert home.until_direct().startswith(f"{OUTSIDE}:")
+    kept = home.router.mappings()
+    assert f"mapped to {OUTSIDE}:" in home.h1.tnet("debug", "portmap", f"--type={protocol}").stdout
+    until("only the daemon's again", lambda: home.router.mappings() == kept, 5)
     assert home.h1.stop() == 0
     assert home.router.mappings() == set()
     home.restart_daemon(lab)

@@ -6,7 +6,6 @@ Source: tailscale cmd/tailscale/cli/debug.go, runEnv, runStat, runResolve.
 import os
 import socket
 import stat as modes
-from pathlib import Path
 
 import click
 
@@ -41,7 +40,7 @@ def stat(files: tuple[str, ...]) -> None:
             click.echo(f"{clean(name)}: {reason or error}")
             continue
         for entry in inside[:SHOWN]:
-            click.echo(f"  - {clean(Path(entry).name)}")
+            click.echo(f"  - {clean(entry)}")
         if len(inside) > SHOWN:
             click.echo("  ...")
 

@@ -3,8 +3,6 @@
 Source: tailscale cmd/tailscale/cli/debug-portmap.go.
 """
 
-from ipaddress import IPv4Address
-
 import click
 import msgspec
 from msgspec import json
@@ -61,6 +59,8 @@ def _tell(client: LocalClient, asked: dict[str, object]) -> None:
     if asked["kind"]:
         query["type"] = asked["kind"]
     if (gateway := asked["gateway_addr"]) or asked["self_addr"]:
+        from ipaddress import IPv4Address  # noqa: PLC0415 - seldom needed
+
         try:
             ends = IPv4Address(str(gateway)), IPv4Address(str(asked["self_addr"]))
         except ValueError:
