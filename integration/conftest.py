@@ -11,6 +11,8 @@ from integration.lab.lab import Lab
 from integration.lab.net import why_not
 from integration.lab.topology import Topology, flat
 
+from tailnet.agent.datapath import native
+
 LABS = pytest.StashKey[list[Lab]]()
 LOG_LINES = 60
 
@@ -25,7 +27,12 @@ def cannot(why: str) -> NoReturn:
 
 
 def pytest_configure() -> None:
-    """Ctrl-C works in what tests start, although a shell's background job ignores it."""
+    """Nothing begins with an extension that was built from other sources, as after a pull.
+
+    And Ctrl-C works in what tests start, although a shell's background job ignores it.
+    """
+    if find_spec("tailnet_native") is not None and (reason := native.why_not()):
+        pytest.exit(f"{reason}: run 'make native'", returncode=pytest.ExitCode.USAGE_ERROR)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

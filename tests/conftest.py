@@ -2,8 +2,12 @@
 
 import os
 import signal
+from importlib.util import find_spec
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from tailnet.agent.datapath import native
 
 settings.register_profile("dev", deadline=None, max_examples=60)
 settings.register_profile(
@@ -17,6 +21,11 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
 def pytest_configure() -> None:
-    """Ctrl-C works in what tests start, although a shell's background job ignores it."""
+    """Nothing begins with an extension that was built from other sources, as after a pull.
+
+    And Ctrl-C works in what tests start, although a shell's background job ignores it.
+    """
+    if find_spec("tailnet_native") is not None and (reason := native.why_not()):
+        pytest.exit(f"{reason}: run 'make native'", returncode=pytest.ExitCode.USAGE_ERROR)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
