@@ -1,7 +1,7 @@
 """The lab's own channel to its servers: one JSON object per line over a unix socket.
 
 Request ``{"do": NAME, …arguments}``, answer ``{"ok": VALUE}`` or ``{"error": TEXT}``.  What can be
-asked for is in :mod:`integration.lab.servers`.
+asked for is in :mod:`integration.lab.desk_control` and :mod:`integration.lab.desk_relays`.
 """
 
 import json
@@ -13,6 +13,10 @@ from integration.lab.process import LabError
 
 MAX_LINE = 4 << 20  # bytes; the node list of a large lab fits
 TIMEOUT = 10.0  # seconds for one request
+
+
+class Refused(Exception):
+    """At the servers: what was asked for cannot be done; the text says why."""
 
 
 class Admin:
