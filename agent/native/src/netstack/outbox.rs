@@ -67,6 +67,11 @@ impl Outbox {
         result
     }
 
+    /// The packet that was queued last.
+    pub fn last(&self) -> &[u8] {
+        &self.scratch
+    }
+
     fn queue(&mut self, packet: &[u8]) {
         self.bytes += packet.len();
         if self

@@ -3,6 +3,7 @@
 mod haste;
 mod patience;
 mod pump;
+mod recovery;
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -16,6 +17,7 @@ use smoltcp::time::{Duration, Instant};
 use super::device::{Port, interface};
 use super::outbox::Outbox;
 use patience::CONNECT_PATIENCE;
+use recovery::Recovery;
 
 const ACK_DELAY: Duration = Duration::from_millis(10);
 const BURST: usize = 256; // packets of one connection until others get their turn
@@ -77,6 +79,7 @@ pub struct Conn {
     keepalive: bool,
     heard: Instant,
     waiting_since: Option<Instant>,
+    recovery: Recovery,
 }
 
 impl Conn {
@@ -109,6 +112,7 @@ impl Conn {
             keepalive: false,
             heard: now,
             waiting_since: None,
+            recovery: Recovery::default(),
         }
     }
 
@@ -144,13 +148,15 @@ impl Conn {
         let joined = packet.len() > self.mtu;
         let delay = if joined { Duration::ZERO } else { ACK_DELAY };
         self.socket().set_ack_delay(Some(haste::span(delay)));
-        let mut port = Port {
-            packet: Some(packet),
-            outbox,
-            mtu: self.mtu,
-        };
-        self.iface
-            .poll_ingress_single(haste::inner(now), &mut port, &mut self.sockets);
+        for _ in 0..=self.recovery.received(packet) {
+            let mut port = Port {
+                packet: Some(packet),
+                outbox,
+                mtu: self.mtu,
+            };
+            self.iface
+                .poll_ingress_single(haste::inner(now), &mut port, &mut self.sockets);
+        }
         self.heard = now;
         self.waiting_since = None;
         if self.keepalive {
@@ -209,6 +215,7 @@ impl Conn {
                 if result == PollResult::None {
                     break;
                 }
+                self.recovery.sent(outbox.last());
                 moved = true;
                 left -= 1;
             }
