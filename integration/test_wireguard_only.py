@@ -1,17 +1,20 @@
-"""A host of plain WireGuard with several addresses, one of them nobody's.
+"""A host of plain WireGuard with several addresses, one of them nobody's; it is an exit node.
 
 ::
 
-    h1 ── bridge: control ── wg: 10.99.0.12 and .150, wireguard-go
-
+    h1 ── bridge: control; "the internet" 203.0.113.1, 2001:db8:ffff::1 ── wg, wireguard-go
+                                                                           10.99.0.12 and .150
 Control tells 10.99.0.200 too.
 """
 
+import re
 import shutil
+from functools import partial
 
 import pytest
 from integration.conftest import MakeLab, cannot
 from integration.lab.foreign import WG_PORT, WireGuard
+from integration.lab.host import Host
 from integration.lab.lab import Lab
 from integration.lab.process import run
 from integration.lab.topology import flat
@@ -28,6 +31,29 @@ table ip gone {
 	}
 }
 """
+INTERNET = ("203.0.113.1", "2001:db8:ffff::1")
+EXIT = """\
+table inet exit {
+	chain forward {
+		type filter hook forward priority 0;
+		ip saddr %s ip daddr 203.0.113.1 counter
+		ip6 saddr %s ip6 daddr 2001:db8:ffff::1 counter
+	}
+	chain post {
+		type nat hook postrouting priority srcnat;
+		oifname "eth0" masquerade
+	}
+}
+"""
+PASSED_BY = """\
+table inet probe {
+	chain post {
+		type filter hook postrouting priority 300;
+		oifname "eth0" ip daddr 203.0.113.1 counter
+		oifname "eth0" ip6 daddr 2001:db8:ffff::1 counter
+	}
+}
+"""
 TIMEOUT = 30.0  # seconds for a way that works
 
 
@@ -37,6 +63,12 @@ def lab(make_lab: MakeLab) -> Lab:
     if not (shutil.which("wireguard-go") and shutil.which("wg")):
         cannot("wireguard-go is not installed")
     lab = make_lab(flat("h1", "wg"))
+    inet = lab.network.namespace("inet")
+    for address in INTERNET:
+        run(["ip", "-n", inet, "address", "add", address, "dev", "lo"])
+    for host in lab.hosts.values():
+        host.exec("ip", "route", "add", "default", "via", "10.99.0.1")
+        host.exec("ip", "-6", "route", "add", "default", "via", "fd99::1")
     lab.join("h1")
     return lab
 
@@ -47,8 +79,26 @@ def plain(lab: Lab) -> WireGuard:
     lab.hosts["wg"].exec("ip", "address", "add", f"{SECOND}/24", "dev", "eth0")
     plain = WireGuard(lab, lab.hosts["wg"], lab.hosts["h1"])
     plain.more = (NOBODY, SECOND)
+    plain.routes = ("0.0.0.0/0", "::/0")
+    for name in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
+        lab.hosts["wg"].exec("sysctl", "-qw", f"{name}=1")
     plain.start()
+    one = lab.hosts["h1"]
+    rules = EXIT % (one.ipv4, one.ipv6)
+    run(["nft", "-f", "-"], namespace=lab.hosts["wg"].namespace, feed=rules)
+    run(["nft", "-f", "-"], namespace=one.namespace, feed=PASSED_BY)
     return plain
+
+
+def answers(host: Host, ip: str) -> bool:
+    """One ping of the host's kernel."""
+    return host.ping_os(ip, count=1, wait=1).received == 1
+
+
+def counted(lab: Lab, name: str, table: str) -> list[int]:
+    """Packets for the internet that a table of a host saw: of IPv4, and of IPv6."""
+    listed = lab.hosts[name].exec("nft", "list", "table", "inet", table).stdout
+    return list(map(int, re.findall(r"packets (\d+)", listed)))
 
 
 def reached(lab: Lab, plain: WireGuard) -> str:
@@ -74,6 +124,28 @@ def test_an_address_that_dies_is_left(lab: Lab, plain: WireGuard) -> None:
     assert other in {SECOND, str(lab.hosts["wg"].underlay)} - {used}
     lab.hosts["wg"].exec("nft", "delete table ip gone")
     assert lab.hosts["h1"].ping_os(plain.address, count=3).lost == 0
+
+
+@pytest.mark.usefixtures("plain")
+def test_it_leads_to_the_internet(lab: Lab) -> None:
+    """As an exit node, by IPv4 and IPv6; nothing passes by it until it is given up."""
+    one = lab.hosts["h1"]
+    assert "wg" in one.tnet("exit-node", "list").stdout
+    one.tnet("set", "--exit-node=wg")
+    for ip in INTERNET:
+        until(f"{ip} through wg", partial(answers, one, ip), TIMEOUT)
+    before = counted(lab, "wg", "exit")
+    passed = counted(lab, "h1", "probe")
+    for ip in INTERNET:
+        assert one.ping_os(ip, count=5).lost == 0
+    assert counted(lab, "wg", "exit") == [count + 5 for count in before]
+    assert counted(lab, "h1", "probe") == passed
+    assert one.status()["ExitNodeStatus"]["Online"]
+    one.tnet("set", "--exit-node=")
+    for ip in INTERNET:
+        assert one.ping_os(ip, count=2).lost == 0
+    assert counted(lab, "wg", "exit") == [count + 5 for count in before]
+    assert counted(lab, "h1", "probe") == [count + 2 for count in passed]
 
 
 def test_our_log_is_clean(lab: Lab) -> None:

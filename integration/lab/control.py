@@ -169,9 +169,11 @@ class ControlServer:
         self.store.set_attributes(self.store.records[node_id], attributes)
         self._polls.notify()
 
-    def add_wireguard(self, name: str, key: NodePublic, endpoints: list[str]) -> str:
+    def add_wireguard(
+        self, name: str, key: NodePublic, endpoints: list[str], routes: list[str]
+    ) -> str:
         """A peer without Tailscale at these addresses; its own IPv4 address in the tailnet."""
-        record = self.store.add_wireguard(name, key, endpoints)
+        record = self.store.add_wireguard(name, key, endpoints, routes)
         self._polls.notify()
         return record.addresses[0]
 

@@ -174,9 +174,11 @@ class Store:
         record.attributes = attributes
         self.view.touch(record.id)
 
-    def add_wireguard(self, name: str, key: NodePublic, endpoints: list[str]) -> Record:
-        """A peer that speaks plain WireGuard and never comes here."""
-        hostinfo = Hostinfo(hostname=name)
+    def add_wireguard(
+        self, name: str, key: NodePublic, endpoints: list[str], routes: list[str]
+    ) -> Record:
+        """A peer that speaks plain WireGuard and never comes here; ``routes`` lead through it."""
+        hostinfo = Hostinfo(hostname=name, routable_ips=tuple(routes))
         request = RegisterRequest(version=0, node_key=key, hostinfo=hostinfo)
         record = self._admit(request, MachinePublic(key.raw), AuthKey())
         record.endpoints, record.wireguard_only, record.online = endpoints, True, True

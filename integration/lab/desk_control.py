@@ -153,10 +153,12 @@ class ControlDesk:
         """Give a node these attributes and no others."""
         self._running().set_attributes(self._node_id(name), tuple(attributes))
 
-    async def do_add_wireguard(self, name: str, key: str, endpoints: list[str]) -> str:
+    async def do_add_wireguard(
+        self, name: str, key: str, endpoints: list[str], routes: list[str]
+    ) -> str:
         """Add a peer that speaks plain WireGuard (``key`` in hex); its address in the tailnet."""
         public = NodePublic(bytes.fromhex(key))
-        return self._running().add_wireguard(name, public, endpoints)
+        return self._running().add_wireguard(name, public, endpoints, routes)
 
     async def do_forget_logins(self, gone: bool = False) -> None:
         """Lose all logins that are under way; ``gone``: they are answered with 410."""

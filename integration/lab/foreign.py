@@ -191,6 +191,7 @@ class WireGuard(_Base):
     serves = True
     discovers = False
     more: tuple[str, ...] = ()  # addresses that control tells besides the machine's first
+    routes: tuple[str, ...] = ()  # what it leads to
 
     def start(self) -> None:
         """Run it; the first time it is told to control."""
@@ -203,7 +204,11 @@ class WireGuard(_Base):
             public = base64.b64decode(run(["wg", "pubkey"], feed=key.read_text()).stdout)
             endpoints = [f"{ip}:{WG_PORT}" for ip in (*self.more, self.host.underlay)]
             self.address = self.lab.admin(
-                "add-wireguard", name=name, key=public.hex(), endpoints=endpoints
+                "add-wireguard",
+                name=name,
+                key=public.hex(),
+                endpoints=endpoints,
+                routes=list(self.routes),
             )
         self.process = self.host.spawn("wireguard-go", "wireguard-go", "-f", device)
         shown = ["wg", "show", device]
@@ -212,12 +217,14 @@ class WireGuard(_Base):
         ours = next(str(n["key"]) for n in nodes if n["name"] == self.ours.name)
         theirs = base64.b64encode(bytes.fromhex(ours.partition(":")[2])).decode()
         own = ["listen-port", str(WG_PORT), "private-key", str(key)]
-        peer = ["peer", theirs, "allowed-ips", f"{self.ours.ipv4}/32"]
+        allowed = f"{self.ours.ipv4}/32,{self.ours.ipv6}/128"
+        peer = ["peer", theirs, "allowed-ips", allowed]
         peer += ["endpoint", f"{self.ours.underlay}:41641"]
         self.host.exec("wg", "set", device, *own, *peer)
         self.host.exec("ip", "address", "add", f"{self.address}/32", "dev", device)
         self.host.exec("ip", "link", "set", device, "up", "mtu", "1280")
-        self.host.exec("ip", "route", "add", f"{self.ours.ipv4}/32", "dev", device)
+        for ip in (self.ours.ipv4, self.ours.ipv6):
+            self.host.exec("ip", "route", "add", str(ip), "dev", device)
         if first:
             www = self.host.directory / "www"
             www.mkdir()

@@ -1,7 +1,7 @@
 """``status``: this node and its peers, as they stand."""
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from tailnet.agent.addr import AddrPort, ViaAddr
 from tailnet.agent.backend.aio import Node
@@ -9,7 +9,13 @@ from tailnet.agent.backend.peerapi import peer_api
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.keys import PeerId
 from tailnet.agent.localapi.schema.basics import ZERO_TIME
-from tailnet.agent.localapi.schema.status import DatapathStatus, PeerStatus, Status, TailnetStatus
+from tailnet.agent.localapi.schema.status import (
+    DatapathStatus,
+    ExitNodeStatus,
+    PeerStatus,
+    Status,
+    TailnetStatus,
+)
 from tailnet.agent.localapi.view.shapes import expiry, region_code, suffix, users
 from tailnet.agent.slices import SLICE, Steps, sliced
 from tailnet.agent.tailcfg import node as tailcfg
@@ -44,6 +50,7 @@ class StatusView:
             auth_url=node.account.auth_url,
             tailscale_ips=tuple(str(ip) for ip in me.ips()) if me else None,
             self_=self._self_status(netmap),
+            exit_node_status=self._exit_node(netmap),
             health=tuple(warning.text for warning in node.warnings),
             magic_dns_suffix=suffix(me.name) if me else "",
             current_tailnet=TailnetStatus(
@@ -60,6 +67,18 @@ class StatusView:
                 aead=about.aead,
                 threads=node.tunnel.datapath_threads,
             ),
+        )
+
+    def _exit_node(self, netmap: NetworkMap | None) -> ExitNodeStatus | UnsetType:
+        """The exit node in use; left out if there is none."""
+        used = None if self._node.plan is None else self._node.plan.exit_node
+        peer = None if netmap is None or used is None else netmap.peers.get(used)
+        if peer is None:
+            return UNSET
+        return ExitNodeStatus(
+            id=peer.stable_id,
+            online=bool(peer.online),
+            tailscale_ips=tuple(map(str, peer.addresses or ())),
         )
 
     def _self_status(self, netmap: NetworkMap | None) -> PeerStatus:
