@@ -7,8 +7,12 @@ import pytest
 from integration import shapes
 from integration.lab.host import Host
 from integration.lab.lab import Lab
+from tests.agent.localapi.test_upstream import ENDPOINTS
 from tests.support.shapes import ANY, Absent, Each, Null, faults
 
+from tailnet.agent.localapi.exchange import Access
+from tailnet.agent.localapi.routes import Route, find
+from tailnet.agent.localapi.schema.basics import BASE
 from tailnet.agent.localapi.schema.bus import (
     INITIAL_HEALTH,
     INITIAL_NETMAP,
@@ -59,19 +63,49 @@ SHAPES: dict[str, Any] = {
     "GET debug-packet-filter-rules": [ANY],
     "GET debug-peer-relay-sessions": shapes.RELAY_SESSIONS,
     "GET id-token?aud=x": {"id_token": str},
+    "PATCH alpha-set-device-attrs": ANY,
+    "GET check-udp-gro-forwarding": {"Warning": str},
+    "GET set-udp-gro-forwarding": {"Warning": str},
+    "GET check-so-mark-in-use": {"UseSOMark": bool},
+    "GET debug-packet-filter-matches": Each(ANY),  # ours: no client of upstream's reads it
+    "GET debug-peer-endpoint-changes?ip={peer}": [
+        {"When": str, "What": str, "From": Absent(str), "To": str}
+    ],
+    "POST debug-derp-region?region=900": {"Info": [str], "Warnings": [str], "Errors": [str]},
     "POST debug?action=control-knobs": CAPABILITIES,
     "POST debug?action=peer-relay-servers": [str],
     "POST debug?action=peer-disco-keys": Each(str),
     "POST debug?action=statedir": str,
     "POST debug?action=current-netmap": shapes.NETMAP,
 }
-BODIES = {"PATCH prefs": {"ShieldsUp": False, "ShieldsUpSet": True}, "POST check-prefs": {}}
+BODIES = {
+    "PATCH prefs": {"ShieldsUp": False, "ShieldsUpSet": True},
+    "PATCH alpha-set-device-attrs": {"custom:room": "12"},
+    "POST check-prefs": {},
+}
+TEXTS = frozenset(
+    """
+    GET-usermetrics GET-metrics GET-goroutines GET-logtap POST-bugreport POST-debug-dial-types
+    GET-debug-portmap GET-pprof POST-debug-capture POST-set-expiry-sooner POST-dial
+    """.split()  # noqa: SIM905 - one name a word reads better
+)
+"""No JSON: text, files, streams of bytes."""
+SILENT = frozenset(
+    """
+    PUT-profiles/ GET-profiles/x POST-profiles/x DELETE-profiles/x POST-start POST-login-interactive
+    POST-logout POST-reset-auth POST-shutdown POST-disconnect-control POST-debug-log
+    POST-debug-rotate-disco-key
+    """.split()  # noqa: SIM905
+)
+"""Nothing, or what is shown elsewhere: one profile as those of the list."""
+ELSEWHERE = frozenset(("GET-watch-ipn-bus", "POST-query-feature", "POST-set-dns"))
+"""The bus below; what only a control server with more than ours answers, in test_control_asks."""
 REFUSED = {
     "PATCH prefs": (400, {"Hostname": 7, "HostnameSet": True}),
     "POST query-feature?feature=serve": (502, {}),
     "GET update/check": (501, {}),
     "GET tka/status": (501, {}),
-    "POST debug?action=pick-new-derp": (501, {}),
+    "GET conn25/state": (501, {}),
 }
 
 
@@ -79,6 +113,17 @@ REFUSED = {
 def host(pair: Lab) -> Host:
     """Who is asked."""
     return pair.hosts["h1"]
+
+
+def test_every_endpoint_of_upstreams_is_looked_at() -> None:
+    """Those that are here have a shape, or are known for having no JSON."""
+    here = {
+        f"{method}-{name}"
+        for method, name in ENDPOINTS
+        if isinstance(find(method, BASE + name, Access.WRITE), Route)
+    }
+    shown = {asked.partition("?")[0].replace(" ", "-") for asked in SHAPES}
+    assert here - shown == TEXTS | SILENT | ELSEWHERE
 
 
 def ask(host: Host, asked: str, body: object = None) -> tuple[int, str]:
