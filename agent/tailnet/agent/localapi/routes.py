@@ -144,7 +144,10 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
     "set-use-exit-node-enabled": {"POST": Route(Access.WRITE, prefs.use_exit_node)},
     "cert-domains": {"GET": Route(Access.READ, inspect_map.cert_domains)},
     "services": {"GET": Route(Access.READ, inspect_map.services)},
-    "debug-packet-filter-rules": {"GET": Route(Access.WRITE, inspect_map.packet_filter_rules)},
+    "debug-packet-filter-rules": {
+        "GET": Route(Access.WRITE, inspect_map.packet_filter_rules),
+        "POST": Route(Access.WRITE, inspect_map.packet_filter_rules),  # upstream's client says so
+    },
     "debug-packet-filter-matches": {"GET": Route(Access.WRITE, inspect_map.packet_filter_matches)},
     "debug-optional-features": {"GET": Route(Access.READ, inspect_map.optional_features)},
     "usermetrics": {"GET": Route(Access.READ, metrics.user_metrics)},

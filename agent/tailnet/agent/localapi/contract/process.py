@@ -47,7 +47,8 @@ PROCESS: Routes = {
         )
     },
     "debug-packet-filter-rules": {
-        "GET": Operation("The packet filter as control sent it.", Any, refuses=(503,))
+        "GET": Operation("The packet filter as control sent it.", Any, refuses=(503,)),
+        "POST": Operation("The same, as upstream's client asks.", Any, refuses=(503,)),
     },
     "debug-packet-filter-matches": {"GET": Operation("The packet filter as packets meet it.", Any)},
     "debug-optional-features": {"GET": Operation("What this daemon has: {Features}.", Tree)},
