@@ -77,6 +77,7 @@ class Network(
     help="Look inside tailnetd, for people who debug it.",
     invoke_without_command=True,
     no_args_is_help=True,
+    subcommand_metavar="COMMAND [ARGS]...",
 )
 @click.option(
     "--cpu-profile", default="", metavar="FILE", help="Save where time goes; - is stdout."
