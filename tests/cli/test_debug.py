@@ -172,3 +172,26 @@ def test_the_localapi_is_asked_anything(backend: FakeBackend, tmp_path: Path) ->
     assert run(tmp_path, "localapi", "GET", "a b").exit_code == 1
     assert "no JSON object" in run(tmp_path, "localapi", "POST", "start", "{").stderr
     assert run(tmp_path, "localapi", "GET", "nonsense").stderr == "not found\n"
+
+
+def test_profiles_are_saved_for_their_owner_alone(backend: FakeBackend, tmp_path: Path) -> None:
+    """By upstream's flags, with one dash or two."""
+    time, memory = tmp_path / "time", tmp_path / "memory"
+    done = run(tmp_path, f"-cpu-profile={time}", "--mem-profile", str(memory))
+    assert (done.exit_code, time.read_bytes(), memory.read_bytes()) == (0, b"time", b"memory")
+    assert {path.stat().st_mode & 0o777 for path in (time, memory)} == {0o600}
+    assert backend.process.calls == [("profile", 15.0), ("heap", 0.0)]
+
+
+@pytest.mark.usefixtures("backend")
+def test_a_profile_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    """In one line."""
+    done = run(tmp_path, f"--mem-profile={tmp_path}/none/memory")
+    assert (done.exit_code, done.output.count("\n")) == (1, 1)
+
+
+def test_files_of_taildrop_are_not_here(tmp_path: Path) -> None:
+    """Upstream's flag is known."""
+    done = run(tmp_path, "-file=get")
+    assert done.exit_code == 2
+    assert "Taildrop is not here yet" in done.output

@@ -56,6 +56,10 @@ UPSTREAMS = {
     "debug metrics": "watch",
     "debug portmap": "duration type gateway-addr self-addr log-http",
     "debug capture": "o",
+    "debug dial-types": "network",
+    "debug resolve": "net",
+    "debug ts2021": "host version verbose ace dial-plan connect-ip force-port",
+    "debug test-risk": "accept-risk",
     "debug set-expire": "in",
     "debug localapi": "v",
 }

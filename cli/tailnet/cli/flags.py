@@ -28,6 +28,7 @@ LATER = frozenset(
 """Upstream's flags that a later version will have."""
 
 PAGE = "the page is for this machine; from another one: ssh -L 8088:localhost:8088"
+SERVER = "the account's server is reached as the daemon reaches it"
 
 SURROGATES = re.compile("[\ud800-\udfff]")  # bytes of an argument that are no text
 ELSEWHERE = {
@@ -43,6 +44,13 @@ ELSEWHERE = {
     "completion --flags": "flags are always completed",
     "completion --descs": "descriptions come where the shell shows them",
     "metrics --watch": "see: watch -d tnet debug metrics",
+    "ts2021 --host": SERVER,
+    "ts2021 --version": SERVER,
+    "ts2021 --verbose": "it always says everything",
+    "ts2021 --ace": SERVER,
+    "ts2021 --dial-plan": SERVER,
+    "ts2021 --connect-ip": SERVER,
+    "ts2021 --force-port": SERVER,
     "localapi -v": "curl has it; see: tnet debug local-creds",
 }
 """Upstream's flags whose work something else does; some of one command alone."""
