@@ -53,8 +53,12 @@ def lab(make_lab: MakeLab) -> Lab:
     return lab
 
 
+APART = {"shutdown", "pprof"}
+"""What ends the daemon is asked last, and what takes a minute in test_experiments."""
+
+
 @pytest.mark.parametrize(
-    ("name", "method"), [one for one in ASKED if one[0] not in STREAMS | {"shutdown"}]
+    ("name", "method"), [one for one in ASKED if one[0] not in STREAMS | APART]
 )
 def test_a_live_daemon_answers_as_described(lab: Lab, name: str, method: str) -> None:
     """What changes settings comes last; the daemon is there at the end and wrote no traceback."""
