@@ -120,3 +120,31 @@ def test_there_is_always_a_home_in_the_map(course: list[tuple[dict[int, float], 
     home = Home()
     for i, (latency, alive) in enumerate(course):
         assert home.update(latency, MAP, i * 20.0, alive=alive) in {1, 2, 3}
+
+
+def test_a_forced_home_is_kept_while_it_answers() -> None:
+    """However slow; one that does not answer, or does not exist, forces nothing."""
+    home = settled({1: 0.010, 2: 0.050})
+    home.forced = 2
+    assert home.update({1: 0.010, 2: 0.050}, MAP, 20.0, alive=True) == 2
+    assert home.update({1: 0.010}, MAP, 40.0, alive=False) == 1
+    home.forced = 9
+    assert home.update({1: 0.010, 2: 0.050}, MAP, 60.0, alive=True) == 1
+
+
+def test_no_home_can_be_forced() -> None:
+    """And is over with the force."""
+    home = settled({1: 0.010})
+    home.forced = 0
+    assert home.update({1: 0.010}, MAP, 20.0, alive=True) == 0
+    home.forced = None
+    assert home.update({1: 0.010}, MAP, 40.0, alive=False) == 1
+
+
+def test_a_picked_home_is_for_one_measurement() -> None:
+    """The next one moves back if that is clearly better; where there is no other there is none."""
+    home = settled({1: 0.010, 2: 0.050})
+    assert home.pick(MAP)
+    assert home.update({1: 0.010, 2: 0.050}, MAP, 20.0, alive=True) == 2
+    assert home.update({1: 0.010, 2: 0.050}, MAP, 40.0, alive=True) == 1
+    assert not settled({1: 0.010}).pick(regions(region(1)))
