@@ -154,13 +154,13 @@ class Checkup:
 
     def _forwarding_problem(self) -> str:
         parts = self._parts
-        return parts.tunnel.forwarding_problem(parts.account.prefs.advertise_routes or ())
+        return parts.tunnel.forwarding.problem(parts.account.prefs.advertise_routes or ())
 
     def _loses_answers(self) -> bool:
         """A strict filter takes answers to our own packets for forged; see the firewall."""
         prefs = self._parts.account.prefs
         unmarked = prefs.wants_exit_node and prefs.netfilter_mode != NETFILTER_ON
-        return unmarked and self._parts.tunnel.strict_filter()
+        return unmarked and self._parts.tunnel.forwarding.strict_filter()
 
     def _age_of_map(self) -> str:
         since = self._kept_since()

@@ -67,4 +67,4 @@ class Introductions:
             return
         ways = self._adverts.tell(peer, entry, netmap.self_node, self._now())
         if ways is not None:
-            self._tunnel.tell_disco_key(peer, *ways)
+            self._tunnel.messages.tell_disco_key(peer, *ways)

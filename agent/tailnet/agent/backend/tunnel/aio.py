@@ -2,20 +2,20 @@
 
 import logging
 import os
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 from datetime import datetime
-from ipaddress import ip_network
 
-from tailnet.agent.addr import AddrPort, IPAddress, IPNetwork, is_site
+from tailnet.agent.addr import AddrPort, IPAddress
 from tailnet.agent.backend.host.aio import HostNetwork
 from tailnet.agent.backend.plan import Plan
 from tailnet.agent.backend.tunnel.diagnosis.aio import Diagnosis
+from tailnet.agent.backend.tunnel.forwarding.aio import Forwarding
 from tailnet.agent.backend.tunnel.interface import EMPTY, System, TunnelSettings
+from tailnet.agent.backend.tunnel.messages.aio import Messages
 from tailnet.agent.backend.tunnel.pings.aio import Pings
 from tailnet.agent.backend.tunnel.tables.aio import Tables
 from tailnet.agent.crypto.x25519 import public_of
-from tailnet.agent.datapath import tsmp
 from tailnet.agent.datapath.aio import Dataplane
 from tailnet.agent.datapath.interface import About, Activity, TunPort
 from tailnet.agent.derp.aio import DerpFleet
@@ -34,7 +34,6 @@ from tailnet.agent.wireguard.events import PeerStatus
 from tailnet.platform.interface import (
     DnsConfigurator,
     NetworkMonitor,
-    PlatformError,
     RouterConfig,
     TunDevice,
 )
@@ -70,22 +69,20 @@ class Tunnel:
         self._settings = settings
         self._now = now
         self._on_change = on_change
-        self._on_disco_key = on_disco_key
         self._before_none = before_none
-        self._disco = public_of(disco)
         self._tasks = Tasks()
         self._host: HostNetwork | None = None
         self.device = ""
         self._wanted = RouterConfig()
         self._routed = EMPTY  # the plan that the host was told
         self._derp_map: DERPMap | None = None
-        self._open: tuple[AddrPort, ...] = ()
         self.idle = EMPTY  # the plan while there is no network
         self.endpoints: tuple[tuple[AddrPort, int], ...] = ()
         self.net_info: NetInfo | None = None
         self.live_relays: frozenset[int] = frozenset()
         self._datapath = system.make_datapath()
         self.sites = system.make_sites(self._datapath.set_sites)
+        self.forwarding = Forwarding(system, self.sites, lambda: self.device)
         self.datapath_threads = 1  # that encrypt
         self._engine = Engine(node_key, random_bytes=random_bytes, activity=self._datapath.activity)
         self._derp = DerpFleet(
@@ -129,13 +126,21 @@ class Tunnel:
             now=now,
             random_bytes=random_bytes,
         )
+        self.pings = Pings(
+            self._sock,
+            self._datapath,
+            userspace=system.host.userspace,
+            now=now,
+            random_bytes=random_bytes,
+        )
+        self.messages = Messages(self._datapath, self.pings, public_of(disco), on_disco_key)
         self._dataplane = Dataplane(
             self._datapath,
             self._engine,
             self._sock,
             now=now,
             wall=wall,
-            to_agent=self._to_agent,
+            to_agent=self.messages.handle,
             on_failed=on_failed,
             on_established=on_session,
         )
@@ -146,14 +151,6 @@ class Tunnel:
             local_networks=system.local_networks,
             set_routes=self._set_routes,
         )
-        self.pings = Pings(
-            self._sock,
-            self._datapath,
-            userspace=system.host.userspace,
-            now=now,
-            random_bytes=random_bytes,
-        )
-
         self.diagnosis = Diagnosis(
             datapath=self._datapath,
             dataplane=self._dataplane,
@@ -242,7 +239,6 @@ class Tunnel:
 
     def set_disco_key(self, disco: DiscoPrivate) -> None:
         """Paths are found by another key from now on; control must be told."""
-        self._disco = public_of(disco)
         self._sock.set_disco_key(disco)
 
     def network_changed(self, addresses: Collection[IPAddress]) -> None:
@@ -322,12 +318,8 @@ class Tunnel:
 
     def set_open(self, ports: tuple[AddrPort, ...]) -> None:
         """Peers may connect to these, which judge by themselves who may what."""
-        self._open = ports
+        self.messages.open = ports
         self._tables.set_open(ports)
-
-    def _open_port(self, ping: tsmp.Ping) -> int:
-        version = ping.header.dst.version
-        return next((at.port for at in self._open if at.ip.version == version), 0)
 
     # --- what is
 
@@ -340,37 +332,6 @@ class Tunnel:
     def port_problem(self) -> str:
         """Why the UDP port is not the one that the user chose; empty if it is."""
         return self._sock.port_problem
-
-    def forwarding_problem(self, routes: Iterable[str]) -> str:
-        """Why these subnet routes do not work; empty if they do."""
-        nets = [ip_network(route) for route in routes]
-        v6 = {net.version == 6 for net in nets if not is_site(net)}  # the kernel sees no others
-        problem = self._system.forwarding_problem(v4=False in v6, v6=True in v6) if v6 else ""
-        return problem or (self.sites.problem if any(map(is_site, nets)) else "")
-
-    def strict_filter(self) -> bool:
-        """Answers that come by another way than they would be sent are dropped."""
-        return self._system.strict_filter()
-
-    def udp_gro_problem(self, uplink: str) -> str:
-        """What makes UDP forwarded from this device slow; empty if nothing can be gained."""
-        known = self.device and uplink
-        return self._system.udp_gro_problem(self.device, uplink) if known else ""
-
-    def set_udp_gro(self, uplink: str) -> None:
-        """Make UDP forwarded from this device quick.
-
-        Raises:
-            PlatformError: nothing can be gained, or the system refuses.
-        """
-        if not (self.device and uplink):
-            msg = "there is no tunnel yet" if uplink else "there is no default route"
-            raise PlatformError(msg)
-        self._system.set_udp_gro(self.device, uplink)
-
-    def links(self) -> tuple[IPNetwork, ...]:
-        """The prefixes of this host's links, now."""
-        return self._system.local_networks()
 
     @property
     def routed(self) -> bool:
@@ -426,19 +387,6 @@ class Tunnel:
 
     def _relayed(self, region: int, key: NodePublic, datagrams: list[bytes]) -> None:
         self._sock.handle_derp(region, key, datagrams)
-
-    def _to_agent(self, peer: PeerId, message: tsmp.Message) -> None:
-        """TSMP: pings, pongs and disco keys."""
-        if isinstance(message, tsmp.Ping):
-            self._datapath.send_plain(peer, [tsmp.encode_pong(message, self._open_port(message))])
-        elif isinstance(message, tsmp.Pong):
-            self.pings.handle_pong(peer, message)
-        elif isinstance(message, tsmp.DiscoKey):
-            self._on_disco_key(peer, message.key)
-
-    def tell_disco_key(self, peer: PeerId, src: IPAddress, dst: IPAddress) -> None:
-        """Tell a peer our disco key, through the session there is."""
-        self._datapath.send_plain(peer, [tsmp.encode_disco_key(src, dst, self._disco)])
 
     def has_direct_path(self, peer: PeerId) -> bool:
         """Packets go there without any relay."""

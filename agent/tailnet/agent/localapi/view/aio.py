@@ -153,18 +153,20 @@ class NodeView:
         """``GET check-ip-forwarding``; health is looked at again as well."""
         node = self._node
         node.checkup.look()
-        return node.tunnel.forwarding_problem(node.account.prefs.advertise_routes or EXIT_ROUTES)
+        return node.tunnel.forwarding.problem(node.account.prefs.advertise_routes or EXIT_ROUTES)
 
     def udp_gro_problem(self) -> str:
         """``GET check-udp-gro-forwarding``."""
         state = self._node.network.state
-        return self._node.tunnel.udp_gro_problem(state.default) if state is not None else ""
+        return (
+            self._node.tunnel.forwarding.udp_gro_problem(state.default) if state is not None else ""
+        )
 
     def set_udp_gro(self) -> str:
         """``set-udp-gro-forwarding``."""
         state = self._node.network.state
         try:
-            self._node.tunnel.set_udp_gro(state.default if state is not None else "")
+            self._node.tunnel.forwarding.set_udp_gro(state.default if state is not None else "")
         except PlatformError as error:
             return str(error)
         return ""
@@ -181,7 +183,7 @@ class NodeView:
             validate(prefs)
         if node.netmap is None:
             return ()
-        facts = route_facts(prefs, node.netmap, node.tunnel.links())
+        facts = route_facts(prefs, node.netmap, node.tunnel.forwarding.links())
         return routes.entries(facts, node.netmap.self_node.id)
 
     def netmap(self) -> NetworkMap | None:

@@ -1,0 +1,1 @@
+"""What peers say inside the tunnel."""
