@@ -29,12 +29,12 @@ from tailnet.agent.backend.events import (
 from tailnet.agent.backend.expiry.aio import KeyExpiry
 from tailnet.agent.backend.files.aio import ConfigFile, StateStore
 from tailnet.agent.backend.follow.aio import Follower, Turn
-from tailnet.agent.backend.guests.aio import Guests, services
+from tailnet.agent.backend.guests.aio import Guests
 from tailnet.agent.backend.health import HealthWarning
+from tailnet.agent.backend.hosting.aio import Hosting
 from tailnet.agent.backend.idle import idle_plan
 from tailnet.agent.backend.introductions.aio import Introductions
 from tailnet.agent.backend.kept.accounts.aio import KeptMaps
-from tailnet.agent.backend.listeners.aio import ListenerWatch
 from tailnet.agent.backend.login import key_left
 from tailnet.agent.backend.naming.aio import Naming
 from tailnet.agent.backend.network.aio import NetworkWatch
@@ -49,7 +49,6 @@ from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.dns.resolver.aio import MagicDns
 from tailnet.agent.hooks.settings import Hook
 from tailnet.agent.keys import DiscoPrivate, PeerId
-from tailnet.agent.peerapi.aio import PeerApi
 from tailnet.agent.slices import Steps
 from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.tailcfg.node import Node as PeerNode
@@ -140,8 +139,6 @@ class Node:
             prefs=lambda: self.account.prefs,
             netmap=lambda: self.netmap,
         )
-        self.peer_api = PeerApi(guests.who, guests.resolve, resolver.count_guest)
-        self._userspace = system.host.userspace
         self.tunnel = Tunnel(
             system,
             settings.tunnel,
@@ -166,7 +163,14 @@ class Node:
             on_news=lambda peer: self._reconsider(alive=peer),
             now=now,
         )
-        self._listeners = ListenerWatch(system.listeners, self._reconsider)
+        self.hosting = Hosting(
+            self.tunnel,
+            guests,
+            count=resolver.count_guest,
+            look=system.listeners if settings.report_services else None,
+            on_change=self._reconsider,
+            userspace=system.host.userspace,
+        )
         self.network = NetworkWatch(self.tunnel, self.account, self._tell, wall=wall)
         self.state = State.NO_STATE
         self.checkup: Checkup = Checkup(
@@ -237,8 +241,7 @@ class Node:
         await self._tasks.close()
         await self.network.close()
         await self._follower.close()
-        await self._listeners.close()
-        await self.peer_api.close()
+        await self.hosting.close()
         await self.naming.close()
         if self._store.path is None and self.account.registered:
             await self.account.logout()  # nobody will ever be this node again
@@ -347,28 +350,14 @@ class Node:
         self.naming.set_routed(routed=self.plan is not None and tunnel.routed)
         self._kept.follow()
         tunnel.magicsock.set_told(told=not self.account.control_problem)
-        self._listeners.want(
-            netmap is not None
-            and netmap.collect_services
-            and not prefs.shields_up
-            and self._settings.report_services
-        )
-        self._open_peer_api(netmap)
-        listening = (*services(self.peer_api.listening), *self._listeners.services)
-        self.account.line.describe(tunnel.endpoints, tunnel.net_info, listening)
+        services = self.hosting.follow(prefs, netmap)
+        self.account.line.describe(tunnel.endpoints, tunnel.net_info, services)
         self.checkup.look()
         while (state := next_state(self.state, self._facts())) is not self.state:
             log.info("%s → %s", self.state.label, state.label)
             self.state = state
             self._tell(StateChanged(state))
             self.checkup.look()
-
-    def _open_peer_api(self, netmap: NetworkMap | None) -> None:
-        """Once our addresses are there; a userspace tunnel has none that could be bound."""
-        wanted = netmap is not None and not self._userspace
-        if not wanted or self.tunnel.routed:
-            self.peer_api.want(netmap.self_node.ips() if netmap is not None and wanted else ())
-        self.tunnel.set_open(self.peer_api.listening)
 
     def _apply(self, turn: Turn) -> Steps[None]:
         """The packets follow the plan, and the names."""

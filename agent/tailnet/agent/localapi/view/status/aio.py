@@ -171,7 +171,7 @@ class StatusView:
         if netmap is None:
             return None
         if node.key == netmap.self_node.key:
-            found = self._node.peer_api.listening
+            found = self._node.hosting.peer_api.listening
         else:
             at = peer_api(node, netmap.self_node)
             found = (at,) if at is not None else ()
