@@ -6,13 +6,16 @@
     manager: NetworkManager with systemd-resolved   peer: nothing of the kind
 """
 
+import os
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from integration.conftest import MakeLab, cannot
 from integration.lab import programs
 from integration.lab.config import AUTH_KEY
-from integration.lab.host import Host
+from integration.lab.host import DEVICE, Host
 from integration.lab.lab import Lab
 from integration.lab.private import root_of
 from integration.lab.process import Process
@@ -29,6 +32,14 @@ MODES = {
     "resolved": "systemd-resolved",
     "manager": "systemd-resolved",
 }
+_LINKS = "cat /etc/resolv.conf; ls /etc; resolvectl dns; resolvectl domain"
+STATE = {
+    "debian": "cat /etc/resolv.conf; ls /run/resolvconf/interface; ls /etc/resolvconf/*",
+    "open": "cat /etc/resolv.conf; resolvconf -i",
+    "resolved": _LINKS,
+    "manager": _LINKS,
+}
+WAYS = os.environ.get("DNS_FAULTS", "one")  # "all": whatever fails, does so in four ways
 EACH = pytest.mark.parametrize("name", MODES)
 
 
@@ -75,13 +86,7 @@ def dns_mode(host: Host) -> str:
 
 def state(host: Host) -> str:
     """How the host resolves names, in the words of its programs."""
-    commands = {
-        "debian": "cat /etc/resolv.conf; ls /run/resolvconf/interface; ls /etc/resolvconf/*",
-        "open": "cat /etc/resolv.conf; resolvconf -i",
-        "resolved": "cat /etc/resolv.conf; ls /etc; resolvectl dns; resolvectl domain",
-        "manager": "cat /etc/resolv.conf; ls /etc; resolvectl dns; resolvectl domain",
-    }
-    return host.exec("sh", "-c", commands[host.name], check=False).stdout
+    return host.exec("sh", "-c", STATE[host.name], check=False).stdout
 
 
 def resolve(host: Host, name: str) -> str:
@@ -212,3 +217,28 @@ def test_a_circle_through_systemd_resolved_ends(lab: Lab) -> None:
     lab.admin("drop_streams")
     until("names of the LAN", lambda: resolve(host, "printer") == "192.0.2.7", 30)
     host.stop()
+
+
+def fail_once(host: Host) -> str:
+    """Everything that is asked of its programs; what was survived."""
+    before = state(host)
+    host.exec("ip", "tuntap", "add", "mode", "tun", DEVICE)
+    try:
+        host.exec("ip", "link", "set", DEVICE, "up")
+        host.exec("ip", "addr", "add", "100.64.0.1/32", "dev", DEVICE)
+        words = (sys.executable, "-m", "integration.lab.dns_faults", DEVICE, STATE[host.name], WAYS)
+        done = host.exec(*words, check=False, timeout=140)
+        assert done.returncode == 0, done.stdout + done.stderr
+    finally:
+        host.exec("ip", "link", "del", DEVICE)
+    assert state(host) == before
+    return done.stdout
+
+
+def test_whatever_fails_once_is_said_or_mended_and_then_done(lab: Lab) -> None:
+    """Each call of D-Bus and each run of a program, at start, at changes and at the stop."""
+    with ThreadPoolExecutor() as pool:
+        survived = pool.map(fail_once, [lab.hosts[name] for name in MODES])
+        for name, lines in zip(MODES, survived, strict=True):
+            (lab.directory / f"{name}.faults").write_text(lines)
+            assert "survived" in lines
