@@ -227,7 +227,7 @@ def fail_once(host: Host) -> str:
         host.exec("ip", "link", "set", DEVICE, "up")
         host.exec("ip", "addr", "add", "100.64.0.1/32", "dev", DEVICE)
         words = (sys.executable, "-m", "integration.lab.dns_faults", DEVICE, STATE[host.name], WAYS)
-        done = host.exec(*words, check=False, timeout=140)
+        done = host.exec(*words, check=False, timeout=130)
         assert done.returncode == 0, done.stdout + done.stderr
     finally:
         host.exec("ip", "link", "del", DEVICE)
@@ -240,5 +240,5 @@ def test_whatever_fails_once_is_said_or_mended_and_then_done(lab: Lab) -> None:
     with ThreadPoolExecutor() as pool:
         survived = pool.map(fail_once, [lab.hosts[name] for name in MODES])
         for name, lines in zip(MODES, survived, strict=True):
-            (lab.directory / f"{name}.faults").write_text(lines)
+            sys.stdout.write(f"{name}:\n{lines}")
             assert "survived" in lines

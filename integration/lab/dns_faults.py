@@ -35,8 +35,9 @@ from tailnet.agent.tailcfg.dns import DNSConfig
 from tailnet.agent.tailcfg.node import Node, NodeID
 from tailnet.platform import processes
 from tailnet.platform.interface import PlatformError
-from tailnet.platform.linux.dns.bus import Bus, BusError
+from tailnet.platform.linux.dns.bus import BusError
 from tailnet.platform.linux.dns.configurator import LinuxDns
+from tailnet.platform.linux.dns.connection import Connection
 from tailnet.platform.linux.dns.restore import cleanup
 from tailnet.platform.processes import Ended
 
@@ -79,9 +80,9 @@ class Fault:
 
 def between_us_and_the_bus(fault: Fault) -> None:
     """Connections and calls."""
-    call, connect = Bus.call, MessageBus.connect
+    call, connect = Connection.call, MessageBus.connect
 
-    async def faulty_call(self: Bus, *words: Any) -> list[Any]:  # noqa: ANN401
+    async def faulty_call(self: Connection, *words: Any) -> list[Any]:  # noqa: ANN401
         destination, member = words[0], words[3]
         if not fault.strikes(f"{member} of {destination}"):
             return await call(self, *words)
@@ -101,7 +102,7 @@ def between_us_and_the_bus(fault: Fault) -> None:
             raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
         return await connect(self)
 
-    Bus.call = faulty_call  # type: ignore[assignment,method-assign]
+    Connection.call = faulty_call  # type: ignore[assignment,method-assign]
     MessageBus.connect = faulty_connect  # type: ignore[method-assign]
 
 
@@ -223,6 +224,7 @@ class Rig:
         if fault.what:
             words = "; ".join(dict.fromkeys(said)) or "mended"
             sys.stdout.write(f"{when}: {fault.what}, {fault.how.value}: {words}\n")
+            sys.stdout.flush()
         return bool(fault.what)
 
     async def ends(self, number: int, how: How) -> bool:
@@ -260,7 +262,7 @@ class Rig:
                 life.said.clear()
                 self.fault.arm(number, how)
                 life.follow(*domains)
-                told = lambda d=domains: bool(self.fault.what) or life.is_told(*d)  # type: ignore[misc] # noqa: E731
+                told = lambda d=domains: bool(self.fault.what) or life.is_told(*d)  # noqa: E731
                 await self._until(told, "a change")
                 await self._becomes(life, *domains)
                 happened += (hit := self._tell("change", life.said))
@@ -293,4 +295,10 @@ async def main(device: str, state: str, ways: str) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING)
-    asyncio.run(main(*sys.argv[1:]))
+    with asyncio.Runner() as runner:
+        try:
+            runner.run(main(*sys.argv[1:]))
+        except AssertionError as error:
+            sys.stdout.write(f"{error}\n")
+            sys.stdout.flush()
+            os._exit(1)  # what is under way is not waited for

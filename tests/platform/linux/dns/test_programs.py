@@ -10,7 +10,8 @@ import pytest
 from tailnet.platform import processes
 from tailnet.platform.interface import PlatformError
 from tailnet.platform.linux.dns import programs
-from tailnet.platform.linux.dns.programs import run
+from tailnet.platform.linux.dns.choose import Flavour
+from tailnet.platform.linux.dns.programs import flavour, run
 
 
 def shell(script: str) -> tuple[str, ...]:
@@ -77,3 +78,22 @@ async def test_it_may_be_given_up_at_any_moment(script: str) -> None:
         done, _ = await asyncio.wait([running], timeout=10)
         assert done, f"given up after {turns} turns it never ended"
         assert children() == before
+
+
+async def test_which_resolvconf_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that fails is neither: the wrong one would be told in the wrong way."""
+    program = tmp_path / "resolvconf"
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    assert await flavour() in Flavour
+    for script, kind in {
+        "echo 'resolvconf: Error: Command not recognized'; exit 99": Flavour.DEBIAN,
+        "echo 'openresolv 3.12.0'": Flavour.OPEN,
+        "echo 'Usage: resolvconf [options] command'; exit 1": Flavour.OPEN,
+        "echo 'systemd 252'": Flavour.NONE,
+    }.items():
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        assert await flavour() is kind
+    program.write_text("#!/bin/sh\necho something is locked; exit 1\n")
+    with pytest.raises(PlatformError, match="resolvconf --version failed: something is locked"):
+        await flavour()

@@ -50,12 +50,15 @@ async def run(*command: str, feed: str = "") -> tuple[int, str]:
     return ended.status, ended.output.decode(errors="replace")
 
 
+def _failed(command: str, code: int, output: str) -> PlatformError:
+    said = output.strip().splitlines()[-1:] or [f"exit code {code}"]
+    return PlatformError(f"{command} failed: {said[0]}")
+
+
 async def _must(*command: str, feed: str = "") -> str:
     code, output = await run(*command, feed=feed)
     if code:
-        said = output.strip().splitlines()[-1:] or [f"exit code {code}"]
-        line = f"{' '.join(command)} failed: {said[0]}"
-        raise PlatformError(line)
+        raise _failed(" ".join(command), code, output)
     return output
 
 
@@ -159,14 +162,22 @@ class DebianResolvconf:
 
 
 async def flavour() -> Flavour:
-    """Which one this host has."""
+    """Which one this host has.
+
+    Raises:
+        PlatformError: it does not say.
+    """
     if shutil.which("resolvconf") is None:
         return Flavour.NONE
-    code, output = await run("resolvconf", "--version")
+    command = "resolvconf --version"
+    code, output = await run(*command.split())
     if output.startswith("systemd "):  # resolvectl by that name: it keeps no records
         return Flavour.NONE
-    debian = code == _UNKNOWN_OPTION or "Debian resolvconf" in output
-    return Flavour.DEBIAN if debian else Flavour.OPEN
+    if code == _UNKNOWN_OPTION or "Debian resolvconf" in output:
+        return Flavour.DEBIAN
+    if code == 0 or "openresolv" in output or "usage" in output.lower():
+        return Flavour.OPEN
+    raise _failed(command, code, output)  # it may be either
 
 
 async def left_by_us(root: Path) -> Flavour:
