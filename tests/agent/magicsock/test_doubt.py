@@ -22,7 +22,7 @@ def test_a_peer_that_sends_from_elsewhere_is_followed_within_a_moment() -> None:
     run(it, 1.0 + LEAST)
     assert it.best.addr == B
     assert it.trusted
-    assert it.why is Why.MOVED
+    assert it.chosen.why is Why.MOVED
 
 
 def test_a_path_that_answers_stays_and_is_not_tested_all_the_time() -> None:
@@ -37,7 +37,7 @@ def test_a_path_that_answers_stays_and_is_not_tested_all_the_time() -> None:
     run(it, 2.0)
     assert it.best is not None
     assert it.best.addr == A
-    assert it.why is not Why.MOVED
+    assert it.chosen.why is not Why.MOVED
 
 
 def test_one_lost_answer_is_not_enough() -> None:
@@ -50,7 +50,7 @@ def test_one_lost_answer_is_not_enough() -> None:
     assert set(again) == {A}
     assert it.handle_pong(again[A], 1.0 + LEAST / 2 + 0.01, udp=True)
     run(it, 1.0 + LEAST)
-    assert it.why is not Why.MOVED
+    assert it.chosen.why is not Why.MOVED
 
 
 def test_a_peer_that_calls_although_we_have_a_path_is_searched_when_nothing_answers() -> None:
@@ -62,7 +62,7 @@ def test_a_peer_that_calls_although_we_have_a_path_is_searched_when_nothing_answ
     assert it.best is not None
     assert it.best.addr == A
     assert not it.trusted
-    assert it.why is Why.MOVED
+    assert it.chosen.why is Why.MOVED
 
 
 def test_pings_from_elsewhere_are_no_reason_to_doubt() -> None:

@@ -34,14 +34,14 @@ from tailnet.agent.magicsock.actions import (
 )
 from tailnet.agent.magicsock.candidate import Candidate, Pong, usable
 from tailnet.agent.magicsock.candidates import Candidates
-from tailnet.agent.magicsock.choice import Quality, best_answered, better
+from tailnet.agent.magicsock.choice import Quality, best_answered
+from tailnet.agent.magicsock.chosen import Chosen
 from tailnet.agent.magicsock.doubt import Doubt, Due
 from tailnet.agent.magicsock.inflight import InFlight, Sent
 from tailnet.agent.magicsock.why import Why
 
 ACTIVE_TIMEOUT = 45.0  # seconds without data until the heartbeat stops
 HEARTBEAT_INTERVAL = 3.0  # seconds
-TRUST_DURATION = 6.5  # seconds after a pong
 UPGRADE_INTERVAL = 60.0  # seconds between rounds while a direct path works
 GOOD_ENOUGH = 0.005  # seconds of latency below which nothing better is looked for
 SEARCH = (1.0, 1.0, 2.0, 3.0, 5.0)  # seconds between rounds while nothing is trusted
@@ -56,8 +56,8 @@ class PeerPath:
 
     Attributes:
         actions: what to do, in order.
-        best: the path by UDP, direct or through a peer relay, trusted or not.
-        why: what last changed ``best`` or the trust in it.
+        candidates: addresses at which the peer may be.
+        chosen: the path by UDP that is in use.
     """
 
     __slots__ = (
@@ -71,22 +71,18 @@ class PeerPath:
         "_sent",
         "_sizes",
         "_tries",
-        "_trusted_until",
         "actions",
-        "best",
         "candidates",
-        "why",
+        "chosen",
     )
 
     def __init__(self, random_bytes: Callable[[int], bytes], sizes: tuple[int, ...] = (0,)) -> None:
         """``sizes``: of the IP packets that ask an address, in bytes; several find its MTU."""
         self._random_bytes = random_bytes
         self._sizes = sizes
-        self.why = Why.NOTHING
         self.actions: list[Action] = []
-        self.best: Quality | None = None
+        self.chosen = Chosen()
         self.candidates = Candidates()
-        self._trusted_until: float | None = None
         self._sent = InFlight()
         self._last_sent = 0.0
         self._heartbeat_at: float | None = None
@@ -102,19 +98,19 @@ class PeerPath:
         return self._heartbeat_at is not None
 
     @property
+    def best(self) -> Quality | None:
+        """The path by UDP, direct or through a peer relay, trusted or not."""
+        return self.chosen.best
+
+    @property
     def trusted(self) -> bool:
-        """True while ``best`` alone is enough."""
-        return self._trusted_until is not None
+        """See :attr:`Chosen.trusted`."""
+        return self.chosen.trusted
 
     @property
     def settled(self) -> bool:
-        """True while nothing better in kind is looked for: a direct path is trusted."""
-        return self.trusted and self.best is not None and self.best.direct
-
-    @property
-    def trusted_until(self) -> float | None:
-        """When the trust ends without another pong [s]."""
-        return self._trusted_until
+        """See :attr:`Chosen.settled`."""
+        return self.chosen.settled
 
     # --- inputs
 
@@ -204,21 +200,16 @@ class PeerPath:
         self._lapse(now)
         best = self.best
         if best is not None and self.trusted and best.server == quality.server:
-            self.best = None  # what a relay gave later replaces what it gave before
+            self.chosen.best = None  # what a relay gave later replaces what it gave before
         self._credit(quality, now)
 
     def _credit(self, quality: Quality, now: float) -> None:
         """A path works: use it if it is the best, and trust it."""
-        if self.best is None or not self.trusted:
-            self.why = Why.ANSWERED if quality.direct else Why.RELAYED
-        elif self.best.addr != quality.addr:
-            if not better(quality, self.best):
-                return
-            self.why = Why.BETTER
-        if self.best is None or self.best.addr != quality.addr:
+        before = self.best
+        if not self.chosen.credit(quality, now):
+            return
+        if before is None or before.addr != quality.addr:
             self._doubt.clear()
-        self.best = quality
-        self._trusted_until = now + TRUST_DURATION
         if quality.direct:
             self._search_at, self._tries = None, 0
 
@@ -242,10 +233,9 @@ class PeerPath:
         self._lapse(now)
         if self.best is None or self.best.addr != dst:
             return
-        self._trusted_until = None
-        self.why = Why.REFUSED
+        self.chosen.distrust(Why.REFUSED)
         if errno in _UNREACHABLE:
-            self.best = None
+            self.chosen.drop(Why.REFUSED)
             if isinstance(dst, AddrPort) and (candidate := self.candidates.get(dst)) is not None:
                 candidate.pongs = ()
         if self.active:
@@ -273,8 +263,8 @@ class PeerPath:
 
     def reset(self, now: float) -> None:
         """We are on another network: what was measured is void, candidates stay."""
-        self.best, self.why = None, Why.NETWORK
-        self._trusted_until = self._round_at = None
+        self.chosen.drop(Why.NETWORK)
+        self._round_at = None
         self._tries = 0
         self._sent.clear()
         self._doubt.clear()
@@ -290,7 +280,7 @@ class PeerPath:
             if self.best is None or self.best.addr != sent.to or self.trusted:
                 continue
             if sent.size <= max(self.best.wire_mtu, self._sizes[0]):  # larger ones may never pass
-                self.best, self.why = None, Why.TIMED_OUT
+                self.chosen.drop(Why.TIMED_OUT)
         match self._doubt.handle_timeout(now):
             case Due.ASK if self.best is not None:
                 self._ping(self.best.addr, now)
@@ -308,7 +298,7 @@ class PeerPath:
         """When :meth:`handle_timeout` is wanted [s]; ``None`` at rest."""
         times = (
             self._heartbeat_at,
-            self._trusted_until,
+            self.chosen.trusted_until,
             self._search_at,
             self._sent.deadline(),
             self._doubt.deadline(),
@@ -318,10 +308,8 @@ class PeerPath:
     # --- inside
 
     def _lapse(self, now: float) -> bool:
-        if self._trusted_until is None or now < self._trusted_until:
+        if not self.chosen.lapse(now):
             return False
-        self._trusted_until = None
-        self.why = Why.LAPSED
         if self.active and self.best is not None and not self.best.direct:
             self.actions.append(SeekRelay(SEEK_LOST))
         return True
@@ -330,12 +318,11 @@ class PeerPath:
         """The path did not stand the test: use what answered meanwhile, or search; true if so."""
         if self.best is None or not self.settled:
             return False
-        self.why = Why.MOVED
         found = best_answered(self.candidates, self._doubt.began, self.best.addr)
         if found is None:
-            self._trusted_until = None
+            self.chosen.distrust(Why.MOVED)
         else:
-            self.best, self._trusted_until = found, now + TRUST_DURATION
+            self.chosen.move(found, now)
         return found is None
 
     def _beat(self, now: float, last_data_sent: float) -> None:
@@ -390,5 +377,4 @@ class PeerPath:
         if self.best is None or not isinstance(self.best.addr, AddrPort):
             return
         if self.best.addr not in self.candidates:
-            self.best, self.why = None, Why.WITHDRAWN
-            self._trusted_until = None
+            self.chosen.drop(Why.WITHDRAWN)

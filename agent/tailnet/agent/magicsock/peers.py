@@ -186,9 +186,9 @@ class Peer:
             if self.info.policy is not Policy.AUTO:
                 why += f"; policy {self.info.policy.value}"
             elif self.machine is not None and self.switches:
-                why = self.machine.why.value
+                why = self.machine.chosen.why.value
         else:
-            why = self.machine.why.value
+            why = self.machine.chosen.why.value
         self.switches += 1
         self.history = (*self.history[1 - MAX_SWITCHES :], Switch(now, route, why))
         return True

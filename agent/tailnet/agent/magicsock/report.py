@@ -6,7 +6,8 @@ from tailnet.agent.addr import AddrPort, ViaAddr
 from tailnet.agent.datapath.interface import Path
 from tailnet.agent.magicsock.candidate import Candidate, Pong
 from tailnet.agent.magicsock.choice import Quality, points
-from tailnet.agent.magicsock.path import TRUST_DURATION, PeerPath
+from tailnet.agent.magicsock.chosen import TRUST_DURATION
+from tailnet.agent.magicsock.path import PeerPath
 from tailnet.agent.magicsock.peers import Peer, Policy, Switch
 
 
@@ -83,7 +84,7 @@ def report(peer: Peer, home: int) -> PathReport:
     return PathReport(
         policy=peer.info.policy,
         path=peer.route,
-        trusted_until=None if machine is None else machine.trusted_until,
+        trusted_until=None if machine is None else machine.chosen.trusted_until,
         region=0 if relay is None else relay.region,
         candidates=tuple(found),
         switches=peer.switches,
@@ -93,11 +94,11 @@ def report(peer: Peer, home: int) -> PathReport:
 
 def _relayed(machine: PeerPath, best: Quality, peer: Peer) -> CandidateReport:
     """The session at a peer relay that is in use, or was."""
-    until = machine.trusted_until
+    until = machine.chosen.trusted_until
     pongs = () if until is None else (Pong(until - TRUST_DURATION, best.latency),)
-    verdict = f"won: {machine.why.value}"
+    verdict = f"won: {machine.chosen.why.value}"
     if until is None:
-        verdict = f"not trusted, the relay is used too: {machine.why.value}"
+        verdict = f"not trusted, the relay is used too: {machine.chosen.why.value}"
     used = best.addr == peer.route.udp
     return CandidateReport(best.addr, ("a peer relay",), None, pongs, 0, used, verdict)
 
@@ -124,8 +125,8 @@ def _verdict(addr: AddrPort, candidate: Candidate, peer: Peer) -> str:  # noqa: 
     best = None if machine is None else machine.best
     if machine is not None and best is not None and best.addr == addr:
         if machine.trusted:
-            return f"won: {machine.why.value}"
-        return f"not trusted, the relay is used too: {machine.why.value}"
+            return f"won: {machine.chosen.why.value}"
+        return f"not trusted, the relay is used too: {machine.chosen.why.value}"
     if not peer.direct:
         return f"it was not asked: {_not_asked(peer)}"
     if candidate.pinged_at is None and latency is None:
