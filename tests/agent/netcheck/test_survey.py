@@ -236,3 +236,68 @@ def test_no_course_of_events_makes_it_spin(course: list[tuple[str, float]]) -> N
             it.handle_timeout(now, needed=True)
         else:
             pytest.fail("busy loop")
+
+
+def test_a_silent_family_is_asked_again_soon_and_then_as_ever() -> None:
+    """While the other one works; peers are not told where we are by it until it answers."""
+    node = DERPNode(region_id=1, ipv4="192.0.2.1", ipv6="2001::1")
+    counter = itertools.count(1)
+    it = Survey(
+        random_bytes=lambda n: next(counter).to_bytes(n, "big"), versions=lambda: frozenset({4, 6})
+    )
+    it.set_map(derp_map(DERPRegion(region_id=1, nodes=(node,))), 0.0)
+    server4, server6 = AddrPort.parse("192.0.2.1:3478"), AddrPort.parse("[2001::1]:3478")
+    addresses = {(node, 4): server4, (node, 6): server6}
+
+    def report(now: float, answering: tuple[AddrPort, ...]) -> tuple[Report, float]:
+        it.begin(resolve(it).turn, addresses, now)
+        answers = {server4: ME, server6: AddrPort.parse("[2001::5]:5")}
+        while True:
+            for server, txid in asked(it).items():
+                if server in answering:
+                    it.handle_response_untrusted(encode_response(txid, answers[server]), now)
+            if isinstance(event := it.poll_event(), Measured):
+                return event.report, now
+            wanted = it.next_timeout()
+            assert wanted is not None
+            now = max(now, wanted)
+            it.handle_timeout(now, needed=False)
+
+    now = 0.0
+    for pause in (1.0, 2.0, 4.0, 8.0):
+        found, now = report(now, (server6,))
+        assert found.versions == {6}
+        assert it.next_timeout() == pytest.approx(now + pause)
+        now += pause
+        it.handle_timeout(now, needed=False)
+    found, now = report(now, (server4, server6))
+    assert set(found.seen) == {ME, AddrPort.parse("[2001::5]:5")}
+    wanted = it.next_timeout()
+    assert wanted is not None
+    assert 20 <= wanted - now <= 26
+
+
+def test_a_family_that_never_answers_is_asked_as_ever_in_the_end() -> None:
+    """A route that leads nowhere costs four measurements more."""
+    node = DERPNode(region_id=1, ipv4="192.0.2.1", ipv6="2001::1")
+    counter = itertools.count(1)
+    it = Survey(
+        random_bytes=lambda n: next(counter).to_bytes(n, "big"), versions=lambda: frozenset({4, 6})
+    )
+    it.set_map(derp_map(DERPRegion(region_id=1, nodes=(node,))), 0.0)
+    addresses = {(node, 4): AddrPort.parse("192.0.2.1:3478"), (node, 6): AddrPort.parse("[::1]:1")}
+    measured, now = 0, 0.0
+    while now < 300:
+        event = it.poll_event()
+        if isinstance(event, Resolve):
+            it.begin(event.turn, addresses, now)
+        measured += isinstance(event, Measured)
+        for server, txid in asked(it).items():
+            if server == addresses[node, 4]:
+                it.handle_response_untrusted(encode_response(txid, ME), now)
+        if event is None:
+            wanted = it.next_timeout()
+            assert wanted is not None
+            now = max(now, wanted)
+            it.handle_timeout(now, needed=True)
+    assert measured <= 4 + 1 + 300 / 20

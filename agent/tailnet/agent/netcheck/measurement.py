@@ -275,6 +275,7 @@ class Measurement:
             txid = self._random_bytes(TXID_LEN)
             self._sent[txid] = (key, addr, now)
             self._sends[key[1]] += 1
+            self._last_try[key[1]] = max(now, self._last_try[key[1]])  # we may be late
             series.waiting += 1
             self._out.append((addr, encode_request(txid)))
 

@@ -20,6 +20,7 @@ from tailnet.agent.tailcfg.derpmap import DERPMap
 
 STUN_PERIOD = 20.0, 26.0  # seconds, uniform; NATs forget after 30
 RESOLVE_TIMEOUT = 3.0  # seconds for finding the servers' addresses
+SILENT_PERIODS = 1.0, 2.0, 4.0, 8.0  # seconds, while an IP version that should work is silent
 FULL_EVERY = 300.0  # seconds between measurements of all regions; others take the fastest
 
 
@@ -72,6 +73,7 @@ class Survey:
         self._again = False
         self._full_at: float | None = None
         self._next_at: float | None = None
+        self._silences = 0  # measurements in turn in which an IP version was silent
         self._events: deque[Resolve | Measured | Wanted] = deque()
 
     @property
@@ -99,6 +101,7 @@ class Survey:
         """
         if afresh:
             self._running = self._resolving_until = self._last = None
+            self._silences = 0
         if afresh or full:
             self._full_at = None
         if self._map is None:
@@ -201,7 +204,7 @@ class Survey:
             self._proceed(now)
         if self._next_at is not None and now >= self._next_at:
             self._next_at = None
-            if needed:
+            if needed or 0 < self._silences <= len(SILENT_PERIODS):
                 self.measure(now)
 
     # --- outputs
@@ -220,6 +223,20 @@ class Survey:
         wanted = [t for t in (running, self._resolving_until, self._next_at) if t is not None]
         return min(wanted, default=None)
 
+    def _pause(self, report: Report) -> float:
+        """Seconds to the next measurement.
+
+        An IP version by which servers were asked in vain, while the other one works, is asked again
+        soon: peers are not told where we are by it.
+        """
+        asked = {version for _, version in self._plan} & report.can_send
+        self._silences = self._silences + 1 if report.udp and asked - report.versions else 0
+        if 0 < self._silences <= len(SILENT_PERIODS):
+            return SILENT_PERIODS[self._silences - 1]
+        low, high = STUN_PERIOD
+        share = int.from_bytes(self._random_bytes(2), "big") / 0x10000
+        return low + (high - low) * share
+
     def _proceed(self, now: float) -> None:
         """Hand on what the measurement wants, or its result."""
         if self._running is None:
@@ -231,9 +248,7 @@ class Survey:
         self._last = self._running.report()
         self._events.append(Measured(self._last, self._started))
         self._running = None
-        low, high = STUN_PERIOD
-        share = int.from_bytes(self._random_bytes(2), "big") / 0x10000
-        self._next_at = now + low + (high - low) * share
+        self._next_at = now + self._pause(self._last)
         if self._again:
             self._again = False
             self.measure(now)
