@@ -171,7 +171,7 @@ class ResolvConfFile:
             if error.errno not in _MOUNTED | {errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK}:
                 raise
             if self.path.is_symlink():
-                self.backup.symlink_to(self.path.readlink())
+                _copy_link(self.path, self.backup)
             else:
                 _copy(self.path, self.backup)
 
@@ -233,6 +233,13 @@ def _copy(path: Path, to: Path) -> None:
     if (info.st_uid, info.st_gid) != (os.geteuid(), os.getegid()):
         os.chown(to, info.st_uid, info.st_gid)
     os.utime(to, ns=(info.st_atime_ns, info.st_mtime_ns))
+
+
+def _copy_link(path: Path, to: Path) -> None:
+    """With its times."""
+    info = path.lstat()
+    to.symlink_to(path.readlink())
+    os.utime(to, ns=(info.st_atime_ns, info.st_mtime_ns), follow_symlinks=False)
 
 
 def _overwrite(path: Path, data: bytes) -> None:
