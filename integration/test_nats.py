@@ -18,6 +18,7 @@ PAIRS = [
     ("sym", "addr"),  # the port is learned from the ping
     ("double", "port"),
     ("open", "sym"),
+    ("addr", "six"),  # only by IPv4, whose port is learned from the ping
     ("sym", "port"),  # a port would have to be guessed: relay
 ]
 
