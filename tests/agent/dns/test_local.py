@@ -103,13 +103,19 @@ def test_what_is_ours_and_not_there_is_denied(name: str, kind: str, zone: str) -
     assert [str(r.rname) for r in got.auth] == [zone]
 
 
-@pytest.mark.parametrize("kind", ["AAAA", "TXT", "MX"])
+@pytest.mark.parametrize("kind", ["AAAA", "TXT", "MX", "SRV"])
 def test_a_known_name_without_such_a_record_is_no_error(kind: str) -> None:
     """A node has no AAAA beside its A, and no other records at all."""
     got = answer("web.lab.ts.net", kind)
     assert got.header.rcode == NOERROR
     assert not got.rr
     assert bool(got.auth) == (kind == "AAAA")
+
+
+def test_a_4via6_name_has_no_ipv4_address() -> None:
+    """And so no client is sent to where the IPv4 address may mean another host."""
+    got = answer("10-1-2-3-via-7.lab.ts.net", "A")
+    assert (got.header.rcode, got.rr) == (NOERROR, [])
 
 
 @pytest.mark.parametrize("kind", ["NS", "SOA", "HINFO"])

@@ -11,7 +11,7 @@ from tests.support.nodes import Member, echo_request, running, tailnet
 
 from tailnet.agent.backend.events import NetworkChanged
 from tailnet.agent.backend.state import State
-from tailnet.platform.interface import NetworkChange, NetworkInterface, NetworkState
+from tailnet.platform.interface import NO_DNS, NetworkChange, NetworkInterface, NetworkState
 
 AUTH_KEY = "tskey-auth-lab"
 LO = NetworkInterface("lo", True, frozenset({ip_interface("127.0.0.1/8")}))
@@ -102,6 +102,18 @@ async def test_a_move_ends_what_is_connected_from_an_address_that_is_gone(tmp_pa
         await until(lambda: bool(one.node.tunnel.live_relays))
         await until(lambda: not one.node.account.control_problem)
         await cross(one, two)
+
+
+async def test_after_a_move_the_host_is_told_of_names_again(tmp_path: Path) -> None:
+    """What brought the host there may have told its resolver otherwise (#2458, #6298)."""
+    async with pair(tmp_path) as (one, _):
+        dns = one.system.dns
+        await until(lambda: dns.config != NO_DNS)
+        wanted, told = dns.config, len(dns.history)
+        await becomes(one, NetworkChange.MINOR, replace(HOME, default_v6="eth0"))
+        await becomes(one, NetworkChange.MAJOR, AWAY)
+        await until(lambda: len(dns.history) > told)
+        assert dns.history[told:] == [wanted]
 
 
 async def test_no_network_is_told_and_forgotten_when_there_is_one(tmp_path: Path) -> None:
