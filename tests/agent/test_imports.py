@@ -17,7 +17,7 @@ print(*sorted(set(sys.modules) - before))
 # Each name more is a decision; docs/performance.md says what they cost.
 OTHERS = frozenset(
     """
-    aiohappyeyeballs asyncinotify click h11 h2 hpack hyperframe immutables msgspec nacl psutil
+    aiohappyeyeballs asyncinotify click h11 h2 hpack hyperframe immutables msgspec nacl noise psutil
     pyroute2 pytun typing_extensions zstandard
     """.split()  # noqa: SIM905 - one name a word reads better
 )

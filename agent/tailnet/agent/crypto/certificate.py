@@ -7,10 +7,13 @@ import hashlib
 from collections.abc import Iterator
 from datetime import datetime
 from ipaddress import ip_address
+from typing import TYPE_CHECKING
 
-from tailnet.agent.crypto.der import Certificate, read_certificate_untrusted
 from tailnet.agent.crypto.kdf import equal
 from tailnet.agent.errors import BadPacket
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 
 def check_name_untrusted(der: bytes, name: str) -> None:
@@ -21,7 +24,7 @@ def check_name_untrusted(der: bytes, name: str) -> None:
     Raises:
         BadPacket: it is for somebody else, or damaged.
     """
-    _check_name(read_certificate_untrusted(der), name)
+    _check_name(_load(der), name)
 
 
 def check_pin_untrusted(der: bytes, sha256_hex: str, name: str, wall: datetime) -> None:
@@ -39,28 +42,56 @@ def check_pin_untrusted(der: bytes, sha256_hex: str, name: str, wall: datetime) 
     if not equal(hashlib.sha256(der).hexdigest().encode(), sha256_hex.lower().encode()):
         msg = "the certificate is not the pinned one"
         raise BadPacket(msg)
-    certificate = read_certificate_untrusted(der)
-    if not certificate.begins <= wall <= certificate.ends:
+    certificate = _load(der)
+    try:
+        current = certificate.not_valid_before_utc <= wall <= certificate.not_valid_after_utc
+    except ValueError:
+        current = False
+    if not current:
         msg = "the pinned certificate is not valid now"
         raise BadPacket(msg)
     if name:
         _check_name(certificate, name)
 
 
-def _check_name(certificate: Certificate, name: str) -> None:
-    if not any(_accepts(certificate, name)):
+def _load(der: bytes) -> "x509.Certificate":
+    from cryptography import x509  # noqa: PLC0415 - 10 MB that few networks need
+
+    try:
+        return x509.load_der_x509_certificate(der)
+    except (ValueError, x509.InvalidVersion):  # the latter is no ValueError
+        msg = "not a certificate"
+        raise BadPacket(msg) from None
+
+
+def _check_name(certificate: "x509.Certificate", name: str) -> None:
+    from cryptography import x509  # noqa: PLC0415
+
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        accepted = any(_accepts(names, name))
+    except (
+        ValueError,
+        x509.ExtensionNotFound,
+        x509.DuplicateExtension,
+        x509.UnsupportedGeneralNameType,
+    ):
+        accepted = False
+    if not accepted:
         msg = "the certificate is for another name"
         raise BadPacket(msg)
 
 
-def _accepts(certificate: Certificate, name: str) -> Iterator[bool]:
+def _accepts(names: "x509.SubjectAlternativeName", name: str) -> Iterator[bool]:
+    from cryptography import x509  # noqa: PLC0415
+
     try:
         ip = ip_address(name)
     except ValueError:
         wanted = name.rstrip(".").lower()
         _, _, parent = wanted.partition(".")
-        for dns in certificate.names:
+        for dns in names.get_values_for_type(x509.DNSName):
             pattern = dns.lower()
             yield pattern == wanted or (bool(parent) and pattern == f"*.{parent}")
     else:
-        yield ip in certificate.addresses
+        yield ip in names.get_values_for_type(x509.IPAddress)

@@ -15,10 +15,9 @@ handshake.go.
 
 from dataclasses import dataclass
 
-from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.keys import MachinePrivate, MachinePublic
-from tailnet.agent.noise import ik
+from tailnet.agent.noise.handshake import Handshake
 
 PROTOCOL = b"Noise_IK_25519_ChaChaPoly_BLAKE2s"
 PROLOGUE = b"Tailscale Control Protocol v%d"
@@ -83,9 +82,14 @@ class Initiator:
     def __init__(
         self, machine: MachinePrivate, server: MachinePublic, ephemeral: bytes, version: int
     ) -> None:
-        self._private, self._ephemeral = machine.raw, ephemeral
-        state = ik.start(PROTOCOL, PROLOGUE % version, server.raw)
-        self._state, message = ik.write_first(state, machine.raw, ephemeral, server.raw, b"")
+        self._handshake = Handshake(
+            PROTOCOL,
+            PROLOGUE % version,
+            private=machine.raw,
+            ephemeral=ephemeral,
+            remote=server.raw,
+        )
+        message = self._handshake.write(b"")
         head = version.to_bytes(2, "big") + _header(TYPE_INITIATION, len(message))
         self.initiation = head + message
         """The 101 bytes to send."""
@@ -99,12 +103,8 @@ class Initiator:
         if len(frame) != RESPONSE_LEN or frame[:HEADER_LEN] != _header(TYPE_RESPONSE, 48):
             msg = "not a Noise response"
             raise BadPacket(msg)
-        message = frame[HEADER_LEN:]
-        self._state, _ = ik.read_second_untrusted(
-            self._state, self._private, self._ephemeral, message
-        )
-        send, receive = self._state.split()
-        return TransportKeys(send, receive, self._state.hash)
+        self._handshake.read_untrusted(frame[HEADER_LEN:])
+        return _transport_keys(self._handshake)
 
 
 def respond_untrusted(initiation: bytes, server: MachinePrivate, ephemeral: bytes) -> Accepted:
@@ -126,16 +126,14 @@ def respond_untrusted(initiation: bytes, server: MachinePrivate, ephemeral: byte
     if initiation[2:5] != _header(TYPE_INITIATION, 96):
         msg = "unexpected handshake message type"
         raise BadPacket(msg)
-    state = ik.start(PROTOCOL, PROLOGUE % version, public_of(server).raw)
-    state, first = ik.read_first_untrusted(state, server.raw, initiation[5:])
-    state, message = ik.write_second(state, ephemeral, first, b"")
-    receive, send = state.split()
-    return Accepted(
-        _header(TYPE_RESPONSE, len(message)) + message,
-        TransportKeys(send, receive, state.hash),
-        MachinePublic(first.static),
-        version,
+    handshake = Handshake(
+        PROTOCOL, PROLOGUE % version, private=server.raw, ephemeral=ephemeral, remote=None
     )
+    handshake.read_untrusted(initiation[5:])
+    machine = MachinePublic(handshake.remote)
+    message = handshake.write(b"")
+    response = _header(TYPE_RESPONSE, len(message)) + message
+    return Accepted(response, _transport_keys(handshake), machine, version)
 
 
 def error_frame(text: str) -> bytes:
@@ -146,3 +144,8 @@ def error_frame(text: str) -> bytes:
 
 def _header(kind: int, length: int) -> bytes:
     return bytes([kind]) + length.to_bytes(2, "big")
+
+
+def _transport_keys(handshake: Handshake) -> TransportKeys:
+    send, receive = handshake.keys()
+    return TransportKeys(send, receive, handshake.hash)

@@ -14,10 +14,9 @@ Source: WireGuard paper §5.4; Noise Protocol Framework, revision 34, §9.
 
 from dataclasses import dataclass
 
-from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.keys import NodePrivate, NodePublic
-from tailnet.agent.noise import ik
+from tailnet.agent.noise.handshake import Handshake
 
 PROTOCOL = b"Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s"
 PROLOGUE = b"WireGuard v1 zx2c4 Jason@zx2c4.com"
@@ -79,15 +78,20 @@ class Initiator:
         if len(second) != SECOND_LEN:
             msg = "not a handshake response"
             raise BadPacket(msg)
-        state, _ = self._written()
-        state, _ = ik.read_second_untrusted(state, self.private.raw, self.ephemeral, second)
-        send, receive = state.split()
-        return TransportKeys(send, receive)
+        handshake, _ = self._written()
+        handshake.read_untrusted(second)
+        return TransportKeys(*handshake.keys())
 
-    def _written(self) -> tuple[ik.State, bytes]:
-        private, remote = self.private.raw, self.remote.raw
-        state = ik.start(PROTOCOL, PROLOGUE, remote, self.psk)
-        return ik.write_first(state, private, self.ephemeral, remote, self.timestamp)
+    def _written(self) -> tuple[Handshake, bytes]:
+        handshake = Handshake(
+            PROTOCOL,
+            PROLOGUE,
+            private=self.private.raw,
+            ephemeral=self.ephemeral,
+            remote=self.remote.raw,
+            psk=self.psk,
+        )
+        return handshake, handshake.write(self.timestamp)
 
 
 class Responder:
@@ -98,22 +102,21 @@ class Responder:
         timestamp: 12 bytes TAI64N; whether it is new is for the caller to say.
     """
 
-    __slots__ = ("_ephemeral", "_first", "_state", "remote", "timestamp")
+    __slots__ = ("_handshake", "remote", "timestamp")
 
-    def __init__(self, state: ik.State, ephemeral: bytes, first: ik.First) -> None:
-        self._state, self._ephemeral, self._first = state, ephemeral, first
-        self.remote = NodePublic(first.static)
-        self.timestamp = first.payload
+    def __init__(self, handshake: Handshake, remote: NodePublic, timestamp: bytes) -> None:
+        self._handshake = handshake
+        self.remote = remote
+        self.timestamp = timestamp
 
     def answer(self) -> tuple[bytes, TransportKeys]:
-        """The second message (48 bytes) and the keys.
+        """The second message (48 bytes) and the keys.  Once.
 
         Raises:
             BadPacket: a key of the initiator is a low-order point.
         """
-        state, second = ik.write_second(self._state, self._ephemeral, self._first, b"")
-        receive, send = state.split()
-        return second, TransportKeys(send, receive)
+        second = self._handshake.write(b"")
+        return second, TransportKeys(*self._handshake.keys())
 
 
 def read_first_untrusted(
@@ -133,6 +136,8 @@ def read_first_untrusted(
     if len(first) != FIRST_LEN:
         msg = "not a handshake initiation"
         raise BadPacket(msg)
-    state = ik.start(PROTOCOL, PROLOGUE, public_of(private).raw, psk)
-    state, opened = ik.read_first_untrusted(state, private.raw, first)
-    return Responder(state, ephemeral, opened)
+    handshake = Handshake(
+        PROTOCOL, PROLOGUE, private=private.raw, ephemeral=ephemeral, remote=None, psk=psk
+    )
+    timestamp = handshake.read_untrusted(first)
+    return Responder(handshake, NodePublic(handshake.remote), timestamp)
