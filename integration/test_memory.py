@@ -7,11 +7,13 @@
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from integration.conftest import cannot
 from integration.lab.lab import Lab
+from integration.lab.topology import flat
 from integration.lab.waiting import until
 
 from tailnet.agent.datapath.native import why_not
@@ -28,17 +30,23 @@ def proc(lab: Lab, name: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def lab(pair: Lab) -> Lab:
-    """h1 has started before: the first time, modules are compiled, which takes memory."""
+def lab() -> Iterator[Lab]:
+    """h1 has started before: the first time, modules are compiled, which takes memory.
+
+    The relay's certificate is not pinned: that would be 10 MB more, for the library that reads it.
+    """
     if reason := why_not():
         cannot(reason)
     if "COVERAGE_PROCESS_START" in os.environ:
         pytest.skip("the daemon holds what coverage needs")
-    one = pair.hosts["h1"]
-    one.stop()
-    one.start()
-    one.wait_running()
-    return pair
+    with Lab(flat("h1", "h2"), pinned=False) as lab:
+        lab.join()
+        lab.wait_complete()
+        one = lab.hosts["h1"]
+        one.stop()
+        one.start()
+        one.wait_running()
+        yield lab
 
 
 def test_an_idle_daemon_is_small(lab: Lab) -> None:
@@ -57,5 +65,5 @@ def test_an_idle_daemon_is_small(lab: Lab) -> None:
 
 @pytest.mark.parametrize("package", UNUSED)
 def test_a_library_that_is_not_needed_is_not_loaded(lab: Lab, package: str) -> None:
-    """Not even to check the relay's pinned certificate."""
+    """The relay's certificate is Python's own OpenSSL's to verify."""
     assert f"/{package}/" not in proc(lab, "maps")

@@ -149,7 +149,7 @@ def load() -> str:
 
 def memory(amount: float) -> None:
     """Resident memory of both daemons: fresh, connected, and after ``amount`` GB."""
-    with Lab(flat("n1", "n2", STRANGER)) as lab:
+    with Lab(flat("n1", "n2", STRANGER), pinned=False) as lab:
         for name in ("n1", "n2"):
             lab.hosts[name].start()
         fresh = [resident(lab.hosts[name].running.pid) for name in ("n1", "n2")]
@@ -180,7 +180,7 @@ def resident(pid: int) -> float:
 
 def startup(rounds: int) -> None:
     """Time from the start of the daemon to Running with keys on disk, and of ``tnet status``."""
-    with Lab(flat("h1", "h2")) as lab:
+    with Lab(flat("h1", "h2"), pinned=False) as lab:
         lab.join()
         lab.wait_complete()
         one, two = lab.hosts["h1"], lab.hosts["h2"]

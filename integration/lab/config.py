@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Self
 
 AUTH_KEY = "tskey-auth-lab"
@@ -46,6 +47,7 @@ class ServersConfig:
         web: relays serve port 80 as well.
         domain: of the tailnet.
         ipv6: address where STUN listens too; nowhere else if empty.
+        pinned: nodes are told the hash of the relays' certificate; else they must trust ``ca.pem``.
     """
 
     address: str
@@ -56,6 +58,12 @@ class ServersConfig:
     domain: str = "lab.ts.net"
     web: bool = False
     ipv6: str = ""
+    pinned: bool = True
+
+    @property
+    def authority(self) -> Path:
+        """Who signed the relays' certificate, PEM."""
+        return Path(self.directory, "ca.pem")
 
     @property
     def login_server(self) -> str:

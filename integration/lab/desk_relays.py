@@ -18,7 +18,7 @@ SPARE = 100  # ports from a region's first server to its second
 
 
 def derp_map(config: ServersConfig, certificate_sha256: str) -> DERPMap:
-    """The relays as control tells nodes of them; their certificate is pinned by its hash."""
+    """The relays as control tells nodes of them; their certificate may be pinned by its hash."""
     regions: dict[int, DERPRegion | None] = {}
     for number, relay in enumerate(config.relays):
         nodes = tuple(
@@ -26,7 +26,7 @@ def derp_map(config: ServersConfig, certificate_sha256: str) -> DERPMap:
                 name=f"{relay.region}{letter}",
                 region_id=relay.region,
                 host_name=config.address,
-                cert_name=f"sha256-raw:{relay.pin or certificate_sha256}",
+                cert_name=f"sha256-raw:{relay.pin or certificate_sha256}" if config.pinned else "",
                 ipv4=config.address,
                 ipv6="none",
                 stun_port=config.stun_port + number,
@@ -68,7 +68,8 @@ class RelayDesk:
 
     def __init__(self, config: ServersConfig) -> None:
         self._config = config
-        self._tls, certificate_sha256, _ = make_server_tls([config.address])
+        self._tls, certificate_sha256, authority = make_server_tls([config.address])
+        config.authority.write_text(authority)
         self.map = derp_map(config, certificate_sha256)
         self._stun = {relay.region: StunServer() for relay in config.relays}
         self._web = WebServer()

@@ -32,6 +32,7 @@ class Lab:
         topology: which hosts there are.
         relays: DERP regions.
         web: relays serve port 80 as well.
+        pinned: relays' certificates are pinned; else hosts trust who signed them, as most do.
         hosts: by name, once started.
         flags: of every daemon that ``join`` starts.
     """
@@ -40,6 +41,7 @@ class Lab:
     relays: tuple[Relay, ...] = (Relay(900),)
     flags: tuple[str, ...] = ()
     web: bool = False
+    pinned: bool = True
     hosts: dict[str, Host] = field(default_factory=dict)
     _claim: Claim | None = None
     _network: Network | None = None
@@ -63,6 +65,7 @@ class Lab:
             directory=str(self.directory / "servers"),
             relays=self.relays,
             web=self.web,
+            pinned=self.pinned,
             ipv6=str(self.topology.internet.ipv6.ip) if self._has_six else "",
         )
         for spec in self.topology.hosts:
@@ -73,6 +76,8 @@ class Lab:
                 self.directory / spec.name,
                 config.login_server,
             )
+            if not self.pinned:
+                self.hosts[spec.name].variables["SSL_CERT_FILE"] = str(config.authority)
         self._start_servers(config)
 
     @property
