@@ -9,8 +9,9 @@ export CARGO_BUILD_JOBS ?= 2
 export MATURIN_NO_INSTALL_RUST := 1
 
 FUZZ_SECONDS ?= 60
-# Tests at a time, of different files.
+# Tests at a time, of different files; those of labs wait more than they compute.
 WORKERS ?= 2
+LABS ?= 3
 
 .PHONY: venv native lint lint-native test test-native unit integration fuzz fuzz-python fuzz-native fuzz-libfuzzer fuzz-differential fuzz-routes lab nat-matrix impairment soak interop routing go-cli docs openapi bench bench-cli bench-control bench-relayed wheels clean
 .NOTPARALLEL:
@@ -79,7 +80,7 @@ unit: venv
 	$(BIN)/pytest tests -n $(WORKERS) --dist loadfile
 
 integration: venv
-	$(BIN)/pytest integration -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest integration -n $(LABS) --dist loadfile --no-loadscope-reorder
 
 # Long random runs; FUZZ_SECONDS is for each target. Findings stay in .fuzz/.
 fuzz: fuzz-python fuzz-native fuzz-libfuzzer fuzz-differential fuzz-routes
