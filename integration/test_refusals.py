@@ -49,6 +49,16 @@ with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0x0008) as sock:
             break
 """
 
+# Sends ten datagrams whose checksum is wrong.
+DAMAGED = """
+import socket, sys
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+with socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_UDP) as sock:
+    for number in range(10):
+        head = b"".join(n.to_bytes(2) for n in (4000, 4001, 12, 0x1234))
+        sock.sendto(head + number.to_bytes(4), (sys.argv[1], 0))
+"""
+
 
 @pytest.fixture(scope="module", params=["native", "reference"])
 def lab(request: pytest.FixtureRequest, make_lab: MakeLab) -> Lab:
@@ -113,6 +123,20 @@ def test_segments_are_kept_to_what_fits(lab: Lab) -> None:
     assert sniffer.wait(5) == 0
     assert sniffer.log.read_text().split() == ["ready", "1240"]
     here.exec("ip", "route", "replace", *route)
+
+
+def test_datagrams_with_a_wrong_checksum_do_not_leave(lab: Lab) -> None:
+    """Both families, from a raw socket of the host; connections go on."""
+    here, there = lab.hosts["h1"], lab.hosts["h2"]
+    for address in (there.ipv4, there.ipv6):
+        here.exec(sys.executable, "-c", DAMAGED, str(address))
+    wanted = ["packets", "out_checksum", "20"]
+
+    def counted() -> bool:
+        return wanted in map(str.split, here.tnet("debug", "drops").stdout.splitlines())
+
+    until("all of them to be counted", counted, 5.0)
+    assert connect(here, there.ipv4) == connect(here, there.ipv6) == 0
 
 
 def test_an_address_that_no_peer_has_is_unreachable_at_once(lab: Lab) -> None:
