@@ -11,6 +11,7 @@ from tailnet.agent.backend.keptmap import (
     KeptMap,
     decode_lines_untrusted,
     encode_lines,
+    encode_struck,
     in_words,
     map_path,
     may_keep,
@@ -94,6 +95,23 @@ def test_any_set_of_peers_comes_back(numbers: set[int]) -> None:
     """None more, none less."""
     before = netmap(*(node(number) for number in numbers))
     assert set(read(written(before)).peers) == numbers
+
+
+@given(numbers=st.sets(st.integers(2, 200), max_size=20), data=st.data())
+def test_who_was_struck_out_does_not_come_back(numbers: set[int], data: st.DataObject) -> None:
+    """In one line or in several; numbers that nobody has do no harm."""
+    gone = data.draw(st.lists(st.sets(st.integers(2, 210), max_size=9), max_size=3))
+    before = netmap(*(node(number) for number in numbers))
+    lines = [encode_struck([NodeID(number) for number in some]) for some in gone]
+    after = read(written(before) + b"".join(lines))
+    assert set(after.peers) == numbers - set().union(*gone)
+
+
+def test_a_file_with_half_a_struck_line_is_refused() -> None:
+    """Who left might come back."""
+    data = written(netmap(node(2), node(3))) + encode_struck([NodeID(3)])
+    with pytest.raises(BadPacket, match="not complete"):
+        decode_lines_untrusted(data[:-3])
 
 
 def test_a_filter_that_never_came_is_not_an_empty_one_and_neither_is_open() -> None:

@@ -6,12 +6,14 @@
      "Map": {a MapResponse without peers}}
     {"ID": 2, "Key": "nodekey:…", …}
     {"ID": 3, "Key": "nodekey:…", …}
+    {"Gone": [3]}
 
 A line a peer, so that neither writing nor reading ever holds the interpreter for long.  The number
-of peers in the first line tells a whole file from a part of one.
+of peers in the first line tells a whole file from a part of one.  Lines after that many strike
+peers out that left since the file was written.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,7 +26,7 @@ from tailnet.agent.errors import BadPacket
 from tailnet.agent.keys import NodePublic
 from tailnet.agent.tailcfg.codec import Struct, decode_untrusted, encode
 from tailnet.agent.tailcfg.mapping import MapResponse
-from tailnet.agent.tailcfg.node import CapMap, Node
+from tailnet.agent.tailcfg.node import CapMap, Node, NodeID
 
 VERSION = 1
 MAX_BYTES = 128 << 20  # of the file
@@ -39,6 +41,10 @@ class _Head(Struct, frozen=True):
     skew: float = 0.0
     peers: int = 0
     map: MapResponse = field(default_factory=MapResponse)
+
+
+class _Struck(Struct, frozen=True):
+    gone: tuple[NodeID, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +107,11 @@ def encode_lines(netmap: NetworkMap, server: str, at: datetime) -> Iterator[byte
         yield encode(peer) + b"\n"
 
 
+def encode_struck(gone: Collection[NodeID]) -> bytes:
+    """The line to append when these peers have left."""
+    return encode(_Struck(gone=tuple(gone))) + b"\n"
+
+
 def decode_lines_untrusted(data: bytes) -> KeptMap:
     """Parse a file.
 
@@ -116,13 +127,16 @@ def decode_lines_untrusted(data: bytes) -> KeptMap:
         msg = f"it has version {head.version}; this one reads {VERSION}"
         raise BadPacket(msg)
     lines = rest.splitlines()
-    if len(lines) != head.peers or len(lines) > MAX_PEERS or data[-1:] != b"\n":
+    if not 0 <= head.peers <= min(len(lines), MAX_PEERS) or data[-1:] != b"\n":
         msg = "it is not complete"
         raise BadPacket(msg)
     if head.at is None or head.at.tzinfo is None or head.map.node is None or head.map.peers:
         msg = "its first line lacks something"
         raise BadPacket(msg)
-    peers = tuple(decode_untrusted(line, Node) for line in lines)
+    struck = [decode_untrusted(line, _Struck).gone for line in lines[head.peers :]]
+    gone = frozenset().union(*struck)
+    known = (decode_untrusted(line, Node) for line in lines[: head.peers])
+    peers = tuple(peer for peer in known if peer.id not in gone)
     message = MapResponse(
         node=head.map.node,
         peers=peers or None,

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import stat
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -193,27 +194,76 @@ async def test_a_user_who_wants_no_map_on_disk_has_none(tmp_path: Path) -> None:
 async def test_news_waits_for_its_turn_and_losses_do_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A write has to be paid for by time; a peer that is gone is written at once."""
-    written: asyncio.Queue[int] = asyncio.Queue()
-    inner = MapFile._save
+    """A write has to be paid for by time; a peer that is gone is struck out at once."""
+    written: asyncio.Queue[int | bool] = asyncio.Queue()
+    save, strike = MapFile._save, MapFile._strike
 
-    def save(self: MapFile, what: NetworkMap, server: str) -> int:
-        size = inner(self, what, server)
+    def saving(self: MapFile, what: NetworkMap, server: str) -> int:
+        size = save(self, what, server)
         loop.call_soon_threadsafe(written.put_nowait, len(what.peers))
         return size
 
+    def striking(self: MapFile, what: NetworkMap, server: str) -> bool:
+        done = strike(self, what, server)
+        loop.call_soon_threadsafe(written.put_nowait, done)
+        return done
+
+    async def there() -> set[NodeID]:
+        found = await MapFile(path, wall=lambda: NOW).load()
+        assert found is not None
+        return set(found.fold(NOW).netmap(NOW).peers)
+
+    path = tmp_path / "x.netmap"
     loop = asyncio.get_running_loop()
     monkeypatch.setattr(kept, "SETTLE", 0.0)
     monkeypatch.setattr(kept, "RATE", 1)  # bytes/s: an hour for any file
-    monkeypatch.setattr(MapFile, "_save", save)
-    one = keeper(tmp_path / "x.netmap")
+    monkeypatch.setattr(MapFile, "_save", saving)
+    monkeypatch.setattr(MapFile, "_strike", striking)
+    one = keeper(path)
     one.note(netmap(2, 3), SERVER)
     assert await written.get() == 2
     one.note(netmap(2, 3, 4), SERVER)
     one.note(netmap(2, 3, 4, 5), SERVER)
     assert written.empty()
-    one.note(netmap(2), SERVER)
-    assert await written.get() == 1
+    one.note(netmap(2, 4, 5), SERVER)
+    assert await written.get() is True
+    assert await there() == {2}
+    one.note(netmap(2, 5), SERVER)  # of whom the file knows nothing
+    assert await written.get() is True
+    assert await there() == {2}
+    one.note(netmap(5), SERVER)
+    assert await written.get() is True
+    assert await there() == set()
     one.note(netmap(2, 3), SERVER)
     await one.close()  # the end is no time to wait
     assert await written.get() == 2
+    assert await there() == {2, 3}
+
+
+async def test_a_loss_that_is_no_peers_is_written_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another filter; a file that cannot be added to."""
+    monkeypatch.setattr(kept, "SETTLE", 0.0)
+    monkeypatch.setattr(kept, "RATE", 1)
+    saved: asyncio.Queue[tuple[int, object]] = asyncio.Queue()
+    save = MapFile._save
+
+    def saving(self: MapFile, what: NetworkMap, server: str) -> int:
+        size = save(self, what, server)
+        loop.call_soon_threadsafe(saved.put_nowait, (len(what.peers), what.packet_filter))
+        return size
+
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(MapFile, "_save", saving)
+    path = tmp_path / "x.netmap"
+    one = keeper(path)
+    before = netmap(2, 3)
+    one.note(before, SERVER)
+    assert await saved.get() == (2, None)
+    one.note(replace(before, packet_filter=()), SERVER)
+    assert await saved.get() == (2, ())
+    path.unlink()
+    one.note(netmap(2), SERVER)
+    assert await saved.get() == (1, None)
+    await one.close()

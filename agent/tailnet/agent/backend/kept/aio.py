@@ -5,15 +5,17 @@ import contextlib
 import glob
 import logging
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 from tailnet.agent.backend.keptmap import (
     MAX_BYTES,
     KeptMap,
     decode_lines_untrusted,
     encode_lines,
+    encode_struck,
     map_path,
     may_keep,
 )
@@ -22,7 +24,10 @@ from tailnet.agent.control.fold import Folder
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.keys import NodePublic
+from tailnet.agent.tailcfg.node import NodeID
 from tailnet.agent.tasks import Tasks
+
+T = TypeVar("T")
 
 log = logging.getLogger("tailnet.kept")
 
@@ -53,6 +58,14 @@ def _is_sealed(path: Path) -> bool:
         return is_sealed(file.read(64))
 
 
+def _left(before: NetworkMap, now: NetworkMap) -> Iterator[NodeID]:
+    """Peers that are no more, or somebody else."""
+    for number, peer in before.peers.items():
+        found = now.peers.get(number)
+        if found is None or found.key != peer.key:
+            yield number
+
+
 def remove_map(state: Path, profile_id: str) -> None:
     """The map of a profile that is no more."""
     with contextlib.suppress(OSError):
@@ -70,6 +83,8 @@ class MapFile:
         self._seal = seal
         self._wall = wall
         self._news: tuple[NetworkMap, str] | None = None
+        self._there: tuple[NetworkMap, str] | None = None  # in the file
+        self._struck: frozenset[NodeID] = frozenset()  # of those, out again
         self._tasks = Tasks()
         self._writing = False
         self._hurry = asyncio.Event()
@@ -91,7 +106,7 @@ class MapFile:
 
     def remove(self) -> None:
         """Forget the map: logged out, or not allowed any more."""
-        self._news = None
+        self._news = self._there = None
         if not self._removed:
             self._removed = True
             with contextlib.suppress(OSError):
@@ -102,7 +117,7 @@ class MapFile:
         await self._tasks.close()
         if self._news is not None:
             (netmap, server), self._news = self._news, None
-            await self._in_thread(netmap, server)
+            await self._in_thread(self._save, netmap, server)
 
     async def _write(self) -> None:
         """Write the news of now and, after a while, of then; ends when there is none."""
@@ -110,16 +125,27 @@ class MapFile:
         while self._news is not None:
             (netmap, server), self._news = self._news, None
             self._hurry.clear()
-            size = await self._in_thread(netmap, server)
+            size = await self._in_thread(self._save, netmap, server)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(size / RATE):
-                    await self._hurry.wait()
+                    await self._strike_out()
             await asyncio.sleep(SETTLE)
         self._writing = False
 
-    async def _in_thread(self, netmap: NetworkMap, server: str) -> int:
+    async def _strike_out(self) -> None:
+        """Peers that leave, for as long as the file needs nothing else at once."""
+        while True:
+            await self._hurry.wait()
+            self._hurry.clear()
+            await asyncio.sleep(SETTLE)
+            if self._news is None or not await self._in_thread(self._strike, *self._news):
+                return
+
+    async def _in_thread(
+        self, write: Callable[[NetworkMap, str], T], netmap: NetworkMap, server: str
+    ) -> T:
         """Write; a thread does not stop when cancelled, and two must not write at once."""
-        work = asyncio.get_running_loop().run_in_executor(None, self._save, netmap, server)
+        work = asyncio.get_running_loop().run_in_executor(None, write, netmap, server)
         try:
             return await asyncio.shield(work)
         finally:
@@ -129,6 +155,29 @@ class MapFile:
                 self.remove()
 
     # --- in a thread
+
+    def _strike(self, netmap: NetworkMap, server: str) -> bool:
+        """Append who left; false if the file must be written anew for what became of it."""
+        there = self._there
+        if there is None or self._seal is not None:  # what is sealed cannot be added to
+            return False
+        before, its_server = there
+        if (server, netmap.self_node.key) != (its_server, before.self_node.key):
+            return False
+        if netmap.packet_filter is not before.packet_filter:
+            return False
+        gone = frozenset(_left(before, netmap)) - self._struck
+        if not gone:
+            return True
+        try:
+            with self._path.open("r+b", buffering=0) as file:
+                file.seek(0, os.SEEK_END)
+                file.write(encode_struck(gone))
+                os.fsync(file.fileno())
+        except OSError:
+            return False
+        self._struck |= gone
+        return True
 
     def _load(self) -> KeptMap | None:
         try:
@@ -147,6 +196,7 @@ class MapFile:
         """Replace the file as a whole; its size [bytes].  No room is no reason to fail."""
         temporary = self._path.with_name(f".{self._path.name}.tmp")
         size = 0
+        self._there, self._struck = None, frozenset()
         try:
             with contextlib.suppress(FileNotFoundError):
                 temporary.unlink()
@@ -164,6 +214,7 @@ class MapFile:
                 log.warning("the network map is too large to be kept")
             else:
                 temporary.replace(self._path)
+                self._there = (netmap, server)
         except OSError as error:
             with contextlib.suppress(OSError):
                 temporary.unlink()
