@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import pytest
 from integration.conftest import MakeLab
 from integration.lab.config import AUTH_KEY
-from integration.lab.host import Host
+from integration.lab.host import DEVICE, Host
 from integration.lab.lab import Lab
 from integration.lab.process import run
 from integration.lab.topology import flat
@@ -155,6 +155,20 @@ def test_nothing_leaks_while_the_daemon_is_killed_and_starts_again(lab: Lab) -> 
     with no_leak(here):
         here.kill9()
         assert not any(reaches(here, address) for address in INTERNET)
+        here.start()
+        until("the way through", lambda: through(here), 20.0)
+
+
+def test_nothing_leaks_while_the_device_is_taken_away(lab: Lab) -> None:
+    """The daemon ends with an error, and is started again by whoever looks after it."""
+    here = lab.hosts["h1"]
+    with no_leak(here):
+        here.exec("ip", "link", "del", DEVICE)
+        assert here.running.wait(20) == 1
+        assert not any(reaches(here, address) for address in INTERNET)
+        here.exec("env", "SERVICE_RESULT=exit-code", *here.daemon_command("--cleanup"))
+        assert not any(reaches(here, address) for address in INTERNET)
+        here.kill9()
         here.start()
         until("the way through", lambda: through(here), 20.0)
 

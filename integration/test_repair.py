@@ -48,6 +48,7 @@ def kernel(host: Host) -> tuple[str, ...]:
         "-6 route flush table 52",
         f"address flush dev {DEVICE} scope global",
         f"link set {DEVICE} down",
+        f"link set {DEVICE} mtu 1000",  # IPv6 goes with it
     ],
 )
 def test_what_is_removed_comes_back(lab: Lab, removal: str) -> None:

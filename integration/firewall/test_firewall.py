@@ -188,23 +188,36 @@ def test_the_guard_stops_everything_but_the_daemon_and_what_is_allowed(daemon: D
 
 
 @pytest.mark.usefixtures("host")
-def test_a_lie_about_a_tailnet_address_is_dropped_and_the_truth_is_not(daemon: Daemon) -> None:
-    """What comes from the wire with such a source, against an answer to what we asked."""
-    ip("address", "add", "100.64.9.9/32", "dev", "lo")
-    daemon.apply()
+@pytest.mark.parametrize("rp_filter", ["0", "2"])
+def test_a_lie_about_a_tailnet_address_is_dropped_and_the_truth_is_not(
+    daemon: Daemon, rp_filter: str
+) -> None:
+    """What comes from the wire with such a source; not an answer to us, nor what others have."""
+    for name in ("all", "eth0"):
+        Path(f"/proc/sys/net/ipv4/conf/{name}/rp_filter").write_text(rp_filter)
     ip("netns", "add", "far")
     try:
         ip("link", "set", "far0", "netns", "far")
         ip("-n", "far", "link", "set", "far0", "up")
-        ip("-n", "far", "address", "add", "100.64.5.5/10", "dev", "far0")
         ip("-n", "far", "address", "add", "192.0.2.1/24", "dev", "far0")
-        ip("route", "add", "100.64.5.5/32", "dev", "eth0")
-        lie = ["ip", "netns", "exec", "far", "ping", "-c1", "-W1", "-I", "100.64.5.5", "192.0.2.2"]
-        assert subprocess.run(lie, capture_output=True, timeout=10, check=False).returncode != 0
+        for source in ("100.64.5.5", "100.115.92.5"):  # the second one is ChromeOS's
+            ip("-n", "far", "address", "add", f"{source}/32", "dev", "far0")
+            ip("route", "add", f"{source}/32", "dev", "eth0")
+        assert comes_from("100.64.5.5")
+        daemon.apply()
+        assert not comes_from("100.64.5.5")
+        assert comes_from("100.115.92.5")
+        assert comes_from("192.0.2.1")
         ours = ["ping", "-c1", "-W2", "100.64.5.5"]
         assert subprocess.run(ours, capture_output=True, timeout=10, check=False).returncode == 0
     finally:
         ip("netns", "delete", "far")
+
+
+def comes_from(source: str) -> bool:
+    """A ping from the wire with this source is answered."""
+    words = ["ip", "netns", "exec", "far", "ping", "-c1", "-W1", "-I", source, "192.0.2.2"]
+    return subprocess.run(words, capture_output=True, timeout=10, check=False).returncode == 0
 
 
 @pytest.mark.usefixtures("ufw")

@@ -110,14 +110,15 @@ class LinuxRouter:
         """
         async with self._session() as kernel:
             link = await self._link(kernel)
-            if not link.up:
-                log.info("%s was down", self._name)
-                await kernel.set_link(link.index)  # its routes went, too
+            whole = link.up and link.mtu >= MTU
+            if not whole:  # some or all of its routes went, too
+                log.info("%s was %s", self._name, "too small" if link.up else "down")
+                await kernel.set_link(link.index, mtu=self._mtu if link.mtu < MTU else None)
             if config.lan_direct:
                 near = covered(config.routes, await kernel.lan(link.index))
                 config = replace(config, local_routes=config.local_routes | near)
             last, self._last = self._last, None  # until everything is done
-            if last is not None and link.up and _is_known(last, config, link.index):
+            if last is not None and whole and _is_known(last, config, link.index):
                 now = replace(last, config=config)
                 want, have = await _difference(last, now)
             else:
@@ -137,7 +138,7 @@ class LinuxRouter:
     async def down(self) -> None:
         """Remove every address, route and rule that is ours, and take the link down.
 
-        The device may be gone already.
+        If the device is gone, somebody took it from us: what stops leaks stays, as after a crash.
 
         Raises:
             PlatformError: the first thing that could not be removed.
@@ -153,7 +154,9 @@ class LinuxRouter:
                 except PlatformError as error:
                     errors.append(error)
             have = await _read(kernel, await _policy(kernel), index, self._added)
-            errors += await self._do_all(kernel, plan(State(), have), index)
+            blocks = have.routes & LEAK_GUARD if index is None else frozenset()
+            want = State(have.rules if blocks else frozenset(), blocks)
+            errors += await self._do_all(kernel, plan(want, have), index)
             if errors:
                 _raise_first(errors)
             self._added.clear()
