@@ -55,5 +55,6 @@ def test_the_daemon_is_still_well(host: Host) -> None:
     """The same process, without a trace of trouble; it connects as ever."""
     assert host.running.returncode is None
     assert "Traceback" not in host.log.read_text()
+    host.tnet("debug", "derp-unset-on-demand")  # who wished for no home has none, up or not
     host.tnet("up", "--reset", *host.up_arguments(AUTH_KEY)[1:], "--force-reauth")
     host.wait_running()
