@@ -5,7 +5,7 @@ import contextlib
 import glob
 import logging
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
@@ -58,14 +58,6 @@ def _is_sealed(path: Path) -> bool:
         return is_sealed(file.read(64))
 
 
-def _left(before: NetworkMap, now: NetworkMap) -> Iterator[NodeID]:
-    """Peers that are no more, or somebody else."""
-    for number, peer in before.peers.items():
-        found = now.peers.get(number)
-        if found is None or found.key != peer.key:
-            yield number
-
-
 def remove_map(state: Path, profile_id: str) -> None:
     """The map of a profile that is no more."""
     with contextlib.suppress(OSError):
@@ -84,7 +76,7 @@ class MapFile:
         self._wall = wall
         self._news: tuple[NetworkMap, str] | None = None
         self._there: tuple[NetworkMap, str] | None = None  # in the file
-        self._struck: frozenset[NodeID] = frozenset()  # of those, out again
+        self._peers: frozenset[NodeID] = frozenset()  # of that, but for who was struck out
         self._tasks = Tasks()
         self._writing = False
         self._hurry = asyncio.Event()
@@ -164,9 +156,9 @@ class MapFile:
         before, its_server = there
         if (server, netmap.self_node.key) != (its_server, before.self_node.key):
             return False
-        if netmap.packet_filter is not before.packet_filter:
+        if netmap.packet_filter != before.packet_filter:  # a map that comes again has an equal one
             return False
-        gone = frozenset(_left(before, netmap)) - self._struck
+        gone = self._peers.difference(netmap.peers)
         if not gone:
             return True
         try:
@@ -176,7 +168,7 @@ class MapFile:
                 os.fsync(file.fileno())
         except OSError:
             return False
-        self._struck |= gone
+        self._peers -= gone
         return True
 
     def _load(self) -> KeptMap | None:
@@ -196,7 +188,7 @@ class MapFile:
         """Replace the file as a whole; its size [bytes].  No room is no reason to fail."""
         temporary = self._path.with_name(f".{self._path.name}.tmp")
         size = 0
-        self._there, self._struck = None, frozenset()
+        self._there = None
         try:
             with contextlib.suppress(FileNotFoundError):
                 temporary.unlink()
@@ -214,7 +206,7 @@ class MapFile:
                 log.warning("the network map is too large to be kept")
             else:
                 temporary.replace(self._path)
-                self._there = (netmap, server)
+                self._there, self._peers = (netmap, server), frozenset(netmap.peers)
         except OSError as error:
             with contextlib.suppress(OSError):
                 temporary.unlink()
