@@ -210,6 +210,15 @@ def test_force_reauth_in_a_browser(lab: Lab) -> None:
     assert one.status()["Self"]["PublicKey"] == after["PublicKey"]
 
 
+def test_force_reauth_of_who_is_logged_out_is_a_login(lab: Lab) -> None:
+    """There is no key that another one could replace."""
+    one = lab.hosts["h1"]
+    one.up(AUTH_KEY)
+    one.tnet("logout")
+    one.up(AUTH_KEY, "--force-reauth")
+    one.wait_running()
+
+
 def test_force_reauth_with_keys(lab: Lab) -> None:
     """A good one replaces the node key; a bad one is refused, and the login in use stays."""
     one = lab.hosts["h1"]

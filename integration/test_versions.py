@@ -25,7 +25,7 @@ COMMANDS = {
     ("status",): 0,
     ("status", "--json"): 0,
     ("ip", "h2"): 0,
-    ("ping", "-c", "1", "h2"): 0,
+    ("ping", "-c", "1", "--until-direct=false", "h2"): 0,
     ("set", "--nickname=other"): 0,
     ("debug", "watch-ipn", "--count=1", "--initial"): 0,
     ("up", "--hostname=h1"): 1,  # a setting would be lost: as with the same version

@@ -153,14 +153,15 @@ def decide(asked: Asked, status: Status, current: Prefs) -> UpPlan:
     if running and not asked.auth_key and not asked.force_reauth and same_login:
         return UpPlan(edit=edit, start=False, wait=False)
     needs_login = status.backend_state == "NeedsLogin"
+    anew = asked.force_reauth and logged_in  # who was never in gets a new key in any case
     if not asked.given and logged_in and not needs_login and not asked.auth_key:
         return UpPlan(edit=edit, start=False, server=str(server.of(current)))
     return UpPlan(
         edit={**proposed, "WantRunning": True, "LoggedOut": False},
         start=True,
         auth_key=asked.auth_key,
-        interactive=asked.force_reauth or (not asked.auth_key and (not logged_in or needs_login)),
-        fresh_key=asked.force_reauth,
+        interactive=anew or (not asked.auth_key and (not logged_in or needs_login)),
+        fresh_key=anew,
         server=str(server.of(proposed)),
     )
 
