@@ -18,6 +18,7 @@ import re
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,7 @@ NETNS = Path("/run/netns")
 WIREGUARD = Path("/run/wireguard")
 _TAG = re.compile(r"tnl(\d+)-\d+")
 _LABS_PER_PROCESS = 1000
+_TRIES = 20  # to remove a directory, 0.1 s apart
 
 
 def _temporary() -> Path:
@@ -116,7 +118,12 @@ def wipe(tag: str) -> None:
     if namespaces:
         batch = "".join(f"netns delete {namespace.name}\n" for namespace in namespaces)
         run(["ip", "-force", "-batch", "-"], feed=batch, check=False)
-    shutil.rmtree(directory, ignore_errors=True)
+    for _ in range(_TRIES):  # a program that had only just begun may still write there
+        shutil.rmtree(directory, ignore_errors=True)
+        if not directory.exists():
+            break
+        kill_and_wait(sorted({*processes_with_output_in(directory)} - {os.getpid()}))
+        time.sleep(0.1)
     for leftover in WIREGUARD.glob(f"{tag}*.sock"):
         leftover.unlink(missing_ok=True)
 
