@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tailnet_native::datapath::prefixes::{Prefix, Prefixes};
+use tailnet_native::datapath::tables::prefixes::{Prefix, Prefixes};
 
 const COUNT: u128 = 100_000;
 const LOOKUPS: u32 = 2_000_000;

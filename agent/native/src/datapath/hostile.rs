@@ -3,22 +3,22 @@
 use std::io::IoSlice;
 use std::sync::Arc;
 
-use super::aead::{Suite, Wanted};
-use super::checksum::{complement, pseudo_sum, word_sum};
-use super::filter::Policy;
-use super::group::Writer;
-use super::inbound::Inbound;
-use super::intact::is_intact;
-use super::outbound::Outbound;
-use super::packet::{TCP, UDP, parse_untrusted};
-use super::peer::Peer;
-use super::prefixes::{Allowed, Prefix, Prefixes};
-use super::session::{HEADER, Keys, Session, TAG};
-use super::split::split;
-use super::tables::Tables;
-use super::tun::Joined;
-use super::vnet;
 use crate::clock::Clock;
+use crate::datapath::crypto::aead::{Suite, Wanted};
+use crate::datapath::crypto::session::{HEADER, Keys, Session, TAG};
+use crate::datapath::filter::Policy;
+use crate::datapath::inbound::Inbound;
+use crate::datapath::offload::group::Writer;
+use crate::datapath::offload::split::split;
+use crate::datapath::outbound::Outbound;
+use crate::datapath::tables::Tables;
+use crate::datapath::tables::peer::Peer;
+use crate::datapath::tables::prefixes::{Allowed, Prefix, Prefixes};
+use crate::datapath::tun::Joined;
+use crate::datapath::wire::checksum::{complement, pseudo_sum, word_sum};
+use crate::datapath::wire::intact::is_intact;
+use crate::datapath::wire::packet::{TCP, UDP, parse_untrusted};
+use crate::datapath::wire::vnet;
 use crate::sys::socket::Incoming;
 
 const ANY: Prefix = Prefix {

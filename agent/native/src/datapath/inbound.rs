@@ -3,28 +3,28 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::aead::Cipher;
-use super::clamp::clamp;
-use super::classify::{Class, classify_untrusted};
-use super::coalesce::Coalescer;
-use super::drops::Reason;
-use super::filter::Matcher;
-use super::geneve::{self, Inner, Way};
-use super::group::Writer;
-use super::intact::is_intact;
-use super::limiter::Limiter;
-use super::packet::{TSMP, parse_untrusted};
-use super::peer::Peer;
-use super::reject::Replies;
-use super::replay::REJECT_AFTER_MESSAGES;
-use super::service::{ip_length, is_service};
-use super::session::{HEADER, Keys, TAG};
-use super::sites::Sorter;
-use super::tables::Tables;
-use super::tap::Direction;
-use super::traffic::Kind;
-use super::tun::Joined;
-use super::upcalls::Upcall;
+use crate::datapath::crypto::aead::Cipher;
+use crate::datapath::crypto::replay::REJECT_AFTER_MESSAGES;
+use crate::datapath::crypto::session::{HEADER, Keys, TAG};
+use crate::datapath::filter::Matcher;
+use crate::datapath::filter::limiter::Limiter;
+use crate::datapath::filter::reject::Replies;
+use crate::datapath::offload::coalesce::Coalescer;
+use crate::datapath::offload::group::Writer;
+use crate::datapath::report::drops::Reason;
+use crate::datapath::report::tap::Direction;
+use crate::datapath::report::traffic::Kind;
+use crate::datapath::report::upcalls::Upcall;
+use crate::datapath::tables::Tables;
+use crate::datapath::tables::peer::Peer;
+use crate::datapath::tun::Joined;
+use crate::datapath::tun::service::{ip_length, is_service};
+use crate::datapath::tun::sites::Sorter;
+use crate::datapath::wire::clamp::clamp;
+use crate::datapath::wire::classify::{Class, classify_untrusted};
+use crate::datapath::wire::geneve::{self, Inner, Way};
+use crate::datapath::wire::intact::is_intact;
+use crate::datapath::wire::packet::{TSMP, parse_untrusted};
 use crate::sys::socket::Incoming;
 
 const OVERHEAD: usize = HEADER + TAG;
@@ -145,7 +145,7 @@ impl Inbound {
             drops.add(Reason::InForged, 1);
             return;
         }
-        if !super::lock(&keys.replay).check_and_set(counter) {
+        if !crate::datapath::lock(&keys.replay).check_and_set(counter) {
             drops.add(Reason::InReplay, 1);
             return;
         }
@@ -236,7 +236,7 @@ impl Inbound {
         if path.udp.is_some_and(|(udp, _)| udp == way) {
             return;
         }
-        let mut reported = super::lock(&path.reported);
+        let mut reported = crate::datapath::lock(&path.reported);
         if *reported != Some(src) {
             *reported = Some(src);
             drop(reported);

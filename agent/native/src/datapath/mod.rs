@@ -1,44 +1,19 @@
 //! The datapath: see `tailnet.agent.datapath.interface`, and the reference for every decision.
 
-pub mod aead;
-pub mod checksum;
-pub mod clamp;
-pub mod classify;
-pub mod coalesce;
-pub mod drops;
+pub mod crypto;
 pub mod filter;
-pub mod flows;
-pub mod geneve;
-pub mod group;
 #[cfg(test)]
 mod hostile;
 pub mod inbound;
-pub mod intact;
-pub mod limiter;
-pub mod mac1;
-pub mod members;
+pub mod offload;
 pub mod outbound;
 pub mod pace;
-pub mod packet;
-pub mod peer;
-pub mod prefixes;
-pub mod reject;
-pub mod replay;
-pub mod rules;
-pub mod run;
-pub mod service;
-pub mod session;
-pub mod sites;
-pub mod split;
-pub mod steering;
+pub mod report;
 pub mod tables;
-pub mod tap;
 pub mod threads;
-pub mod traffic;
 pub mod tun;
 pub mod udp;
-pub mod upcalls;
-pub mod vnet;
+pub mod wire;
 
 use std::io;
 use std::net::SocketAddr;
@@ -50,13 +25,13 @@ use arc_swap::ArcSwapOption;
 
 use crate::clock::Clock;
 use crate::sys::socket::{Incoming, Outgoing, SEND_MAX, SockAddr};
-use aead::Suite;
-use drops::Reason;
+use crypto::aead::Suite;
+use crypto::session::Session;
 use filter::Policy;
+use filter::reject::{Replies, give_up};
 use inbound::Inbound;
 use outbound::Outbound;
-use reject::{Replies, give_up};
-use session::Session;
+use report::drops::Reason;
 use tables::Tables;
 use threads::Control;
 use tun::{Joined, Tun, TunWriter};
@@ -139,7 +114,7 @@ impl Datapath {
         }
         self.spawn(&mut own, &tun, "udp-to-tun", threads::run_inbound)?;
         if self.tables.service.load().is_some() {
-            self.spawn(&mut own, &tun, "services", service::run_service)?;
+            self.spawn(&mut own, &tun, "services", tun::service::run_service)?;
         }
         self.serve_sites(&mut own, &tun)
     }
@@ -151,7 +126,7 @@ impl Datapath {
     pub fn set_sites(&self, socket: Option<OwnedFd>) -> io::Result<()> {
         let mut own = lock(&self.own);
         let old = self.tables.sites.swap(socket.map(Arc::new));
-        old.as_deref().map(sites::retire);
+        old.as_deref().map(tun::sites::retire);
         match self.tun.load_full() {
             Some(tun) => self.serve_sites(&mut own, &tun),
             None => Ok(()),
@@ -164,7 +139,7 @@ impl Datapath {
             return Ok(());
         };
         self.spawn(own, tun, "sites", move |tables, control, tun| {
-            sites::run_sites(tables, control, tun, &socket)
+            tun::sites::run_sites(tables, control, tun, &socket)
         })
     }
 

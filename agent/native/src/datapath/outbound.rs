@@ -3,26 +3,26 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 
-use super::aead::Cipher;
-use super::clamp::clamp;
-use super::drops::Reason;
-use super::filter;
-use super::flows::Flow;
-use super::geneve;
-use super::intact::{header_holds, is_intact};
-use super::packet::{Parsed, SYN, TCP, TSMP, UDP, parse_untrusted};
-use super::peer::{Path, Peer, Queue};
-use super::prefixes::Prefixes;
-use super::reject::{Replies, is_opening};
-use super::run::Runs;
-use super::service::{hand_over, is_service};
-use super::session::{HEADER, Keys, TAG};
-use super::split::{Cut, split};
-use super::tables::Tables;
-use super::tap::Direction;
-use super::traffic::Kind;
-use super::upcalls::Upcall;
-use super::vnet;
+use crate::datapath::crypto::aead::Cipher;
+use crate::datapath::crypto::session::{HEADER, Keys, TAG};
+use crate::datapath::filter;
+use crate::datapath::filter::flows::Flow;
+use crate::datapath::filter::reject::{Replies, is_opening};
+use crate::datapath::offload::split::{Cut, split};
+use crate::datapath::report::drops::Reason;
+use crate::datapath::report::tap::Direction;
+use crate::datapath::report::traffic::Kind;
+use crate::datapath::report::upcalls::Upcall;
+use crate::datapath::tables::Tables;
+use crate::datapath::tables::peer::{Path, Peer, Queue};
+use crate::datapath::tables::prefixes::Prefixes;
+use crate::datapath::tun::service::{hand_over, is_service};
+use crate::datapath::udp::run::Runs;
+use crate::datapath::wire::clamp::clamp;
+use crate::datapath::wire::geneve;
+use crate::datapath::wire::intact::{header_holds, is_intact};
+use crate::datapath::wire::packet::{Parsed, SYN, TCP, TSMP, UDP, parse_untrusted};
+use crate::datapath::wire::vnet;
 use crate::sys::event::EventFd;
 
 /// Bytes of sealed datagrams after which sending them is better than waiting.
@@ -123,7 +123,7 @@ impl Outbound {
             Ok(_) if parsed.proto == TCP && parsed.flags & SYN != 0 => {
                 clamp(packet, &parsed, self.mtu, begun);
                 if is_opening(&parsed) {
-                    super::lock(&self.tables.opens).note(&parsed, packet, now);
+                    crate::datapath::lock(&self.tables.opens).note(&parsed, packet, now);
                 }
             }
             Err(Reason::OutNoPeer) => self.replies.nobody(&self.tables, &parsed, packet),
@@ -202,7 +202,7 @@ impl Outbound {
 
     /// Seal what waited for a session.  False if nothing was ever sent on it: the peer does not know it yet.
     pub fn flush(&mut self, peer: &Arc<Peer>, now: f64) -> bool {
-        let mut queue = super::lock(&peer.queue);
+        let mut queue = crate::datapath::lock(&peer.queue);
         let Some(keys) = peer.usable(now) else {
             return false;
         };
@@ -227,7 +227,7 @@ impl Outbound {
             self.seal(&keys, cut, now);
             return;
         }
-        let mut queue = super::lock(&peer.queue);
+        let mut queue = crate::datapath::lock(&peer.queue);
         // Again, under the lock: a session may have come meanwhile.
         if let Some(keys) = peer.usable(now) {
             self.drain(&mut queue, &keys, now);
@@ -313,9 +313,9 @@ impl Outbound {
 
 #[cfg(test)]
 mod tests {
-    use super::super::session::Session;
     use super::*;
     use crate::clock::Clock;
+    use crate::datapath::crypto::session::Session;
 
     const SESSION: Session = Session {
         local: 7,
@@ -333,7 +333,7 @@ mod tests {
     /// A peer of whom packets wait: those of a queue's thread; and what the slow path sends with.
     fn waiting(packets: usize) -> (Arc<Tables>, Arc<Peer>, Outbound, Outbound) {
         let tables = Arc::new(Tables::new(Clock::manual(), 100).expect("an eventfd"));
-        let everything = super::super::prefixes::Prefix {
+        let everything = crate::datapath::tables::prefixes::Prefix {
             version: 4,
             bits: 0,
             address: 0,
@@ -344,7 +344,7 @@ mod tests {
         for _ in 0..packets {
             thread.read(&mut PACKET.clone(), false, 1.0);
         }
-        assert_eq!(super::super::lock(&peer.queue).packets.len(), packets);
+        assert_eq!(crate::datapath::lock(&peer.queue).packets.len(), packets);
         let slow = Outbound::new(Arc::clone(&tables), None);
         (tables, peer, thread, slow)
     }

@@ -2,10 +2,10 @@
 
 use std::io::IoSlice;
 
-use super::checksum::{complement, holds, pseudo_sum, word_sum};
-use super::packet::{PSH, TCP, u32_at};
-use super::split::begun;
-use super::vnet;
+use crate::datapath::offload::split::begun;
+use crate::datapath::wire::checksum::{complement, holds, pseudo_sum, word_sum};
+use crate::datapath::wire::packet::{PSH, TCP, u32_at};
+use crate::datapath::wire::vnet;
 
 /// Of one group.
 pub const MAX_ITEMS: usize = 127;

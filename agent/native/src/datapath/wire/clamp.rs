@@ -4,8 +4,8 @@
 //!
 //! Source: RFC 9293 §3.7.1; RFC 1624 §3, the incremental checksum.
 
-use super::checksum::complement;
-use super::packet::{Parsed, SYN, TCP, u16_at};
+use crate::datapath::wire::checksum::complement;
+use crate::datapath::wire::packet::{Parsed, SYN, TCP, u16_at};
 
 const HEADER: usize = 20;
 const CHECKSUM: usize = 16;
@@ -68,9 +68,9 @@ fn find(segment: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::checksum::{holds, pseudo_sum, word_sum};
-    use super::super::packet::parse_untrusted;
     use super::*;
+    use crate::datapath::wire::checksum::{holds, pseudo_sum, word_sum};
+    use crate::datapath::wire::packet::parse_untrusted;
 
     fn syn(options: &[u8]) -> Vec<u8> {
         let mut packet = vec![

@@ -2,6 +2,8 @@
 //!
 //! Source: Linux udp(7), UDP_SEGMENT and UDP_GRO.
 
+pub mod run;
+
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Mutex;
 
-use super::geneve::Way;
+use crate::datapath::wire::geneve::Way;
 use crate::sys::event::EventFd;
 
 /// See `tailnet.agent.datapath.interface`.
@@ -70,7 +70,7 @@ impl Upcalls {
 
     /// False if there was no room.
     pub fn put(&self, upcall: Upcall) -> bool {
-        let mut waiting = super::lock(&self.waiting);
+        let mut waiting = crate::datapath::lock(&self.waiting);
         if waiting.queue.len() >= self.limit && upcall.lossy() {
             return false;
         }
@@ -84,7 +84,7 @@ impl Upcalls {
 
     /// At most `limit`, oldest first.
     pub fn take(&self, limit: usize) -> Vec<Upcall> {
-        let mut waiting = super::lock(&self.waiting);
+        let mut waiting = crate::datapath::lock(&self.waiting);
         let count = limit.min(waiting.queue.len());
         let taken = waiting.queue.drain(..count).collect();
         if waiting.queue.is_empty() && waiting.signalled {

@@ -1,13 +1,17 @@
 //! The TUN device.
 
+pub mod service;
+pub mod sites;
+pub mod steering;
+
 use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::drops::{Drops, Reason};
-use super::group::Writer;
-use super::steering::Steering;
-use super::vnet;
+use crate::datapath::offload::group::Writer;
+use crate::datapath::report::drops::{Drops, Reason};
+use crate::datapath::tun::steering::Steering;
+use crate::datapath::wire::vnet;
 use crate::sys;
 
 /// Bytes of the longest read.

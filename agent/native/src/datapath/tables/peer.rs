@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
-use super::geneve::{self, Way};
-use super::limiter::Bucket;
-use super::prefixes::Allowed;
-use super::reject::REJECTS;
-use super::session::{Keys, Slots};
+use crate::datapath::crypto::session::{Keys, Slots};
+use crate::datapath::filter::limiter::Bucket;
+use crate::datapath::filter::reject::REJECTS;
+use crate::datapath::tables::prefixes::Allowed;
+use crate::datapath::wire::geneve::{self, Way};
 use crate::sys::socket::SockAddr;
 
 /// Packets that wait for a session; the oldest is dropped.

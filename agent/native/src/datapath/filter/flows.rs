@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use super::packet::Parsed;
+use crate::datapath::wire::packet::Parsed;
 use crate::hash::Seeded;
 
 const MAX_FLOWS: usize = 512;

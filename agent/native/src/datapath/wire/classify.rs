@@ -2,7 +2,7 @@
 //!
 //! Source: tailscale wgengine/magicsock/magicsock.go, packetLooksLike.
 
-use super::mac1::Mac1;
+use crate::datapath::crypto::mac1::Mac1;
 
 const STUN_COOKIE: &[u8] = b"\x21\x12\xa4\x42";
 const DISCO_MAGIC: &[u8] = b"TS\xf0\x9f\x92\xac";

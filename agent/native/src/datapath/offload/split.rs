@@ -3,9 +3,9 @@
 //! Source: Linux net/ipv4/tcp_offload.c tcp_gso_segment, net/ipv4/udp_offload.c; RFC 3168 §6.1.2
 //! (CWR on the first segment only).
 
-use super::checksum::{complement, copy_sum, fold, pseudo_sum, word_sum};
-use super::packet::{CWR, FIN, PSH, TCP, UDP, u16_at, u32_at};
-use super::vnet;
+use crate::datapath::wire::checksum::{complement, copy_sum, fold, pseudo_sum, word_sum};
+use crate::datapath::wire::packet::{CWR, FIN, PSH, TCP, UDP, u16_at, u32_at};
+use crate::datapath::wire::vnet;
 
 /// Of one read; the kernel's smallest MSS makes fewer.
 pub const MAX_SEGMENTS: usize = 2048;

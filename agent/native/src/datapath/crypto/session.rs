@@ -10,9 +10,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::aead::{Cipher, Key};
-use super::peer::Peer;
-use super::replay::{REJECT_AFTER_MESSAGES, ReplayWindow};
+use crate::datapath::crypto::aead::{Cipher, Key};
+use crate::datapath::crypto::replay::{REJECT_AFTER_MESSAGES, ReplayWindow};
+use crate::datapath::tables::peer::Peer;
 
 /// Bytes before the ciphertext.
 pub const HEADER: usize = 16;

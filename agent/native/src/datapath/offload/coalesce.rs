@@ -5,10 +5,10 @@
 
 use std::hash::BuildHasher;
 
-use super::flows::Flow;
-use super::group::{Group, Item, MAX_ITEMS, Writer};
-use super::packet::{ACK, PSH, Parsed, TCP, UDP, u16_at};
-use super::tun::Joined;
+use crate::datapath::filter::flows::Flow;
+use crate::datapath::offload::group::{Group, Item, MAX_ITEMS, Writer};
+use crate::datapath::tun::Joined;
+use crate::datapath::wire::packet::{ACK, PSH, Parsed, TCP, UDP, u16_at};
 use crate::hash::Seeded;
 
 const MAX_IP: usize = 0xFFFF; // bytes of one super-packet

@@ -17,8 +17,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwapOption;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 
-use super::drops::{Drops, Reason};
-use super::service::ip_length;
+use crate::datapath::report::drops::{Drops, Reason};
+use crate::datapath::tun::service::ip_length;
 
 /// Bytes in front of the packet.
 pub const RECORD: usize = 24;

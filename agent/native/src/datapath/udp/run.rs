@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::drops::Reason;
-use super::geneve::Way;
-use super::peer::{Path, Peer};
-use super::tables::Tables;
-use super::udp::{Sockets, UdpSocket};
-use super::upcalls::Upcall;
+use crate::datapath::report::drops::Reason;
+use crate::datapath::report::upcalls::Upcall;
+use crate::datapath::tables::Tables;
+use crate::datapath::tables::peer::{Path, Peer};
+use crate::datapath::udp::{Sockets, UdpSocket};
+use crate::datapath::wire::geneve::Way;
 use crate::sys::event::EventFd;
 use crate::sys::socket::{Outgoing, SEND_MAX};
 

@@ -4,8 +4,8 @@
 //! allows it (RFC 6935, RFC 6936), which nobody can know on the way.  A part of a datagram cannot
 //! be judged, nor can other protocols.
 
-use super::checksum::{holds, pseudo_sum, word_sum};
-use super::packet::{ICMP4, ICMP6, Parsed, TCP, UDP, u16_at};
+use crate::datapath::wire::checksum::{holds, pseudo_sum, word_sum};
+use crate::datapath::wire::packet::{ICMP4, ICMP6, Parsed, TCP, UDP, u16_at};
 
 const PART: u16 = 0x3FFF; // More-Fragments and the offset
 const IPV6_FRAGMENT: u8 = 44;
@@ -46,9 +46,9 @@ fn transport_holds(packet: &[u8], parsed: &Parsed) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::checksum::complement;
-    use super::super::packet::parse_untrusted;
     use super::*;
+    use crate::datapath::wire::checksum::complement;
+    use crate::datapath::wire::packet::parse_untrusted;
 
     fn judged(packet: &[u8]) -> bool {
         is_intact(packet, &parse_untrusted(packet).expect("IP"))

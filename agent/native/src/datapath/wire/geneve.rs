@@ -8,7 +8,7 @@
 
 use std::net::SocketAddr;
 
-use super::traffic::Kind;
+use crate::datapath::report::traffic::Kind;
 
 /// Bytes of the header.
 pub const LEN: usize = 8;

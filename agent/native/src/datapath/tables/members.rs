@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::peer::Peer;
-use super::prefixes::{Allowed, Prefix, Prefixes};
+use crate::datapath::tables::peer::Peer;
+use crate::datapath::tables::prefixes::{Allowed, Prefix, Prefixes};
 use crate::hash::Seeded;
 
 /// Destination → peer.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use subtle::ConstantTimeEq;
 
-use super::session::TAG;
+use crate::datapath::crypto::session::TAG;
 use crate::sys::ipsec_mb::{Direction, Library, Manager};
 
 /// Lengths at which both must agree: around the blocks and vectors of the codes for AVX2 and AVX-512.

@@ -11,7 +11,7 @@
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::packet::{SCTP, TCP, UDP, u16_at, u32_at};
+use crate::datapath::wire::packet::{SCTP, TCP, UDP, u16_at, u32_at};
 use crate::hash::Seeded;
 
 const SLOTS: usize = 1 << 16;

@@ -1,5 +1,9 @@
 //! What both directions share: peers by handle, by destination and by session index.
 
+pub mod members;
+pub mod peer;
+pub mod prefixes;
+
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -8,22 +12,22 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
-use super::aead::Suite;
-use super::drops::{Drops, Reason};
-use super::filter::Policy;
-use super::flows::FlowCache;
-use super::limiter::Bucket;
-use super::mac1::Mac1;
-use super::members::Members;
-use super::peer::{Path, Peer};
-use super::prefixes::{Prefix, Prefixes};
-use super::reject::{Opens, UNREACHABLE};
-use super::session::{Keys, Session};
-use super::tap::Tap;
-use super::traffic::Traffic;
-use super::udp::Sockets;
-use super::upcalls::{Upcall, Upcalls};
 use crate::clock::Clock;
+use crate::datapath::crypto::aead::Suite;
+use crate::datapath::crypto::mac1::Mac1;
+use crate::datapath::crypto::session::{Keys, Session};
+use crate::datapath::filter::Policy;
+use crate::datapath::filter::flows::FlowCache;
+use crate::datapath::filter::limiter::Bucket;
+use crate::datapath::filter::reject::{Opens, UNREACHABLE};
+use crate::datapath::report::drops::{Drops, Reason};
+use crate::datapath::report::tap::Tap;
+use crate::datapath::report::traffic::Traffic;
+use crate::datapath::report::upcalls::{Upcall, Upcalls};
+use crate::datapath::tables::members::Members;
+use crate::datapath::tables::peer::{Path, Peer};
+use crate::datapath::tables::prefixes::{Prefix, Prefixes};
+use crate::datapath::udp::Sockets;
 use crate::hash::Seeded;
 
 type Sessions = HashMap<u32, Arc<Keys>, Seeded>;
@@ -96,12 +100,12 @@ impl Tables {
 
     /// A peer by its handle.
     pub fn peer(&self, id: u64) -> Option<Arc<Peer>> {
-        super::lock(&self.peers).get(id).cloned()
+        crate::datapath::lock(&self.peers).get(id).cloned()
     }
 
     /// All peers, with their prefixes.  The last of two that claim one prefix has it.
     pub fn set_peers(&self, entries: &[(u64, Vec<Prefix>)]) {
-        let mut peers = super::lock(&self.peers);
+        let mut peers = crate::datapath::lock(&self.peers);
         let mut old = std::mem::take(&mut *peers);
         let mut routes = Prefixes::default();
         for (id, prefixes) in entries {
@@ -113,7 +117,7 @@ impl Tables {
 
     /// Only these, `None` being gone.  Readers keep the table of before until this is done.
     pub fn change_peers(&self, entries: &[(u64, Option<Vec<Prefix>>)]) {
-        let mut peers = super::lock(&self.peers);
+        let mut peers = crate::datapath::lock(&self.peers);
         let mut routes = Prefixes::clone(&self.routes.load());
         let mut gone = Vec::new();
         for (id, prefixes) in entries {
@@ -131,7 +135,7 @@ impl Tables {
     }
 
     fn retire(&self, peer: &Peer) {
-        let gone = super::lock(&peer.slots).clear();
+        let gone = crate::datapath::lock(&peer.slots).clear();
         peer.current.store(None);
         self.forget(&gone);
         let waiting = self.take_queue(peer).len();
@@ -141,7 +145,7 @@ impl Tables {
 
     /// Take what waits for a session out, and allow another question.
     pub fn take_queue(&self, peer: &Peer) -> VecDeque<Vec<u8>> {
-        let mut queue = super::lock(&peer.queue);
+        let mut queue = crate::datapath::lock(&peer.queue);
         queue.asked = false;
         peer.queued.store(false, Ordering::Release);
         std::mem::take(&mut queue.packets)
@@ -157,14 +161,14 @@ impl Tables {
     /// Use other sockets; refusals may be reported anew.
     pub fn set_sockets(&self, sockets: Sockets) {
         self.sockets.store(Arc::new(sockets));
-        for peer in super::lock(&self.peers).peers() {
+        for peer in crate::datapath::lock(&self.peers).peers() {
             peer.path.load().failed.store(false, Ordering::Relaxed);
         }
     }
 
     /// Remember nothing that was sent.
     pub fn forget_flows(&self) {
-        *super::lock(&self.flows) = FlowCache::default();
+        *crate::datapath::lock(&self.flows) = FlowCache::default();
     }
 
     /// A session by our index.
@@ -176,7 +180,7 @@ impl Tables {
     /// Put a session into its slot and into the index.
     pub fn add_session(&self, peer: &Arc<Peer>, session: &Session) {
         let keys = Arc::new(Keys::new(Arc::clone(peer), session));
-        let mut slots = super::lock(&peer.slots);
+        let mut slots = crate::datapath::lock(&peer.slots);
         let gone = if session.initiator {
             slots.add_initiator(Arc::clone(&keys))
         } else {
@@ -188,7 +192,7 @@ impl Tables {
         drop(sessions);
         peer.current.store(slots.current.clone());
         drop(slots);
-        super::lock(&peer.queue).asked = false;
+        crate::datapath::lock(&peer.queue).asked = false;
     }
 
     /// The first packet came on a responder's session.  True if it became current.
@@ -197,7 +201,7 @@ impl Tables {
             return false;
         }
         let peer = &keys.peer;
-        let mut slots = super::lock(&peer.slots);
+        let mut slots = crate::datapath::lock(&peer.slots);
         let Some(gone) = slots.confirm(keys) else {
             return false;
         };
@@ -214,7 +218,7 @@ impl Tables {
         let keys = sessions.remove(&local);
         drop(sessions);
         if let Some(keys) = keys {
-            let mut slots = super::lock(&keys.peer.slots);
+            let mut slots = crate::datapath::lock(&keys.peer.slots);
             slots.remove(&keys);
             keys.peer.current.store(slots.current.clone());
         }

@@ -12,14 +12,14 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
-use super::group::Writer;
-use super::packet::u16_at;
-use super::split::split;
-use super::tables::Tables;
-use super::tap::Direction;
-use super::threads::Control;
-use super::tun::{READ, Tun, TunWriter};
-use super::vnet;
+use crate::datapath::offload::group::Writer;
+use crate::datapath::offload::split::split;
+use crate::datapath::report::tap::Direction;
+use crate::datapath::tables::Tables;
+use crate::datapath::threads::Control;
+use crate::datapath::tun::{READ, Tun, TunWriter};
+use crate::datapath::wire::packet::u16_at;
+use crate::datapath::wire::vnet;
 use crate::sys::event;
 
 /// 100.100.100.100.

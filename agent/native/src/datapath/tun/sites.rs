@@ -14,13 +14,13 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, sendmsg, shutdown};
 
-use super::group::Writer;
-use super::outbound::Outbound;
-use super::split::split;
-use super::tables::Tables;
-use super::threads::Control;
-use super::tun::{READ, Tun};
-use super::vnet;
+use crate::datapath::offload::group::Writer;
+use crate::datapath::offload::split::split;
+use crate::datapath::outbound::Outbound;
+use crate::datapath::tables::Tables;
+use crate::datapath::threads::Control;
+use crate::datapath::tun::{READ, Tun};
+use crate::datapath::wire::vnet;
 use crate::sys::event;
 
 /// fd7a:115c:a1e0:b1a::/64; a site and an IPv4 address follow.

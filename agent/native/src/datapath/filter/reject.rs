@@ -7,16 +7,16 @@ use std::collections::{HashMap, VecDeque};
 use std::io::IoSlice;
 use std::sync::Arc;
 
-use super::checksum::{complement, pseudo_sum, word_sum};
-use super::drops::Reason;
-use super::flows::Flow;
-use super::group::Writer;
-use super::limiter::Rate;
-use super::outbound::Outbound;
-use super::packet::{ACK, FRAGMENT, ICMP4, ICMP6, Parsed, SYN, TCP, TSMP, u16_at};
-use super::peer::Peer;
-use super::tables::Tables;
-use super::vnet;
+use crate::datapath::filter::flows::Flow;
+use crate::datapath::filter::limiter::Rate;
+use crate::datapath::offload::group::Writer;
+use crate::datapath::outbound::Outbound;
+use crate::datapath::report::drops::Reason;
+use crate::datapath::tables::Tables;
+use crate::datapath::tables::peer::Peer;
+use crate::datapath::wire::checksum::{complement, pseudo_sum, word_sum};
+use crate::datapath::wire::packet::{ACK, FRAGMENT, ICMP4, ICMP6, Parsed, SYN, TCP, TSMP, u16_at};
+use crate::datapath::wire::vnet;
 use crate::hash::Seeded;
 
 /// TSMP messages to one peer.
@@ -98,7 +98,7 @@ impl Replies {
             return;
         }
         let now = tables.clock.now();
-        if super::lock(&peer.rejects).take(&REJECTS, now) {
+        if crate::datapath::lock(&peer.rejects).take(&REJECTS, now) {
             let reason = if shields { b'S' } else { b'A' };
             self.to_peers
                 .push((Arc::clone(peer), rejected(packet, reason)));
@@ -111,7 +111,7 @@ impl Replies {
             return;
         };
         let now = tables.clock.now();
-        let quote = super::lock(&tables.opens).take(&refusal.flow, now);
+        let quote = crate::datapath::lock(&tables.opens).take(&refusal.flow, now);
         if let Some(quote) = quote {
             self.to_host.extend(icmp(&quote, refusal.code));
         }
@@ -125,7 +125,9 @@ impl Replies {
             FRAGMENT => true,
             _ => false,
         };
-        if !silent && super::lock(&tables.unreachable).take(&UNREACHABLE, tables.clock.now()) {
+        if !silent
+            && crate::datapath::lock(&tables.unreachable).take(&UNREACHABLE, tables.clock.now())
+        {
             self.to_host.extend(icmp(quote(packet), NOBODY));
         }
     }
@@ -266,7 +268,7 @@ fn datagram(version: u8, src: u128, dst: u128, proto: u8, body: &[u8]) -> Vec<u8
 pub fn give_up(tables: &Tables, peer: &Peer, replies: &mut Replies) {
     for packet in tables.take_queue(peer) {
         tables.drops.add(Reason::OutDiscarded, 1);
-        if let Some(parsed) = super::packet::parse_untrusted(&packet) {
+        if let Some(parsed) = crate::datapath::wire::packet::parse_untrusted(&packet) {
             replies.nobody(tables, &parsed, &packet);
         }
     }
@@ -274,8 +276,8 @@ pub fn give_up(tables: &Tables, peer: &Peer, replies: &mut Replies) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::packet::parse_untrusted;
     use super::*;
+    use crate::datapath::wire::packet::parse_untrusted;
 
     fn syn(port: u16) -> (Parsed, Vec<u8>) {
         let mut segment = vec![0; 20];

@@ -2,14 +2,21 @@
 //!
 //! Source: tailscale wgengine/filter/filter.go, RunIn, RunOut, pre, runIn4, runIn6.
 
+pub mod flows;
+pub mod limiter;
+pub mod reject;
+pub mod rules;
+
 use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex};
 
-use super::drops::Reason;
-use super::flows::{Flow, FlowCache};
-use super::packet::{ACK, FRAGMENT, ICMP4, ICMP6, Parsed, SCTP, SYN, TCP, TSMP, UDP, UNKNOWN};
-use super::prefixes::Prefixes;
-use super::rules::Filter;
+use crate::datapath::filter::flows::{Flow, FlowCache};
+use crate::datapath::filter::rules::Filter;
+use crate::datapath::report::drops::Reason;
+use crate::datapath::tables::prefixes::Prefixes;
+use crate::datapath::wire::packet::{
+    ACK, FRAGMENT, ICMP4, ICMP6, Parsed, SCTP, SYN, TCP, TSMP, UDP, UNKNOWN,
+};
 use crate::hash::Seeded;
 
 const METADATA: u32 = 0xA9FE_A9FE; // the one link-local address that clouds make useful
@@ -62,7 +69,7 @@ pub fn outbound(packet: &Parsed, flows: &Mutex<FlowCache>) -> bool {
 /// Record flow state of a packet that leaves.
 pub fn note_sent(packet: &Parsed, flows: &Mutex<FlowCache>) {
     if packet.proto == UDP || packet.proto == SCTP {
-        super::lock(flows).note(Flow::reply_to(packet));
+        crate::datapath::lock(flows).note(Flow::reply_to(packet));
     }
 }
 
@@ -132,7 +139,7 @@ impl Matcher {
                 if self.last == Some(flow) {
                     return true;
                 }
-                if super::lock(flows).is_reply(&flow) {
+                if crate::datapath::lock(flows).is_reply(&flow) {
                     self.last = Some(flow);
                     return true;
                 }

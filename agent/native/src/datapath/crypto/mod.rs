@@ -1,0 +1,6 @@
+//! Sessions: who seals, and what a message proves before Python sees it.
+
+pub mod aead;
+pub mod mac1;
+pub mod replay;
+pub mod session;

@@ -1,0 +1,9 @@
+//! Packets and headers, as bytes: nothing here has state.
+
+pub mod checksum;
+pub mod clamp;
+pub mod classify;
+pub mod geneve;
+pub mod intact;
+pub mod packet;
+pub mod vnet;
