@@ -12,4 +12,4 @@ mod py;
 mod py_netstack;
 
 /// What Python checks on import: it grows with every incompatible change of the Python side.
-pub const INTERFACE: u32 = 11;
+pub const INTERFACE: u32 = 12;

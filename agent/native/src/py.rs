@@ -15,6 +15,8 @@ use crate::datapath::crypto::session::Session;
 use crate::datapath::filter::rules::Filter;
 use crate::datapath::report::drops::NAMES;
 use crate::datapath::report::upcalls::Upcall;
+use crate::datapath::tables::masquerade::Masquerade;
+use crate::datapath::tables::members::Entry;
 use crate::datapath::tables::peer::{Activity, Path};
 use crate::datapath::tables::prefixes::{Prefix, Prefixes};
 use crate::datapath::tun::{Joined, Tun};
@@ -81,6 +83,17 @@ fn prefixes(data: &[u8]) -> PyResult<Vec<Prefix>> {
         }
     };
     Ok(entries.iter().map(parse).collect())
+}
+
+/// Allowed prefixes; in turn an address of ours and what the peer calls it.
+type PeerEntry<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>);
+
+fn entry((allowed, masquerade): &PeerEntry<'_>) -> PyResult<Entry> {
+    let masquerade = Masquerade::new(&prefixes(masquerade.as_bytes())?);
+    Ok(Entry {
+        allowed: prefixes(allowed.as_bytes())?,
+        masquerade: masquerade.ok_or_else(|| bad("addresses come in pairs of one family"))?,
+    })
 }
 
 fn socket_addr(ip: &[u8], port: u16) -> PyResult<SocketAddr> {
@@ -196,10 +209,10 @@ impl Datapath {
         PyList::new(py, tuples?)
     }
 
-    fn set_peers(&self, py: Python<'_>, peers: Vec<(u64, Bound<'_, PyBytes>)>) -> PyResult<()> {
+    fn set_peers(&self, py: Python<'_>, peers: Vec<(u64, PeerEntry<'_>)>) -> PyResult<()> {
         let entries: PyResult<Vec<_>> = peers
             .iter()
-            .map(|(id, data)| Ok((*id, prefixes(data.as_bytes())?)))
+            .map(|(id, fields)| Ok((*id, entry(fields)?)))
             .collect();
         let entries = entries?;
         py.detach(|| self.inner.with_tables(|tables| tables.set_peers(&entries)));
@@ -209,14 +222,11 @@ impl Datapath {
     fn change_peers(
         &self,
         py: Python<'_>,
-        peers: Vec<(u64, Option<Bound<'_, PyBytes>>)>,
+        peers: Vec<(u64, Option<PeerEntry<'_>>)>,
     ) -> PyResult<()> {
         let entries: PyResult<Vec<_>> = peers
             .iter()
-            .map(|(id, data)| {
-                let data = data.as_ref().map(|data| prefixes(data.as_bytes()));
-                Ok((*id, data.transpose()?))
-            })
+            .map(|(id, fields)| Ok((*id, fields.as_ref().map(entry).transpose()?)))
             .collect();
         let entries = entries?;
         py.detach(|| {

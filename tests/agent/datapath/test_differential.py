@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
@@ -35,6 +35,7 @@ Step = tuple[str, Any]
 
 OTHER = PeerId(2)
 ELSE = "100.64.0.9"
+KNOWN = "100.64.0.77"  # what the peer calls us, at times
 OTHER_INDEX = 201
 OTHER_INDEX_SENT = (OTHER_INDEX + 100).to_bytes(4, "little")
 # A TCP segment that opens nothing passes every filter.
@@ -50,7 +51,7 @@ def web_only() -> Filter:
 
 FILTERS = {"all": allow_all, "none": Filter.shields_up, "web": web_only}
 
-addresses = st.sampled_from([ME, THEM, STRANGER, "224.0.0.1", "169.254.1.1"])
+addresses = st.sampled_from([ME, KNOWN, THEM, STRANGER, "224.0.0.1", "169.254.1.1"])
 ports = st.sampled_from([53, 80, 443, 1000])
 options = st.sampled_from(
     [b"", b"\x02\x04\x05\xb4", b"\x01\x02\x04\x05\xb4\x01\x01\x00", b"\x02\x00\x02\x04"]
@@ -135,6 +136,7 @@ steps = st.one_of(
     st.tuples(st.just("keepalive"), st.none()),
     st.tuples(st.just("discard"), st.none()),
     st.tuples(st.just("allowed"), st.sampled_from([THEM, STRANGER])),
+    st.tuples(st.just("known"), st.booleans()),
     st.tuples(st.just("session"), st.booleans()),
     st.tuples(st.just("drop"), st.integers(1, 3)),
     st.tuples(st.just("path"), st.tuples(st.sampled_from([0, 1, 2]), st.booleans())),
@@ -285,6 +287,10 @@ class Player:
     def _do_allowed(self, address: str) -> None:
         entry, other = PeerEntry((ip_network(address),)), PeerEntry((ip_network(ELSE),))
         self.rig.datapath.set_peers({PEER: entry, OTHER: other})
+
+    def _do_known(self, masked: bool) -> None:
+        pairs = ((ip_address(ME), ip_address(KNOWN)),) if masked else ()
+        self.rig.datapath.change_peers({PEER: PeerEntry((ip_network(THEM),), pairs)})
 
     def _do_path(self, value: tuple[int, bool]) -> None:
         here = self.rig.remote_addr

@@ -116,7 +116,7 @@ fn session(send: u8, receive: u8) -> Session {
 fn tables() -> Arc<Tables> {
     let mut tables = Tables::new(Clock::manual(), 100).expect("an eventfd");
     tables.suite = Suite::choose(Wanted::Auto).expect("one is always there");
-    tables.set_peers(&[(1, vec![ANY])]);
+    tables.set_peers(&[(1, vec![ANY].into())]);
     let mut local = Prefixes::default();
     local.insert(ANY, ());
     let local = Arc::new(local);

@@ -190,7 +190,7 @@ impl Inbound {
         plain: usize,
     ) -> Result<usize, Reason> {
         let tables = &self.tables;
-        let packet = parse_untrusted(&data[start..start + plain]).ok_or(Reason::InMalformed)?;
+        let mut packet = parse_untrusted(&data[start..start + plain]).ok_or(Reason::InMalformed)?;
         if !peer.allowed.load().contains(packet.version, packet.src) {
             return Err(Reason::InSource);
         }
@@ -199,6 +199,9 @@ impl Inbound {
         }
         if !is_intact(&data[start..start + plain], &packet) {
             return Err(Reason::InChecksum);
+        }
+        if let Some(masquerade) = peer.masquerade.load().as_ref() {
+            masquerade.entering(&mut data[start..start + plain], &mut packet);
         }
         if packet.proto == TSMP {
             let bytes = data[start..start + packet.length].to_vec();

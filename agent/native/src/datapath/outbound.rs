@@ -254,6 +254,7 @@ impl Outbound {
     /// The loop that costs.
     fn seal(&mut self, keys: &Arc<Keys>, cut: &Cut<'_>, now: f64) {
         let path = keys.peer.path.load();
+        let masquerade = keys.peer.masquerade.load();
         let head = path.head();
         let front = head.map_or(0, |head| head.len());
         let count = cut.count();
@@ -279,6 +280,9 @@ impl Outbound {
                 let (tap, drops) = (&self.tables.tap, &self.tables.drops);
                 let packet = &message[HEADER..HEADER + length];
                 tap.put(drops, Direction::Out, None, Some(keys.peer.id), packet);
+            }
+            if let Some(masquerade) = masquerade.as_ref() {
+                masquerade.leaving(&mut message[HEADER..HEADER + length]);
             }
             keys.seal(&mut self.cipher, message, first + index as u64);
             self.runs.push(&keys.peer, &path, self.pos, size);
@@ -338,7 +342,7 @@ mod tests {
             bits: 0,
             address: 0,
         };
-        tables.set_peers(&[(1, vec![everything])]);
+        tables.set_peers(&[(1, vec![everything].into())]);
         let peer = tables.peer(1).expect("just set");
         let mut thread = Outbound::new(Arc::clone(&tables), None);
         for _ in 0..packets {

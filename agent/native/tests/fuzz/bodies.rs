@@ -15,6 +15,8 @@ use tailnet_native::datapath::offload::group::Writer;
 use tailnet_native::datapath::offload::split::split;
 use tailnet_native::datapath::outbound::Outbound;
 use tailnet_native::datapath::tables::Tables;
+use tailnet_native::datapath::tables::masquerade::Masquerade;
+use tailnet_native::datapath::tables::members::Entry;
 use tailnet_native::datapath::tables::peer::{Path, Peer};
 use tailnet_native::datapath::tables::prefixes::{Allowed, Prefix, Prefixes};
 use tailnet_native::datapath::tun::Joined;
@@ -176,9 +178,17 @@ fn operations(data: &[u8]) {
         let (operation, rest) = piece.split_first().map_or((0, piece), |(op, r)| (*op, r));
         let id = u64::from(operation >> 4) % 3 + 1;
         match operation & 0xf {
-            0 => tables.set_peers(&[(1, vec![ANY])]),
-            1 => tables.set_peers(&[(id, vec![ANY]), (id + 1, vec![])]),
-            2 => tables.change_peers(&[(id, Some(vec![ANY]))]),
+            0 => tables.set_peers(&[(1, vec![ANY].into())]),
+            1 => tables.set_peers(&[(id, vec![ANY].into()), (id + 1, vec![].into())]),
+            2 => {
+                let masquerade = Masquerade::new(&known(rest)).unwrap_or_default();
+                let allowed = vec![ANY];
+                let entry = Entry {
+                    allowed,
+                    masquerade,
+                };
+                tables.change_peers(&[(id, Some(entry))]);
+            }
             3 => tables.change_peers(&[(id, None)]),
             4 => {
                 if let Some(peer) = tables.peer(id) {
@@ -210,6 +220,20 @@ fn operations(data: &[u8]) {
         }
         outbound.transmit();
     }
+}
+
+/// Our address and another, of what a packet says it comes from.
+fn known(packet: &[u8]) -> Vec<Prefix> {
+    let Some(parsed) = parse_untrusted(packet) else {
+        return Vec::new();
+    };
+    let bits = if parsed.version == 4 { 32 } else { 128 };
+    let address = |address| Prefix {
+        version: parsed.version,
+        bits,
+        address,
+    };
+    vec![address(parsed.src), address(parsed.dst)]
 }
 
 /// Takes super-packets apart again, and checks and counts every packet.
@@ -322,7 +346,7 @@ fn policy(shields_up: bool) -> Arc<Policy> {
 fn tables() -> Arc<Tables> {
     let mut tables = Tables::new(Clock::manual(), 100).expect("an eventfd");
     tables.suite = Suite::choose(Wanted::Auto).expect("one is always there");
-    tables.set_peers(&[(1, vec![ANY])]);
+    tables.set_peers(&[(1, vec![ANY].into())]);
     tables.policy.store(policy(false));
     let peer = tables.peer(1).expect("just set");
     tables.add_session(&peer, &session(7, 1, 2));

@@ -18,7 +18,7 @@ wire; packets are IP packets as on the TUN device, without a virtio-net header.
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from tailnet.agent.addr import AddrPort, IPNetwork, ViaAddr
+from tailnet.agent.addr import AddrPort, IPAddress, IPNetwork, ViaAddr
 from tailnet.agent.filter.rules import Filter
 from tailnet.agent.keys import NodePublic, PeerId
 from tailnet.agent.wireguard.session import Activity, Session, Wake
@@ -119,9 +119,15 @@ NO_PATH = Path(None, relay=False)
 
 
 class PeerEntry(NamedTuple):
-    """``allowed``: destinations routed to the peer, and the only sources it may use."""
+    """``allowed``: destinations routed to the peer, and the only sources it may use.
+
+    ``masquerade``: pairs of an address of ours and the one that this peer knows instead, at most
+    one of each family.  Ours becomes the other in what leaves to the peer, and back again in what
+    comes, before the filter looks; flows and copies for ``set_tap`` have our own.
+    """
 
     allowed: tuple[IPNetwork, ...]
+    masquerade: tuple[tuple[IPAddress, IPAddress], ...] = ()
 
 
 # --- upcalls -----------------------------------------------------------------

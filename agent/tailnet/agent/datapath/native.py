@@ -7,9 +7,10 @@ import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from tailnet.agent.addr import AddrPort, IPNetwork, ViaAddr
+from tailnet.agent.addr import AddrPort, IPAddress, IPNetwork, ViaAddr
 from tailnet.agent.datapath.interface import (
     UPCALL_LIMIT,
     About,
@@ -42,7 +43,7 @@ from tailnet.agent.wireguard.session import IDLE
 if TYPE_CHECKING:
     import tailnet_native
 
-INTERFACE = 11  # of the extension that this module can use
+INTERFACE = 12  # of the extension that this module can use
 
 _AF_INET6 = 10  # Linux
 _SIZES = {4: 4, 6: 16}  # bytes of an address
@@ -162,13 +163,11 @@ class NativeDatapath:
 
     def set_peers(self, peers: Mapping[PeerId, PeerEntry]) -> None:
         """All peers.  Longest prefix wins; a gone peer loses sessions, path, queue and counters."""
-        self._native.set_peers([(peer, _prefixes(new.allowed)) for peer, new in peers.items()])
+        self._native.set_peers([(peer, _entry(new)) for peer, new in peers.items()])
 
     def change_peers(self, changed: Mapping[PeerId, PeerEntry | None]) -> None:
         """As ``set_peers`` with the peers of before, these changed; ``None`` removes one."""
-        self._native.change_peers(
-            [(peer, new and _prefixes(new.allowed)) for peer, new in changed.items()]
-        )
+        self._native.change_peers([(peer, new and _entry(new)) for peer, new in changed.items()])
 
     def set_local(self, prefixes: Sequence[IPNetwork]) -> None:
         """Destinations that inbound packets may have: own addresses and advertised routes."""
@@ -247,6 +246,15 @@ class NativeDatapath:
 
 def _ports(udp: Sequence[UdpPort]) -> list[tuple[int, bool, bool, bool]]:
     return [(port.fd, port.family == _AF_INET6, port.gso, port.sentinel) for port in udp]
+
+
+def _entry(entry: PeerEntry) -> tuple[bytes, bytes]:
+    known = b"".join(map(_address, chain.from_iterable(entry.masquerade)))
+    return _prefixes(entry.allowed), known
+
+
+def _address(address: IPAddress) -> bytes:
+    return bytes((address.version, address.max_prefixlen)) + int(address).to_bytes(16, "big")
 
 
 def _prefixes(prefixes: Iterable[IPNetwork]) -> bytes:

@@ -3,12 +3,31 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::datapath::tables::masquerade::Masquerade;
 use crate::datapath::tables::peer::Peer;
 use crate::datapath::tables::prefixes::{Allowed, Prefix, Prefixes};
 use crate::hash::Seeded;
 
 /// Destination → peer.
 pub type Routes = Prefixes<Arc<Peer>>;
+
+/// What the slow path says of a peer.
+#[derive(Default)]
+pub struct Entry {
+    /// Destinations routed to it, and the only sources it may use.
+    pub allowed: Vec<Prefix>,
+    /// What it calls us.
+    pub masquerade: Masquerade,
+}
+
+impl From<Vec<Prefix>> for Entry {
+    fn from(allowed: Vec<Prefix>) -> Self {
+        Self {
+            allowed,
+            ..Self::default()
+        }
+    }
+}
 
 struct Member {
     peer: Arc<Peer>,
@@ -42,13 +61,8 @@ impl Members {
     }
 
     /// Add the last one, which may have been here before as `known`.
-    pub fn set(
-        &mut self,
-        id: u64,
-        prefixes: &[Prefix],
-        known: Option<Arc<Peer>>,
-        routes: &mut Routes,
-    ) {
+    pub fn set(&mut self, id: u64, entry: &Entry, known: Option<Arc<Peer>>, routes: &mut Routes) {
+        let prefixes = &entry.allowed;
         let allowed = Allowed::new(prefixes);
         let peer = match known {
             Some(peer) => {
@@ -57,18 +71,21 @@ impl Members {
             }
             None => Arc::new(Peer::new(id, allowed)),
         };
+        peer.set_masquerade(&entry.masquerade);
         let place = self.next;
         self.next += 1;
         self.put(id, peer, prefixes, place, routes);
     }
 
     /// Give one that is here other prefixes, at its place; or add the last one.
-    pub fn change(&mut self, id: u64, prefixes: &[Prefix], routes: &mut Routes) {
+    pub fn change(&mut self, id: u64, entry: &Entry, routes: &mut Routes) {
         let Some(member) = self.by_id.get(&id) else {
-            return self.set(id, prefixes, None, routes);
+            return self.set(id, entry, None, routes);
         };
+        let prefixes = &entry.allowed;
         let (peer, place) = (Arc::clone(&member.peer), member.place);
-        if *member.prefixes == *prefixes {
+        peer.set_masquerade(&entry.masquerade);
+        if *member.prefixes == **prefixes {
             return;
         }
         self.remove(id, routes);
@@ -173,7 +190,7 @@ mod tests {
                 at.map(|at| model.remove(at));
             } else {
                 let prefixes: Vec<Prefix> = (0..below(5)).map(|_| prefix(below(9))).collect();
-                members.change(id, &prefixes, &mut routes);
+                members.change(id, &prefixes.clone().into(), &mut routes);
                 match at {
                     Some(at) => model[at].1 = prefixes,
                     None => model.push((id, prefixes)),

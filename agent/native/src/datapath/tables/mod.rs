@@ -1,5 +1,6 @@
 //! What both directions share: peers by handle, by destination and by session index.
 
+pub mod masquerade;
 pub mod members;
 pub mod peer;
 pub mod prefixes;
@@ -24,9 +25,9 @@ use crate::datapath::report::drops::{Drops, Reason};
 use crate::datapath::report::tap::Tap;
 use crate::datapath::report::traffic::Traffic;
 use crate::datapath::report::upcalls::{Upcall, Upcalls};
-use crate::datapath::tables::members::Members;
+use crate::datapath::tables::members::{Entry, Members};
 use crate::datapath::tables::peer::{Path, Peer};
-use crate::datapath::tables::prefixes::{Prefix, Prefixes};
+use crate::datapath::tables::prefixes::Prefixes;
 use crate::datapath::udp::Sockets;
 use crate::hash::Seeded;
 
@@ -104,30 +105,30 @@ impl Tables {
     }
 
     /// All peers, with their prefixes.  The last of two that claim one prefix has it.
-    pub fn set_peers(&self, entries: &[(u64, Vec<Prefix>)]) {
+    pub fn set_peers(&self, entries: &[(u64, Entry)]) {
         let mut peers = crate::datapath::lock(&self.peers);
         let mut old = std::mem::take(&mut *peers);
         let mut routes = Prefixes::default();
-        for (id, prefixes) in entries {
-            peers.set(*id, prefixes, old.take(*id), &mut routes);
+        for (id, entry) in entries {
+            peers.set(*id, entry, old.take(*id), &mut routes);
         }
         self.routes.store(Arc::new(routes));
         old.peers().for_each(|peer| self.retire(peer));
     }
 
     /// Only these, `None` being gone.  Readers keep the table of before until this is done.
-    pub fn change_peers(&self, entries: &[(u64, Option<Vec<Prefix>>)]) {
+    pub fn change_peers(&self, entries: &[(u64, Option<Entry>)]) {
         let mut peers = crate::datapath::lock(&self.peers);
         let mut routes = Prefixes::clone(&self.routes.load());
         let mut gone = Vec::new();
-        for (id, prefixes) in entries {
-            if prefixes.is_none() {
+        for (id, entry) in entries {
+            if entry.is_none() {
                 gone.extend(peers.remove(*id, &mut routes));
             }
         }
-        for (id, prefixes) in entries {
-            if let Some(prefixes) = prefixes {
-                peers.change(*id, prefixes, &mut routes);
+        for (id, entry) in entries {
+            if let Some(entry) = entry {
+                peers.change(*id, entry, &mut routes);
             }
         }
         self.routes.store(Arc::new(routes));

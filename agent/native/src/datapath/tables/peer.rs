@@ -10,6 +10,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use crate::datapath::crypto::session::{Keys, Slots};
 use crate::datapath::filter::limiter::Bucket;
 use crate::datapath::filter::reject::REJECTS;
+use crate::datapath::tables::masquerade::Masquerade;
 use crate::datapath::tables::prefixes::Allowed;
 use crate::datapath::wire::geneve::{self, Way};
 use crate::sys::socket::SockAddr;
@@ -100,6 +101,8 @@ pub struct Peer {
     pub id: u64,
     /// Sources it may use.
     pub allowed: ArcSwap<Allowed>,
+    /// What it calls us, if not what we are called.
+    pub masquerade: ArcSwapOption<Masquerade>,
     /// Where to send.
     pub path: ArcSwap<Path>,
     /// The session to send with: a copy of the slot.
@@ -124,6 +127,7 @@ impl Peer {
         Self {
             id,
             allowed: ArcSwap::from_pointee(allowed),
+            masquerade: ArcSwapOption::empty(),
             path: ArcSwap::default(),
             current: ArcSwapOption::empty(),
             slots: Mutex::default(),
@@ -144,6 +148,12 @@ impl Peer {
                 rx_packets: zero(),
             },
         }
+    }
+
+    /// What it calls us from now on.
+    pub fn set_masquerade(&self, masquerade: &Masquerade) {
+        let some = (!masquerade.is_empty()).then(|| Arc::new(masquerade.clone()));
+        self.masquerade.store(some);
     }
 
     /// The session to send with, if there is one that is still good.

@@ -6,4 +6,5 @@ pub mod classify;
 pub mod geneve;
 pub mod intact;
 pub mod packet;
+pub mod readdress;
 pub mod vnet;

@@ -170,7 +170,10 @@ class Inbound:
             self._drops[drops.IN_MALFORMED] += 1
             self._tapped(peer, start, size, drops.IN_MALFORMED)
             return 0
-        reason = self._reason(peer, packet, view[start : start + size], now)
+        reason = self._foreign(peer, packet, view[start : start + size])
+        if not reason and peer.masquerade is not None:
+            packet = peer.masquerade.entering(view[start : start + size], packet)
+        reason = reason or self._refused(peer, packet, now)
         if reason:
             self._drops[reason] += 1
         self._tapped(peer, start, packet.length, reason)
@@ -188,14 +191,16 @@ class Inbound:
         self._coalescer.add(peer, packet, view, start, size)
         return packet.length
 
-    def _reason(self, peer: Peer, packet: Parsed, data: memoryview, now: float) -> str:
-        """The counter for why a packet does not go further; empty if it does."""
+    def _foreign(self, peer: Peer, packet: Parsed, data: memoryview) -> str:
+        """The counter for why a packet is none that the peer may send; empty if it is one."""
         if peer.prefixes.lookup(packet.src) is None:
             return drops.IN_SOURCE
         if packet.dst in SERVICES or packet.src in SERVICES:
             return drops.IN_SERVICE  # services of ours are not for peers, nor theirs for us
-        if not is_intact(data, packet):
-            return drops.IN_CHECKSUM
+        return "" if is_intact(data, packet) else drops.IN_CHECKSUM
+
+    def _refused(self, peer: Peer, packet: Parsed, now: float) -> str:
+        """The counter for why the filter does not let a packet through; empty if it does."""
         if packet.proto == TSMP:
             return ""
         verdict = self._matcher.inbound(packet)

@@ -272,12 +272,14 @@ class Outbound:
         seal_into, outer, counter, mtu = keys.seal_into, keys.outer, keys.counter, self.mtu
         run, size = pos, 0  # where this run of equal datagrams starts, and their size
         total = packets = 0
-        tap = self.tap
+        tap, masquerade = self.tap, keys.peer.masquerade
         for start, end in spans:
             length = end - start
             data = view[start:end]
             if tap is not None and length:
                 tap(Direction.OUT, "", keys.peer.id, data)
+            if masquerade is not None:
+                data = masquerade.leaving(data)
             total += length
             packets += 1
             if length & 15 and (full := padded(length, mtu)) != length:

@@ -16,6 +16,7 @@ from tailnet.agent.datapath.interface import (
     Wake,
 )
 from tailnet.agent.datapath.reference.bucket import REJECTS, Bucket
+from tailnet.agent.datapath.reference.masquerade import Masquerade
 from tailnet.agent.datapath.reference.prefixes import Prefixes
 from tailnet.agent.datapath.reference.traffic import DERP, Traffic, kind
 from tailnet.agent.disco import geneve
@@ -76,6 +77,7 @@ class Peer:
         "last_data_sent",
         "last_received",
         "last_sent",
+        "masquerade",
         "path",
         "path_failed",
         "prefixes",
@@ -105,14 +107,15 @@ class Peer:
         self.unheard_since: float | None = None
         self.unanswered_since: float | None = None
         self.tx_bytes = self.rx_bytes = self.tx_packets = self.rx_packets = 0
-        self.set_allowed(entry.allowed)
+        self.set_entry(entry)
         self.set_path(NO_PATH)
 
-    def set_allowed(self, allowed: tuple[IPNetwork, ...]) -> None:
-        """Sources the peer may use."""
-        self.allowed = allowed
+    def set_entry(self, entry: PeerEntry) -> None:
+        """Sources the peer may use, and what it calls us."""
+        self.allowed = entry.allowed
+        self.masquerade = Masquerade(entry.masquerade) if entry.masquerade else None
         self.prefixes: Prefixes[bool] = Prefixes()
-        for prefix in allowed:
+        for prefix in entry.allowed:
             self.prefixes.insert(prefix, value=True)
 
     def set_path(self, path: Path) -> None:
@@ -261,7 +264,7 @@ class Tables:
             peer = self.peers[peer_id] = Peer(peer_id, entry)
         else:
             self._unroute(peer)
-            peer.set_allowed(entry.allowed)
+            peer.set_entry(entry)
         self._route(peer)
 
     def _settle_claims(self) -> None:
