@@ -40,6 +40,22 @@ def test_what_upstream_has_besides_is_answered_in_words(
     assert (result.exit_code, says in result.stderr) == (code, True), result.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "choice"), [(["configure"], "synology-cert"), (["completion"], "zsh")]
+)
+@pytest.mark.parametrize("wrong", [[], ["nonsense"]])
+def test_choices_are_named_once(
+    words: list[str], choice: str, wrong: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whether nothing was chosen or something else."""
+    with pytest.raises(SystemExit) as ended:
+        main([*words, *wrong])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.count(choice) == 1, said
+    assert said.endswith(f"(see tnet {words[0]} --help)\n")
+
+
 @pytest.mark.parametrize("words", [[], ["debug"], ["dns", "record"]])
 def test_a_group_alone_shows_what_there_is(
     words: list[str], capsys: pytest.CaptureFixture[str]

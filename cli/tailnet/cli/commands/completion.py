@@ -11,10 +11,10 @@ from tailnet.cli.flags import GoCommand
 
 @click.command(
     cls=GoCommand,
-    help="Print the completion script of a shell.",
+    help="Print the completion script of a SHELL: bash, zsh or fish.",
     epilog="bash: source <(tnet completion bash) in ~/.bashrc",
 )
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]), metavar="SHELL")
 @click.pass_context
 def command(ctx: click.Context, *, shell: str) -> None:
     """To be sourced."""

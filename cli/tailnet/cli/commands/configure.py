@@ -22,9 +22,11 @@ INSTEAD = {
 
 
 @click.command(
-    cls=GoCommand, help="Set up other systems for the tailnet; none of them is one of these."
+    cls=GoCommand,
+    help="Set up other systems for the tailnet; none of them is one of these. "
+    f"SYSTEM is {', '.join(list(INSTEAD)[:-1])} or {list(INSTEAD)[-1]}.",
 )
-@click.argument("system", type=click.Choice(list(INSTEAD)))
+@click.argument("system", type=click.Choice(list(INSTEAD)), metavar="SYSTEM")
 @click.argument("rest", nargs=-1, metavar="[ARGS]")
 def command(*, system: str, rest: tuple[str, ...]) -> None:
     """Say why not, and what else there is."""
