@@ -61,6 +61,11 @@ class DerpServer:
         self._watchers: list[asyncio.Future[None]] = []
 
     @property
+    def connections(self) -> int:
+        """Open ones."""
+        return len(self._open)
+
+    @property
     def port(self) -> int:
         """TCP port it listens on; 0 before :meth:`start`."""
         return int(self._listener.getsockname()[1]) if self._listener else 0

@@ -1,6 +1,5 @@
 """Many watchers, and one that reads nothing."""
 
-import asyncio
 import json
 import socket
 from contextlib import AsyncExitStack
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from tests.support.fake_backend import FakeBackend
 from tests.support.http_client import HttpClient
+from tests.support.reached import reached
 
 from tailnet.agent.httpd.aio import USUAL
 from tailnet.agent.localapi.aio import LocalServer
@@ -19,22 +19,6 @@ WATCHERS = 200
 ROUNDS = 20
 WATCH = f"GET {BASE}watch-ipn-bus?mask=2 HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
 LARGE = {"Note": "x" * 20_000}
-
-
-async def watched_by(backend: FakeBackend, number: int) -> None:
-    """Once that many watch."""
-    loop = asyncio.get_running_loop()
-    reached = asyncio.Event()
-
-    def look() -> None:
-        if len(backend.bus) == number:
-            reached.set()
-        else:
-            loop.call_later(0.001, look)
-
-    look()
-    async with asyncio.timeout(5):
-        await reached.wait()
 
 
 async def test_two_hundred_watchers_hear_everything_beside_one_that_reads_nothing(
@@ -62,8 +46,8 @@ async def test_two_hundred_watchers_hear_everything_beside_one_that_reads_nothin
                 backend.bus.publish(Notify(state=number, prefs=LARGE))
                 for watcher in watchers:
                     assert json.loads(await watcher.readline())["State"] == number
-            await watched_by(backend, WATCHERS)
-        await watched_by(backend, 0)
+            await reached(lambda: len(backend.bus) == WATCHERS)
+        await reached(lambda: len(backend.bus) == 0)
     finally:
         stuck.close()
         await server.close()

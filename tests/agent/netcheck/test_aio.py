@@ -2,86 +2,25 @@
 
 import asyncio
 import itertools
-import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-from integration.lab.derp import DerpServer
-from integration.lab.stun import StunServer
-from integration.lab.tls import make_server_tls
+from tests.support.relaysite import LOOPBACK, V4, Site, make_netcheck, make_probes, running_site
 
-from tailnet.agent import clock
 from tailnet.agent.addr import AddrPort
-from tailnet.agent.derp.dial.aio import Dialer
 from tailnet.agent.errors import UserError
-from tailnet.agent.keys import NodePrivate
 from tailnet.agent.netcheck import captive
-from tailnet.agent.netcheck.aio import Netcheck
 from tailnet.agent.netcheck.plan import make_plan
-from tailnet.agent.netcheck.probes.aio import Probes
 from tailnet.agent.tailcfg.derpmap import DERPMap, DERPNode, DERPRegion
-
-V4 = frozenset({4})
-LOOPBACK = "127.0.0.1"
-
-
-def make_probes(*, plain_http: bool = False) -> Probes:
-    """On this machine."""
-    dialer = Dialer(
-        mark=lambda _: None, wall=clock.wall, ca_file=None, plain_http=plain_http, environ={}
-    )
-    return Probes(
-        dialer, mark=lambda _: None, now=clock.now, wall=clock.wall, random_bytes=os.urandom
-    )
-
-
-def make_netcheck() -> Netcheck:
-    """The same."""
-    return Netcheck(make_probes(), mark=lambda _: None, now=clock.now, random_bytes=os.urandom)
-
-
-class Site:
-    """A relay with TLS, and STUN.
-
-    Attributes:
-        relay: runs.
-        stun: runs.
-        derp_map: both, as region 7.
-    """
-
-    def __init__(self, relay: DerpServer, stun: StunServer, pin: str) -> None:
-        self.relay, self.stun = relay, stun
-        self.derp_map = self.map_with(cert_name=f"sha256-raw:{pin}")
-
-    def map_with(self, **fields: object) -> DERPMap:
-        """A map of one region and node."""
-        usual: dict[str, object] = {
-            "name": "7a",
-            "region_id": 7,
-            "host_name": LOOPBACK,
-            "ipv4": LOOPBACK,
-            "ipv6": "none",
-            "stun_port": self.stun.port,
-            "derp_port": self.relay.port,
-        }
-        node = DERPNode(**{**usual, **fields})  # type: ignore[arg-type]
-        return DERPMap(regions={7: DERPRegion(region_id=7, region_code="x", nodes=(node,))})
 
 
 @pytest.fixture
 async def site() -> AsyncIterator[Site]:
     """One."""
-    tls, pin, _ = make_server_tls([LOOPBACK])
-    key = NodePrivate.from_random(os.urandom(32))
-    relay = DerpServer(key, now=clock.now, random_bytes=os.urandom)
-    stun = StunServer()
-    await relay.start(LOOPBACK, 0, tls)
-    await stun.start(LOOPBACK, 0)
-    yield Site(relay, stun, pin)
-    await stun.stop()
-    await relay.stop()
+    async with running_site() as site:
+        yield site
 
 
 async def test_netcheck_finds_what_there_is(site: Site) -> None:
@@ -121,10 +60,7 @@ async def test_silent_stun_is_replaced_by_https(site: Site) -> None:
 
 async def test_region_without_stun_is_measured_by_https(site: Site) -> None:
     """At once: there is nothing to wait for."""
-    pin = next(iter((site.derp_map.regions or {}).values()))
-    assert pin is not None
-    assert pin.nodes is not None
-    derp_map = site.map_with(cert_name=pin.nodes[0].cert_name, stun_port=-1)
+    derp_map = site.map_with(cert_name=site.node.cert_name, stun_port=-1)
     report, home = await make_netcheck().run(derp_map, V4)
     assert (home, report.udp, set(report.latency)) == (7, False, {(7, 4)})
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
@@ -13,7 +14,7 @@ T = TypeVar("T")
 
 def reason(error: OSError) -> str:
     """A system error in words."""
-    if isinstance(error, socket.gaierror) or error.errno is None:
+    if isinstance(error, socket.gaierror | ssl.SSLError) or error.errno is None:
         return error.strerror or str(error)
     return os.strerror(error.errno)
 

@@ -1,6 +1,9 @@
 """A connection to one relay that is closed as soon as the relay has accepted it."""
 
 import asyncio
+import os
+import socket
+import ssl
 from collections import Counter
 from collections.abc import Callable
 
@@ -77,9 +80,17 @@ async def greet(
             finally:
                 connection.close()
     except (OSError, ValueError, BadPacket, RemoteProtocolError) as error:
-        msg = f"{stage}: {str(error) or 'timed out'}"
+        msg = f"{stage}: {_reason(error)}"
         raise OSError(msg) from None
     if session.server is None:
         msg = "DERP: no key"
         raise OSError(msg)
     return session.server
+
+
+def _reason(error: Exception) -> str:
+    """The system's words, where asyncio has others; OpenSSL and resolvers have their own."""
+    own = isinstance(error, ssl.SSLError | socket.gaierror)
+    if isinstance(error, OSError) and error.errno and not own:
+        return os.strerror(error.errno)
+    return str(error) or "timed out"

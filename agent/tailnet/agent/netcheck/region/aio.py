@@ -109,10 +109,11 @@ class RegionCheck:
         alone = DERPRegion(region_id=region.region_id, region_code="alone", nodes=(node,))
         map_of_one = DERPMap(regions={region.region_id: alone})
         report, _ = await self._make_netcheck().run(map_of_one, versions)
-        for version in sorted(report.versions):
-            seen = report.first_seen(version)
-            found.info.append(f"{node.host_name} answers STUN over IPv{version}: we are {seen}")
-        if not report.versions:
+        seen = [addr for version in (4, 6) if (addr := report.first_seen(version)) is not None]
+        for addr in seen:
+            version = addr.ip.version
+            found.info.append(f"{node.host_name} answers STUN over IPv{version}: we are {addr}")
+        if not seen:  # HTTPS and ICMP may have answered in its place
             found.warnings.append(f"{node.host_name} does not answer STUN")
         if report.portal:
             found.warnings.append(f"somebody else answers for {node.host_name}: a captive portal?")

@@ -64,19 +64,26 @@ class PortmapTrial:
             self._mapped.set()
 
     async def _run(self, seconds: float) -> None:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as held:
-            held.bind(("", 0))
-            self._mapper.set_port(held.getsockname()[1])
+        try:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as held:
+                held.bind(("", 0))
+                self._mapper.set_port(held.getsockname()[1])
+                await self._try(seconds)
+        except OSError as error:
+            self._say(error.strerror or str(error))
+        finally:
+            self._over = True
+            self._news.set()
+
+    async def _try(self, seconds: float) -> None:
+        try:
             self._mapper.start()
-            try:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(seconds):
-                        await self._mapped.wait()
-                self._conclude()
-            finally:
-                await self._mapper.close()
-                self._over = True
-                self._news.set()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._mapped.wait()
+            self._conclude()
+        finally:
+            await self._mapper.close()
 
     def _conclude(self) -> None:
         words = {True: "yes", False: "no", None: "not asked"}
