@@ -33,6 +33,7 @@ ROUTES = st.builds(
     st.none() | st.integers(1, 2**31 - 1),
     st.integers(0, 2**32 - 1),
     st.integers(0, 255),
+    st.just(value=False),
 )
 
 

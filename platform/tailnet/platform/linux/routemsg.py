@@ -13,13 +13,14 @@ Source: Linux include/uapi/linux/{netlink,rtnetlink}.h; RFC 3549.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network
 from socket import AF_INET, AF_INET6
 from struct import Struct, error
 from typing import NamedTuple
 
 from tailnet.platform.interface import PlatformError
-from tailnet.platform.linux.rules import TABLE_MAIN, Request, Route, Verb, family_of
+from tailnet.platform.linux.rules import TABLE_MAIN, Request, Route, Verb
 
 _HEADER = Struct("=IHHII")
 _RTMSG = Struct("=BBBBBBBBI")
@@ -73,34 +74,42 @@ def encode_change(request: Request, sequence: int, *, acknowledge: bool) -> byte
     """
     route = request.item
     assert isinstance(route, Route)
-    family, dst = family_of(route), route.dst
-    if request.verb is Verb.ADD:
+    dst, oif, metric = route.dst, route.oif, route.metric
+    blocks = route.blocks
+    kind, flags, before, after = _form(
+        request.verb, dst.version, dst.prefixlen, route.table, oif, metric, route.protocol, blocks
+    )
+    packed = dst.network_address.packed
+    length = _HEADER.size + len(before) + len(packed) + len(after)
+    flags |= _ACK if acknowledge else 0
+    return _HEADER.pack(length, kind, flags, sequence, 0) + before + packed + after
+
+
+@lru_cache(maxsize=128)
+def _form(  # noqa: PLR0913, PLR0917 -- all of a request but where to; few of ten thousand differ in it
+    verb: Verb,
+    version: int,
+    prefixlen: int,
+    table: int,
+    oif: int | None,
+    metric: int,
+    protocol: int,
+    blocks: bool,
+) -> tuple[int, int, bytes, bytes]:
+    """Type, flags, and what comes before and after the address."""
+    family, size = (AF_INET, 4) if version == 4 else (AF_INET6, 16)
+    if verb is Verb.ADD:
         kind, scope = _NEWROUTE, 0
-        flags = _CREATE | (_EXCLUSIVE if route.table == TABLE_MAIN else _REPLACE)
+        flags = _CREATE | (_EXCLUSIVE if table == TABLE_MAIN else _REPLACE)
     else:
         kind, scope, flags = _DELROUTE, _NOWHERE, 0
-    flags |= _REQUEST | (_ACK if acknowledge else 0)
-    packed = dst.network_address.packed
-    attrs = _U32_ATTR.pack(8, _TABLE, route.table)
-    attrs += _ATTR.pack(4 + len(packed), _DST) + packed
-    if route.metric:
-        attrs += _U32_ATTR.pack(8, _PRIORITY, route.metric)
-    if route.oif is not None:
-        attrs += _U32_ATTR.pack(8, _OIF, route.oif)
-    body = _RTMSG.pack(
-        family,
-        dst.prefixlen,
-        0,
-        0,
-        route.table if route.table < 256 else 0,
-        route.protocol,
-        scope,
-        _UNREACHABLE if route.blocks else _THROW if route.oif is None else _UNICAST,
-        0,
-    )
-    return _HEADER.pack(_HEADER.size + len(body) + len(attrs), kind, flags, sequence, 0) + (
-        body + attrs
-    )
+    what = _UNREACHABLE if blocks else _THROW if oif is None else _UNICAST
+    short = table if table < 256 else 0
+    before = _RTMSG.pack(family, prefixlen, 0, 0, short, protocol, scope, what, 0)
+    before += _U32_ATTR.pack(8, _TABLE, table) + _ATTR.pack(4 + size, _DST)
+    after = _U32_ATTR.pack(8, _PRIORITY, metric) if metric else b""
+    after += _U32_ATTR.pack(8, _OIF, oif) if oif is not None else b""
+    return kind, flags | _REQUEST, before, after
 
 
 def decode(data: bytes, table: int) -> Iterator[Report | Found | End]:

@@ -9,6 +9,7 @@ answers be lost all the same (``ENOBUFS``), the table is read and compared.
 import asyncio
 import errno
 import os
+import select
 import socket
 from collections.abc import Iterator, Sequence
 from typing import Self
@@ -17,6 +18,7 @@ from tailnet.platform.linux.routemsg import End, Found, Report, decode, encode_c
 from tailnet.platform.linux.rules import Request, Route, Verb, family_of
 
 BATCH = 128  # requests in one datagram, 1 ms of work
+MANY = 1024  # requests; from there on a thread sends them, so many in a datagram
 READ = 256 << 10  # bytes; the kernel fills datagrams of a dump up to 32 KiB
 PATIENCE = 10.0  # seconds; the kernel answers at once
 DUMPS = 5  # attempts at a dump that others do not interrupt
@@ -72,25 +74,29 @@ class RouteSocket:
     async def change(self, requests: Sequence[Request]) -> list[tuple[Request, int]]:
         """Do them all, in order; returns those that failed, each with its errno.
 
+        The kernel works as long on many as everything else that follows a large network map takes;
+        so a thread waits for it.
+
         Raises:
             OSError: the kernel cannot be talked to.
         """
         failed: list[tuple[Request, int]] = []
+        if len(requests) >= MANY:
+            work = asyncio.get_running_loop().run_in_executor(None, self._change_many, requests)
+            try:
+                failed, unclear = await asyncio.shield(work)
+            finally:
+                await work  # it does not stop when cancelled, and nobody may close its socket
+            for batch in unclear:
+                failed += await self._compare(batch)
+            return failed
         for start in range(0, len(requests), BATCH):
             failed += await self._change(requests[start : start + BATCH])
             await asyncio.sleep(0)
         return failed
 
     async def _change(self, batch: Sequence[Request]) -> list[tuple[Request, int]]:
-        first = self._sequence + 1
-        self._sequence += len(batch)
-        last = self._sequence
-        self._sock.send(
-            b"".join(
-                encode_change(request, first + n, acknowledge=first + n == last)
-                for n, request in enumerate(batch)
-            )
-        )
+        first = self._send(batch)
         failed: list[tuple[Request, int]] = []
         while True:
             try:
@@ -99,12 +105,44 @@ class RouteSocket:
                 if error.errno != errno.ENOBUFS:
                     raise
                 return await self._compare(batch)
-            for said in decode(data, 0):
-                if isinstance(said, Report) and first <= said.sequence <= last:
-                    if said.code:
-                        failed.append((batch[said.sequence - first], said.code))
-                    if said.sequence == last:
-                        return failed
+            if _judge(data, batch, first, failed):
+                return failed
+
+    def _change_many(
+        self, requests: Sequence[Request]
+    ) -> tuple[list[tuple[Request, int]], list[Sequence[Request]]]:
+        """In a thread: those that failed, and datagrams whose answers were lost."""
+        failed: list[tuple[Request, int]] = []
+        unclear: list[Sequence[Request]] = []
+        for start in range(0, len(requests), MANY):
+            batch = requests[start : start + MANY]
+            first = self._send(batch)
+            judged: list[tuple[Request, int]] = []
+            try:
+                while not _judge(self._receive_here(), batch, first, judged):
+                    pass
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                unclear.append(batch)
+            else:
+                failed += judged
+        return failed, unclear
+
+    def _send(self, batch: Sequence[Request]) -> int:
+        """Ask for all of these; the number of the first."""
+        first = self._sequence + 1
+        self._sequence += len(batch)
+        last = self._sequence
+        self._sock.send(
+            b"".join(
+                [
+                    encode_change(request, number, acknowledge=number == last)
+                    for number, request in enumerate(batch, start=first)
+                ]
+            )
+        )
+        return first
 
     async def _compare(self, batch: Sequence[Request]) -> list[tuple[Request, int]]:
         """Answers were lost: what is not as it was asked for has failed."""
@@ -142,9 +180,32 @@ class RouteSocket:
                     return found, whole and not said.interrupted
             await asyncio.sleep(0)
 
+    def _receive_here(self) -> bytes:
+        try:
+            return self._sock.recv(READ)  # it is there, see above
+        except BlockingIOError:
+            ready, _, _ = select.select([self._sock], [], [], PATIENCE)
+            if not ready:
+                raise TimeoutError from None
+            return self._sock.recv(READ)
+
     async def _receive(self) -> bytes:
         async with asyncio.timeout(PATIENCE):
             return await asyncio.get_running_loop().sock_recv(self._sock, READ)
+
+
+def _judge(
+    data: bytes, batch: Sequence[Request], first: int, failed: list[tuple[Request, int]]
+) -> bool:
+    """Note what the kernel says of a batch; true after its word on the last one."""
+    last = first + len(batch) - 1
+    for said in decode(data, 0):
+        if isinstance(said, Report) and first <= said.sequence <= last:
+            if said.code:
+                failed.append((batch[said.sequence - first], said.code))
+            if said.sequence == last:
+                return True
+    return False
 
 
 def _with_routes(batch: Sequence[Request]) -> Iterator[tuple[Request, Route]]:

@@ -15,8 +15,8 @@ crash is understood:
 Source: tailscale wgengine/router/osrouter/router_linux.go (baseIPRules, cidrDiff, delIPRules).
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import (
     IPv4Interface,
@@ -25,7 +25,9 @@ from ipaddress import (
     IPv6Network,
     ip_network,
 )
+from itertools import chain
 from socket import AF_INET, AF_INET6
+from typing import NamedTuple
 
 from tailnet.platform.interface import RouterConfig
 from tailnet.platform.linux.constants import BYPASS_MARK, MARK_MASK, ROUTE_TABLE, RULE_BASE
@@ -75,9 +77,8 @@ class Rule:
         return f"{version_of(self.family)} rule {self.priority}: {who}{what}"
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One route.
+class Route(NamedTuple):
+    """One route; of these there are tens of thousands.
 
     Attributes:
         dst: prefix without host bits.
@@ -112,8 +113,7 @@ class Verb(Enum):
     DELETE = "remove"
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One change."""
 
     verb: Verb
@@ -281,21 +281,34 @@ def desired(config: RouterConfig, oif: int, able: Abilities) -> State:
     A prefix in ``routes`` and ``local_routes`` is a ``throw`` route.
     """
     throws = config.local_routes if able.tables else frozenset()
-    routes = {tunnel_route(dst, able.table, None) for dst in throws}
-    routes |= {tunnel_route(dst, able.table, oif) for dst in config.routes - throws}
     blocked = config.blocked.difference(config.routes, throws) if able.tables else frozenset()
-    routes |= {replace(tunnel_route(dst, able.table, None), blocks=True) for dst in blocked}
-    families = able.families
-    kept = {r for r in routes if family_of(r) in families}
+    families, guard = able.families, frozenset[Route]()
     if config.leak_guard and able.tables:
         # a device without IPv6 must not be the way around the exit node
         families |= able.stoppable
-        kept |= {r for r in LEAK_GUARD if family_of(r) in families}
+        guard = frozenset(r for r in LEAK_GUARD if family_of(r) in families)
     rules = frozenset(r for f in families for r in policy_rules(f))
+    through = config.routes - throws if throws else config.routes
+    routes = chain(  # each is hashed once: there may be tens of thousands
+        _tunnel_routes(throws, able, None),
+        _tunnel_routes(through, able, oif),
+        (route._replace(blocks=True) for route in _tunnel_routes(blocked, able, None)),
+        guard,
+    )
     return State(
         rules if able.tables else frozenset(),
-        frozenset(kept),
+        frozenset(routes),
         frozenset(a for a in config.local_addrs if family_of(a) in able.families),
+    )
+
+
+def _tunnel_routes(
+    prefixes: frozenset[Prefix], able: Abilities, oif: int | None
+) -> Iterator[Route]:
+    """To those that the tunnel carries."""
+    v4, v6 = AF_INET in able.families, AF_INET6 in able.families
+    return (
+        tunnel_route(dst, able.table, oif) for dst in prefixes if (v4 if dst.version == 4 else v6)
     )
 
 
@@ -313,19 +326,25 @@ def plan(want: State, have: State) -> list[Request]:
     """
     add, delete = Verb.ADD, Verb.DELETE
     missing = want.routes - have.routes
-    taken = {r.place for r in want.routes}  # adding there replaces what is there
-    stale = {r for r in have.routes if r.place not in taken}
+    other = have.routes - want.routes
+    taken = {r.place for r in want.routes} if other else ()  # adding there replaces what is there
+    stale = {r for r in other if r.place not in taken}
     steps: list[tuple[Verb, list[Rule] | list[Route] | list[Interface]]] = [
         (add, sorted(want.rules - have.rules, key=_by_priority)),
-        (add, sorted((r for r in missing if r.oif is None), key=str)),
+        (add, sorted((r for r in missing if r.oif is None), key=_by_destination)),
         (add, sorted(want.addrs - have.addrs, key=str)),
-        (add, sorted((r for r in missing if r.oif is not None), key=str)),
+        (add, sorted((r for r in missing if r.oif is not None), key=_by_destination)),
         (delete, sorted(have.addrs - want.addrs, key=str)),
-        (delete, sorted((r for r in stale if r.oif is not None), key=str)),
-        (delete, sorted((r for r in stale if r.oif is None), key=str)),
+        (delete, sorted((r for r in stale if r.oif is not None), key=_by_destination)),
+        (delete, sorted((r for r in stale if r.oif is None), key=_by_destination)),
         (delete, sorted(have.rules - want.rules, key=_by_priority, reverse=True)),
     ]
     return [Request(verb, item) for verb, items in steps for item in items]
+
+
+def _by_destination(route: Route) -> tuple[int, int, int, int, int]:
+    net = route.dst
+    return net.version, int(net.network_address), net.prefixlen, route.table, route.metric
 
 
 def _by_priority(rule: Rule) -> tuple[int, int]:

@@ -49,7 +49,9 @@ class Tables:
         """Make the packets' tables and the kernel's follow ``plan``, in slices; each as a diff.
 
         First take away, then change the rules, then give: at no stop can a peer do what neither
-        plan lets it do.  If it is given up, the next call must be for a plan with all peers.
+        plan lets it do.  The kernel works on its routes while peers are given: what is for one
+        that is not there yet goes nowhere.  If it is given up, the next call must be for a plan
+        with all peers.
 
         ``None`` is "no network": nothing gets in, and the host is as ``idle`` says, from the
         first slice on.  ``alive``: a peer whose new disco key came through its session, which
@@ -70,6 +72,8 @@ class Tables:
             if len(part) == SLICE:
                 yield
         self._set_rules(plan)
+        if not down:
+            self._set_routes(plan)
         restarted: set[PeerId] = set()
         for part in sliced([(p, n) for p, n in news.items() if n is not None]):
             restarted |= self._restarted(part) - {alive}
@@ -85,7 +89,6 @@ class Tables:
         self._left -= left
         for peer in self._with_session(restarted) | left:
             self._dataplane.want_session(peer)
-        self._set_routes(plan)
         if not down:
             self._sock.set_telling(plan.telling)
 
