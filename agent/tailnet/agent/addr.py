@@ -1,9 +1,9 @@
 """Socket addresses and the address ranges of a tailnet."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from socket import AF_INET, AF_INET6, inet_pton  # text to bytes; no socket is made here
-from typing import NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 from tailnet.agent.errors import BadPacket
 
@@ -155,16 +155,29 @@ def is_tailnet(ip: IPAddress) -> bool:
 
 _ALL_V4 = IPv4Network("0.0.0.0/32").netmask
 _ALL_V6 = IPv6Network("::/128").netmask
+# Without the constructors: ``Any``, since what these set is private.
+_new: Callable[[type], Any] = object.__new__
 
 
-def _single(net: IPNetwork, netmask: IPAddress) -> IPNetwork:
-    """A network of one address, in less than half of the constructor's time and memory.
+def _single_v4(number: int) -> IPNetwork:
+    """A network of one address, in half of the constructors' time and memory.
 
     There are two of these for each of ten thousand peers.  Only ``hosts()`` is not as the
     constructor makes it: it is empty.
     """
-    vars(net).update(netmask=netmask, _prefixlen=netmask.max_prefixlen)
-    return net
+    net, ip = _new(IPv4Network), _new(IPv4Address)
+    ip._ip = number  # noqa: SLF001
+    net.network_address, net.netmask, net._prefixlen = ip, _ALL_V4, 32  # noqa: SLF001
+    made: IPv4Network = net
+    return made
+
+
+def _single_v6(number: int) -> IPNetwork:
+    net, ip = _new(IPv6Network), _new(IPv6Address)
+    ip._ip, ip._scope_id = number, None  # noqa: SLF001
+    net.network_address, net.netmask, net._prefixlen = ip, _ALL_V6, 128  # noqa: SLF001
+    made: IPv6Network = net
+    return made
 
 
 def parse_prefix(text: str) -> IPNetwork:
@@ -175,13 +188,9 @@ def parse_prefix(text: str) -> IPNetwork:
     """
     try:
         if text.endswith("/32") and ":" not in text:
-            v4 = IPv4Network.__new__(IPv4Network)
-            v4.network_address = IPv4Address(int.from_bytes(inet_pton(AF_INET, text[:-3])))
-            return _single(v4, _ALL_V4)
+            return _single_v4(int.from_bytes(inet_pton(AF_INET, text[:-3])))
         if text.endswith("/128"):
-            v6 = IPv6Network.__new__(IPv6Network)
-            v6.network_address = IPv6Address(int.from_bytes(inet_pton(AF_INET6, text[:-4])))
-            return _single(v6, _ALL_V6)
+            return _single_v6(int.from_bytes(inet_pton(AF_INET6, text[:-4])))
         return IPv6Network(text) if ":" in text else IPv4Network(text)
     except (ValueError, OSError):
         msg = "not a prefix, or host bits are set"

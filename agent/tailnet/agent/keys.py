@@ -21,14 +21,18 @@ _ZERO = bytes(KEY_LEN)
 
 
 def _parse_hex(text: str, prefix: str, size: int) -> bytes:
-    if not text.startswith(prefix) or len(text) != len(prefix) + 2 * size:
+    head, colon, digits = text.partition(":")
+    if head + colon != prefix or len(digits) != 2 * size:
         msg = f"not a key of the form {prefix}<{2 * size} hex digits>"
         raise BadPacket(msg)
     try:
-        return bytes.fromhex(text[len(prefix) :])
+        raw = bytes.fromhex(digits)
     except ValueError:
+        raw = b""
+    if len(raw) != size:  # fromhex skips spaces
         msg = f"bad hex after {prefix}"
-        raise BadPacket(msg) from None
+        raise BadPacket(msg)
+    return raw
 
 
 class PublicKey:
@@ -38,7 +42,7 @@ class PublicKey:
         raw: 32 bytes.
     """
 
-    __slots__ = ("_hash", "raw")
+    __slots__ = ("raw",)
     PREFIX: ClassVar[str]
 
     def __init__(self, raw: bytes) -> None:
@@ -46,7 +50,6 @@ class PublicKey:
             msg = f"a {type(self).__name__} has {KEY_LEN} bytes"
             raise BadPacket(msg)
         self.raw = bytes(raw)
-        self._hash = hash((type(self), self.raw))
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -55,7 +58,9 @@ class PublicKey:
         Raises:
             BadPacket: wrong prefix, length or digits.
         """
-        return cls(bytes(KEY_LEN)) if text == "" else cls(_parse_hex(text, cls.PREFIX, KEY_LEN))
+        key = cls.__new__(cls)  # a large network map has 30,000 of them
+        key.raw = _parse_hex(text, cls.PREFIX, KEY_LEN) if text else _ZERO
+        return key
 
     @property
     def is_zero(self) -> bool:
@@ -77,7 +82,7 @@ class PublicKey:
         return type(other) is type(self) and other.raw == self.raw
 
     def __hash__(self) -> int:
-        return self._hash
+        return hash(self.raw)  # which remembers it
 
 
 class MachinePublic(PublicKey):

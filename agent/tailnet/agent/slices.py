@@ -29,10 +29,11 @@ def finish(steps: Steps[T]) -> T:
         return result
 
 
-def sliced(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Consecutive parts of at most :data:`SLICE` items."""
-    for start in range(0, len(items), SLICE):
-        yield items[start : start + SLICE]
+def sliced(items: Sequence[T], times: int = 1) -> Iterator[Sequence[T]]:
+    """Consecutive parts of at most ``times`` :data:`SLICE` items."""
+    size = times * SLICE
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 @contextmanager

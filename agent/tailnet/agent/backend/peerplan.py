@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from tailnet.agent.addr import ULA, IPNetwork
 from tailnet.agent.backend.acceptance import Acceptance
-from tailnet.agent.backend.routes import NOTHING, Share
+from tailnet.agent.backend.routes import NOTHING, ULA_ALONE, Share
 from tailnet.agent.datapath.interface import PeerEntry
 from tailnet.agent.keys import DiscoPublic, NodePublic, PeerId
 from tailnet.agent.magicsock.peers import PeerInfo, Policy, Relaying
@@ -51,8 +51,9 @@ class Made(NamedTuple):
 
 def can_be_talked_to(node: Node, self_key: NodePublic) -> bool:
     """It has a key of its own that is valid, and a way to reach it."""
-    unreachable = node.disco_key.is_zero and not node.home_region and not node.is_wire_guard_only
-    return not (node.expired or unreachable or node.key.is_zero or node.key == self_key)
+    if node.expired or node.key.is_zero or node.key == self_key:
+        return False
+    return bool(node.home_region) or not node.disco_key.is_zero or node.is_wire_guard_only
 
 
 def plan_peer(  # noqa: PLR0913 -- what a peer's plan depends on
@@ -74,42 +75,49 @@ def plan_peer(  # noqa: PLR0913 -- what a peer's plan depends on
         policy: which ways to it are allowed.
         relaying: what it has to do with peer relays.
     """
-    own = node.address_prefixes()
-    same = node.allowed_ips is None or node.allowed_ips == node.addresses
-    allowed = own if same else node.allowed_prefixes()
-    mine = own if same else tuple(p for p in allowed if p in own)
-    subnets = () if same else tuple(p for p in allowed if p not in own and p.prefixlen)
-    accepted = accept.of(node, subnets)
+    mine = own = node.address_prefixes()
+    subnets: tuple[IPNetwork, ...] = ()
+    accepted: tuple[IPNetwork, ...] = ()
+    if node.allowed_ips is not None and node.allowed_ips != node.addresses:
+        allowed = node.allowed_prefixes()
+        mine = tuple(p for p in allowed if p in own)
+        subnets = tuple(p for p in allowed if p not in own and p.prefixlen)
+        accepted = accept.of(node, subnets)
     destinations = (*mine, *accepted, *defaults)
     if len(destinations) != 2 or destinations[0] == destinations[1]:
         destinations = tuple(dict.fromkeys(destinations))
-    plan = PeerPlan(
-        node=node,
-        key=node.key,
-        entry=PeerEntry(allowed=destinations),
-        info=PeerInfo(
-            node_key=node.key,
-            disco_key=disco,
-            endpoints=node.endpoint_addrs(),
-            home_region=node.home_region,
-            wireguard_only=node.is_wire_guard_only,
-            policy=policy,
-            relaying=relaying,
-        ),
+    info = PeerInfo(
+        node.key,
+        disco,
+        node.endpoint_addrs(),
+        node.home_region,
+        node.is_wire_guard_only,
+        policy,
+        relaying,
     )
-    v4 = tuple([p for p in mine if isinstance(p, IPv4Network)])
-    v6 = tuple([_range_of(p) for p in mine if isinstance(p, IPv6Network)])
-    share = Share(v4, v6 if len(v6) < 2 else tuple(set(v6)), accepted)
+    plan = PeerPlan(node, node.key, PeerEntry(destinations), info)
+    share = Share(_of_v4(mine), _of_v6(mine), accepted)
     return plan, share, bool(subnets) and not accept.on
+
+
+def _of_v4(own: tuple[IPNetwork, ...]) -> tuple[IPv4Network, ...]:
+    return tuple([p for p in own if isinstance(p, IPv4Network)])
+
+
+def _of_v6(own: tuple[IPNetwork, ...]) -> tuple[IPv6Network, ...]:
+    """One route for the addresses of all peers, where they are of a tailnet's range."""
+    found = [p for p in own if isinstance(p, IPv6Network)]
+    if len(found) == 1 and _is_ours(found[0]):
+        return ULA_ALONE  # nearly all
+    return tuple({ULA if _is_ours(p) else p for p in found})
 
 
 _ULA_SHIFT = ULA.max_prefixlen - ULA.prefixlen
 _ULA_TOP = int(ULA.network_address) >> _ULA_SHIFT
 
 
-def _range_of(own: IPv6Network) -> IPv6Network:
-    """One route for the addresses of all peers, if it is one of a tailnet's."""
-    return ULA if int(own.network_address) >> _ULA_SHIFT == _ULA_TOP else own
+def _is_ours(own: IPv6Network) -> bool:
+    return int(own.network_address) >> _ULA_SHIFT == _ULA_TOP
 
 
 def less(

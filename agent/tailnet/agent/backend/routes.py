@@ -9,7 +9,7 @@ from dataclasses import replace
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface, ip_network
 from typing import NamedTuple
 
-from tailnet.agent.addr import CGNAT, SERVICE_V4, SERVICE_V6, IPNetwork
+from tailnet.agent.addr import CGNAT, SERVICE_V4, SERVICE_V6, ULA, IPNetwork
 from tailnet.agent.backend.exitnode import EVERYTHING
 from tailnet.agent.tailcfg.node import Node
 from tailnet.platform.interface import RouterConfig
@@ -37,6 +37,7 @@ class Share(NamedTuple):
 
 
 NOTHING = Share()
+ULA_ALONE = (ULA,)  # ``others`` of nearly all peers
 
 
 class Routes:
@@ -46,6 +47,7 @@ class Routes:
         self._own: dict[IPNetwork, int] = {}
         self._own_elsewhere: dict[IPNetwork, int] = {}  # as ``own``, those outside of CGNAT
         self._others: dict[IPNetwork, int] = {}
+        self._in_ula = 0  # of these, peers with ``ULA_ALONE``, which is not hashed for each
         self._subnets: dict[IPNetwork, int] = {}
         self._barred: dict[IPNetwork, int] = {}
         self._gone: dict[IPNetwork, None] = {}  # oldest first
@@ -65,6 +67,7 @@ class Routes:
             self._barred,
         ):
             counter.clear()
+        self._in_ula = 0
         self._made = None
 
     def replace(self, old: Share, new: Share) -> None:
@@ -85,8 +88,11 @@ class Routes:
     def _note(self, share: Share, sign: int) -> None:
         for route in share.own:
             _count(self._own if _in_cgnat(route) else self._own_elsewhere, route, sign)
-        for route in share.others:
-            _count(self._others, route, sign)
+        if share.others is ULA_ALONE:
+            self._in_ula += sign
+        else:
+            for route in share.others:
+                _count(self._others, route, sign)
         for route in share.subnets:
             _count(self._subnets, route, sign)
         for route in share.barred:
@@ -105,7 +111,11 @@ class Routes:
             of_peers = (CGNAT,) if self._many else self._own
             # one pass over 10,000 whose hashes are known
             routes = _services(local).union(
-                of_peers, self._own_elsewhere, self._others, self._subnets
+                of_peers,
+                self._own_elsewhere,
+                self._others,
+                ULA_ALONE if self._in_ula else (),
+                self._subnets,
             )
             # a peer's subnet never takes the place of a link that the host itself has
             self._made = last = RouterConfig(
@@ -155,9 +165,12 @@ def _in_cgnat(prefix: IPNetwork) -> bool:
 
 
 def _count(counter: dict[IPNetwork, int], route: IPNetwork, sign: int) -> None:
-    count = counter.get(route, 0) + sign
-    if count:
-        counter[route] = count
+    known = len(counter)
+    count = counter.setdefault(route, sign)  # hashing a network is the dearest part
+    if len(counter) > known:
+        return
+    if count + sign:
+        counter[route] = count + sign
     else:
         del counter[route]
 

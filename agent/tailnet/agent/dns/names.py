@@ -92,7 +92,7 @@ class NodeNames:
     def __init__(self) -> None:
         self._names: dict[NodeID, _Known] = {}
         self._by_name: dict[Name, tuple[NodeID, ...]] = {}  # the first is the one who is meant
-        self._by_ip: dict[IPAddress, NodeID] = {}
+        self._by_ip: dict[IPAddress, NodeID] | None = None  # made when somebody asks for an owner
         self._own: Node | None = None
         self._aaaa = self._only_v6 = False
 
@@ -152,14 +152,16 @@ class NodeNames:
 
     def owner(self, ip: IPAddress) -> Name | None:
         """Who has the address."""
+        if self._by_ip is None:
+            self._by_ip = {ip: i for i, known in self._names.items() for ip in known.ips}
         node_id = self._by_ip.get(ip)
         return None if node_id is None else self._names[node_id].name
 
     def _learn(self, node_id: NodeID, known: _Known) -> None:
         self._names[node_id] = known
         self._by_name[known.name] = (*self._by_name.get(known.name, ()), node_id)
-        for ip in known.ips:
-            self._by_ip[ip] = node_id
+        if self._by_ip is not None:
+            self._by_ip.update(dict.fromkeys(known.ips, node_id))
 
     def _forget(self, node_id: NodeID) -> None:
         known = self._names.pop(node_id, None)
@@ -170,9 +172,10 @@ class NodeNames:
             self._by_name[known.name] = left
         else:
             del self._by_name[known.name]
-        for ip in known.ips:
-            if self._by_ip.get(ip) == node_id:
-                del self._by_ip[ip]
+        if self._by_ip is not None:
+            for ip in known.ips:
+                if self._by_ip.get(ip) == node_id:
+                    del self._by_ip[ip]
 
     def _given(self, ips: tuple[IPAddress, ...]) -> tuple[IPAddress, ...]:
         if self._only_v6:

@@ -215,6 +215,12 @@ class Hub:
         """Next thing to know."""
         return self._roster.events.popleft() if self._roster.events else None
 
+    def take_events(self) -> list[Event]:
+        """All that there is to know; a large network brings two for each peer."""
+        events = list(self._roster.events)
+        self._roster.events.clear()
+        return events
+
     def next_timeout(self) -> float | None:
         """When :meth:`handle_timeout` is wanted [s]."""
         times = self._roster.deadlines.next_timeout(), self._desk.next_timeout()

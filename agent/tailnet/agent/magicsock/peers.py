@@ -110,6 +110,9 @@ class Switch(NamedTuple):
     why: str
 
 
+_RELAYED = Path(None, relay=True)
+
+
 class Peer:
     """A peer's record; ``machine`` is made when it is needed first.
 
@@ -140,7 +143,7 @@ class Peer:
     @property
     def direct(self) -> bool:
         """A direct path to it is looked for, and answered."""
-        return self.discoverable and self.info.policy is not Policy.RELAY_ONLY
+        return self.info.policy is not Policy.RELAY_ONLY and self.discoverable
 
     @property
     def relayable(self) -> bool:
@@ -160,6 +163,12 @@ class Peer:
         region = self.info.home_region or self.learned_region or home
         return RelayAddr(region, self.info.node_key) if region else None
 
+    def _may_relay(self, home: int) -> bool:
+        info = self.info
+        if info.policy is Policy.DIRECT_ONLY or info.wireguard_only:
+            return False
+        return bool(info.home_region or self.learned_region or home)
+
     def trusted(self) -> Quality | None:
         """The path by UDP, if it is enough alone."""
         machine = self.machine
@@ -169,11 +178,12 @@ class Peer:
         """Where its packets should go now."""
         if self.plain is not None:
             return Path(self.plain.best, relay=False)
+        if self.machine is None:  # nearly all of a large network
+            return _RELAYED if self._may_relay(home) else NO_PATH
         if (trusted := self.trusted()) is not None:
             return Path(trusted.addr, relay=False)
-        best = None if self.machine is None else self.machine.best
-        relay = self.info.policy is not Policy.DIRECT_ONLY and self.relay(home) is not None
-        return Path(None if best is None else best.addr, relay)
+        best = self.machine.best
+        return Path(None if best is None else best.addr, self._may_relay(home))
 
     def turn(self, home: int, now: float) -> bool:
         """Follow what is wanted; true if packets must go elsewhere."""
@@ -214,21 +224,24 @@ class Index:
     """Finds peers by key.  Several may share a disco key, as shared nodes do."""
 
     def __init__(self) -> None:
-        self.by_disco: dict[DiscoPublic, list[PeerId]] = {}
+        self.by_disco: dict[DiscoPublic, tuple[PeerId, ...]] = {}
         self.by_node: dict[NodePublic, PeerId] = {}
 
     def add(self, peer_id: PeerId, info: PeerInfo) -> None:
         """Enter a peer."""
         self.by_node[info.node_key] = peer_id
         if not info.disco_key.is_zero:
-            self.by_disco.setdefault(info.disco_key, []).append(peer_id)
+            sharing = self.by_disco.get(info.disco_key, ())
+            self.by_disco[info.disco_key] = (*sharing, peer_id)
 
     def remove(self, peer_id: PeerId, info: PeerInfo) -> None:
         """Forget a peer entered with this ``info``."""
         if self.by_node.get(info.node_key) == peer_id:
             del self.by_node[info.node_key]
-        sharing = self.by_disco.get(info.disco_key, [])
+        sharing = self.by_disco.get(info.disco_key, ())
         if peer_id in sharing:
-            sharing.remove(peer_id)
-            if not sharing:
+            left = tuple(other for other in sharing if other != peer_id)
+            if left:
+                self.by_disco[info.disco_key] = left
+            else:
                 del self.by_disco[info.disco_key]

@@ -32,6 +32,8 @@ from tailnet.agent.magicsock.peers import (
 )
 from tailnet.agent.magicsock.plain import PlainPath
 
+_ONLY_KNOWS = Relaying.KNOWS  # as nearly all peers
+
 
 class Roster:
     """All peers.
@@ -206,7 +208,8 @@ class Roster:
         if peer is None:
             self.peers[peer_id] = peer = Peer(info)
             self._enter(peer_id, info)
-            self._set_plain(peer)
+            if info.wireguard_only:
+                self._set_plain(peer)
             if peer.direct or peer.plain is not None:
                 self.events.append(SetWake(peer_id))
             self.announce(peer_id, peer, now)
@@ -249,9 +252,9 @@ class Roster:
 
     def _enter(self, peer_id: PeerId, info: PeerInfo) -> None:
         self.index.add(peer_id, info)
-        if Relaying.SERVES in info.relaying:
+        if info.relaying is not _ONLY_KNOWS and Relaying.SERVES in info.relaying:
             self.servers[peer_id] = info.disco_key
-        else:
+        elif self.servers:
             self.servers.pop(peer_id, None)
 
     def _drop(self, peer_id: PeerId) -> None:

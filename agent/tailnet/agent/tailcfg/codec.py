@@ -116,13 +116,19 @@ def _without_nulls(tree: Any) -> Any:
 
 def prefixes(texts: tuple[str, ...] | None) -> tuple[IPNetwork, ...]:
     """Prefixes of a peer or rule; those that do not parse are left out."""
-    out = []
-    for text in texts or ():
-        try:
-            out.append(parse_prefix(text))
-        except BadPacket:
-            continue
-    return tuple(out)
+    if not texts:
+        return ()
+    try:
+        return tuple([parse_prefix(text) for text in texts])  # nearly always
+    except BadPacket:
+        return tuple(net for net in map(_prefix_or_none, texts) if net is not None)
+
+
+def _prefix_or_none(text: str) -> IPNetwork | None:
+    try:
+        return parse_prefix(text)
+    except BadPacket:
+        return None
 
 
 def instant(value: datetime | None) -> datetime | None:

@@ -99,16 +99,18 @@ class Drain:
         while (transmit := self._hub.poll_transmit()) is not None:
             busy = True
             self._sender.send_to(transmit.dst, transmit.data)
-        while (event := self._hub.poll_event()) is not None:
+        while events := self._hub.take_events():
             busy = True
-            self._obey(event)
+            for event in events:
+                self._obey(event)
         return busy
 
     def _obey(self, event: Event) -> None:
         datapath = self._sender.datapath
         match event:
             case PathChanged(peer, path, _):
-                log.debug("path of peer %d: %s", peer, path)
+                if log.isEnabledFor(logging.DEBUG):  # half the price; ten thousand come at once
+                    log.debug("path of peer %d: %s", peer, path)
                 if datapath is not None:
                     datapath.set_path(peer, path)
                 self.on_path(peer, path)

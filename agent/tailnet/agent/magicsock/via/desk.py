@@ -136,7 +136,7 @@ class Desk:
         return True
 
     def _handle_ping(self, sender: DiscoPublic, ping: Ping, src: ViaAddr, now: float) -> None:
-        peers = self._roster.index.by_disco.get(sender, [])
+        peers = self._roster.index.by_disco.get(sender, ())
         wanted = [p for p in peers if self._target(p) is not None]
         if not wanted:
             self._mail.drops["unwanted"] += 1
@@ -147,7 +147,7 @@ class Desk:
         self._drain(now)
 
     def _handle_pong(self, sender: DiscoPublic, pong: Pong, now: float) -> None:
-        for peer_id in self._roster.index.by_disco.get(sender, []):
+        for peer_id in self._roster.index.by_disco.get(sender, ()):
             machine = self._roster.peers[peer_id].machine
             if machine is not None and machine.handle_pong(pong.txid, now, udp=True):
                 self._roster.follow(peer_id, now)

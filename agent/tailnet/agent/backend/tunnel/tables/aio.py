@@ -14,6 +14,8 @@ from tailnet.agent.magicsock.aio import Magicsock
 from tailnet.agent.slices import SLICE, Steps, sliced
 from tailnet.agent.wireguard.events import PeerState
 
+TOGETHER = 4  # slices that are given together: each call of the datapath makes new tables, 0.2 ms
+
 
 class Tables:
     """All that decides about packets, as one plan says.
@@ -75,10 +77,10 @@ class Tables:
         if not down:
             self._set_routes(plan)
         restarted: set[PeerId] = set()
-        for part in sliced([(p, n) for p, n in news.items() if n is not None]):
+        for part in sliced([(p, n) for p, n in news.items() if n is not None], TOGETHER):
             restarted |= self._restarted(part) - {alive}
             self._change_peers(dict(part))
-            if len(part) == SLICE:
+            if len(part) == TOGETHER * SLICE:
                 yield
         if changed is None and list(self.peers) != list(news):
             # All of it was said, in parts; but of two peers that claim one prefix the last of all
