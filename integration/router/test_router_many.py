@@ -1,5 +1,6 @@
 """Thousands of routes, and what is refused among them."""
 
+import asyncio
 import errno
 import socket
 from ipaddress import ip_network
@@ -11,7 +12,7 @@ from tests.support.platform_netns import ip
 
 from tailnet.platform.interface import Router, RouterConfig
 from tailnet.platform.linux import netlink
-from tailnet.platform.linux.routesock import BATCH, RouteSocket
+from tailnet.platform.linux.routesock import BATCH, MANY, RouteSocket
 from tailnet.platform.linux.rules import Request, Verb, tunnel_route
 
 pytestmark = pytest.mark.netns
@@ -70,18 +71,35 @@ async def test_each_refused_route_is_told(router: Router) -> None:
         assert there == {net for n, net in enumerate(nets) if n % 3}
 
 
-async def test_lost_answers_are_made_up_for_by_reading(router: Router) -> None:
+@pytest.mark.parametrize("size", [BATCH, 2 * MANY], ids=["by the loop", "by a thread"])
+async def test_lost_answers_are_made_up_for_by_reading(router: Router, size: int) -> None:
     """A receive buffer too small for the errors of one batch: the table says what was done."""
     await router.up()
     async with netlink.open_netlink() as kernel:
         link = await kernel.link(TUN)
         assert link is not None
     asked = [
-        Request(Verb.ADD, tunnel_route(ip_network(f"100.65.0.{n}/32"), 52, index))
-        for n in range(BATCH)
+        Request(Verb.ADD, tunnel_route(ip_network(f"100.65.{n >> 8}.{n & 255}/32"), 52, index))
+        for n in range(size)
         for index in [link.index if n % 2 else 9999]
     ]
     with RouteSocket(receive_buffer=1) as sock:
         failed = await sock.change(asked)
         assert failed == [(request, errno.ENOBUFS) for request in asked[::2]]
         assert await sock.change(asked[1::2]) == []
+
+
+async def test_who_is_cancelled_waits_for_the_thread(router: Router) -> None:
+    """Else the socket would be closed under it; what was begun is done whole."""
+    await router.up()
+    async with netlink.open_netlink() as kernel:
+        link = await kernel.link(TUN)
+        assert link is not None
+        nets = [ip_network(f"100.66.{n >> 8}.{n & 255}/32") for n in range(4 * MANY)]
+        asked = [Request(Verb.ADD, tunnel_route(net, 52, link.index)) for net in nets]
+        async with asyncio.TaskGroup() as group:
+            change = group.create_task(kernel.change_routes(asked))
+            await asyncio.sleep(0)
+            change.cancel()
+        assert change.cancelled()
+        assert {route.dst for route in await kernel.routes(socket.AF_INET, 52)} >= set(nets)

@@ -7,9 +7,9 @@ answers be lost all the same (``ENOBUFS``), the table is read and compared.
 """
 
 import asyncio
+import contextlib
 import errno
 import os
-import select
 import socket
 from collections.abc import Iterator, Sequence
 from typing import Self
@@ -119,12 +119,13 @@ class RouteSocket:
             first = self._send(batch)
             judged: list[tuple[Request, int]] = []
             try:
-                while not _judge(self._receive_here(), batch, first, judged):
+                while not _judge(self._sock.recv(READ), batch, first, judged):
                     pass
             except OSError as error:
-                if error.errno != errno.ENOBUFS:
+                if error.errno not in {errno.ENOBUFS, errno.EAGAIN}:  # lost; told once, or not
                     raise
                 unclear.append(batch)
+                self._drain()
             else:
                 failed += judged
         return failed, unclear
@@ -180,14 +181,11 @@ class RouteSocket:
                     return found, whole and not said.interrupted
             await asyncio.sleep(0)
 
-    def _receive_here(self) -> bytes:
-        try:
-            return self._sock.recv(READ)  # it is there, see above
-        except BlockingIOError:
-            ready, _, _ = select.select([self._sock], [], [], PATIENCE)
-            if not ready:
-                raise TimeoutError from None
-            return self._sock.recv(READ)
+    def _drain(self) -> None:
+        """What is left of answers; only an empty buffer tells of the next loss."""
+        with contextlib.suppress(BlockingIOError):
+            while self._sock.recv(READ):
+                pass
 
     async def _receive(self) -> bytes:
         async with asyncio.timeout(PATIENCE):
