@@ -30,3 +30,8 @@ def test_import_platform_is_the_standard_library(cwd: Path) -> None:
     code = "import os, platform; print(platform.__file__.startswith(os.path.dirname(os.__file__)))"
     out = subprocess.check_output([sys.executable, "-c", code], cwd=cwd, text=True)
     assert out.strip() == "True"
+
+
+def test_no_module_is_longer_than_400_lines() -> None:
+    """One concern a file; who must scroll has lost the thread."""
+    assert [p for p in SOURCES if len(p.read_text(encoding="utf-8").splitlines()) > 400] == []

@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from ipaddress import ip_network
 from pathlib import Path
 
 from tailnet.agent.addr import IPAddress
@@ -262,11 +261,7 @@ class Node:
 
     def hang_up(self) -> None:
         """SIGHUP: read the configuration file again; what is wrong with it is a warning."""
-        _ = self._tasks.start("reload", self._reload())
-
-    async def _reload(self) -> None:
-        await self._ruling.reload_quietly()
-        self._reconsider()
+        _ = self._tasks.start("reload", self._ruling.reload_quietly(self._reconsider))
 
     def forget_kept_map(self) -> None:
         """Remove the network map from the disk; the next one is kept again."""
@@ -315,15 +310,10 @@ class Node:
 
     def peer_at(self, ip: IPAddress) -> PeerId | None:
         """The peer whose own address ``ip`` is."""
-        own = ip_network(ip)  # among the destinations, which are parsed already
-        for peer, entry in (self.plan.peers if self.plan else {}).items():
-            if own in entry.entry.allowed and ip in entry.node.ips():
-                return peer
-        return None
+        return self.plan.peer_at(ip) if self.plan is not None else None
 
     def _node_at(self, ip: IPAddress) -> PeerNode | None:
-        peer, plan = self.peer_at(ip), self.plan
-        return plan.peers[peer].node if peer is not None and plan is not None else None
+        return self.plan.node_at(ip) if self.plan is not None else None
 
     def age_of(self, at: float) -> float:
         """Seconds since ``at`` on the daemon's clock."""
@@ -340,8 +330,7 @@ class Node:
         if self.account.node_key != self._key_in_use:
             self._key_in_use = self.account.node_key
             self.tunnel.set_node_key(self._key_in_use)
-        prefs, netmap = self.account.prefs, self.netmap if self._usable() else None
-        tunnel = self.tunnel
+        prefs, netmap, tunnel = self.account.prefs, self._usable_map(), self.tunnel
         tunnel.set_derp_map(netmap.derp_map if netmap is not None else NO_RELAYS)
         if netmap is None:
             tunnel.idle = idle_plan(prefs, self._facts())
@@ -364,10 +353,11 @@ class Node:
         yield from self.tunnel.apply(turn.plan, turn.alive)
         yield from self.naming.apply(turn.netmap, turn.changed)
 
-    def _usable(self) -> bool:
-        """The network map may be acted on."""
+    def _usable_map(self) -> NetworkMap | None:
+        """The network map, if it may be acted on."""
         facts = self._facts()
-        return facts.want_running and not facts.key_expired and facts.machine_authorized
+        usable = facts.want_running and not facts.key_expired and facts.machine_authorized
+        return self.netmap if usable else None
 
     def _facts(self) -> Facts:
         account, me = self.account, self.netmap.self_node if self.netmap else None
@@ -383,8 +373,6 @@ class Node:
             # Running means that a ping would be answered: tables and routes count, too.
             live_derps=len(self.tunnel.live_relays) if self.plan and self.tunnel.routed else 0,
         )
-
-    # --- without the control server
 
     def _kept_expired(self, netmap: NetworkMap) -> None:
         self.account.use_map(netmap)

@@ -5,10 +5,11 @@ Source: tailscale ipn/ipnlocal/local.go, authReconfig.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_network
 
 from immutables import Map
 
-from tailnet.agent.addr import IPNetwork
+from tailnet.agent.addr import IPAddress, IPNetwork
 from tailnet.agent.backend.acceptance import parse_acceptance
 from tailnet.agent.backend.exitnode import find_exit_node
 from tailnet.agent.backend.pathprefs import parse_endpoints, parse_policies
@@ -24,7 +25,7 @@ from tailnet.agent.keys import PeerId
 from tailnet.agent.magicsock.endpoints import TELL_ALL, Telling
 from tailnet.agent.slices import SLICE, Steps, finish, sliced
 from tailnet.agent.tailcfg.derpmap import DERPMap
-from tailnet.agent.tailcfg.node import NodeID
+from tailnet.agent.tailcfg.node import Node, NodeID
 from tailnet.platform.interface import FirewallConfig, RouterConfig
 
 NO_UPNP = "debug-disable-upnp"  # an attribute of this node
@@ -72,6 +73,19 @@ class Plan:
     def in_order(self) -> dict[PeerId, PeerPlan]:
         """The peers by node id: where two claim one prefix, the last has it."""
         return dict(sorted(self.peers.items(), key=lambda entry: entry[1].node.id))
+
+    def peer_at(self, ip: IPAddress) -> PeerId | None:
+        """The peer whose own address ``ip`` is."""
+        own = ip_network(ip)  # among the destinations, which are parsed already
+        for peer, entry in self.peers.items():
+            if own in entry.entry.allowed and ip in entry.node.ips():
+                return peer
+        return None
+
+    def node_at(self, ip: IPAddress) -> Node | None:
+        """As control describes that peer."""
+        peer = self.peer_at(ip)
+        return None if peer is None else self.peers[peer].node
 
 
 def make_plan(

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from tailnet.agent.addr import AddrPort, IPAddress
 from tailnet.agent.control.answer.aio import Answerer
 from tailnet.agent.control.ask import Answers
+from tailnet.agent.control.asking.aio import WISH_TIMEOUT, ask, not_reached, rehearse
 from tailnet.agent.control.backoff import Backoff
 from tailnet.agent.control.config import ControlConfig
 from tailnet.agent.control.conn.aio import Stream
@@ -47,10 +48,10 @@ from tailnet.agent.control.resume import Resume
 from tailnet.agent.control.session import MapSession
 from tailnet.agent.control.trouble import Cause, cause_of
 from tailnet.agent.control.updates.aio import Updates
-from tailnet.agent.control.wishes import Wish, answer_untrusted
+from tailnet.agent.control.wishes import Wish
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.errors import BadPacket, TailnetError, UserError
-from tailnet.agent.keys import DiscoPublic, MachinePrivate
+from tailnet.agent.keys import DiscoPublic
 from tailnet.agent.tailcfg.codec import ZERO_TIME, encode
 from tailnet.agent.tailcfg.mapping import ControlDialPlan, PingRequest
 from tailnet.agent.tailcfg.node import Hostinfo, Node, NodeID
@@ -62,8 +63,6 @@ log = logging.getLogger("tailnet.control")
 
 REGISTER_TIMEOUT = 30.0  # seconds; a login that waits for a person has none
 LOGOUT_TIMEOUT = 5.0  # seconds
-REHEARSAL_TIMEOUT = 30.0  # seconds
-WISH_TIMEOUT = 30.0  # seconds
 FORGET_AGAIN = 60.0  # seconds between two logins because an update was answered "unknown node"
 
 
@@ -154,21 +153,9 @@ class ControlClient:
 
         What was done and how long it took, in sentences; the last one says what went wrong.
         """
-        began, said = self._now(), []
-        try:
-            async with asyncio.timeout(REHEARSAL_TIMEOUT):
-                key = await self._dialer.fetch_key()
-                said.append(f"{self._now() - began:.3f} s: the server's key is {key}")
-                machine = MachinePrivate.from_random(self._random_bytes(32))
-                connection = await self._dialer.connect(machine, key)
-                said.append(
-                    f"{self._now() - began:.3f} s: a Noise connection to "
-                    f"{self._authority}, from {connection.own_address()}"
-                )
-                await connection.aclose()
-        except (OSError, TailnetError) as error:
-            said.append(f"{self._now() - began:.3f} s: {str(error) or 'timed out'}")
-        return tuple(said)
+        return await rehearse(
+            self._dialer, self._authority, now=self._now, random_bytes=self._random_bytes
+        )
 
     def set_disco_key(self, key: DiscoPublic) -> None:
         """Tell control of another disco key."""
@@ -195,15 +182,7 @@ class ControlClient:
         Raises:
             UserError: it refuses, or cannot be reached.
         """
-        body = wish.encode(public_of(self._registration.node_key))
-        try:
-            async with asyncio.timeout(WISH_TIMEOUT):
-                connection = await self._link.connect()
-                reply = await connection.fetch(wish.method, wish.path, self._authority, body)
-        except (TailnetError, OSError) as error:
-            msg = f"the control server was not reached: {str(error) or 'no answer'}"
-            raise UserError(msg) from None
-        return answer_untrusted(wish, reply.status, reply.body)
+        return await ask(self._link, self._authority, public_of(self._registration.node_key), wish)
 
     async def shorten(self, expiry: datetime) -> None:
         """Let the node key end earlier, at ``expiry``.
@@ -215,8 +194,7 @@ class ControlClient:
             async with asyncio.timeout(WISH_TIMEOUT):
                 step = await self._register(expiry)
         except (TailnetError, OSError) as error:
-            msg = f"the control server was not reached: {str(error) or 'no answer'}"
-            raise UserError(msg) from None
+            raise not_reached(error) from None
         if isinstance(step, Refused):
             raise UserError(step.message)
 

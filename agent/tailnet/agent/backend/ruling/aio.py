@@ -1,7 +1,7 @@
 """A configuration file rules an account: at the start, and whenever it is read again."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from tailnet.agent.backend.account.aio import Account
 from tailnet.agent.backend.files.aio import ConfigFile
@@ -70,10 +70,11 @@ class Ruling:
         else:
             account.edit(masked, by_file=True)
 
-    async def reload_quietly(self) -> None:
+    async def reload_quietly(self, then: Callable[[], None]) -> None:
         """For SIGHUP: nobody waits for an answer, so what is wrong is logged and a warning."""
         try:
             if await self.reload():
                 log.info("the configuration file was read again")
         except UserError as error:
             log.warning("%s", error)
+        then()
