@@ -1,7 +1,9 @@
 """Whole nodes: login, packets, restart, logout; two of them in one process."""
 
+import asyncio
 import json
 import os
+import socket
 from collections.abc import AsyncIterator
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -13,7 +15,9 @@ from tests.support.nodes import Member, echo_request, running, tailnet, tailnet_
 from tailnet.agent.backend.events import HealthChanged, LoginRefused, StateChanged
 from tailnet.agent.backend.files.aio import ConfigFile, StateMemory
 from tailnet.agent.backend.state import State
+from tailnet.agent.backend.tunnel.interface import TunnelSettings
 from tailnet.agent.errors import UserError
+from tailnet.agent.magicsock.peers import Policy
 from tailnet.platform.interface import PlatformError
 
 
@@ -303,3 +307,35 @@ class ConfigText:
     def write(self, **fields: object) -> None:
         """New content."""
         self._path.write_text(json.dumps({"Version": "alpha0", **fields}))
+
+
+async def test_what_control_switches_on_is_done_at_once_and_undone(tmp_path: Path) -> None:
+    """Node attributes, on a node that runs: another port, one route, relays alone, whole maps."""
+    names = ("randomize-client-port", "one-cgnat?v=true", "only-tcp-443", "disable-delta-updates")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("", 0))
+        chosen = probe.getsockname()[1]
+    async with tailnet_server() as server:
+        one, two = Member("one", tmp_path), Member("two", tmp_path)
+        tunnel, router = one.node.tunnel, one.system.router
+        tunnel._settings = TunnelSettings(port=chosen)
+        async with running(one), running(two):
+            for member in (one, two):
+                await member.node.account.login(prefs(server.origin), AUTH_KEY)
+                await member.state(State.RUNNING)
+            await one.peers(1)
+            assert tunnel.magicsock.local_port == chosen
+            (own,) = [int(str(n["id"])) for n in server.nodes() if n["name"] == "one"]
+            everything, single = ip_network("100.64.0.0/10"), ip_network(two.ip)
+            for told in (names, ()):
+                server.set_attributes(own, told)
+                gone, there = (single, everything) if told else (everything, single)
+                async with asyncio.timeout(10):
+                    while gone in (routes := router.config.routes) or there not in routes:  # noqa: ASYNC110
+                        await asyncio.sleep(0)
+                assert one.node.plan is not None
+                (peer,) = one.node.plan.peers.values()
+                assert peer.info.policy is (Policy.RELAY_ONLY if told else Policy.AUTO)
+                assert (tunnel.magicsock.local_port != chosen) is bool(told)
+            await one.send(packet := echo_request(one.ip, two.ip, 9))
+            assert await two.receive() == packet

@@ -61,7 +61,7 @@ FILLED: dict[str, object] = {
     "PeerRelay": True,
 }
 # Fields that are ours to read (peers may fill them), or that say nothing of a program in Python.
-NOT_SENT = {"App", "Package", "GoVersion"}
+NOT_SENT = {"App", "Package", "GoVersion", "Location"}
 
 
 def told(prefs: Prefs = PREFS, host: Host = HOST) -> dict[str, object]:

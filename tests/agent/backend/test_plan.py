@@ -342,5 +342,5 @@ def test_a_peer_that_is_gone_takes_its_announced_key_along() -> None:
 
 def test_control_can_forbid_upnp() -> None:
     """By an attribute of this node."""
-    assert plan().uses_upnp
-    assert not plan(self_node=node(1, cap_map={"debug-disable-upnp": ()})).uses_upnp
+    assert plan().attributes.uses_upnp
+    assert not plan(self_node=node(1, cap_map={"debug-disable-upnp": ()})).attributes.uses_upnp

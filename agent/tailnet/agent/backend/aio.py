@@ -15,6 +15,7 @@ from tailnet.agent.addr import IPAddress
 from tailnet.agent.backend.account.aio import Account
 from tailnet.agent.backend.account.line.aio import World
 from tailnet.agent.backend.answers.aio import NodeAnswers
+from tailnet.agent.backend.attributes import attributes_of
 from tailnet.agent.backend.checkup.aio import Checkup, Parts
 from tailnet.agent.backend.events import (
     HealthChanged,
@@ -381,7 +382,8 @@ class Node:
 
     def _tell(self, event: NodeEvent) -> None:
         if isinstance(event, NetworkMapChanged):
-            self._follower.note(event.changed)
+            no_deltas = attributes_of(event.netmap.self_node).no_deltas
+            self._follower.note(None if no_deltas else event.changed)
             self._kept.note(event.netmap)
             self._introductions.forget()
             self._expiry.arm()

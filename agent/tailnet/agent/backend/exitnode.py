@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
 
 from tailnet.agent.addr import CGNAT, ULA, IPNetwork
+from tailnet.agent.backend.attributes import SUGGESTED, TRAFFIC_STEERING
 from tailnet.agent.backend.prefs import Prefs
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.tailcfg.node import Node, NodeID
@@ -37,14 +38,21 @@ def find_exit_node(prefs: Prefs, netmap: NetworkMap) -> NodeID | None:
 
 
 def suggest(netmap: NetworkMap) -> NodeID | None:
-    """The exit node that serves best; ``None``: there is none."""
+    """The exit node that serves best; ``None``: there is none.
+
+    Source: tailscale ipn/ipnlocal/local.go, suggestExitNode.
+    """
     home = netmap.self_node.home_region
+    steered = TRAFFIC_STEERING in (netmap.self_node.cap_map or {})
+
+    def rank(node: Node) -> tuple[bool, int, bool, NodeID]:
+        weight = node.hostinfo.priority if steered and node.hostinfo is not None else 0
+        return node.online is False, -weight, node.home_region != home, node.id
+
     options = [node for node in netmap.exit_nodes() if not node.expired]
-    best = min(
-        options,
-        key=lambda node: (node.online is False, node.home_region != home, node.id),
-        default=None,
-    )
+    if steered:  # control says who may be chosen, and how gladly
+        options = [node for node in options if SUGGESTED in (node.cap_map or {})]
+    best = min(options, key=rank, default=None)
     return best.id if best is not None else None
 
 

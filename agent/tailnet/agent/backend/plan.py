@@ -11,13 +11,14 @@ from immutables import Map
 
 from tailnet.agent.addr import IPAddress, IPNetwork
 from tailnet.agent.backend.acceptance import parse_acceptance
+from tailnet.agent.backend.attributes import USUAL, Attributes, attributes_of
 from tailnet.agent.backend.exitnode import find_exit_node
 from tailnet.agent.backend.pathprefs import parse_endpoints, parse_policies
 from tailnet.agent.backend.peerplan import PeerPlan
 from tailnet.agent.backend.peers import PeerIds
 from tailnet.agent.backend.plancache import PlanCache, Terms
 from tailnet.agent.backend.prefs import Prefs, parse_routes
-from tailnet.agent.backend.relaying import NO_CLIENT, NO_SERVER, RelayServerWish
+from tailnet.agent.backend.relaying import NO_SERVER, RelayServerWish
 from tailnet.agent.backend.wall import firewall
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.filter.rules import Filter
@@ -27,8 +28,6 @@ from tailnet.agent.slices import SLICE, Steps, finish, sliced
 from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.tailcfg.node import Node, NodeID
 from tailnet.platform.interface import FirewallConfig, RouterConfig
-
-NO_UPNP = "debug-disable-upnp"  # an attribute of this node
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +49,7 @@ class Plan:
         changed: peers that differ from those of the plan before; ``None``: look at all.
         telling: what we tell others of our own addresses.
         relay_server: the peer relay that we are, if any.
-        uses_relays: control lets us use peer relays.
-        uses_upnp: control lets us ask the gateway by UPnP.
+        attributes: what control switched on or off.
     """
 
     peers: Mapping[PeerId, PeerPlan]
@@ -67,8 +65,7 @@ class Plan:
     changed: frozenset[PeerId] | None = None
     telling: Telling = TELL_ALL
     relay_server: RelayServerWish | None = None
-    uses_relays: bool = True
-    uses_upnp: bool = True
+    attributes: Attributes = USUAL
 
     def in_order(self) -> dict[PeerId, PeerPlan]:
         """The peers by node id: where two claim one prefix, the last has it."""
@@ -118,7 +115,9 @@ def plan_slices(
     exit_node = find_exit_node(prefs, netmap)
     accept = parse_acceptance(prefs.accept_routes or (), on=prefs.route_all)
     policies = parse_policies(prefs.path_policy or ())
-    terms = Terms(accept, policies, exit_node, cache.relays.of(netmap))
+    attributes = attributes_of(netmap.self_node)
+    relays = cache.relays.of(netmap)
+    terms = Terms(accept, policies, exit_node, relays, attributes.only_relays)
     if cache.terms != terms:
         cache.reset(terms)
         changed = None
@@ -152,8 +151,7 @@ def plan_slices(
             tuple(prefs.endpoint_interfaces or ()), parse_endpoints(prefs.static_endpoints or ())
         ),
         relay_server=_relay_server(prefs, netmap),
-        uses_relays=NO_CLIENT not in (netmap.self_node.cap_map or {}),
-        uses_upnp=NO_UPNP not in (netmap.self_node.cap_map or {}),
+        attributes=attributes,
     )
 
 

@@ -30,12 +30,20 @@ class Terms:
         policies: ways to peers that the user allows, by stable id.
         exit_node: the peer that everything else goes to.
         relays: who is a peer relay, and for whom we are one.
+        only_relays: no peer is reached by UDP.
     """
 
     accept: Acceptance = NO_ROUTES
     policies: Mapping[str, Policy] = field(default_factory=dict)
     exit_node: NodeID | None = None
     relays: RelayRules = NO_RULES
+    only_relays: bool = False
+
+    def policy(self, node: Node) -> Policy:
+        """Which ways to a peer are allowed."""
+        if self.only_relays:
+            return Policy.RELAY_ONLY
+        return self.policies.get(node.stable_id, Policy.AUTO)
 
 
 @dataclass(slots=True)
@@ -132,7 +140,7 @@ class PlanCache:
                 disco=self._disco_key(node),
                 accept=self.terms.accept,
                 defaults=EVERYTHING if node.id == self.terms.exit_node else (),
-                policy=self.terms.policies.get(node.stable_id, Policy.AUTO),
+                policy=self.terms.policy(node),
                 relaying=self.terms.relays.role(node),
             )
             made = Made(node, ids.of(node.key), plan, share, offers)

@@ -21,7 +21,7 @@ from tailnet.agent.tailcfg.node import Node
 
 RELAY = "tailscale.com/cap/relay"
 RELAY_TARGET = "tailscale.com/cap/relay-target"
-NO_SERVER, NO_CLIENT = "disable-relay-server", "disable-relay-client"  # attributes of this node
+NO_SERVER = "disable-relay-server"  # an attribute of this node
 KNOWS_SINCE = 121  # capability version of nodes that can use peer relays
 
 _ROLES = {RELAY: Relaying.ASKS, RELAY_TARGET: Relaying.SERVES}

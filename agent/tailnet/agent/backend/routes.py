@@ -10,6 +10,7 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_interface, ip_network
 from typing import NamedTuple
 
 from tailnet.agent.addr import CGNAT, SERVICE_V4, SERVICE_V6, ULA, IPNetwork
+from tailnet.agent.backend.attributes import attributes_of
 from tailnet.agent.backend.exitnode import EVERYTHING
 from tailnet.agent.tailcfg.node import Node
 from tailnet.platform.interface import RouterConfig
@@ -52,6 +53,7 @@ class Routes:
         self._barred: dict[IPNetwork, int] = {}
         self._gone: dict[IPNetwork, None] = {}  # oldest first
         self._many = False
+        self._one_route = False
         self._made: RouterConfig | None = None
         self._led: tuple[RouterConfig, bool, RouterConfig] | None = None
         self._self_node: Node | None = None
@@ -104,11 +106,15 @@ class Routes:
             own = self_node.address_prefixes()
             self._self_node = self_node
             self._local = frozenset(ip_interface(p) for p in own if _is_single(p))
+            one_route = attributes_of(self_node).one_route
+            if one_route is not self._one_route:
+                self._one_route, self._made = one_route, None
         last, local = self._made, self._local
         if last is None or last.local_addrs != local:
             peers = len(self._own) + len(self._own_elsewhere)
             self._many = peers > (FEW_PEER_ROUTES if self._many else MAX_PEER_ROUTES)
-            of_peers = (CGNAT,) if self._many else self._own
+            one = self._many or (self._one_route and bool(self._own))
+            of_peers = (CGNAT,) if one else self._own
             # one pass over 10,000 whose hashes are known
             routes = _services(local).union(
                 of_peers,

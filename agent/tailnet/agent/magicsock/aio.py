@@ -269,6 +269,15 @@ class Magicsock:
         self._measuring.again()
         self._pump()
 
+    def set_port(self, port: int) -> None:
+        """Another port is wanted, 0 for any: new sockets, if there are any."""
+        if self._sockets.want(port):
+            self.rebind()
+
+    def set_portals(self, *, wanted: bool) -> None:
+        """Whether captive portals are looked for."""
+        self._measuring.portals = wanted
+
     def rebind(self) -> None:
         """New sockets, on the same port if possible, then as :meth:`link_changed`."""
         before = self.local_port

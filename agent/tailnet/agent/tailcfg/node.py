@@ -50,6 +50,16 @@ class Service(Struct, frozen=True):
     description: str = ""
 
 
+class Location(Struct, frozen=True):
+    """Where a node is, as its operator says; of ``priority`` more is chosen more gladly."""
+
+    country: str = ""
+    country_code: str = ""
+    city: str = ""
+    city_code: str = ""
+    priority: int = 0
+
+
 class Hostinfo(Struct, frozen=True):
     """What a node says about itself; sent whole in every request."""
 
@@ -83,6 +93,12 @@ class Hostinfo(Struct, frozen=True):
     peer_relay: bool | None = None
     remote_config: bool = False
     exit_node_id: str = field(default="", name="ExitNodeID")
+    location: Location | None = None
+
+    @property
+    def priority(self) -> int:
+        """How gladly it is chosen as an exit node."""
+        return self.location.priority if self.location is not None else 0
 
 
 class Node(Struct, frozen=True, dict=True):

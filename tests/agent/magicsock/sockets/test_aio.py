@@ -56,3 +56,30 @@ def test_without_a_wish_no_port_is_wrong() -> None:
     assert sockets.problem == ""
     for each in (*first, *second):
         os.close(each.fd)
+
+
+def test_another_port_is_wanted_later() -> None:
+    """Any but the one before; then the chosen one again.  What is wanted already is no news."""
+    sockets = Sockets(lambda _: None)
+    first = sockets.bind(0)
+    chosen = sockets.ports.v4
+    assert sockets.want(chosen)
+    assert not sockets.want(chosen)
+    second = sockets.rebind()
+    assert sockets.fixed
+    assert sockets.want(0)
+    third = sockets.rebind()
+    assert sockets.ports.v4 not in {0, chosen}
+    kept = sockets.ports
+    fourth = sockets.rebind()
+    assert sockets.ports == kept
+    assert sockets.want(chosen)
+    fifth = sockets.rebind()
+    assert sockets.ports.v4 == chosen
+    for each in (*first, *second, *third, *fourth, *fifth):
+        os.close(each.fd)
+
+
+def test_before_there_is_a_socket_there_is_nothing_to_replace() -> None:
+    """The wish counts for the first one."""
+    assert not Sockets(lambda _: None).want(41641)

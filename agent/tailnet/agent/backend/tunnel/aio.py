@@ -302,7 +302,11 @@ class Tunnel:
         self._routed, self._wanted = plan, plan.router
         self._set_relaying(plan)
         self.sites.want(plan.local)
-        self.portmapper.set_upnp(allowed=plan.uses_upnp)
+        told = plan.attributes
+        self.portmapper.set_upnp(allowed=told.uses_upnp)
+        self._sock.set_portals(wanted=told.looks_for_portals)
+        if plan is not self.idle:  # which keeps the port it has
+            self._sock.set_port(0 if told.random_port else self._settings.port)
         if self._host is not None:
             ports = frozenset(p for p in (self._sock.local_port, self.peer_relay.port) if p)
             self._host.want(plan.router, replace(plan.firewall, ports=ports))
@@ -312,7 +316,7 @@ class Tunnel:
         wish = plan.relay_server
         self.peer_relay.want(*(wish if wish is not None else (None,)))
         self._sock.set_relaying(
-            enabled=plan.uses_relays,
+            enabled=plan.attributes.uses_relays,
             allocate=self.peer_relay.allocate if self.peer_relay.running else None,
         )
 

@@ -67,6 +67,7 @@ class Measuring:
         self._tasks = Tasks()
         self._asking: list[asyncio.Task[None]] = []  # for the running measurement
         self.told = True
+        self.portals = True  # are looked for
         self.report: Report | None = None
         self.endpoints: tuple[tuple[AddrPort, int], ...] = ()
         self.net_info: NetInfo | None = None
@@ -198,7 +199,8 @@ class Measuring:
                 )
                 self._survey.handle_asked(turn, self._now())
             case CheckPortal():
-                portal = await self._probes.portal(derp_map, self._survey.home)
+                at = self._survey.home
+                portal = await self._probes.portal(derp_map, at) if self.portals else None
                 self._survey.handle_portal(turn, portal, self._now())
         self._pump()
 

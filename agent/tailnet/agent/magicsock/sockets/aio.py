@@ -59,6 +59,7 @@ class Sockets:
         self.skip: set[str] = set()
         self.telling = TELL_ALL
         self.wanted = 0
+        self._another = False  # port than the present one, at the next opportunity
         self._told_of_buffers = False
 
     @property
@@ -88,13 +89,23 @@ class Sockets:
         self.wanted = port
         return self._open(port, again=False)
 
+    def want(self, port: int) -> bool:
+        """Another port, 0 for any, from the next :meth:`rebind` on; whether that is news."""
+        if port == self.wanted:
+            return False
+        self.wanted, self._another = port, True
+        return self.ports != Ports(0, 0)
+
     def rebind(self) -> list[UdpPort]:
-        """New sockets, on the port the user chose or the present one; empty if refused."""
+        """New sockets, on the port that is wanted or the present one; empty if refused."""
+        present = 0 if self._another else self.ports.v4 or self.ports.v6
         try:
-            return self._open(self.wanted or self.ports.v4 or self.ports.v6, again=True)
+            opened = self._open(self.wanted or present, again=True)
         except OSError as error:
             log.warning("cannot bind UDP sockets: %s", error)
             return []
+        self._another = False
+        return opened
 
     def local_addresses(self) -> tuple[IPAddress, ...]:
         """Addresses of this machine worth telling."""
