@@ -11,12 +11,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from tests.support.control import config, make_certificate, member, new_server, serving, settings
 
 from tailnet.agent import clock
 from tailnet.agent._version import CAPABILITY_VERSION
+from tailnet.agent.control.dial import aio as dial
 from tailnet.agent.control.dial.aio import Dialer
 from tailnet.agent.control.dialplan import (
     Candidate,
@@ -29,6 +31,7 @@ from tailnet.agent.control.dialplan import (
 )
 from tailnet.agent.control.events import Connected, LoginFailed
 from tailnet.agent.control.race.aio import race
+from tailnet.agent.control.reach import aio as reach
 from tailnet.agent.control.resolve.aio import Resolver
 from tailnet.agent.control.trouble import Cause
 from tailnet.agent.crypto.x25519 import public_of
@@ -175,6 +178,44 @@ def new_dialer(url: ServerURL, environ: dict[str, str], ca: str | None = None) -
         wall=clock.wall,
         random_bytes=os.urandom,
     )
+
+
+@pytest.mark.filterwarnings("error::ResourceWarning")
+async def test_a_mistake_of_ours_is_no_bad_network(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Where everything is caught to close a socket, it goes on: nobody dials again for ever."""
+
+    def mistake(*_: object, **__: object) -> NoReturn:
+        raise ZeroDivisionError
+
+    async with serving(settings()) as server:
+        url = parse_server_url(server.origin)
+        dialer = new_dialer(url, {})
+        key = await dialer.fetch_key()
+        with monkeypatch.context() as patch:  # reach: a socket to an address
+            patch.setattr(dialer._reach, "_mark", mistake)
+            with pytest.raises(ExceptionGroup) as caught:
+                await dialer.fetch_key()
+            assert caught.group_contains(ZeroDivisionError)
+        with monkeypatch.context() as patch:  # dial: the upgrade of a stream
+            patch.setattr(dial, "_handshake", mistake)
+            with pytest.raises(ExceptionGroup) as caught:
+                await dialer.connect(MachinePrivate.from_random(os.urandom(32)), key)
+            assert caught.group_contains(ZeroDivisionError)
+    async with proxying("") as proxy:  # reach: a tunnel through a proxy
+        variables = {"HTTPS_PROXY": f"http://127.0.0.1:{proxy.port}"}
+        dialer = new_dialer(parse_server_url("https://control.test:1"), variables)
+        monkeypatch.setattr(reach, "connect_request", mistake)
+        with pytest.raises(ZeroDivisionError):
+            await dialer.fetch_key()
+    async with relay(tmp_path, {}) as derp_map:  # resolve: a relay that knows names
+        dialer = new_dialer(parse_server_url("http://control.invalid:1"), {})
+        dialer.know_relays(derp_map)
+        monkeypatch.setattr(dialer._resolver._relays, "secure", mistake)
+        with pytest.raises(ExceptionGroup) as caught:
+            await dialer.fetch_key()
+        assert caught.group_contains(ZeroDivisionError)
 
 
 async def test_a_host_that_relays_the_connection(

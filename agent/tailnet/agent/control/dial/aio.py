@@ -186,7 +186,7 @@ class Dialer:
             writer.write(upgrade.request)
             keys, rest = await _handshake(upgrade, reader)
             return Connection(reader, writer, Channel(keys, client=True), rest, self._now)
-        except BaseException:
+        except BaseException:  # cancelled, too: nobody else knows the socket, and it goes on
             writer.transport.abort()
             raise
 

@@ -108,7 +108,7 @@ class Reacher:
             writer.transport.abort()
             msg = f"the proxy {name} closed the connection"
             raise ConnectionResetError(msg) from None
-        except BaseException:
+        except BaseException:  # cancelled, too: nobody else knows the socket, and it goes on
             writer.transport.abort()
             raise
         return reader, writer
@@ -158,7 +158,7 @@ class Reacher:
             await asyncio.get_running_loop().sock_connect(sock, (str(ip), port))
             name = host if tls is not None else None
             streams = await asyncio.open_connection(sock=sock, ssl=tls, server_hostname=name)
-        except BaseException:
+        except BaseException:  # cancelled, too: nobody else knows the socket, and it goes on
             sock.close()
             raise
         self._worked.add(ip)

@@ -100,7 +100,7 @@ class Resolver:
             answer = _Answer()
             try:
                 transport = await self._relays.secure(sock, node, answer)
-            except BaseException:
+            except BaseException:  # cancelled, too: nobody else knows the socket, and it goes on
                 sock.close()
                 raise
             try:
