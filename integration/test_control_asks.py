@@ -161,3 +161,21 @@ def test_who_listens_is_told_when_asked(relayed: Lab) -> None:
     finally:
         process.stop()
         relayed.admin("set-collect-services", wanted=False)
+
+
+def test_node_attributes_are_acted_on(relayed: Lab) -> None:
+    """One route in the kernel for all peers, relays alone; both undone, and packets pass."""
+    one, two = relayed.hosts["h1"], relayed.hosts["h2"]
+    everybody, single = "100.64.0.0/10 dev", f"{two.ipv4} dev"
+
+    def routes() -> str:
+        return one.exec("ip", "route", "show", "table", "52").stdout
+
+    assert everybody not in routes()
+    relayed.admin("set-attributes", name="h1", attributes=["one-cgnat?v=true", "only-tcp-443"])
+    until("one route", lambda: everybody in routes() and single not in routes(), 10)
+    assert one.ping_os(two.ipv4, count=2).lost == 0
+    assert "relay-only" in one.tnet("path", "h2").stdout
+    relayed.admin("set-attributes", name="h1", attributes=[])
+    until("a route for each", lambda: everybody not in routes() and single in routes(), 10)
+    assert one.ping_os(two.ipv4, count=2).lost == 0
