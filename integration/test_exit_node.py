@@ -139,6 +139,27 @@ def test_the_local_network_is_reached_directly_if_allowed(lab: Lab) -> None:
     until("the tunnel", lambda: not reaches(here, "10.99.0.1"), 10.0)
 
 
+def test_what_an_administrators_own_rule_leads_past_the_tunnel_passes(lab: Lab) -> None:
+    """It comes before ours; only what it names, and as long as it is there."""
+    here, (named, other) = lab.hosts["h1"], INTERNET
+
+    def passes(address: str) -> bool:
+        before = leaked(here)
+        assert reaches(here, address)
+        return leaked(here) == before + 1
+
+    rule = ("pref", "100", "to", named, "lookup", "main")
+    assert not passes(named)
+    here.exec("ip", "rule", "add", *rule)
+    until("his way", lambda: reaches(here, named), 10.0)
+    assert passes(named)
+    assert not passes(other)
+    here.exec("ip", "rule", "del", *rule)
+    assert not passes(named)
+    guard = ("nft", "list", "table", "inet", "tailnetd-exit")
+    until("no exception", lambda: named not in here.exec(*guard).stdout, 10.0)
+
+
 def test_nothing_leaks_while_the_exit_node_is_gone(lab: Lab) -> None:
     """It is refused, and goes on when the exit node is back."""
     here, there = lab.hosts["h1"], lab.hosts["h2"]
@@ -147,6 +168,39 @@ def test_nothing_leaks_while_the_exit_node_is_gone(lab: Lab) -> None:
         assert not through(here)
         there.start()
         until("the way through", lambda: through(here), 20.0)
+
+
+RULES = (5210, 5230, 5250, 5270)
+GONE = "ip rule del pref {0}; ip -6 rule del pref {0}"
+FLUSHED = "ip route flush table 52; ip -6 route flush table 52"
+DAMAGE = (
+    FLUSHED,
+    *(GONE.format(pref) for pref in RULES),
+    f"ip -4 address flush dev {DEVICE}; ip -6 address flush dev {DEVICE}",
+    f"ip link set {DEVICE} down",
+    "nft delete table inet tailnetd-exit",
+    "; ".join([*map(GONE.format, RULES), FLUSHED]),
+)
+
+
+def test_nothing_leaks_whatever_others_remove(lab: Lab) -> None:
+    """Routes, rules, addresses or the whole firewall, until it is put back; nor what is bound."""
+    here = lab.hosts["h1"]
+
+    def whole() -> bool:
+        """Every part is there again."""
+        rules = here.exec("sh", "-c", "ip rule; ip -6 rule").stdout
+        routes = here.exec("sh", "-c", "ip route show table 52; ip -6 route show table 52").stdout
+        ways = routes.count(f"default dev {DEVICE}"), routes.count("unreachable default")
+        wall = "tailnetd-exit" in here.exec("nft", "list", "tables").stdout
+        return wall and len(re.findall("^52[1357]0:", rules, re.MULTILINE)) == 8 and ways == (2, 2)
+
+    with no_leak(here):
+        for line in DAMAGE:
+            here.exec("sh", "-c", line)
+            until(f"the repair of: {line}", lambda: whole() and through(here), 10.0)
+        for address in INTERNET:
+            assert here.exec("ping", "-c1", "-W1", "-Ieth0", address, check=False).returncode
 
 
 def test_nothing_leaks_while_the_daemon_is_killed_and_starts_again(lab: Lab) -> None:

@@ -17,7 +17,7 @@ from integration.conftest import cannot
 from integration.firewall.network import OWN, OWN6, TUN, ruleset, said
 from tests.support.platform_netns import private_network
 
-from tailnet.platform.interface import FirewallConfig, Guard, NetfilterMode
+from tailnet.platform.interface import ExitGuard, FirewallConfig, Guard, NetfilterMode
 from tailnet.platform.linux.nft.firewall import LinuxFirewall, remove
 
 pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(120)]
@@ -32,11 +32,13 @@ CONFIGS = st.builds(
     stateful=st.booleans(),
     cgnat_drop=st.booleans(),
     guard=st.none() | st.builds(Guard, st.frozensets(LOCAL)),
+    exit_guard=st.none() | st.builds(ExitGuard, st.booleans()),
 )
 # What other programs do, in vain where it is not there.
 DAMAGE = (
     "nft delete table inet tailnetd",
     "nft delete table inet tailnetd-guard",
+    "nft delete table inet tailnetd-exit",
     "nft flush chain ip filter ts-input",
     "iptables -D FORWARD -j ts-forward",
     "ip6tables -F INPUT",

@@ -18,6 +18,7 @@ from tests.support.platform_netns import ip
 from tailnet.agent.backend.host import aio as host_module
 from tailnet.agent.backend.host.aio import HostNetwork
 from tailnet.platform.interface import (
+    ExitGuard,
     FirewallConfig,
     Guard,
     NetfilterMode,
@@ -46,7 +47,10 @@ class Feature:
 
 SUBNET = NODE.routes | {ip_network("192.0.2.0/24"), ip_network("10.77.0.0/24")}
 FEATURES = {
-    "exit node, LAN access": Feature(replace(EXIT_NODE_WITH_LAN, leak_guard=True, lan_direct=True)),
+    "exit node, LAN access": Feature(
+        replace(EXIT_NODE_WITH_LAN, leak_guard=True, lan_direct=True),
+        replace(WALL, exit_guard=ExitGuard(lan=True)),
+    ),
     "accept-routes": Feature(RouterConfig(NODE.local_addrs, SUBNET, lan_direct=True)),
     "advertised, SNAT off": Feature(NODE, replace(WALL, snat=False, stateful=True)),
     # Neither says more to the kernel than what every node has: masquerading stands by.

@@ -45,9 +45,10 @@ async def test_down_is_the_reverse_of_up() -> None:
         failed=failed,
         ready=lambda: journal.append("ready"),
         stopping=lambda: journal.append("stopping"),
+        failing=lambda: journal.append("failing"),
     )
     assert reason == "the device is gone"
-    assert journal == ["start a", "start b", "ready", "stopping", "close b", "close a"]
+    assert journal == ["start a", "start b", "ready", "failing", "stopping", "close b", "close a"]
 
 
 async def test_a_signal_ends_it_without_a_reason() -> None:
@@ -60,6 +61,7 @@ async def test_a_signal_ends_it_without_a_reason() -> None:
         failed=loop.create_future(),
         ready=lambda: os.kill(os.getpid(), signal.SIGTERM),
         stopping=lambda: None,
+        failing=lambda: journal.append("failing"),
     )
     loop.remove_signal_handler(signal.SIGTERM)
     loop.remove_signal_handler(signal.SIGINT)

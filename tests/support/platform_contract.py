@@ -14,6 +14,7 @@ from tailnet.platform.interface import (
     Bypass,
     DnsConfig,
     DnsConfigurator,
+    ExitGuard,
     Firewall,
     FirewallConfig,
     Guard,
@@ -185,10 +186,11 @@ RULES = FirewallConfig(
     stateful=True,
 )
 NO_RULES = FirewallConfig(mode=NetfilterMode.OFF)
+EXIT_GUARDED = replace(RULES, exit_guard=ExitGuard(lan=True))
 GUARDED = replace(NO_RULES, guard=Guard(frozenset({ip_network("10.1.0.0/16")})))
 FIREWALLS = [RULES, replace(RULES, snat=False, cgnat_drop=False), replace(RULES, guard=Guard())]
 UNDIVERTED = replace(RULES, mode=NetfilterMode.NODIVERT)
-FIREWALLS += [GUARDED, NO_RULES, UNDIVERTED]
+FIREWALLS += [GUARDED, NO_RULES, UNDIVERTED, EXIT_GUARDED]
 
 
 class FirewallContract(ABC):
@@ -228,8 +230,13 @@ class FirewallContract(ABC):
         await firewall.apply(replace(RULES, guard=GUARDED.guard))
         await firewall.down()
         assert self.in_force(firewall) == guarded
+        await firewall.apply(replace(EXIT_GUARDED, guard=GUARDED.guard))
+        await firewall.down(leak_guard=True)
+        assert self.in_force(firewall) != guarded
+        await firewall.down()
+        assert self.in_force(firewall) == guarded
 
-    @pytest.mark.parametrize("config", [RULES, GUARDED, UNDIVERTED])
+    @pytest.mark.parametrize("config", [RULES, GUARDED, UNDIVERTED, EXIT_GUARDED])
     async def test_what_others_do_is_heard_and_seen(
         self, firewall: Firewall, config: FirewallConfig
     ) -> None:

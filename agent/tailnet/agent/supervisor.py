@@ -32,6 +32,7 @@ async def supervise(
     failed: asyncio.Future[str],
     ready: Callable[[], object],
     stopping: Callable[[], object],
+    failing: Callable[[], object] = lambda: None,
 ) -> str | None:
     """Start all services in order, wait for a signal or a failure, close them in reverse.
 
@@ -40,6 +41,7 @@ async def supervise(
         failed: resolved by a service that cannot go on; its text is for the user.
         ready: called when all are up.
         stopping: called when the way down begins.
+        failing: called before that if no signal asked for it.
 
     Returns:
         The failure's text, or ``None`` after a signal.
@@ -63,6 +65,8 @@ async def supervise(
             signal_task.cancel()
         return failed.result() if failed.done() else None
     finally:
+        if not told.is_set():
+            failing()
         stopping()
         await _close(started)
 

@@ -34,7 +34,7 @@ class NoFirewall:
         await asyncio.Event().wait()
         yield
 
-    async def down(self) -> None:
+    async def down(self, *, leak_guard: bool = False) -> None:
         """Nothing to do."""
 
 

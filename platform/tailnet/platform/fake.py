@@ -97,10 +97,11 @@ class FakeRouter:
         self.config = config
         self.history.append(config)
 
-    async def down(self) -> None:
+    async def down(self, *, leak_guard: bool = False) -> None:
         """Remove everything."""
         self._fail_if_asked()
-        self.is_up, self.config = False, RouterConfig()
+        kept = leak_guard and self.config.leak_guard
+        self.is_up, self.config = False, RouterConfig(leak_guard=kept)
 
     def _fail_if_asked(self) -> None:
         if self.fail_next is not None:
@@ -154,10 +155,12 @@ class FakeFirewall:
             self._disturbed.clear()
             yield
 
-    async def down(self) -> None:
-        """Remove everything but the guard."""
+    async def down(self, *, leak_guard: bool = False) -> None:
+        """Remove everything but the guards."""
         self.config = self._wanted = FirewallConfig(
-            mode=NetfilterMode.OFF, guard=self._wanted.guard
+            mode=NetfilterMode.OFF,
+            guard=self._wanted.guard,
+            exit_guard=self._wanted.exit_guard if leak_guard else None,
         )
 
 

@@ -71,6 +71,19 @@ class Guard:
 
 
 @dataclass(frozen=True, slots=True)
+class ExitGuard:
+    """Nothing leaves this host but through the tunnel, whatever becomes of routes and rules.
+
+    For as long as an exit node is wanted: it ends with the daemon, unless that dies.
+
+    Attributes:
+        lan: the prefixes of the host's own links are reached directly nevertheless.
+    """
+
+    lan: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class FirewallConfig:
     """What the host's firewall should know of the tunnel.
 
@@ -82,6 +95,7 @@ class FirewallConfig:
         stateful: what hosts behind us send into the tunnel must answer something.
         cgnat_drop: nobody else uses 100.64.0.0/10, so what comes from there by another device lies.
         guard: it stands whatever the mode is, and outlives the daemon.
+        exit_guard: only where the mode is ``ON``.
     """
 
     mode: NetfilterMode = NetfilterMode.ON
@@ -91,6 +105,7 @@ class FirewallConfig:
     stateful: bool = False
     cgnat_drop: bool = True
     guard: Guard | None = None
+    exit_guard: ExitGuard | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,8 +254,11 @@ class Router(Protocol):
     async def apply(self, config: RouterConfig) -> None:
         """Make it so.  Collects errors, does everything it can, then raises the first."""
 
-    async def down(self) -> None:
-        """Remove every address, route and rule that is ours."""
+    async def down(self, *, leak_guard: bool = False) -> None:
+        """Remove every address, route and rule that is ours.
+
+        ``leak_guard``: what stops leaks stays, if it is there.
+        """
 
 
 class Firewall(Protocol):
@@ -267,8 +285,10 @@ class Firewall(Protocol):
     def disturbances(self) -> AsyncIterator[None]:
         """Somebody else changes rules.  For ever; closes with its task."""
 
-    async def down(self) -> None:
+    async def down(self, *, leak_guard: bool = False) -> None:
         """Remove everything that is ours, except the guard.  Idempotent.
+
+        ``leak_guard``: the exit node's guard stays, too, if it is there.
 
         Raises:
             PlatformError: something could not be removed.

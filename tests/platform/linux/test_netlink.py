@@ -1,11 +1,13 @@
 """Where kernel messages become values, without a kernel."""
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tailnet.platform.linux.netlink import _rule, ipv6_usable
+from tailnet.platform.linux.rules import Selector
 
 RULE: dict[str, Any] = {
     "family": 2,
@@ -77,6 +79,37 @@ def conf(tmp_path: Path) -> Path:
         (tmp_path / device).mkdir()
         (tmp_path / device / "disable_ipv6").write_text("0\n")
     return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("more", "selects"),
+    [
+        ({}, None),
+        (
+            {"dst_len": 24, "attrs": [("FRA_TABLE", 254), ("FRA_DST", "192.0.2.0")]},
+            Selector(dst=ip_network("192.0.2.0/24")),
+        ),
+        (
+            {"src_len": 64, "attrs": [("FRA_TABLE", 254), ("FRA_SRC", "2001:db8::")]},
+            Selector(src=ip_network("2001:db8::/64")),
+        ),
+        (
+            {"attrs": [("FRA_TABLE", 254), ("FRA_FWMARK", 2), ("FRA_FWMASK", 3)]},
+            Selector(mark=2, mask=3),
+        ),
+        (
+            {"attrs": [("FRA_TABLE", 254), ("FRA_IIFNAME", "lo"), ("FRA_OIFNAME", "eth0")]},
+            Selector(iif="lo", oif="eth0"),
+        ),
+        ({"tos": 8, "attrs": [("FRA_TABLE", 254), ("FRA_IIFNAME", "lo")]}, None),
+        ({"attrs": [("FRA_TABLE", 254), ("FRA_FWMARK", 2), ("FRA_L3MDEV", 1)]}, None),
+        ({"flags": 2, "attrs": [("FRA_TABLE", 254), ("FRA_IIFNAME", "lo")]}, None),
+        ({"action": 7, "attrs": [("FRA_IIFNAME", "lo")]}, None),
+    ],
+)
+def test_what_a_rule_is_for(more: dict[str, Any], selects: Selector | None) -> None:
+    """As far as it can be said in other words."""
+    assert _rule(RULE | more).selects == selects
 
 
 def test_ipv6_is_usable(conf: Path) -> None:

@@ -2,15 +2,17 @@
 
 from ipaddress import ip_address, ip_network
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tailnet.platform.interface import FirewallConfig, Guard
 from tailnet.platform.linux.nft.encode import TAG, add_rule, batch, replace_table
-from tailnet.platform.linux.nft.guard import guard_table
+from tailnet.platform.linux.nft.guard import Around, exit_table, guard_table
 from tailnet.platform.linux.nft.messages import comment, comments_untrusted
 from tailnet.platform.linux.nft.ruleset import accepts, own_table, undiverted
 from tailnet.platform.linux.nft.syntax import Chain, Family, Prefix, SetMark, Table, Verdict
+from tailnet.platform.linux.rules import Selector
 
 IPS = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6))
 WALLS = st.builds(
@@ -71,19 +73,53 @@ def test_accepts_are_for_one_family_and_of_what_iptables_can_list(wall: Firewall
             assert "ct " not in str(part)
 
 
-@given(WALLS, st.frozensets(IPS.map(ip_network), max_size=3))
-def test_everything_wanted_can_be_encoded(wall: FirewallConfig, local: frozenset[Prefix]) -> None:
+NETS = IPS.map(ip_network)
+MARKS = st.integers(0, 0xFFFFFFFF)
+NAMES = st.text("abc0", max_size=15)
+SELECTORS = st.builds(Selector, st.none() | NETS, st.none() | NETS, MARKS, MARKS, NAMES, NAMES)
+AROUNDS = st.builds(
+    Around,
+    st.frozensets(NETS, max_size=3),
+    st.frozensets(NAMES, max_size=2),
+    st.lists(SELECTORS, max_size=3).map(tuple),
+)
+
+
+@given(WALLS, st.frozensets(NETS, max_size=3), AROUNDS)
+def test_everything_wanted_can_be_encoded(
+    wall: FirewallConfig, local: frozenset[Prefix], around: Around
+) -> None:
     """Into messages that the library packs."""
-    for table in (own_table(TUN, wall), guard_table(TUN, Guard(local))):
+    tables = own_table(TUN, wall), guard_table(TUN, Guard(local)), exit_table(TUN, around)
+    for table in tables:
         for message in batch(list(replace_table(table))):
             message.encode()
             assert message.data
 
 
-def test_the_guard_ends_with_a_drop_of_everything_else() -> None:
+@pytest.mark.parametrize("table", [guard_table(TUN, Guard()), exit_table(TUN, Around())])
+def test_a_guard_ends_with_a_drop_of_everything_else(table: Table) -> None:
     """In both directions that lead out."""
-    table = guard_table(TUN, Guard())
     assert [str(c.rules[-1]) for c in table.chains] == ["counter drop"] * 2
+
+
+def test_what_an_exit_nodes_guard_lets_pass() -> None:
+    """A link's own, what a bridge passes on, and by whom an administrator has a rule of his own."""
+    lan, server = ip_network("192.168.7.0/24"), ip_network("198.51.100.0/24")
+    detours = (
+        Selector(dst=server),
+        Selector(src=lan, iif="docker0"),
+        Selector(mark=7, mask=0xF, iif="lo"),
+        Selector(oif="wan1"),
+    )
+    table = exit_table(TUN, Around(frozenset({lan}), frozenset({"br0"}), detours))
+    to = [f"ip daddr {net} accept" for net in (lan, "224.0.0.0/24", "255.255.255.255/32")]
+    to += [f"ip6 daddr {net} accept" for net in ("fe80::/10", "ff02::/16")]
+    server_too, wan = f"ip daddr {server} accept", 'oifname "wan1" accept'
+    own = [*to, server_too, "meta mark & 0x0000000f == 0x00000007 accept", wan]
+    assert chain(table, "out")[-len(own) - 1 : -1] == own
+    others = [*to, server_too, f'iifname "docker0" ip saddr {lan} accept', wan]
+    assert chain(table, "fwd")[2:-1] == ['iifname "br0" oifname "br0" accept', *others]
 
 
 def test_a_table_is_written_as_nft_would() -> None:

@@ -14,11 +14,13 @@ from tailnet.platform.linux.rules import (
     Request,
     Route,
     Rule,
+    Selector,
     State,
     Verb,
     also_hits,
     covered,
     desired,
+    detours,
     is_our_route,
     is_our_rule,
     obstacles,
@@ -164,6 +166,19 @@ def test_only_sweeping_rules_of_others_up_to_ours_are_in_the_way(
     expected = sweeping and 0 < priority <= 5270 and not is_our_rule(rule)
     assert obstacles([*policy_rules(AF_INET), rule]) == [rule] * expected
     assert ("not fwmark" in str(rule)) == (sweeping and inverted)
+
+
+def test_what_others_lead_around_the_tunnel() -> None:
+    """By rules before ours that are for some packets, each of these once."""
+    lan, late = Selector(dst=ip_network("192.0.2.0/24")), Selector(mark=1, mask=1)
+    rules = [
+        *policy_rules(AF_INET),
+        Rule(AF_INET, 100, 254, plain=False, selects=lan),
+        Rule(AF_INET, 5260, 254, plain=False, selects=lan),
+        Rule(AF_INET, 5280, 254, plain=False, selects=late),
+        Rule(AF_INET, 200, 254, plain=False, sweeping=True),
+    ]
+    assert detours(rules) == [lan]
 
 
 def test_rule_whose_deletion_could_hit_anothers_is_left_out() -> None:

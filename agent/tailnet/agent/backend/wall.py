@@ -5,7 +5,13 @@ from ipaddress import ip_network
 from tailnet.agent.addr import IPNetwork
 from tailnet.agent.backend.prefs import Prefs
 from tailnet.agent.tailcfg.node import Node
-from tailnet.platform.interface import FirewallConfig, Guard, NetfilterMode, RouterConfig
+from tailnet.platform.interface import (
+    ExitGuard,
+    FirewallConfig,
+    Guard,
+    NetfilterMode,
+    RouterConfig,
+)
 
 # What a local network is made of; the guard must know before there are links.
 PRIVATE: frozenset[IPNetwork] = frozenset(
@@ -37,5 +43,6 @@ def firewall(prefs: Prefs, self_node: Node, router: RouterConfig) -> FirewallCon
         snat=not prefs.no_snat,
         stateful=prefs.no_stateful_filtering is False,
         guard=guard(prefs),
+        exit_guard=ExitGuard(lan=router.lan_direct) if router.leak_guard else None,
         cgnat_drop="disable-linux-cgnat-drop-rule" not in (self_node.cap_map or {}),
     )

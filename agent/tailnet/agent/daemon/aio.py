@@ -168,6 +168,7 @@ async def serve(
         failed=failed,
         ready=manager.ready,
         stopping=manager.stopping,
+        failing=node.tunnel.failing,
     )
 
 

@@ -151,7 +151,7 @@ class Userspace:
             self._stack.set_addresses(sorted(map(str, own)))
         self.reach = Reach(own, config.routes)
 
-    async def down(self) -> None:
+    async def down(self, *, leak_guard: bool = False) -> None:
         """Router: reach nothing."""
         await self.apply(RouterConfig())
 

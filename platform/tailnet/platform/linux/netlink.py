@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from fcntl import ioctl
-from ipaddress import ip_interface
+from ipaddress import ip_interface, ip_network
 from pathlib import Path
 from socket import AF_INET, AF_NETLINK, SOCK_DGRAM, SOCK_RAW, if_indextoname, socket
 from struct import Struct
@@ -27,6 +27,7 @@ from tailnet.platform.linux.rules import (
     Request,
     Route,
     Rule,
+    Selector,
     Verb,
     family_of,
 )
@@ -42,6 +43,7 @@ _NO_LIMIT = 0xFFFFFFFF
 # Attributes of a rule that select nothing and do nothing, with the value at which this is so.
 _FIB_RULE_INVERT = 2
 _IDLE_ATTRIBUTES = {"FRA_SUPPRESS_PREFIXLEN": _NO_LIMIT, "FRA_SUPPRESS_IFGROUP": _NO_LIMIT}
+_SELECTING = {"FRA_DST", "FRA_SRC", "FRA_IIFNAME", "FRA_OIFNAME"}
 _OWN_ATTRIBUTES = {"FRA_TABLE", "FRA_PROTOCOL", "FRA_PRIORITY", "FRA_FWMARK", "FRA_FWMASK"}
 # Already so: added twice; deleted what is gone (rule, route, address, device).
 _DONE_ALREADY = {
@@ -283,6 +285,7 @@ def _rule(message: Mapping[str, Any]) -> Rule:
     idle = all(_IDLE_ATTRIBUTES.get(k) == v for k, v in foreign.items())
     narrow = any(message[k] for k in ("src_len", "dst_len", "tos"))
     inverted, mask = bool(message["flags"] & _FIB_RULE_INVERT), attrs.get("FRA_FWMASK", 0)
+    leads = action == _FR_ACT_TO_TABLE
     return Rule(
         family=message["family"],
         priority=attrs.get("FRA_PRIORITY", 0),
@@ -294,8 +297,29 @@ def _rule(message: Mapping[str, Any]) -> Rule:
         and not narrow
         and not message["flags"]
         and action in {_FR_ACT_TO_TABLE, _FR_ACT_UNREACHABLE},
-        sweeping=idle and not narrow and inverted == bool(mask) and action == _FR_ACT_TO_TABLE,
+        sweeping=idle and not narrow and inverted == bool(mask) and leads,
+        selects=_selector(message, attrs) if leads and not inverted else None,
     )
+
+
+def _selector(message: Mapping[str, Any], attrs: Mapping[str, Any]) -> Selector | None:
+    """Which packets a rule is for; ``None``: all of them, or it cannot be said."""
+    more = {k: v for k, v in attrs.items() if k not in _OWN_ATTRIBUTES | _SELECTING}
+    if message["tos"] or any(_IDLE_ATTRIBUTES.get(k) != v for k, v in more.items()):
+        return None
+    found = Selector(
+        dst=_prefix(attrs.get("FRA_DST"), message["dst_len"]),
+        src=_prefix(attrs.get("FRA_SRC"), message["src_len"]),
+        mark=attrs.get("FRA_FWMARK", 0),
+        mask=attrs.get("FRA_FWMASK", 0),
+        iif=attrs.get("FRA_IIFNAME", ""),
+        oif=attrs.get("FRA_OIFNAME", ""),
+    )
+    return found if found != Selector() else None
+
+
+def _prefix(address: str | None, length: int) -> Prefix | None:
+    return None if address is None else ip_network(f"{address}/{length}", strict=False)
 
 
 def _rule_request(rule: Rule) -> dict[str, Any]:

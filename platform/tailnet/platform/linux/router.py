@@ -135,10 +135,11 @@ class LinuxRouter:
                 _raise_first(errors)
             self._last = now
 
-    async def down(self) -> None:
+    async def down(self, *, leak_guard: bool = False) -> None:
         """Remove every address, route and rule that is ours, and take the link down.
 
-        If the device is gone, somebody took it from us: what stops leaks stays, as after a crash.
+        If the device is gone, somebody took it from us: what stops leaks stays, as after a crash
+        and for ``leak_guard``.
 
         Raises:
             PlatformError: the first thing that could not be removed.
@@ -154,7 +155,8 @@ class LinuxRouter:
                 except PlatformError as error:
                     errors.append(error)
             have = await _read(kernel, await _policy(kernel), index, self._added)
-            blocks = have.routes & LEAK_GUARD if index is None else frozenset()
+            keep = leak_guard or index is None
+            blocks = have.routes & LEAK_GUARD if keep else frozenset()
             want = State(have.rules if blocks else frozenset(), blocks)
             errors += await self._do_all(kernel, plan(want, have), index)
             if errors:

@@ -46,6 +46,24 @@ TAILNET_RANGES: tuple[Prefix, ...] = (
 )
 
 
+class Selector(NamedTuple):
+    """Which packets a rule is for.  What is ``None``, empty, or 0 as a mask, does not matter.
+
+    Attributes:
+        dst, src: where the packet goes to, and where it says that it comes from.
+        mark, mask: bits of its mark.
+        iif: device that it came in by; ``lo``: this host made it.
+        oif: device that its socket is bound to.
+    """
+
+    dst: Prefix | None = None
+    src: Prefix | None = None
+    mark: int = 0
+    mask: int = 0
+    iif: str = ""
+    oif: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One policy rule.
@@ -59,6 +77,7 @@ class Rule:
         protocol: who made it.
         plain: it selects by nothing else and does nothing else.
         sweeping: it sends everything to its table, or everything but what has the mark.
+        selects: what it sends to its table, if that is not everything and can be said.
     """
 
     family: int
@@ -69,6 +88,7 @@ class Rule:
     protocol: int = RULE_PROTOCOL
     plain: bool = True
     sweeping: bool = field(default=False, compare=False)
+    selects: Selector | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         but = "not " if self.sweeping and self.mask else ""
@@ -211,6 +231,17 @@ def obstacles(rules: Iterable[Rule]) -> list[Rule]:
         if rule.sweeping and 0 < rule.priority <= last and not is_our_rule(rule)
     ]
     return sorted(found, key=_by_priority)
+
+
+def detours(rules: Iterable[Rule]) -> list[Selector]:
+    """What an administrator's rules of his own lead around the tunnel, since they come before."""
+    last = RULE_BASE + 70
+    found = {
+        rule.selects
+        for rule in rules
+        if rule.selects is not None and rule.priority < last and not is_our_rule(rule)
+    }
+    return sorted(found, key=str)
 
 
 def also_hits(request: Rule, other: Rule) -> bool:

@@ -109,7 +109,7 @@ class Linux:
         except PlatformError as error:
             refused = error
         removed = await cleanup(tun_name, leak_guard=leak_guard)
-        removed += await remove_firewall(guard=guard)
+        removed += await remove_firewall(guard=guard, leak_guard=not leak_guard)
         if refused is not None:
             raise refused
         return [*done, *(f"removed {item}" for item in removed)]

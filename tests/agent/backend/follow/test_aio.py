@@ -188,7 +188,9 @@ class Host:
             describe(plan),
             self.granted,
             self.tunnel._tables.filter,
-            replace(self.tunnel._wanted, blocked=frozenset()),  # that remembers what was between
+            replace(
+                self.tunnel._routed.router, blocked=frozenset()
+            ),  # that remembers what was between
             {record.info for record in hub._roster.peers.values()},
         )
 
@@ -253,7 +255,7 @@ async def test_no_network_closes_the_doors_at_once() -> None:
         assert len(host.granted) == 7
         host.wish("down")
         assert host.tunnel._tables.filter == EMPTY.filter
-        assert host.tunnel._wanted == EMPTY.router
+        assert host.tunnel._routed.router == EMPTY.router
         assert host.follower.plan is None
         assert host.follower._steps
         await host.finish()

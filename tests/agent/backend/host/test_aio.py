@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from ipaddress import ip_network
 from itertools import pairwise
 
@@ -11,7 +12,13 @@ from tests.support import virtual
 from tailnet.agent.backend.host.aio import HostNetwork, Keeper
 from tailnet.agent.backend.host.repair import BURST
 from tailnet.platform.fake import NO_RULES, FakeFirewall, FakeRouter
-from tailnet.platform.interface import FirewallConfig, Guard, PlatformError, RouterConfig
+from tailnet.platform.interface import (
+    ExitGuard,
+    FirewallConfig,
+    Guard,
+    PlatformError,
+    RouterConfig,
+)
 
 ROUTES = RouterConfig(routes=frozenset({ip_network("100.64.0.2/32")}))
 RULES = FirewallConfig(ports=frozenset({41641}))
@@ -63,6 +70,32 @@ async def test_wishes_come_true_and_all_is_removed_in_the_end(bench: Bench) -> N
     await bench.host.close()
     assert bench.router.config == RouterConfig()
     assert bench.firewall.config == FirewallConfig(mode=NO_RULES.mode, guard=Guard())
+
+
+async def test_what_stops_leaks_stays_when_the_end_is_nobodys_wish(bench: Bench) -> None:
+    """Routes and rules, until the next start or somebody cleans up."""
+    bench.host.want(replace(ROUTES, leak_guard=True), replace(RULES, exit_guard=ExitGuard()))
+    await bench.settle()
+    await bench.host.close(leak_guard=True)
+    assert bench.router.config == RouterConfig(leak_guard=True)
+    assert bench.firewall.config == FirewallConfig(mode=NO_RULES.mode, exit_guard=ExitGuard())
+
+
+async def test_the_guard_of_an_exit_node_follows_links_and_rules_of_the_host(bench: Bench) -> None:
+    """Which it names; other rules do not, and stay."""
+    bench.host.want(ROUTES, RULES)
+    await bench.settle()
+    bench.host.links_changed()
+    bench.host.want(ROUTES, guarded := replace(RULES, exit_guard=ExitGuard(lan=True)))
+    await bench.settle()
+    assert bench.firewall.history == [RULES, guarded]
+    for follow in (bench.host.links_changed, bench.host.repair):
+        bench.firewall.history.clear()
+        bench.changed.clear()
+        follow()
+        async with asyncio.timeout(5):
+            await bench.changed.wait()
+        assert bench.firewall.history == [guarded]
 
 
 async def test_a_refused_firewall_leaves_the_routes_alone_and_is_told(bench: Bench) -> None:

@@ -143,7 +143,6 @@ async def test_a_lan_that_stays_direct_follows_the_host(tmp_path: Path) -> None:
         host, applied = one.node.tunnel._host, one.system.router.history
         assert host is not None
         host.routes.want(replace(one.system.router.config, lan_direct=True))
-        one.node.tunnel._wanted = replace(one.system.router.config, lan_direct=True)
         await until(lambda: applied[-1].lan_direct)
         done = len(applied)
         await becomes(one, NetworkChange.MAJOR, AWAY)

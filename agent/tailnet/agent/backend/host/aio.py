@@ -172,6 +172,19 @@ class HostNetwork:
         self.rules.want(rules)
         self.routes.want(routes)
 
+    def links_changed(self) -> None:
+        """Links, addresses or rules of the host are others: around which we lead, we do anew."""
+        if self.routes.wanted.lan_direct:
+            self.routes.again()
+        if self.rules.wanted.exit_guard is not None:
+            self.rules.again()
+
+    def repair(self) -> None:
+        """Somebody removed addresses, routes or rules of ours, or has other rules of his own."""
+        self.routes.repair()
+        if self.rules.wanted.exit_guard is not None:
+            self.rules.again()
+
     @property
     def settled(self) -> bool:
         """What was wished last was carried out, or refused."""
@@ -182,15 +195,18 @@ class HostNetwork:
         """What of others' stands in the way of routes and of rules; empty where nothing does."""
         return self._router.obstacle, self._firewall.obstacle
 
-    async def close(self) -> None:
-        """Remove what is ours: routes first, so that nothing is sent into a dead device."""
+    async def close(self, *, leak_guard: bool = False) -> None:
+        """Remove what is ours: routes first, so that nothing is sent into a dead device.
+
+        ``leak_guard``: what stops leaks while an exit node is wanted stays.
+        """
         await self._tasks.close()
         self.routes.close()
         self.rules.close()
         for part in (self._router, self._firewall):
             for attempt in range(DOWN_ATTEMPTS):
                 try:
-                    await part.down()
+                    await part.down(leak_guard=leak_guard)
                     break
                 except PlatformError as error:
                     last = attempt + 1 == DOWN_ATTEMPTS

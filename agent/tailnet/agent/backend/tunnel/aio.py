@@ -34,7 +34,6 @@ from tailnet.agent.wireguard.events import PeerStatus
 from tailnet.platform.interface import (
     DnsConfigurator,
     NetworkMonitor,
-    RouterConfig,
     TunDevice,
 )
 
@@ -73,7 +72,7 @@ class Tunnel:
         self._tasks = Tasks()
         self._host: HostNetwork | None = None
         self.device = ""
-        self._wanted = RouterConfig()
+        self._failing = False
         self._routed = EMPTY  # the plan that the host was told
         self._derp_map: DERPMap | None = None
         self.idle = EMPTY  # the plan while there is no network
@@ -217,13 +216,17 @@ class Tunnel:
         self.datapath_threads = 1 + len(more)
         return TunPort(device.detach(), device.mtu, device.vnet_hdr, uso, tso, more)
 
+    def failing(self) -> None:
+        """The end that comes is nobody's wish: until the next start nothing may leak."""
+        self._failing = True
+
     async def close(self) -> None:
         """Routes and rules first, so that nothing is sent into a dead device."""
         await self._tasks.close()
         await self.portmapper.close()
         self.peer_relay.close()
         if self._host is not None:
-            await self._host.close()
+            await self._host.close(leak_guard=self._failing)
         await self.sites.close()
         await self._sock.close()
         await self._derp.close()
@@ -255,8 +258,8 @@ class Tunnel:
         """Devices, addresses or routes of the host are others."""
         self.portmapper.network_changed()
         self._tables.local_changed()
-        if self._host is not None and self._wanted.lan_direct:
-            self._host.routes.again()  # around which prefixes they lead
+        if self._host is not None:
+            self._host.links_changed()
 
     def check_relays(self, addresses: Collection[IPAddress]) -> None:
         """Relays reached from other addresses are lost; the others must answer within 3 s."""
@@ -273,7 +276,7 @@ class Tunnel:
     def repair(self) -> None:
         """Somebody removed addresses, routes or rules of ours: put them back, soon."""
         if self._host is not None:
-            self._host.routes.repair()
+            self._host.repair()
 
     def set_derp_map(self, derp_map: DERPMap) -> None:
         """Relays; the home connection is kept from now on.  An empty map hangs up on all."""
@@ -299,7 +302,7 @@ class Tunnel:
         return self._tables.apply(plan, self.idle, alive)
 
     def _set_routes(self, plan: Plan) -> None:
-        self._routed, self._wanted = plan, plan.router
+        self._routed = plan
         self._set_relaying(plan)
         self.sites.want(plan.local)
         told = plan.attributes

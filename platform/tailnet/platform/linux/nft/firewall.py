@@ -9,13 +9,15 @@ from collections.abc import AsyncIterator, Iterator
 from typing import NamedTuple
 
 from tailnet.platform.interface import FirewallConfig, NetfilterMode, PlatformError
+from tailnet.platform.linux.around import read_around
 from tailnet.platform.linux.nft import encode
+from tailnet.platform.linux.nft.guard import EXIT_TABLE, Around, exit_table, guard_table
 from tailnet.platform.linux.nft.guard import TABLE as GUARD_TABLE
-from tailnet.platform.linux.nft.guard import guard_table
 from tailnet.platform.linux.nft.present import (
     DIVERTED,
     FAMILIES,
     FIREWALLD,
+    OWN_TABLES,
     RESET_CHAIN,
     Place,
     Present,
@@ -24,7 +26,6 @@ from tailnet.platform.linux.nft.present import (
 from tailnet.platform.linux.nft.ruleset import (
     FILTER,
     NAT,
-    TABLE,
     accepts,
     own_table,
     undiverted,
@@ -89,8 +90,9 @@ class LinuxFirewall:
         async with open_session() as kernel:
             present = await self._read(kernel, config)
             resets = present.resets_mark or self._resets or (on and not marks_count())
-            wanted = _wanted(self._tun, config, present, resets=on and resets)
-            await kernel.commit(list(_steps(wanted, present, (TABLE, GUARD_TABLE))))
+            around = await _around(self._tun, config)
+            wanted = _wanted(self._tun, config, present, around, resets=on and resets)
+            await kernel.commit(list(_steps(wanted, present, OWN_TABLES)))
         if resets:
             make_marks_count(yes=on)
         self._resets = resets and on
@@ -106,7 +108,8 @@ class LinuxFirewall:
             if config is None:
                 return True
             present = await self._read(kernel, config)
-        wanted = _wanted(self._tun, config, present)
+            around = await _around(self._tun, config)
+        wanted = _wanted(self._tun, config, present, around)
         tables = {table.name for table in wanted.tables}
         sizes = {place: len(chain.rules) for place, chain in wanted.chains.items()}
         for family, name, chains in wanted.tables:
@@ -129,25 +132,26 @@ class LinuxFirewall:
         """See ``Firewall``."""
         return changes(lambda: _watched(self._wanted))
 
-    async def down(self) -> None:
-        """Nothing of ours, except the guard.
+    async def down(self, *, leak_guard: bool = False) -> None:
+        """Nothing of ours, except the guard; ``leak_guard``: and that of an exit node.
 
         Raises:
             PlatformError: as for ``apply``.
         """
         async with self._one_at_a_time:
             self._wanted = None
-            await remove(guard=False)
+            await remove(guard=False, leak_guard=not leak_guard)
             if self._resets:
                 make_marks_count(yes=False)
             self._resets = False
 
 
-async def remove(*, guard: bool) -> list[str]:
+async def remove(*, guard: bool, leak_guard: bool = True) -> list[str]:
     """Remove what is ours, also what a daemon that died has left.
 
     Args:
-        guard: the guard as well.
+        guard: the kill switch as well.
+        leak_guard: the guard of an exit node as well.
 
     Returns:
         A line for each thing removed.
@@ -155,7 +159,8 @@ async def remove(*, guard: bool) -> list[str]:
     Raises:
         PlatformError: as for ``LinuxFirewall.apply``; all is as before.
     """
-    tables = (TABLE, GUARD_TABLE) if guard else (TABLE,)
+    spared = {GUARD_TABLE: not guard, EXIT_TABLE: not leak_guard}
+    tables = tuple(table for table in OWN_TABLES if not spared.get(table))
     async with open_session() as kernel:
         present = await read(kernel)
         await kernel.commit(list(_steps(_NOTHING, present, tables)))
@@ -168,13 +173,21 @@ async def remove(*, guard: bool) -> list[str]:
 _NOTHING = _Wanted((), {}, ())
 
 
+async def _around(tun: str, config: FirewallConfig) -> Around | None:
+    """For the guard of an exit node, if there is to be one."""
+    wanted = config.exit_guard if config.mode is NetfilterMode.ON else None
+    return None if wanted is None else await read_around(tun, wanted)
+
+
 def _watched(config: FirewallConfig | None) -> tuple[str, ...]:
     """Names of the tables that hold rules of ours, or whose rules matter."""
     undiverted = config is not None and config.mode is NetfilterMode.NODIVERT
-    return (FILTER, TABLE, GUARD_TABLE, FIREWALLD, *((NAT,) if undiverted else ()))
+    return (FILTER, *OWN_TABLES, FIREWALLD, *((NAT,) if undiverted else ()))
 
 
-def _wanted(tun: str, wall: FirewallConfig, present: Present, *, resets: bool = False) -> _Wanted:
+def _wanted(
+    tun: str, wall: FirewallConfig, present: Present, around: Around | None, *, resets: bool = False
+) -> _Wanted:
     """What ``wall`` means where these chains of others are.
 
     ``resets``: it is to be noted that ``src_valid_mark`` was 0.
@@ -196,6 +209,8 @@ def _wanted(tun: str, wall: FirewallConfig, present: Present, *, resets: bool = 
                 chains[Place(family, table, chain.name)] = chain
     if wall.guard is not None:
         tables.append(guard_table(tun, wall.guard))
+    if around is not None:
+        tables.append(exit_table(tun, around))
     return _Wanted(tuple(tables), chains, tuple(jumps))
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from tailnet.platform.linux.nft import encode
+from tailnet.platform.linux.nft.guard import EXIT_TABLE
 from tailnet.platform.linux.nft.guard import TABLE as GUARD_TABLE
 from tailnet.platform.linux.nft.library import NFT_MSG_GETCHAIN, NFT_MSG_GETTABLE
 from tailnet.platform.linux.nft.messages import comments_untrusted
@@ -25,6 +26,7 @@ from tailnet.platform.linux.nft.session import Session
 from tailnet.platform.linux.nft.syntax import Family, HookPoint
 from tailnet.platform.linux.nft.xtables import COMMENT
 
+OWN_TABLES = (TABLE, GUARD_TABLE, EXIT_TABLE)  # in the family inet, and nobody else's
 # In our table, without a rule: ``src_valid_mark`` was 0 and is to be so again.  Kept where it goes
 # with the namespace and with the rules that need the setting.
 RESET_CHAIN = "reset-src-valid-mark"
@@ -101,7 +103,7 @@ async def read(kernel: Session, tun: str = "") -> Present:
         for chain in await kernel.dump(NFT_MSG_GETCHAIN, Family.INET)
     )
     sizes: Counter[Place] = Counter()
-    for name in names & {TABLE, GUARD_TABLE}:
+    for name in names.intersection(OWN_TABLES):
         for entry in await kernel.dump_rules(Family.INET, name):
             sizes[_place(Family.INET, entry)] += 1
     shared: dict[tuple[Family, str], int] = {}
