@@ -240,7 +240,14 @@ class _Run:
             self._end(None)
 
     def _end(self, forwarded: Forwarded | None) -> None:
+        """The answer leaves first; what was open for it is closed while it travels."""
         self._over = True
+        try:
+            self._ended(forwarded)
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
         for sock in self._sockets:
@@ -248,7 +255,6 @@ class _Run:
             sock.close()
         for task in self._started:
             task.cancel()
-        self._ended(forwarded)
 
     def _late(self) -> None:
         self._timer = None

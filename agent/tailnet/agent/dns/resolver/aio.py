@@ -1,6 +1,5 @@
 """``MagicDns``: answers queries, from memory, from what it knows, or by asking others."""
 
-import asyncio
 import contextlib
 import logging
 from collections import Counter
@@ -28,6 +27,7 @@ from tailnet.agent.dns.metrics import GUESTS, metrics
 from tailnet.agent.dns.names import Name, NodeNames
 from tailnet.agent.dns.upstream import Https, Plain, is_loopback
 from tailnet.agent.errors import BadPacket
+from tailnet.agent.later import Later
 from tailnet.agent.slices import Steps, finish
 from tailnet.agent.tailcfg.dns import Resolver
 from tailnet.agent.tailcfg.node import Node, NodeID
@@ -205,22 +205,19 @@ class MagicDns:
 
     # --- inside
 
-    def _forward(self, query: Query, decided: Forward) -> asyncio.Future[bytes | None]:
+    def _forward(self, query: Query, decided: Forward) -> Later[bytes | None]:
         """What others say, cut to the client's measure."""
-        said: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        said: Later[bytes | None] = Later()
 
         def answered(forwarded: Forwarded | None) -> None:
-            if said.done():
-                return
             data = None if forwarded is None else forwarded.data
             if data is not None and not query.tcp:
                 short = truncated(data, query.question.limit)
                 self._counted["fwd_truncated"] += short is not data
                 data = short
-            said.set_result(data)
+            said.tell(data)
 
-        stop = self._ask(query, decided, answered)
-        said.add_done_callback(lambda _: stop())
+        said.stop = self._ask(query, decided, answered)
         return said
 
     def _ask(

@@ -22,7 +22,7 @@ class Handler(Protocol):
     ) -> bytes | Awaitable[bytes | None] | None:
         """The answer, ``None`` for none; at once where nobody has to be asked.
 
-        A future is done in time by itself; of anything else, the end is not waited for.
+        A ``Later`` ends in time by itself; anything else that is awaited is given up.
 
         Args:
             query: from this machine, or from a proxy's client; not to be trusted.

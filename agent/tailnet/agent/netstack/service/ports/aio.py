@@ -10,6 +10,7 @@ from functools import partial
 
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.errors import BadPacket
+from tailnet.agent.later import Later
 from tailnet.agent.netstack.service.framing import LARGEST, Framer, frame
 from tailnet.agent.netstack.service.interface import (
     IDLE,
@@ -43,7 +44,7 @@ class ServicePorts:
         self._sites: dict[int, Site] = {}
         self._idle = idle
         self._tasks = Tasks()
-        self._waiting: set[asyncio.Future[bytes | None]] = set()
+        self._waiting: set[Later[bytes | None]] = set()
         self._queries = self._connections = 0
         self.dropped: Counter[str] = Counter()
 
@@ -66,7 +67,7 @@ class ServicePorts:
     def handle_datagram(self, port: int, src: AddrPort, query: bytes, reply: Reply) -> None:
         """One query; ``reply`` is called with the answer, if there is one.
 
-        An answer that the handler has at once costs no task, nor does a future.
+        An answer that the handler has at once costs no task, nor does a ``Later``.
         """
         if self._queries >= MAX_QUERIES:
             self.dropped["queries"] += 1
@@ -74,20 +75,20 @@ class ServicePorts:
         said = self._handlers[port](query, src, tcp=False)
         if isinstance(said, bytes):
             reply(said)
-        elif isinstance(said, asyncio.Future):
+        elif isinstance(said, Later):
             self._queries += 1
             self._waiting.add(said)
-            said.add_done_callback(partial(self._say, reply))
+            said.then(partial(self._say, reply, said))
         elif said is not None:
             self._queries += 1
             task = self._tasks.start(f"query of {src}", self._later(said, reply))
             task.add_done_callback(self._answered)
 
-    def _say(self, reply: Reply, said: asyncio.Future[bytes | None]) -> None:
-        self._queries -= 1
-        self._waiting.discard(said)
-        if not said.cancelled() and (answer := said.result()) is not None:
+    def _say(self, reply: Reply, later: Later[bytes | None], answer: bytes | None) -> None:
+        if answer is not None:
             reply(answer)
+        self._queries -= 1
+        self._waiting.discard(later)
 
     def _answered(self, _: asyncio.Task[None]) -> None:
         self._queries -= 1
