@@ -49,8 +49,11 @@ UPSTREAMS = {
     "debug watch-ipn": """
         initial count engine-updates initial-drive-shares initial-outgoing-files initial-health
         health-actions initial-suggested-exit-node initial-client-version peer-changes
-        initial-status peer-patches peer-wireguard-state netmap
+        initial-status peer-patches peer-wireguard-state netmap rate-limit show-private-key
     """,
+    "debug netmap": "show-private-key",
+    "configure kubeconfig": "http",
+    "configure systray": "enable-startup",
     "debug daemon-logs": "verbose time",
     "debug component-logs": "for",
     "debug metrics": "watch",
@@ -70,7 +73,8 @@ def flags_of(path: str) -> set[str]:
     """Those that a command takes."""
     command: click.Command = cli
     for word in path.split():
-        assert isinstance(command, click.Group)
+        if not isinstance(command, click.Group):  # an argument
+            break
         command = command.get_command(click.Context(cli), word) or cli
     assert command is not cli
     return {opt.lstrip("-") for param in command.params for opt in param.opts}

@@ -28,6 +28,7 @@ LATER = frozenset(
 """Upstream's flags that a later version will have."""
 
 PAGE = "the page is for this machine; from another one: ssh -L 8088:localhost:8088"
+KEYS = "a private key never leaves the daemon"
 SERVER = "the account's server is reached as the daemon reaches it"
 
 SURROGATES = re.compile("[\ud800-\udfff]")  # bytes of an argument that are no text
@@ -51,6 +52,11 @@ ELSEWHERE = {
     "ts2021 --dial-plan": SERVER,
     "ts2021 --connect-ip": SERVER,
     "ts2021 --force-port": SERVER,
+    "watch-ipn --rate-limit": "fewer notices: --peer-changes=false --netmap=false",
+    "watch-ipn --show-private-key": KEYS,
+    "netmap --show-private-key": KEYS,
+    "configure --http": "it is for kubeconfig, which is not supported",
+    "configure --enable-startup": "there is no tray icon; a page in the browser: tnet web",
     "localapi -v": "curl has it; see: tnet debug local-creds",
 }
 """Upstream's flags whose work something else does; some of one command alone."""
