@@ -287,12 +287,12 @@ class _Run:
             self._heard(ask, None)
             return
         self._sockets.append(sock)
-        # By number: the loop's look-up of a socket that it does not know costs as much as a send.
-        self._loop.add_reader(sock.fileno(), self._readable, sock, ask)
         try:
-            sock.send(ask.data)
+            sock.send(ask.data)  # the server is at work while we prepare to listen
         except OSError:
             self._heard(ask, None)
+        # By number: the loop's look-up of a socket that it does not know costs as much as a send.
+        self._loop.add_reader(sock.fileno(), self._readable, sock, ask)
 
     def _readable(self, sock: socket.socket, ask: Ask) -> None:
         try:
