@@ -2,13 +2,15 @@
 
     python -m integration.bench.peers [--rounds 3] [--seconds 3] [--datapath native]
 
-Two namespaces joined by a veth pair; in each a TUN device served by one process.  The sender has a
-session with each of so many peers, and so has the receiver; all of them are that one other process.
-A program sends datagrams as fast as it can through 1,000 sockets in random order, each socket to
-a peer of its own, or half of them to each of two: the flows are as many, only the peers differ.
-The third case is two peers to whom every datagram goes alone, without segmentation offload: of two
-peers, several datagrams in a row are one message to the kernel, of a thousand hardly ever.  The
-fourth is a thousand peers with two threads that encrypt.
+Two namespaces joined by a veth pair; in each a TUN device served by one process.  The sender has
+a session with each of so many peers, and so has the receiver; all of them are that one other
+process, at as many addresses.  :mod:`integration.bench.crossfire` makes the traffic, 1,000 flows in
+random order, each to a peer of its own or half of them to each of two: the flows are as many, only
+the peers differ.  The loads are UDP datagrams of 64 and of 1,200 bytes (the best of several offered
+rates), and messages of 64 bytes to 64 KiB over TCP.  The third case is two peers to whom every
+datagram goes alone, without segmentation offload: of two peers, several datagrams in a row are one
+message to the kernel, of a thousand hardly ever.  The fourth is a thousand peers with two threads
+that encrypt.
 
 Prints what the receiver's device took, and the CPU of both tunnel processes, in turn.  Needs root.
 """
@@ -23,6 +25,7 @@ import time
 from collections.abc import Iterator
 from ipaddress import IPv4Address, ip_network
 
+from integration.bench.crossfire import FIRST, SOURCE
 from integration.bench.datapath import (
     INNER,
     KEYS,
@@ -54,26 +57,9 @@ CASES = {
     "2 peers, alone": (2, 1, False),
     "1000 peers, 2 threads": (1000, 2, True),
 }  # peers, threads, segmentation offload
-FIRST = IPv4Address("100.65.0.0")
-SIZES = (64, 1200)  # bytes of UDP payload
-
-LOAD = """
-import random, signal, socket, sys
-first, peers, size = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-socks = []
-for n in range(1000):
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sock.connect((socket.inet_ntoa((first + n % peers).to_bytes(4)), 9999))
-    socks.append(sock)
-data = bytes(size)
-order = [random.choice(socks).send for _ in range(100_000)]
-while True:
-    for send in order:
-        try:
-            send(data)
-        except OSError:
-            pass
-"""
+OUTSIDE = IPv4Address("10.98.0.0")  # the first of the addresses where they are reached
+RATES = (60_000, 90_000, 130_000, 180_000)  # datagrams offered a second
+LOADS = {"64": 64, "1200": 1200, "messages": 0}  # bytes of UDP payload; TCP
 
 
 async def serve(side: int, name: str, peers: int, threads: int, *, gso: bool) -> None:
@@ -81,13 +67,17 @@ async def serve(side: int, name: str, peers: int, threads: int, *, gso: bool) ->
     tun = open_tun(TUN, mtu=MTU, queues=threads)
     datapath = make_datapath(name)
     everything = NetPortRange(ip="*", ports=PortRange(0, 65535))
-    far = AddrPort.parse(f"{OUTER[1 - side]}:{PORT}")
     sources = {
-        PeerId(n): PeerEntry((ip_network(FIRST + n if side == 0 else INNER[0]),))
+        PeerId(n): PeerEntry(
+            (ip_network(FIRST + n),)
+            if side == 0
+            else (ip_network(SOURCE + n), ip_network(INNER[0]))
+        )
         for n in range(peers)
     }
     datapath.set_peers(sources)
-    datapath.set_local([ip_network(INNER[0]) if side == 0 else ip_network((FIRST, 16))])
+    ours = [ip_network(INNER[0]), ip_network((SOURCE, 16))]
+    datapath.set_local(ours if side == 0 else [ip_network((FIRST, 16))])
     datapath.set_filter(compile_filter([FilterRule(src_ips=("*",), dst_ports=(everything,))]))
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
@@ -96,7 +86,8 @@ async def serve(side: int, name: str, peers: int, threads: int, *, gso: bool) ->
     datapath.start(port, [open_udp()._replace(gso=gso)])
     send, receive = KEYS[side], KEYS[1 - side]
     for peer in sources:
-        datapath.set_path(peer, Path(far, relay=False))
+        far = OUTSIDE + peer if side == 0 else OUTER[0]
+        datapath.set_path(peer, Path(AddrPort.parse(f"{far}:{PORT}"), relay=False))
         datapath.set_session(
             peer, Session(peer + 1, peer + 1, send, receive, clock.now(), initiator=True)
         )
@@ -132,26 +123,70 @@ def tunnel(
                 raise RuntimeError(msg)
             run("ip", "-n", NETNS[side], "link", "set", TUN, "mtu", str(MTU), "up")
         run("ip", "-n", NETNS[0], "addr", "add", f"{INNER[0]}/32", "dev", TUN)
+        run("ip", "-n", NETNS[1], "route", "add", f"{SOURCE}/16", "dev", TUN)
         run("ip", "-n", NETNS[0], "route", "add", f"{FIRST}/16", "dev", TUN)
         yield [process.pid for process in processes]
 
 
-def taken() -> int:
-    """Packets that the receiver's device took."""
-    file = f"/sys/class/net/{TUN}/statistics/rx_packets"
-    return int(run("ip", "netns", "exec", NETNS[1], "cat", file))
+def taken() -> tuple[int, int]:
+    """Packets and bytes that the receiver's device took."""
+    folder = f"/sys/class/net/{TUN}/statistics"
+    words = ["cat", f"{folder}/rx_packets", f"{folder}/rx_bytes"]
+    packets, size = run("ip", "netns", "exec", NETNS[1], *words).split()
+    return int(packets), int(size)
 
 
-def measure(pids: list[int], peers: int, size: int, seconds: float) -> Sample:
-    """One run at full speed."""
-    words = [sys.executable, "-c", LOAD, str(int(FIRST)), str(peers), str(size)]
-    with ended(subprocess.Popen(in_namespace(NETNS[0], words))):
-        time.sleep(1)  # until it is under way
-        packets, spent, began = taken(), sum(map(cpu_seconds, pids)), time.monotonic()
+def measure(pids: list[int], load: str, peers: int, seconds: float) -> Sample:
+    """One run; of datagrams the best of several offered rates."""
+    with contextlib.ExitStack() as stack:
+        sink = crossfire(1, "sink")
+        stack.enter_context(ended(sink))
+        assert sink.stdout is not None
+        sink.stdout.readline()  # it listens
+        if not (size := LOADS[load]):
+            return observe(pids, crossfire(0, "messages", peers), 1.5, seconds)
+        rates = [
+            observe(pids, crossfire(0, "datagrams", peers, size, rate), 0.5, seconds / len(RATES))
+            for rate in RATES
+        ]
+        return max(rates, key=lambda sample: sample["kpkt/s"])
+
+
+def crossfire(side: int, *words: str | int) -> subprocess.Popen[bytes]:
+    """One of its programs."""
+    program = [sys.executable, "-m", "integration.bench.crossfire", *map(str, words)]
+    return subprocess.Popen(in_namespace(NETNS[side], program), stdout=subprocess.PIPE)
+
+
+def observe(
+    pids: list[int], load: subprocess.Popen[bytes], warm_up: float, seconds: float
+) -> Sample:
+    """What goes through, after it is under way."""
+    with ended(load):
+        time.sleep(warm_up)
+        before, spent, began = taken(), sum(map(cpu_seconds, pids)), time.monotonic()
         time.sleep(seconds)
-        packets, spent = taken() - packets, sum(map(cpu_seconds, pids)) - spent
+        after, spent = taken(), sum(map(cpu_seconds, pids)) - spent
         passed = time.monotonic() - began
-    return {"kpkt/s": packets / passed / 1e3, "CPU us/pkt": spent / max(packets, 1) * 1e6}
+    packets, size = (b - a for a, b in zip(before, after, strict=True))
+    return {
+        "kpkt/s": packets / passed / 1e3,
+        "CPU us/pkt": spent / max(packets, 1) * 1e6,
+        "Gbit/s": size * 8 / passed / 1e9,
+        "CPU s/GB": spent / max(size, 1) * 1e9,
+    }
+
+
+@contextlib.contextmanager
+def many() -> Iterator[None]:
+    """The receiver has all the addresses that peers have, and that they are reached at."""
+    with course():
+        run("ip", "-n", NETNS[0], "route", "add", f"{OUTSIDE}/16", "via", OUTER[1])
+        for network in (OUTSIDE, FIRST):
+            words = ["route", "add", "local", f"{network}/16", "dev", "lo"]
+            run("ip", "-n", NETNS[1], *words)
+        run("ip", "-n", NETNS[0], "route", "add", "local", f"{SOURCE}/16", "dev", "lo")
+        yield
 
 
 def main() -> None:
@@ -160,7 +195,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--datapath", choices=["native", "reference"], default="native")
-    parser.add_argument("--size", type=int, action="append", help="bytes; 64 and 1200 if not given")
+    parser.add_argument("--load", choices=[*LOADS], action="append", help="all if not given")
+    parser.add_argument("--case", choices=[*CASES], action="append", help="all if not given")
     parser.add_argument("--verbose", action="store_true", help="counters of both ends")
     parser.add_argument("--peers", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
@@ -174,18 +210,20 @@ def main() -> None:
         asyncio.run(end)
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    with course():
-        for size in options.size or SIZES:
-            samples: dict[str, list[Sample]] = {case: [] for case in CASES}
+    with many():
+        for load in options.load or LOADS:
+            cases = options.case or CASES
+            samples: dict[str, list[Sample]] = {case: [] for case in cases}
             for number in range(1, options.rounds + 1):
-                for case, (peers, threads, gso) in CASES.items():
+                for case in cases:
+                    peers, threads, gso = CASES[case]
                     ends = tunnel(
                         options.datapath, peers, threads, gso=gso, verbose=options.verbose
                     )
                     with ends as pids:
-                        sample = measure(pids, peers, size, options.seconds)
+                        sample = measure(pids, load, peers, options.seconds)
                     samples[case].append(sample)
-                    say(f"{size} bytes, round {number}  {case:22}{brief(sample)}")
+                    say(f"{load}, round {number}  {case:22}{brief(sample)}")
             report(samples)
 
 
