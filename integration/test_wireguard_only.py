@@ -143,9 +143,32 @@ def test_it_leads_to_the_internet(lab: Lab) -> None:
     assert one.status()["ExitNodeStatus"]["Online"]
     one.tnet("set", "--exit-node=")
     for ip in INTERNET:
+        until(f"{ip} by the link", partial(answers, one, ip), TIMEOUT)
+    passed = counted(lab, "h1", "probe")
+    for ip in INTERNET:
         assert one.ping_os(ip, count=2).lost == 0
     assert counted(lab, "wg", "exit") == [count + 5 for count in before]
     assert counted(lab, "h1", "probe") == [count + 2 for count in passed]
+
+
+def test_it_may_know_us_by_other_addresses(lab: Lab, plain: WireGuard) -> None:
+    """As commercial exit nodes do: ours never arrive there, answers come to our own."""
+    one, others = lab.hosts["h1"], ("10.64.9.9", "fd64::99")
+    plain.know_us_as(others)
+    wg = lab.hosts["wg"]
+    table = EXIT.replace("inet exit", "inet others").replace("srcnat", "200") % others
+    run(["nft", "-f", "-"], namespace=wg.namespace, feed=table)
+    until("a ping", lambda: answers(one, plain.address), TIMEOUT)
+    assert one.exec("curl", "-sS", "--max-time", "9", f"http://{plain.address}/hello").stdout
+    one.tnet("set", "--exit-node=wg")
+    for ip in INTERNET:
+        until(f"{ip} through wg", partial(answers, one, ip), TIMEOUT)
+    by_own, by_others = counted(lab, "wg", "exit"), counted(lab, "wg", "others")
+    for ip in INTERNET:
+        assert one.ping_os(ip, count=3).lost == 0
+    assert counted(lab, "wg", "exit") == by_own
+    assert counted(lab, "wg", "others") == [count + 3 for count in by_others]
+    one.tnet("set", "--exit-node=")
 
 
 def test_our_log_is_clean(lab: Lab) -> None:

@@ -169,6 +169,11 @@ class ControlServer:
         self.store.set_attributes(self.store.records[node_id], attributes)
         self._polls.notify()
 
+    def known_as(self, node_id: int, addresses: list[str]) -> None:
+        """By which addresses a peer knows whoever talks to it."""
+        self.store.known_as(self.store.records[node_id], addresses)
+        self._polls.notify()
+
     def add_wireguard(
         self, name: str, key: NodePublic, endpoints: list[str], routes: list[str]
     ) -> str:

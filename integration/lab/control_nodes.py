@@ -33,6 +33,7 @@ class Record(msgspec.Struct):
     last_seen: datetime | None = None
     wireguard_only: bool = False
     attributes: tuple[str, ...] = ()
+    known_as: list[str] = msgspec.field(default_factory=lambda: ["", ""])
 
 
 class View:
@@ -106,5 +107,7 @@ class View:
             online=record.online,
             machine_authorized=record.authorized,
             is_wire_guard_only=record.wireguard_only,
+            self_node_v4_masq_addr_for_this_peer=record.known_as[0],
+            self_node_v6_masq_addr_for_this_peer=record.known_as[1],
             cap_map=dict.fromkeys(record.attributes, ()) or None,
         )

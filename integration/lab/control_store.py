@@ -174,6 +174,11 @@ class Store:
         record.attributes = attributes
         self.view.touch(record.id)
 
+    def known_as(self, record: Record, addresses: list[str]) -> None:
+        """The peer knows others by these, one of IPv4 and one of IPv6."""
+        record.known_as = addresses
+        self.view.touch(record.id)
+
     def add_wireguard(
         self, name: str, key: NodePublic, endpoints: list[str], routes: list[str]
     ) -> Record:

@@ -160,6 +160,10 @@ class ControlDesk:
         public = NodePublic(bytes.fromhex(key))
         return self._running().add_wireguard(name, public, endpoints, routes)
 
+    async def do_known_as(self, name: str, addresses: list[str]) -> None:
+        """A peer knows every other node by these addresses, one of each family, not by its own."""
+        self._running().known_as(self._node_id(name), addresses)
+
     async def do_forget_logins(self, gone: bool = False) -> None:
         """Lose all logins that are under way; ``gone``: they are answered with 410."""
         await self._running().forget_logins(gone=gone)

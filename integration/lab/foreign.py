@@ -232,6 +232,16 @@ class WireGuard(_Base):
             serve = [sys.executable, "-m", "http.server", "80", "--directory", str(www)]
             self.host.spawn("http", *serve)
 
+    def know_us_as(self, addresses: tuple[str, str]) -> None:
+        """Take packets of ours from these addresses alone, and tell control so."""
+        device = f"{self.lab.network.tag}w"
+        peer = self.host.exec("wg", "show", device, "peers").stdout.strip()
+        allowed = ",".join(addresses)
+        self.host.exec("wg", "set", device, "peer", peer, "allowed-ips", allowed)
+        for ip in addresses:
+            self.host.exec("ip", "route", "add", ip, "dev", device)
+        self.lab.admin("known-as", name=self.host.name, addresses=list(addresses))
+
     def fetches(self) -> bool:
         """By the kernel."""
         return self._curl(f"http://{self.ours.ipv4}:{OUR_PORT}/page")

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailnet.agent.addr import AddrPort
+from tailnet.agent.backend.peerplan import less
 from tailnet.agent.backend.peers import PeerIds
 from tailnet.agent.backend.plan import Plan, make_plan
 from tailnet.agent.backend.plancache import PlanCache
@@ -226,6 +227,25 @@ def test_a_filter_that_makes_no_sense_is_told() -> None:
     assert made.filter_refused
     assert made.filter == Filter()
     assert not plan().filter_refused
+
+
+def test_a_peer_may_know_us_by_other_addresses() -> None:
+    """One of each family; nonsense, and our own address, are none.  Losing routes keeps them."""
+    own = node(1).ips()
+    v4, v6 = "self_node_v4_masq_addr_for_this_peer", "self_node_v6_masq_addr_for_this_peer"
+    peers = [node(2, **{v4: "10.64.9.9", v6: "fd64::99"}), node(3)]
+    peers += [node(4, **{v4: "nonsense", v6: str(own[1])}), node(5, **{v4: "10.64.9.8"})]
+    made = {p.node.id: p for p in plan(*peers).peers.values()}
+    others = ip_address("10.64.9.9"), ip_address("fd64::99")
+    assert made[NodeID(2)].entry.masquerade == tuple(zip(own, others, strict=True))
+    assert made[NodeID(3)].entry.masquerade == made[NodeID(4)].entry.masquerade == ()
+    assert made[NodeID(5)].entry.masquerade == ((own[0], ip_address("10.64.9.8")),)
+    peer, before = PeerIds().of(peers[0].key), made[NodeID(2)]
+    more = (*before.entry.allowed, ip_network("192.0.2.0/24"))
+    wider = before._replace(entry=before.entry._replace(allowed=more))
+    (left,) = less({peer: wider}, {peer: before}, everything=False).values()
+    assert left is not None
+    assert left.entry == before.entry
 
 
 def test_one_delta_keeps_everything_else() -> None:

@@ -4,10 +4,11 @@ Source: tailscale wgengine/wgcfg/nmcfg/nmcfg.go, WGCfg; ipn/ipnlocal/local.go, p
 """
 
 from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network
+from contextlib import suppress
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import NamedTuple
 
-from tailnet.agent.addr import ULA, IPNetwork
+from tailnet.agent.addr import ULA, IPAddress, IPNetwork
 from tailnet.agent.backend.acceptance import Acceptance
 from tailnet.agent.backend.routes import NOTHING, ULA_ALONE, Share
 from tailnet.agent.datapath.interface import PeerEntry
@@ -64,6 +65,7 @@ def plan_peer(  # noqa: PLR0913 -- what a peer's plan depends on
     defaults: tuple[IPNetwork, ...],
     policy: Policy,
     relaying: Relaying,
+    ours: tuple[IPAddress, ...] = (),
 ) -> tuple[PeerPlan, Share, bool]:
     """Its plan, its share of the routes, and whether it offers routes that are not accepted.
 
@@ -74,6 +76,7 @@ def plan_peer(  # noqa: PLR0913 -- what a peer's plan depends on
         defaults: what it has besides, as the exit node.
         policy: which ways to it are allowed.
         relaying: what it has to do with peer relays.
+        ours: our addresses; some peers know others instead.
     """
     mine = own = node.address_prefixes()
     subnets: tuple[IPNetwork, ...] = ()
@@ -95,7 +98,7 @@ def plan_peer(  # noqa: PLR0913 -- what a peer's plan depends on
         policy,
         relaying,
     )
-    plan = PeerPlan(node, node.key, PeerEntry(destinations), info)
+    plan = PeerPlan(node, node.key, PeerEntry(destinations, _masquerade(node, ours)), info)
     share = Share(_of_v4(mine), _of_v6(mine), accepted)
     return plan, share, bool(subnets) and not accept.on
 
@@ -110,6 +113,24 @@ def _of_v6(own: tuple[IPNetwork, ...]) -> tuple[IPv6Network, ...]:
     if len(found) == 1 and _is_ours(found[0]):
         return ULA_ALONE  # nearly all
     return tuple({ULA if _is_ours(p) else p for p in found})
+
+
+def _masquerade(node: Node, own: tuple[IPAddress, ...]) -> tuple[tuple[IPAddress, IPAddress], ...]:
+    """Our addresses with those that the peer knows instead; without one where control says none.
+
+    Source: tailscale net/tstun/wrap.go, peerConfigTableFromWGConfig.
+    """
+    known = node.self_node_v4_masq_addr_for_this_peer, node.self_node_v6_masq_addr_for_this_peer
+    if not any(known):  # as it is for nearly all
+        return ()
+    found = {}
+    for text in filter(None, known):
+        with suppress(ValueError):  # nonsense is no address
+            other = ip_address(text)
+            mine = next((ip for ip in own if ip.version == other.version), other)
+            if mine != other:
+                found[mine.version] = mine, other
+    return tuple(found.values())
 
 
 _ULA_SHIFT = ULA.max_prefixlen - ULA.prefixlen
@@ -135,5 +156,5 @@ def less(
         elif new is not old and new.entry.allowed != old.entry.allowed:
             left = tuple(net for net in old.entry.allowed if net in new.entry.allowed)
             if len(left) < len(old.entry.allowed):
-                out[peer] = old._replace(entry=PeerEntry(left))
+                out[peer] = old._replace(entry=old.entry._replace(allowed=left))
     return out

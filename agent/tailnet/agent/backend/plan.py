@@ -117,7 +117,9 @@ def plan_slices(
     policies = parse_policies(prefs.path_policy or ())
     attributes = attributes_of(netmap.self_node)
     relays = cache.relays.of(netmap)
-    terms = Terms(accept, policies, exit_node, relays, attributes.only_relays)
+    terms = Terms(
+        accept, policies, exit_node, relays, attributes.only_relays, netmap.self_node.ips()
+    )
     if cache.terms != terms:
         cache.reset(terms)
         changed = None

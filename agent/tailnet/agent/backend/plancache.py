@@ -31,6 +31,7 @@ class Terms:
         exit_node: the peer that everything else goes to.
         relays: who is a peer relay, and for whom we are one.
         only_relays: no peer is reached by UDP.
+        own: our addresses, of which some peers know others.
     """
 
     accept: Acceptance = NO_ROUTES
@@ -38,6 +39,7 @@ class Terms:
     exit_node: NodeID | None = None
     relays: RelayRules = NO_RULES
     only_relays: bool = False
+    own: tuple[IPAddress, ...] = ()
 
     def policy(self, node: Node) -> Policy:
         """Which ways to a peer are allowed."""
@@ -142,6 +144,7 @@ class PlanCache:
                 defaults=EVERYTHING if node.id == self.terms.exit_node else (),
                 policy=self.terms.policy(node),
                 relaying=self.terms.relays.role(node),
+                ours=self.terms.own,
             )
             made = Made(node, ids.of(node.key), plan, share, offers)
         else:
