@@ -5,7 +5,7 @@ from collections.abc import Callable
 from ipaddress import ip_address
 
 import pytest
-from dnslib import RR, DNSRecord
+from dnslib import EDNS0, RR, DNSRecord, EDNSOption
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -86,6 +86,24 @@ def test_every_server_gets_an_id_and_a_case_of_its_own() -> None:
     first, second = race(*TWO).asks
     assert first.data != second.data
     assert first.data[12:].lower() == second.data[12:].lower()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "asked"), [(512, 512), (1232, 1232), (4095, 4095), (65535, 4095)]
+)
+def test_a_server_is_promised_no_more_than_we_take(wanted: int, asked: int) -> None:
+    """Whatever the client takes; its own words otherwise, options included."""
+    record = DNSRecord.question("example.com", "A")
+    record.add_ar(EDNS0(udp_len=wanted, flags="do", opts=[EDNSOption(10, b"12345678")]))
+    data = bytes(record.pack())
+    query = Query(parse_question_untrusted(data), data, tcp=False)
+    begun = Race(query, ONE, random_bytes=random.Random(1).randbytes, now=0.0)
+    (ask,) = begun.asks
+    (opt,) = DNSRecord.parse(ask.data).ar
+    assert opt.edns_len == asked
+    assert opt.edns_do == 1
+    assert [bytes(option.data) for option in opt.rdata] == [b"12345678"]
+    assert len(ask.data) == len(data)
 
 
 @pytest.mark.parametrize(
