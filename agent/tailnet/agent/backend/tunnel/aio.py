@@ -31,11 +31,7 @@ from tailnet.agent.tailcfg.node import NetInfo
 from tailnet.agent.tasks import Tasks
 from tailnet.agent.wireguard.engine import Engine
 from tailnet.agent.wireguard.events import PeerStatus
-from tailnet.platform.interface import (
-    DnsConfigurator,
-    NetworkMonitor,
-    TunDevice,
-)
+from tailnet.platform.interface import DnsConfigurator, NetworkMonitor, TunDevice
 
 log = logging.getLogger("tailnet.tunnel")
 
