@@ -11,7 +11,6 @@ import contextlib
 import logging
 import shutil
 import socket
-from asyncio.subprocess import DEVNULL
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -19,6 +18,7 @@ from tailnet.agent.addr import AddrPort, IPAddress
 from tailnet.agent.netstack.flows import Flows
 from tailnet.agent.netstack.interface import Stack
 from tailnet.agent.tasks import Tasks
+from tailnet.platform.processes import run
 
 log = logging.getLogger("tailnet.netstack")
 
@@ -158,18 +158,9 @@ class Pings:
         local, remote, target = str(key.local), str(key.remote), str(key.target)
         words = ("-q", "-c", "1", "-W", str(PATIENCE), "-s", str(len(message) - HEADER), target)
         try:
-            process = await asyncio.create_subprocess_exec(
-                str(self._program), *words, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL
-            )
-            try:
-                async with asyncio.timeout(PATIENCE + 1):
-                    good = await process.wait() == 0
-            except BaseException:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
-                raise
-            if good:
+            async with asyncio.timeout(PATIENCE + 1):
+                ended = await run(str(self._program), *words)
+            if ended.status == 0:
                 reply = bytes((_REPLY[key.local.version],)) + message[1:]
                 self._stack.send_icmp(local, remote, reply)
         except (OSError, TimeoutError) as error:

@@ -135,11 +135,10 @@ class ProxyServer:
             await _transmit(client, machine)
             return
         machine.handle_connected(connection.local)
-        try:
+        with contextlib.ExitStack() as failed:
+            failed.callback(connection.abort)
             await _transmit(client, machine)
-        except BaseException:
-            connection.abort()
-            raise
+            failed.pop_all()
         connection.join(client.detach(), machine.early)
 
     async def _associate(self, client: socket.socket, machine: ProxyMachine) -> None:
