@@ -23,7 +23,6 @@ from tailnet.agent.keys import DiscoPrivate, DiscoPublic, NodePrivate, NodePubli
 from tailnet.agent.magicsock.aio import Magicsock
 from tailnet.agent.magicsock.sockets.aio import Sockets
 from tailnet.agent.portmap.aio import PortMapper
-from tailnet.agent.portmap.interface import Portmap
 from tailnet.agent.relay.aio import PeerRelay
 from tailnet.agent.slices import Steps
 from tailnet.agent.tailcfg.derpmap import DERPMap
@@ -111,7 +110,7 @@ class Tunnel:
             mark=system.bypass.mark,
             now=now,
             random_bytes=random_bytes,
-            on_change=self._mapped,
+            on_change=self._sock.set_portmap,
             protocols=settings.map_protocols,
         )
         self.peer_relay = PeerRelay(
@@ -379,9 +378,6 @@ class Tunnel:
     def _own_net_info(self, net_info: NetInfo) -> None:
         self.net_info = net_info
         self._on_change()
-
-    def _mapped(self, portmap: Portmap) -> None:
-        self._sock.set_portmap(portmap)
 
     def _relays_live(self, regions: frozenset[int]) -> None:
         self.live_relays = regions
