@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import os
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
+from itertools import pairwise
 from typing import cast
 
 from dnslib import RR, DNSRecord
@@ -190,6 +192,29 @@ async def test_a_client_that_gives_up_leaves_nothing_open() -> None:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         assert len(os.listdir("/proc/self/fd")) <= before  # of earlier tests, some may be gone
+
+
+async def test_each_question_has_a_port_of_its_own_that_nobody_can_know() -> None:
+    """Neither the last one again nor the next one after it."""
+    ports: list[int] = []
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
+        sock.bind(("127.0.0.1", 0))
+
+        def answer() -> None:
+            asked, src = sock.recvfrom(4096)
+            ports.append(src[1])
+            sock.sendto(good(asked), src)
+
+        loop.add_reader(sock.fileno(), answer)
+        resolver = Resolver(addr=f"127.0.0.1:{sock.getsockname()[1]}")
+        asking = forwarder()
+        for _ in range(100):
+            assert address(await asking.resolve(query(), (resolver,))) == "203.0.113.7"
+        loop.remove_reader(sock.fileno())
+    assert len(set(ports)) > 90  # of 28,232, some may come twice
+    steps = [after - before for before, after in pairwise(ports)]
+    assert len(set(steps)) > 90
 
 
 async def test_too_many_questions_at_once_are_dropped_and_counted() -> None:
