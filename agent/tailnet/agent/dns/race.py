@@ -266,9 +266,10 @@ class Race:
         """The client's message with an id and a case of letters that nobody else can know."""
         wire = self._question.wire
         letters = int.from_bytes(wire[:-_FIXED].translate(_CASE) + bytes(_FIXED))
-        noise = int.from_bytes(self._random_bytes(len(wire))) & letters
+        random = self._random_bytes(2 + len(wire))
+        noise = int.from_bytes(random[2:]) & letters
         wire = (int.from_bytes(wire) ^ noise).to_bytes(len(wire))
         rest = self._data[HEADER.size + len(wire) :]
         if self._question.edns is not None and self._question.edns > EDNS_SIZE:
             rest = rest[:3] + EDNS_SIZE.to_bytes(2) + rest[5:]
-        return self._random_bytes(2) + self._data[2 : HEADER.size] + wire + rest
+        return random[:2] + self._data[2 : HEADER.size] + wire + rest
