@@ -109,10 +109,19 @@ def test_top_in_a_pipe_is_plain(daemon: Daemon) -> None:
     assert "12ms" in shown.output
 
 
-@pytest.mark.parametrize("args", [("--every", "0"), ("--every", "x"), ("-n", "-1")])
-def test_nonsense_is_one_line(daemon: Daemon, args: tuple[str, ...]) -> None:
-    """With what would make sense."""
-    assert daemon.run("top", *args).exit_code == 2
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (("--every", "0"), "is 100ms to 1h"),
+        (("--every", "x"), "bad duration 'x'; write it like 5s"),
+        (("-n", "-1"), "-1 is not in the range x>=0"),
+    ],
+)
+def test_nonsense_is_one_line(daemon: Daemon, args: tuple[str, ...], says: str) -> None:
+    """With what would make sense; nothing is drawn."""
+    shown = daemon.run("top", *args)
+    assert (shown.exit_code, shown.stdout) == (2, "")
+    assert says in shown.stderr.splitlines()[-1]
 
 
 def test_on_a_terminal_it_is_drawn_and_ctrl_c_ends_it(daemon: Daemon) -> None:

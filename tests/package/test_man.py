@@ -6,13 +6,16 @@ import subprocess
 import pytest
 from integration.package.man import escape, pages
 
+from tailnet.cli.main import COMMANDS
+
 PAGES = dict(pages())
 
 
 def test_every_command_has_a_page() -> None:
-    """And the daemon."""
-    assert {"tailnetd.8", "tnet.1", "tnet-wait.1", "tnet-exit-node.1"} <= PAGES.keys()
-    assert ".BR tnet\\-wait (1)" in PAGES["tnet.1"]
+    """And the daemon; each is named by the page of the program."""
+    assert PAGES.keys() >= {"tailnetd.8", "tnet.1", *(f"tnet-{name}.1" for name in COMMANDS)}
+    for name in COMMANDS:
+        assert f".BR tnet\\-{name.replace('-', chr(92) + '-')} (1)" in PAGES["tnet.1"]
     assert "\\-\\-until\\-direct" in PAGES["tnet-ping.1"]
 
 

@@ -116,14 +116,13 @@ class HttpClient:
     async def _talk(
         self, method: str, target: str, headers: Mapping[str, str]
     ) -> AsyncIterator[Talk]:
-        async with asyncio.timeout(5):
-            reader, writer = await asyncio.open_unix_connection(str(self.path))
-            try:
-                talk = Talk(reader, writer)
-                request = h11.Request(method=method, target=target, headers=list(headers.items()))
-                writer.write(talk.conn.send(request) or b"")
-                yield talk
-            finally:
-                writer.close()
-                with contextlib.suppress(ConnectionError):
-                    await writer.wait_closed()
+        reader, writer = await asyncio.open_unix_connection(str(self.path))
+        try:
+            talk = Talk(reader, writer)
+            request = h11.Request(method=method, target=target, headers=list(headers.items()))
+            writer.write(talk.conn.send(request) or b"")
+            yield talk
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
