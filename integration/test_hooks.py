@@ -81,12 +81,17 @@ def test_hooks_of_a_file_that_others_can_write_are_refused(make_lab: MakeLab) ->
     """At a reload as a warning; everything stays as it was."""
     lab = make_lab(flat("h1"))
     host = lab.hosts["h1"]
-    path = write_config(host, host.directory / "told")
+    log = host.directory / "told"
+    path = write_config(host, log)
     host.start(f"--config={path}")
     host.wait_running(20)
+    until("running", lambda: heard(log, "on-running"), 20.0)
+    path.write_text(path.read_text().replace("on-stopped", "on-exit-lost"))
     path.chmod(0o666)
     os.kill(host.running.pid, signal.SIGHUP)
     until("a warning", lambda: "others can write it" in str(host.status()["Health"]), 10.0)
+    host.tnet("down")
+    until("the hook of before", lambda: heard(log, "on-stopped"), 10.0)
 
 
 BELL = """

@@ -6,6 +6,7 @@ With ``SCREENSHOTS=FOLDER`` the pictures stay there: ``make screenshots`` makes 
 import os
 import re
 import shutil
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,10 +100,20 @@ def test_the_page_shows_node_peers_and_paths(browse: Browse, address: str, lab: 
 def test_it_is_drawn_in_every_form(
     browse: Browse, address: str, tmp_path: Path, picture: str, width: int, flags: tuple[str, ...]
 ) -> None:
-    """A picture of some size comes of it."""
+    """A picture of some size comes of it, dark where that is wanted."""
     browse(address, *flags, picture=picture, width=width)
-    file = Path(os.environ.get("SCREENSHOTS", tmp_path)) / f"{picture}.png"
-    assert 5000 < file.stat().st_size < 100_000
+    data = (Path(os.environ.get("SCREENSHOTS", tmp_path)) / f"{picture}.png").read_bytes()
+    assert 5000 < len(data) < 100_000
+    shade = corner(data)
+    assert shade < 64 if picture == "web-dark" else shade > 192
+
+
+def corner(png: bytes) -> int:
+    """How bright its first pixel is (RFC 2083: no filter changes that one)."""
+    at = png.index(b"IDAT")
+    size = int.from_bytes(png[at - 4 : at], "big")
+    pixels = zlib.decompressobj().decompress(png[at + 4 : at + 4 + size])
+    return sum(pixels[1:4]) // 3
 
 
 def test_other_pages_of_the_browser_get_nothing(
