@@ -104,8 +104,9 @@ class NotedDatapath:
 
     def take_upcalls(self, limit: int) -> list[Upcall]:
         taken = [self.upcalls.popleft() for _ in range(min(limit, len(self.upcalls)))]
-        self.batches.append(len(taken))
-        if not self.upcalls:
+        if taken:
+            self.batches.append(len(taken))
+        if taken and not self.upcalls:
             os.eventfd_read(self._fd)
         return taken
 
@@ -298,7 +299,46 @@ async def test_handshakes_leave_in_the_turn_that_made_them() -> None:
     """Relays keep back what is sent until they are told to write it."""
     async with running() as (a, _):
         a.plane.want_session(PEER)
-        assert [call[0] for call in a.underlay.calls] == ["send", "flush"]
+        assert [call[0] for call in a.underlay.calls] == ["send", "flush", "note_data_sent"]
+
+
+async def test_a_ping_that_waits_gets_its_pong_between_an_answer_and_our_pings() -> None:
+    """So the peer knows a direct path when the answer arrives, which takes longer."""
+    async with running() as (a, b):
+        a.underlay.deliver = lambda data: b.datapath.push(Handshake(SRC, data), Disco(SRC, b"ping"))
+        b.underlay.deliver = lambda _: b.datapath.push(Disco(SRC, b"late ping"))
+        a.plane.want_session(PEER)
+        await turns()
+        told = [call[0] for call in b.underlay.calls if call[0] != "flush"]
+        assert told == ["handle_disco", "note_source", "send", "handle_disco", "note_data_sent"]
+
+
+async def test_packets_that_wait_for_an_answer_leave_by_a_path_that_was_found_meanwhile() -> None:
+    """The pong was there before the answer was read; a session lets packets go when it comes."""
+    async with running() as (a, b):
+        order: list[str] = []
+        noted, installed = a.underlay.handle_disco, a.datapath.set_session
+
+        def handle_disco(src: AddrPort | ViaAddr, data: bytes) -> None:
+            order.append("pong")
+            noted(src, data)
+
+        def set_session(peer: PeerId, session: Session) -> None:
+            order.append("session")
+            installed(peer, session)
+
+        a.underlay.handle_disco = handle_disco  # type: ignore[method-assign]
+        a.datapath.set_session = set_session  # type: ignore[method-assign]
+
+        def answer(data: bytes) -> None:
+            a.datapath.push(Disco(SRC, b"pong"))
+            a.plane.handle_relayed(RelayAddr(1, b.public), [data])
+
+        a.underlay.deliver = lambda data: b.datapath.push(Handshake(SRC, data))
+        b.underlay.deliver = answer
+        a.plane.want_session(PEER)
+        await turns()
+        assert order == ["pong", "session"]
 
 
 async def test_sources_of_handshakes_are_told_by_udp_only() -> None:

@@ -87,6 +87,7 @@ class Wires:
         self.paths: dict[PeerId, Path] = {}
         self.wakes: list[PeerId] = []
         self.received: list[bytes] = []
+        self.left: list[str] = []  # what left or was handed on, in order
         self.sock: Magicsock | None = None
 
     def set_udp(self, udp: Sequence[UdpPort]) -> None:
@@ -122,6 +123,7 @@ class Wires:
         try:
             for data in datagrams:
                 self.sockets[family].sendto(data, (str(dst.ip), dst.port))
+                self.left.append("udp")
         except OSError as error:
             return error.errno or 1
         return 0
@@ -144,8 +146,8 @@ class Wires:
 class Relays:
     """One node's connection to the relay."""
 
-    def __init__(self, lab: Lab, key: NodePublic) -> None:
-        self.lab, self.key = lab, key
+    def __init__(self, lab: Lab, key: NodePublic, left: list[str]) -> None:
+        self.lab, self.key, self.left = lab, key, left
         self.home = 0
         self.sent = 0
         self.up = True
@@ -172,6 +174,10 @@ class Relays:
         handle = self.lab.nodes[dst].sock.handle_derp
         asyncio.get_running_loop().call_soon(handle, region, self.key, list(datagrams))
 
+    def flush(self) -> None:
+        """Note it."""
+        self.left.append("relay")
+
 
 class Node:
     """A node without WireGuard."""
@@ -182,7 +188,7 @@ class Node:
         self.key = public_of(private)
         lab.nodes[self.key] = self
         self.wires = Wires(lab)
-        self.relays = Relays(lab, self.key)
+        self.relays = Relays(lab, self.key, self.wires.left)
         self.relayed: list[tuple[RelayAddr, list[bytes]]] = []
         self.infos: list[NetInfo] = []
         self.told: list[tuple[tuple[AddrPort, int], ...]] = []
@@ -205,6 +211,7 @@ class Node:
 
     def relayed_in(self, src: RelayAddr, datagrams: list[bytes]) -> None:
         """WireGuard by relay."""
+        self.wires.left.append("handed on")
         self.relayed.append((src, datagrams))
         self.lab.changed.set()
 
@@ -291,6 +298,7 @@ async def test_handshake_goes_by_relay_then_direct(lab: Lab) -> None:
     assert a.wires.paths[PEER] == Path(None, relay=True)
     assert a.wires.wakes == [PEER]
     a.sock.send(PEER, HANDSHAKE)
+    a.sock.note_data_sent(PEER)
     await lab.until(lambda: b.relayed)
     assert b.relayed == [(RelayAddr(7, a.key), [HANDSHAKE])]
     direct = Path(AddrPort.of("127.0.0.1", b.sock.local_port), relay=False)
@@ -303,6 +311,26 @@ async def test_handshake_goes_by_relay_then_direct(lab: Lab) -> None:
     status = a.sock.status(PEER)
     assert status is not None
     assert status.cur == direct.udp
+
+
+async def test_a_handshake_is_handled_before_what_came_with_it(lab: Lab) -> None:
+    """Its answer takes longest, so nothing is done before it, on either side."""
+    a, b = await pair(lab)
+    a.wires.left.clear()
+    a.sock.send(PEER, HANDSHAKE)
+    assert a.wires.left == ["relay"]
+    calls: list[bytes] = []
+
+    def call(_region: int, _dst: NodePublic, datagrams: Sequence[bytes]) -> None:
+        calls.extend(datagrams)
+
+    b.relays.send = call  # type: ignore[method-assign,assignment]
+    b.sock.note_data_sent(PEER)
+    a.wires.left.clear()
+    a.sock.handle_derp(7, b.key, [*calls, HANDSHAKE])
+    assert calls
+    assert a.wires.left[0] == "handed on"
+    assert "udp" in a.wires.left
 
 
 async def test_relay_only_node_is_reached_by_relay(lab: Lab) -> None:

@@ -62,7 +62,7 @@ def test_our_initiator_agrees_with_their_responder(
     """Payloads arrive, hash and keys are equal."""
     remote = public_bytes(responder)
     other = theirs(psk, prologue, responder, None)
-    ours = Handshake(
+    ours = Handshake.begin(
         named(psk), prologue, private=private, ephemeral=ephemeral, remote=remote, psk=psk
     )
     assert other.read_message(ours.write(there)) == there
@@ -82,7 +82,7 @@ def test_our_responder_agrees_with_their_initiator(
 ) -> None:
     """It also learns who the initiator is."""
     other = theirs(psk, prologue, initiator, public_bytes(private))
-    ours = Handshake(
+    ours = Handshake.begin(
         named(psk), prologue, private=private, ephemeral=ephemeral, remote=None, psk=psk
     )
     assert ours.read_untrusted(bytes(other.write_message(there))) == there
@@ -93,12 +93,14 @@ def test_our_responder_agrees_with_their_initiator(
 
 def begun(prologue: bytes, psk: bytes | None) -> Handshake:
     """An initiator that wants to talk to B."""
-    return Handshake(named(psk), prologue, private=A, ephemeral=E, remote=public_bytes(B), psk=psk)
+    return Handshake.begin(
+        named(psk), prologue, private=A, ephemeral=E, remote=public_bytes(B), psk=psk
+    )
 
 
 def awaited(private: bytes, prologue: bytes, psk: bytes | None) -> Handshake:
     """A responder."""
-    return Handshake(named(psk), prologue, private=private, ephemeral=E, remote=None, psk=psk)
+    return Handshake.begin(named(psk), prologue, private=private, ephemeral=E, remote=None, psk=psk)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def test_vectors(psk: bytes) -> None:
     """Both messages and both keys are those of other implementations."""
     sealed, key_ir, key_ri = v.SETS[psk]
     pending = initiator(psk)
-    assert pending.write() == FIRST
+    assert pending.first == FIRST
     responder = read_first_untrusted(PRIVATE_R, v.RESPONDER_EPHEMERAL, FIRST, psk)
     assert responder.remote == PUBLIC_I
     assert responder.timestamp == v.TIMESTAMP
@@ -59,7 +59,7 @@ def test_low_order_points_are_refused() -> None:
     with pytest.raises(BadPacket):
         read_first_untrusted(PRIVATE_R, v.RESPONDER_EPHEMERAL, bytes(FIRST_LEN))
     with pytest.raises(BadPacket):
-        Initiator(PRIVATE_I, NodePublic(bytes(32)), v.INITIATOR_EPHEMERAL, v.TIMESTAMP).write()
+        Initiator(PRIVATE_I, NodePublic(bytes(32)), v.INITIATOR_EPHEMERAL, v.TIMESTAMP)
 
 
 @given(st.one_of(st.binary(max_size=200), st.binary(min_size=108, max_size=108)))

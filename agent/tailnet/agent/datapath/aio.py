@@ -154,6 +154,7 @@ class Dataplane:
         if sealed:
             self._datapath.relay_in(sealed)
         if len(sealed) < len(datagrams):
+            self._take_waiting()  # pings are answered before, so that pongs overtake the answer
             handshakes = [data for data in datagrams if data[:4] != _TRANSPORT]
             self._engine.note_backlog(len(handshakes), self._now())
             for data in handshakes:
@@ -171,20 +172,32 @@ class Dataplane:
 
     def pump(self) -> None:
         """Do all that the engine wants, and set its timer."""
+        # A handshake takes longest, so its message leaves first.  Then a ping that came meanwhile
+        # gets its pong: so the peer knows a direct path when the answer arrives.  Then we ping.
+        asked: list[PeerId] = []
+        while self._drain(asked):
+            self._take_waiting()
+        for peer in asked:
+            self._underlay.note_data_sent(peer)
+        self._arm()
+
+    def _drain(self, asked: list[PeerId]) -> bool:
+        """Do what the engine wants; true if a message left, whose peer is added to ``asked``."""
         # Events first: the answer to a response of ours may be faster than we are, and finds its
         # session in place.
         while (event := self._engine.poll_event()) is not None:
             self._do(event)
-        sent = False
+        left = False
         while (out := self._engine.poll_transmit()) is not None:
-            sent = True
+            left = True
             if isinstance(out, Transmit):
                 self._underlay.send(out.peer, out.datagram)
+                asked.append(out.peer)
             else:
                 self._underlay.send_to(out.dst, out.datagram)
-        if sent:
-            self._underlay.flush()  # what else this turn does may take long
-        self._arm()
+        if left:
+            self._underlay.flush()
+        return left
 
     def _arm(self) -> None:
         if self._timer is not None:
@@ -200,13 +213,18 @@ class Dataplane:
         self.pump()
 
     def _readable(self) -> None:
+        self._take_waiting()
+        self._underlay.flush()
+        self.pump()
+
+    def _take_waiting(self) -> None:
+        if self._stopped:
+            return
         upcalls = self._datapath.take_upcalls(UPCALL_BATCH)
         handshakes = sum(isinstance(upcall, Handshake) for upcall in upcalls)
         self._engine.note_backlog(handshakes, self._now())
         for upcall in upcalls:
             self._take(upcall)
-        self._underlay.flush()
-        self.pump()
 
     def _take(self, upcall: Upcall) -> None:  # noqa: C901 -- one line for each kind
         match upcall:
@@ -238,6 +256,8 @@ class Dataplane:
     def _do(self, event: Event) -> None:
         match event:
             case InstallSession(peer, session):
+                if session.initiator:  # it lets go what waits, by a path that a pong may have found
+                    self._take_waiting()
                 self._datapath.set_session(peer, session)
             case DropSession(local_index):
                 self._datapath.drop_session(local_index)

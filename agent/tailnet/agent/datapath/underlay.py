@@ -18,7 +18,7 @@ class Underlay(Protocol):
     def send(self, peer: PeerId, datagram: bytes) -> None:
         """Send a handshake message by the best path known, relay included while it is untrusted.
 
-        Counts as traffic to the peer: path discovery starts.
+        Returns when it has left; :meth:`note_data_sent` follows soon, and starts path discovery.
         """
 
     def send_to(self, dst: Source, datagram: bytes) -> None:

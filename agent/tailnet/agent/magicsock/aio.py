@@ -314,7 +314,7 @@ class Magicsock:
             path = self._hub.route(peer)
         if path.relay:
             self.relay_out(peer, [datagram])
-        self.note_data_sent(peer)
+            self.flush()
 
     def send_to(self, dst: Source, datagram: bytes) -> None:
         """Send back to where something came from."""
@@ -364,14 +364,12 @@ class Magicsock:
         """Datagrams of one node through one relay: disco is ours, the rest WireGuard's."""
         src = RelayAddr(region, key)
         self._hub.note_relay(src, self._now())
-        wireguard = []
-        for data in datagrams:
-            if looks_like_disco(data):
-                self._hub.handle_disco_untrusted(data, src, self._now())
-            else:
-                wireguard.append(data)
-        if wireguard and self._on_wireguard is not None:
-            self._on_wireguard(src, wireguard)  # before what can wait: others count the time
+        disco = [data for data in datagrams if looks_like_disco(data)]
+        # A handshake first: the peer waits for its answer, which takes longest of all.
+        if len(disco) < len(datagrams) and self._on_wireguard is not None:
+            self._on_wireguard(src, [data for data in datagrams if not looks_like_disco(data)])
+        for data in disco:
+            self._hub.handle_disco_untrusted(data, src, self._now())
         self._pump()
 
     def _pump(self) -> None:

@@ -82,7 +82,7 @@ class Initiator:
     def __init__(
         self, machine: MachinePrivate, server: MachinePublic, ephemeral: bytes, version: int
     ) -> None:
-        self._handshake = Handshake(
+        self._handshake = Handshake.begin(
             PROTOCOL,
             PROLOGUE % version,
             private=machine.raw,
@@ -126,7 +126,7 @@ def respond_untrusted(initiation: bytes, server: MachinePrivate, ephemeral: byte
     if initiation[2:5] != _header(TYPE_INITIATION, 96):
         msg = "unexpected handshake message type"
         raise BadPacket(msg)
-    handshake = Handshake(
+    handshake = Handshake.begin(
         PROTOCOL, PROLOGUE % version, private=server.raw, ephemeral=ephemeral, remote=None
     )
     handshake.read_untrusted(initiation[5:])

@@ -6,6 +6,9 @@ The library's own backend is ``cryptography``, which brings an OpenSSL besides t
 Source: the Noise Protocol Framework, revision 34, §4 (DH, cipher and hash functions) and §5.
 """
 
+from copy import copy
+from typing import Self
+
 from noise.backends.noise_backend import NoiseBackend
 from noise.functions.cipher import Cipher
 from noise.functions.dh import DH
@@ -20,20 +23,16 @@ from tailnet.agent.errors import BadPacket
 
 
 class Handshake:
-    """Messages in turn, the initiator's first; of no use after one that did not authenticate.
+    """Messages in turn, the initiator's first; of no use after one that did not authenticate."""
 
-    Args:
-        name: of the protocol, such as ``Noise_IK_25519_ChaChaPoly_BLAKE2s``.
-        prologue: what both sides must agree on.
-        private: our static key.
-        ephemeral: 32 random bytes, never used twice; from the caller, so that a handshake can be
-            repeated.
-        remote: the responder's static key, which makes us the initiator; ``None`` if it is ours.
-        psk: 32 bytes, for a protocol that has one.
-    """
+    def __init__(self, protocol: NoiseProtocol) -> None:
+        """Use :meth:`begin`."""
+        self._protocol = protocol
+        self._state = protocol.handshake_state  # the library forgets it at the end
 
-    def __init__(  # noqa: PLR0913 - each is one thing that a handshake is made of
-        self,
+    @classmethod
+    def begin(  # noqa: PLR0913 - each is one thing that a handshake is made of
+        cls,
         name: bytes,
         prologue: bytes,
         *,
@@ -41,8 +40,20 @@ class Handshake:
         ephemeral: bytes,
         remote: bytes | None,
         psk: bytes | None = None,
-    ) -> None:
-        protocol = self._protocol = NoiseProtocol(name, _BACKEND)
+    ) -> Self:
+        """Nothing is said yet.
+
+        Args:
+            name: of the protocol, such as ``Noise_IK_25519_ChaChaPoly_BLAKE2s``.
+            prologue: what both sides must agree on.
+            private: our static key.
+            ephemeral: 32 random bytes, never used twice; from the caller, so that a handshake can
+                be repeated.
+            remote: the responder's static key, which makes us the initiator; ``None`` if it is
+                ours.
+            psk: 32 bytes, for a protocol that has one.
+        """
+        protocol = NoiseProtocol(name, _BACKEND)
         protocol.initiator = remote is not None
         protocol.prologue = prologue
         protocol.psks = None if psk is None else [psk]
@@ -51,9 +62,9 @@ class Handshake:
             protocol.keypairs["rs"] = _KeyPair.from_public_bytes(remote)
         protocol.validate()
         protocol.initialise_handshake_state()
-        self._state = protocol.handshake_state  # the library forgets it at the end
         # After the start: the library warns of an ephemeral key that is there before it.
-        self._state.e = _KeyPair.from_private_bytes(ephemeral)
+        protocol.handshake_state.e = _KeyPair.from_private_bytes(ephemeral)
+        return cls(protocol)
 
     def write(self, payload: bytes) -> bytes:
         """Our next message.
@@ -81,6 +92,20 @@ class Handshake:
             msg = "handshake does not authenticate"
             raise BadPacket(msg) from None
         return bytes(payload)
+
+    def fork(self) -> Self:
+        """Another one that stands where this one stands; what it reads changes only itself."""
+        protocol, state = copy(self._protocol), copy(self._state)
+        state.symmetric_state = symmetric = copy(state.symmetric_state)
+        symmetric.cipher_state = cipher = copy(symmetric.cipher_state)
+        cipher.cipher = copy(cipher.cipher)
+        state.message_patterns = state.message_patterns.copy()
+        state.noise_protocol = symmetric.noise_protocol = protocol
+        protocol.psks = protocol.psks and protocol.psks.copy()
+        protocol.handshake_state = state
+        protocol.symmetric_state = symmetric
+        protocol.cipher_state_handshake = cipher
+        return type(self)(protocol)
 
     @property
     def remote(self) -> bytes:

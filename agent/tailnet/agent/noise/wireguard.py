@@ -6,8 +6,8 @@ Noise messages inside the WireGuard messages::
     second  ephemeral 32  sealed nothing 16                                     48 bytes
 
 The prologue is WireGuard's identifier string.  A WireGuard receiver must survive any number of
-forged answers, so nothing here is changed by reading: an :class:`Initiator` is a value, and every
-attempt to finish it starts over from its ephemeral key.
+forged answers, so nothing here is changed by reading: every attempt to finish an :class:`Initiator`
+is made on a fork of it.
 
 Source: WireGuard paper §5.4; Noise Protocol Framework, revision 34, §9.
 """
@@ -43,34 +43,45 @@ class TransportKeys:
         return "<TransportKeys>"
 
 
-@dataclass(frozen=True, slots=True, repr=False)
 class Initiator:
     """One attempt to reach a peer.
 
-    Attributes:
+    Args:
         private: our static key.
         remote: the peer's static key.
         ephemeral: 32 random bytes, never used twice.
         timestamp: 12 bytes TAI64N.
         psk: 32 bytes.
+
+    Attributes:
+        first: the first message, 108 bytes.
+
+    Raises:
+        BadPacket: the peer's key is a low-order point.
     """
 
-    private: NodePrivate
-    remote: NodePublic
-    ephemeral: bytes
-    timestamp: bytes
-    psk: bytes = NO_PSK
+    __slots__ = ("_handshake", "first")
 
-    def write(self) -> bytes:
-        """The first message, 108 bytes.
-
-        Raises:
-            BadPacket: the peer's key is a low-order point.
-        """
-        return self._written()[1]
+    def __init__(
+        self,
+        private: NodePrivate,
+        remote: NodePublic,
+        ephemeral: bytes,
+        timestamp: bytes,
+        psk: bytes = NO_PSK,
+    ) -> None:
+        self._handshake = Handshake.begin(
+            PROTOCOL,
+            PROLOGUE,
+            private=private.raw,
+            ephemeral=ephemeral,
+            remote=remote.raw,
+            psk=psk,
+        )
+        self.first = self._handshake.write(timestamp)
 
     def finish_untrusted(self, second: bytes) -> TransportKeys:
-        """Keys, if ``second`` (48 bytes) answers :meth:`write`; may be tried again if not.
+        """Keys, if ``second`` (48 bytes) answers :attr:`first`; may be tried again if not.
 
         Raises:
             BadPacket: wrong size, or it does not authenticate.
@@ -78,20 +89,9 @@ class Initiator:
         if len(second) != SECOND_LEN:
             msg = "not a handshake response"
             raise BadPacket(msg)
-        handshake, _ = self._written()
+        handshake = self._handshake.fork()
         handshake.read_untrusted(second)
         return TransportKeys(*handshake.keys())
-
-    def _written(self) -> tuple[Handshake, bytes]:
-        handshake = Handshake(
-            PROTOCOL,
-            PROLOGUE,
-            private=self.private.raw,
-            ephemeral=self.ephemeral,
-            remote=self.remote.raw,
-            psk=self.psk,
-        )
-        return handshake, handshake.write(self.timestamp)
 
 
 class Responder:
@@ -136,7 +136,7 @@ def read_first_untrusted(
     if len(first) != FIRST_LEN:
         msg = "not a handshake initiation"
         raise BadPacket(msg)
-    handshake = Handshake(
+    handshake = Handshake.begin(
         PROTOCOL, PROLOGUE, private=private.raw, ephemeral=ephemeral, remote=None, psk=psk
     )
     timestamp = handshake.read_untrusted(first)

@@ -63,7 +63,7 @@ def initiate(
         BadPacket: no secret can be shared with ``remote``; trying again is no use.
     """
     noise = Initiator(private, remote, random_bytes(EPHEMERAL_LEN), timestamp)
-    return Pending(index, noise), encode_initiation(Initiation(index, noise.write()))
+    return Pending(index, noise), encode_initiation(Initiation(index, noise.first))
 
 
 def finish_untrusted(pending: Pending, data: bytes, now: float) -> Session:
