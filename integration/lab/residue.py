@@ -56,6 +56,8 @@ class Claim:
 
     def __init__(self) -> None:
         fresh = Path(tempfile.mkdtemp(prefix=".tnl", dir=_temporary()))
+        mark = fresh / ".claimed"
+        mark.touch()  # never seen empty: a rename would take the place of an empty directory
         self._lock = os.open(fresh, os.O_RDONLY | os.O_DIRECTORY)
         fcntl.flock(self._lock, fcntl.LOCK_EX)  # before it has its name: never seen unlocked
         for number in range(_LABS_PER_PROCESS):
@@ -66,6 +68,7 @@ class Claim:
                     fresh.rename(self.directory)
                     return
         os.close(self._lock)
+        mark.unlink()
         fresh.rmdir()
         msg = f"no free name left for a lab in {_temporary()}"
         raise LabError(msg)

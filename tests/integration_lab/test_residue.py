@@ -29,6 +29,18 @@ def test_claims_of_one_process_have_different_tags() -> None:
     two.release()
 
 
+def test_claims_made_at_once_have_different_tags(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both find a name free, and one is first: an empty directory would give way to the other's."""
+    with monkeypatch.context() as hasty:
+        hasty.setattr(Path, "exists", lambda _: False)
+        one, two = Claim(), Claim()
+    assert one.tag != two.tag
+    assert one.directory.exists()
+    assert two.directory.exists()
+    one.release()
+    two.release()
+
+
 def test_release_removes_the_directory_and_may_be_repeated(nowhere: Path) -> None:
     """Also what was put inside, but nobody else's."""
     claim, other = Claim(), Claim()
