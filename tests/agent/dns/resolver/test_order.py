@@ -104,17 +104,7 @@ def resolver(name: str, kind: str, rules: set[str]) -> MagicDns:
         (SERVICE_NAME, "A", ["service", *TABLE]),
         (SITE, "AAAA", ["4via6", *TABLE]),
         ("a.apps.lab.ts.net", "A", TABLE),
-        (
-            "short",
-            "A",
-            [
-                "record of this host",
-                "record of the tailnet",
-                "node by its short name",
-                "default resolver",
-                "nobody",
-            ],
-        ),
+        ("short", "A", SHORT),
         ("lb._dns-sd._udp.0.0.64.100.in-addr.arpa", "PTR", ["Bonjour", *TABLE]),
         (
             "9.0.64.100.in-addr.arpa",
