@@ -23,7 +23,7 @@ from tests.support.datapath import (
 from tests.support.packets import icmp, ip, summed, tcp, udp
 
 from tailnet.agent.addr import ViaAddr
-from tailnet.agent.datapath.interface import Path, PeerEntry, Wake
+from tailnet.agent.datapath.interface import Path, PeerEntry, Wake, Woke
 from tailnet.agent.datapath.native import AeadChoice, why_not
 from tailnet.agent.datapath.reference.split import split
 from tailnet.agent.filter.parse import parse_untrusted
@@ -215,7 +215,8 @@ class Player:
         self.log.append((kind, "delivered", flows))
         sent += await self.sent()
         self.log.append((kind, "sent", sent))
-        upcalls = rig.datapath.take_upcalls(1000)
+        # What waited for a session may leave before or after the next datagram is read.
+        upcalls = sorted(rig.datapath.take_upcalls(1000), key=lambda u: isinstance(u, Woke))
         here = str(rig.remote_addr.port)  # differs from run to run
         self.log.append((kind, "upcalls", [repr(u).replace(here, "") for u in upcalls]))
         rig.clock.now += 1
