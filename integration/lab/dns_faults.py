@@ -206,8 +206,9 @@ class Rig:
             await self._until(lambda d=domains: life.is_told(*d), "the first time")  # type: ignore[misc]
             self._right[domains] = self._now()
         await life.naming.close()
-        assert self._now() == self._right[()]
-        assert len(set(self._right.values())) == len(self._right)
+        after = self._now()
+        assert after == self._right[()], f"without trouble:\n{self._right[()]}\nbecame\n{after}"
+        assert len(set(self._right.values())) == len(self._right), f"alike: {self._right}"
         assert not life.said, life.said
 
     async def _becomes(self, life: Life, *domains: str) -> None:
@@ -270,7 +271,8 @@ class Rig:
             if not struck:
                 break
         await life.naming.close()
-        assert self._now() == self._right[()]
+        after = self._now()
+        assert after == self._right[()], f"after the changes:\n{after}\nnot\n{self._right[()]}"
         return happened
 
 
