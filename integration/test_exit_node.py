@@ -245,7 +245,12 @@ def test_cleanup_after_a_crash_keeps_the_guard_and_by_hand_does_not(lab: Lab) ->
 def test_without_an_exit_node_all_is_as_before(lab: Lab) -> None:
     """At once."""
     here = lab.hosts["h1"]
+    here.tnet("set", "--exit-node=h2")
+    assert "tailnetd-exit" in here.exec("nft", "list", "tables").stdout
+    assert "unreachable default" in here.exec("ip", "route", "show", "table", "52").stdout
     here.tnet("set", "--exit-node=")
+    assert "tailnetd-exit" not in here.exec("nft", "list", "tables").stdout
+    assert "default" not in here.exec("ip", "route", "show", "table", "52").stdout
     before = leaked(here)
     until("the link", lambda: through(here) and leaked(here) > before, 10.0)
     refused = here.tnet("set", "--exit-node=h1", check=False)

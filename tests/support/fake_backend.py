@@ -30,6 +30,7 @@ from tailnet.agent.localapi.schema.status import STATES, Status
 from tailnet.agent.netstack.interface import Connection
 from tailnet.agent.portmap.interface import Network, Protocol
 from tailnet.agent.tailcfg.derpmap import DERPMap
+from tailnet.agent.tailcfg.node import Node
 from tailnet.agent.trace.facts import Facts
 
 
@@ -235,6 +236,10 @@ class FakeBackend:
     def netmap(self) -> NetworkMap | None:
         """What the test put there."""
         return self.known
+
+    def suggested_exit_node(self) -> Node | None:
+        """Any that offers it."""
+        return None if self.known is None else next(iter(self.known.exit_nodes()), None)
 
     def derp_map(self) -> DERPMap:
         """As told."""

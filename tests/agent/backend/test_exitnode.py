@@ -52,12 +52,51 @@ def test_a_peer_that_offers_nothing_is_none() -> None:
 
 
 def test_the_best_is_online_and_near() -> None:
-    """In this order; then the oldest, so that two machines choose alike."""
+    """In this order."""
     near, far, gone = exit_node(4), exit_node(3, home_derp=7), exit_node(2, online=False)
     assert suggest(netmap(near, far, gone)) == 4
     assert suggest(netmap(far, gone)) == 3
     assert suggest(netmap(gone)) == 2
     assert suggest(netmap(node(2))) is None
+
+
+@pytest.mark.parametrize("used", [2, 3])
+def test_the_one_in_use_is_left_for_a_better_one_alone(used: int) -> None:
+    """One that is as good comes and goes beside it."""
+    other = 5 - used
+    both = netmap(exit_node(2), exit_node(3))
+    assert suggest(both, NodeID(used)) == used
+    far = netmap(exit_node(used, home_derp=7), exit_node(other))
+    gone = netmap(exit_node(used, online=False), exit_node(other))
+    silent = netmap(node(used), exit_node(other))
+    assert {suggest(chart, NodeID(used)) for chart in (far, gone, silent)} == {other}
+    assert suggest(both, NodeID(9)) == suggest(both)
+
+
+def test_an_automatic_one_stays_from_plan_to_plan() -> None:
+    """The plan knows by itself which one it was, step by step and at once."""
+    prefs, ids, cache = Prefs(auto_exit_node="any"), PeerIds(), PlanCache()
+    both = netmap(exit_node(2), exit_node(3))
+    first = make_plan(prefs, both, ids, cache).exit_node
+    assert first is not None
+    second = NodeID(5 - first)
+    gone = netmap(exit_node(first, online=False), exit_node(second))
+    assert make_plan(prefs, gone, ids, cache).exit_node == second
+    assert make_plan(prefs, both, ids, cache, {first}).exit_node == second
+    assert make_plan(prefs, both, ids, cache).exit_node == second
+
+
+def test_not_all_machines_crowd_at_one() -> None:
+    """Each has an order of its own, which does not change."""
+    choices = [
+        suggest(netmap(exit_node(2), exit_node(3), self_node=me)) for me in map(_machine, range(64))
+    ]
+    assert 16 < choices.count(NodeID(2)) < 48
+    assert suggest(netmap(exit_node(3), exit_node(2), self_node=_machine(5))) == choices[5]
+
+
+def _machine(number: int) -> Node:
+    return node(1, stable_id=StableNodeID(f"me{number}"))
 
 
 def test_everything_goes_to_the_exit_node_and_to_nobody_else() -> None:

@@ -11,7 +11,7 @@ from tailnet.agent.backend.peers import PeerIds
 from tailnet.agent.backend.plan import make_plan
 from tailnet.agent.backend.prefs import Prefs
 from tailnet.agent.backend.routetable import RouteFact, Verdict, route_facts, with_acceptance
-from tailnet.agent.tailcfg.node import Node
+from tailnet.agent.tailcfg.node import Node, NodeID
 
 
 def router(number: int, *routes: str, **changes: Any) -> Node:  # noqa: ANN401 - any field
@@ -20,9 +20,15 @@ def router(number: int, *routes: str, **changes: Any) -> Node:  # noqa: ANN401 -
     return node(number, name=f"r{number}.lab.", allowed_ips=(*own, *routes), **changes)
 
 
-def said(prefs: Prefs, *peers: Node, links: tuple[str, ...] = (), **me: Any) -> list[str]:  # noqa: ANN401
+def said(
+    prefs: Prefs,
+    *peers: Node,
+    links: tuple[str, ...] = (),
+    exit_node: NodeID | None = None,
+    **me: Any,  # noqa: ANN401 - any field
+) -> list[str]:
     """Lines of text."""
-    facts = route_facts(prefs, netmap(*peers, **me), map(ip_network, links))
+    facts = route_facts(prefs, netmap(*peers, **me), map(ip_network, links), exit_node)
     return [_line(fact) for fact in facts]
 
 
@@ -62,11 +68,11 @@ def test_each_route_has_a_verdict() -> None:
 
 def test_exit_nodes_and_our_own_routes_are_listed() -> None:
     """Ours come first."""
-    peer = router(2, "0.0.0.0/0", "::/0", "10.9.0.0/16", stable_id="n2")
+    peer = router(2, "0.0.0.0/0", "::/0", "10.9.0.0/16")
     offers = ("192.0.2.0/24", "198.51.100.0/24", "10.9.0.0/16")
-    prefs = Prefs(exit_node_id="n2", advertise_routes=offers)
+    prefs = Prefs(advertise_routes=offers)
     me = router(1, "192.0.2.0/24")
-    assert said(prefs, peer, self_node=me) == [
+    assert said(prefs, peer, exit_node=peer.id, self_node=me) == [
         "10.9.0.0/16 1 standby (r2)",
         "192.0.2.0/24 1 advertised",
         "198.51.100.0/24 1 not approved",

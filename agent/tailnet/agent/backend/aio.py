@@ -154,10 +154,10 @@ class Node:
             before_none=self.naming.let_go,
         )
         self._expiry = KeyExpiry(lambda: self.key_left, self._reconsider)
-        self._follower = Follower(self._apply, on_done=self._reconsider)
+        self.follower = Follower(self._apply, on_done=self._reconsider)
         self._introductions: Introductions = Introductions(
             self.tunnel,
-            self._follower,
+            self.follower,
             netmap=lambda: self.netmap,
             away=lambda: self._kept.since is not None,
             on_news=lambda peer: self._reconsider(alive=peer),
@@ -180,7 +180,7 @@ class Node:
                 self._ruling,
                 self.tunnel,
                 self.naming,
-                self._follower,
+                self.follower,
                 self.network,
             ),
             state=lambda: self.state,
@@ -231,7 +231,7 @@ class Node:
         if self._kept.switch(event.profile_id, event.removed):
             self._introductions.forget()
             self._expiry.arm()
-            self._follower.start_over()
+            self.follower.start_over()
             self.state = State.NO_STATE
 
     async def close(self) -> None:
@@ -240,7 +240,7 @@ class Node:
         self._expiry.close()
         await self._tasks.close()
         await self.network.close()
-        await self._follower.close()
+        await self.follower.close()
         await self.hosting.close()
         await self.naming.close()
         if self._store.path is None and self.account.registered:
@@ -297,7 +297,7 @@ class Node:
     @property
     def plan(self) -> Plan | None:
         """What is in force for packets; it follows network map and prefs."""
-        return self._follower.plan
+        return self.follower.plan
 
     @property
     def warnings(self) -> tuple[HealthWarning, ...]:
@@ -335,8 +335,8 @@ class Node:
         tunnel.set_derp_map(netmap.derp_map if netmap is not None else NO_RELAYS)
         if netmap is None:
             tunnel.idle = idle_plan(prefs, self._facts())
-        self._follower.follow(prefs, netmap, alive)
-        self.naming.follow(prefs, netmap)
+        self.follower.follow(prefs, netmap, alive)
+        self.naming.follow(prefs, netmap, self.follower.exit_node)
         self.naming.set_routed(routed=self.plan is not None and tunnel.routed)
         self._kept.follow()
         tunnel.magicsock.set_told(told=not self.account.control_problem)
@@ -377,13 +377,13 @@ class Node:
 
     def _kept_expired(self, netmap: NetworkMap) -> None:
         self.account.use_map(netmap)
-        self._follower.note(None)
+        self.follower.note(None)
         self._reconsider()
 
     def _tell(self, event: NodeEvent) -> None:
         if isinstance(event, NetworkMapChanged):
             no_deltas = attributes_of(event.netmap.self_node).no_deltas
-            self._follower.note(None if no_deltas else event.changed)
+            self.follower.note(None if no_deltas else event.changed)
             self._kept.note(event.netmap)
             self._introductions.forget()
             self._expiry.arm()

@@ -4,6 +4,7 @@ Source: tailscale ipn/ipnlocal/local.go, resolveExitNodeInPrefsLocked, shrinkDef
 """
 
 from collections.abc import Iterable
+from hashlib import blake2b
 from ipaddress import ip_address, ip_network
 
 from tailnet.agent.addr import CGNAT, ULA, IPNetwork
@@ -18,16 +19,21 @@ _OURS = tuple(map(ip_network, ("127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "
 _OURS += tuple(map(ip_network, ("fe80::/10", "ff00::/8")))
 
 
-def find_exit_node(prefs: Prefs, netmap: NetworkMap) -> NodeID | None:
+def find_exit_node(prefs: Prefs, netmap: NetworkMap, last: NodeID | None = None) -> NodeID | None:
     """The peer that the user means; ``None``: none, or it is not there, or offers nothing.
 
     An automatic one is online if any is, and near: of our home region if any is.
+
+    Args:
+        prefs: validated.
+        netmap: the current view.
+        last: the one in use, which an automatic one stays unless another one is better.
     """
     if not prefs.wants_exit_node:
         return None
     wanted, ip = prefs.exit_node_id, prefs.exit_node_ip
     if prefs.auto_exit_node and not wanted and not ip:
-        return suggest(netmap)
+        return suggest(netmap, last)
     address = ip_address(ip) if ip else None
 
     def is_meant(node: Node) -> bool:
@@ -37,17 +43,21 @@ def find_exit_node(prefs: Prefs, netmap: NetworkMap) -> NodeID | None:
     return min((node.id for node in netmap.exit_nodes() if is_meant(node)), default=None)
 
 
-def suggest(netmap: NetworkMap) -> NodeID | None:
+def suggest(netmap: NetworkMap, last: NodeID | None = None) -> NodeID | None:
     """The exit node that serves best; ``None``: there is none.
 
-    Source: tailscale ipn/ipnlocal/local.go, suggestExitNode.
+    Among equals it is the ``last`` one, so that connections outlive what comes and goes beside it;
+    else each machine has an order of its own, so that not all of them crowd at one exit node.
+
+    Source: tailscale ipn/ipnlocal/local.go, suggestExitNode, randomNode.
     """
-    home = netmap.self_node.home_region
+    home, me = netmap.self_node.home_region, netmap.self_node.stable_id
     steered = TRAFFIC_STEERING in (netmap.self_node.cap_map or {})
 
-    def rank(node: Node) -> tuple[bool, int, bool, NodeID]:
+    def rank(node: Node) -> tuple[bool, int, bool, bool, bytes]:
         weight = node.hostinfo.priority if steered and node.hostinfo is not None else 0
-        return node.online is False, -weight, node.home_region != home, node.id
+        lot = blake2b(f"{me} {node.stable_id}".encode(), digest_size=8).digest()
+        return node.online is False, -weight, node.home_region != home, node.id != last, lot
 
     options = [node for node in netmap.exit_nodes() if not node.expired]
     if steered:  # control says who may be chosen, and how gladly

@@ -112,7 +112,7 @@ def plan_slices(
     changed: Collection[NodeID] | None = None,
 ) -> Steps[Plan]:
     """:func:`make_plan` in slices.  If it is given up, the next call must look at all nodes."""
-    exit_node = find_exit_node(prefs, netmap)
+    exit_node = find_exit_node(prefs, netmap, cache.terms.exit_node)
     accept = parse_acceptance(prefs.accept_routes or (), on=prefs.route_all)
     policies = parse_policies(prefs.path_policy or ())
     attributes = attributes_of(netmap.self_node)

@@ -8,7 +8,6 @@ from msgspec import structs
 
 from tailnet.agent.addr import IPNetwork
 from tailnet.agent.backend.acceptance import Acceptance, parse_acceptance
-from tailnet.agent.backend.exitnode import find_exit_node
 from tailnet.agent.backend.peerplan import can_be_talked_to
 from tailnet.agent.backend.prefs import Prefs, parse_routes
 from tailnet.agent.control.netmap import NetworkMap
@@ -56,7 +55,10 @@ class RouteFact:
 
 
 def route_facts(
-    prefs: Prefs, netmap: NetworkMap, links: Iterable[IPNetwork]
+    prefs: Prefs,
+    netmap: NetworkMap,
+    links: Iterable[IPNetwork],
+    exit_node: NodeID | None = None,
 ) -> tuple[RouteFact, ...]:
     """All of them: ours first, then by prefix.
 
@@ -64,9 +66,9 @@ def route_facts(
         prefs: validated.
         netmap: the current view.
         links: the prefixes of this host's links.
+        exit_node: the one in use, which the plan chose.
     """
     view = _View(netmap, parse_acceptance(prefs.accept_routes or (), on=prefs.route_all), links)
-    exit_node = find_exit_node(prefs, netmap)
     facts = list(_own(prefs, netmap))
     for node in netmap.peers.values():
         facts += [

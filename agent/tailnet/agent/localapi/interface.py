@@ -20,6 +20,7 @@ from tailnet.agent.netstack.interface import Connection
 from tailnet.agent.portmap.interface import Network
 from tailnet.agent.portmap.interface import Protocol as MapProtocol
 from tailnet.agent.tailcfg.derpmap import DERPMap
+from tailnet.agent.tailcfg.node import Node
 from tailnet.agent.trace.facts import Facts
 
 
@@ -246,6 +247,9 @@ class Backend(Protocol):
 
     def netmap(self) -> NetworkMap | None:
         """The network as control described it last."""
+
+    def suggested_exit_node(self) -> Node | None:
+        """What ``auto:any`` would be now; ``None``: there is none."""
 
     async def reload_config(self) -> bool:
         """Read the configuration file again; false if there is none.

@@ -30,6 +30,7 @@ from tailnet.agent.control.events import NetmapChanged
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.control.session import MapSession
 from tailnet.agent.datapath.reference.aio import ReferenceDatapath
+from tailnet.agent.filter.rules import Filter
 from tailnet.agent.keys import DiscoPrivate, DiscoPublic, NodePrivate, NodePublic
 from tailnet.agent.slices import Steps
 from tailnet.agent.tailcfg import mapping
@@ -281,3 +282,24 @@ async def test_a_whole_map_says_who_has_a_disputed_prefix() -> None:
     owner = datapath._tables.routes.lookup(bytes([10, 9, 9, 1]))
     assert owner is not None
     assert host.tunnel._tables.peers[owner.id].node.id == 4
+
+
+async def test_whoever_waits_goes_on_when_the_last_slice_is_done() -> None:
+    """Of the newest wish: slices that were given up for it are no end."""
+    with slices_of(1, 1 << 20):
+        host = Host()
+        await host.follower.done()  # there was no wish yet
+        host.hear(MapResponse(node=ME, peers=tuple(peer(n, 0) for n in range(2, 9))))
+        while host.session.busy:
+            host.session.go_on_untrusted()
+            host.take()
+        waiting = asyncio.ensure_future(host.follower.done())
+        await asyncio.sleep(0)
+        host.wish("shields")
+        before = host.follower.plan
+        await waiting
+        after = host.follower.plan
+        assert before is None
+        assert after is not None
+        assert after.filter == Filter.shields_up()
+        await host.follower.close()

@@ -72,6 +72,21 @@ async def test_wishes_come_true_and_all_is_removed_in_the_end(bench: Bench) -> N
     assert bench.firewall.config == FirewallConfig(mode=NO_RULES.mode, guard=Guard())
 
 
+async def test_whoever_waits_goes_on_when_the_last_wish_is_in_force(bench: Bench) -> None:
+    """Not after the one before it; and a refusal is an end, too."""
+    await bench.host.done()  # nothing is wished
+    bench.host.want(ROUTES, RULES)
+    await asyncio.sleep(0)  # its turn begins
+    wider = replace(ROUTES, routes=ROUTES.routes | {ip_network("100.64.0.3/32")})
+    bench.host.want(wider, NO_RULES)
+    await bench.host.done()
+    assert (bench.router.config, bench.firewall.config) == (wider, NO_RULES)
+    bench.router.fail_next = PlatformError("no")
+    bench.host.want(ROUTES, NO_RULES)
+    await bench.host.done()
+    assert bench.host.routes.problem == "no"
+
+
 async def test_what_stops_leaks_stays_when_the_end_is_nobodys_wish(bench: Bench) -> None:
     """Routes and rules, until the next start or somebody cleans up."""
     bench.host.want(replace(ROUTES, leak_guard=True), replace(RULES, exit_guard=ExitGuard()))

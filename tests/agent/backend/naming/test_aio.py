@@ -75,10 +75,11 @@ def follow(
     prefs: Prefs,
     current: NetworkMap | None,
     changed: frozenset[NodeID] | None = None,
+    exit_node: NodeID | None = None,
 ) -> None:
     """As a node does: names of others, and what the tailnet wants."""
     finish(naming.apply(current, changed))
-    naming.follow(prefs, current)
+    naming.follow(prefs, current, exit_node)
 
 
 async def settle() -> None:
@@ -319,13 +320,15 @@ async def test_an_exit_node_that_answers_for_names_is_asked_for_all_of_them() ->
         hostinfo=Hostinfo(services=(Service(proto="peerapi4", port=4711),)),
     )
     mute = replace(exit_node, hostinfo=None)
-    prefs = replace(Prefs(), exit_node_ip="100.64.0.2")
     dns = replace(MAGIC, fallback_resolvers=(Resolver(addr="192.0.2.7"),))
     async with opened(FakeDns(split=True)) as naming:
-        follow(naming, prefs, netmap(dns, exit_node))
+        follow(naming, Prefs(), netmap(dns, exit_node), exit_node=exit_node.id)
         await settle()
         asked = naming.compiled.routes[ROOT]
         assert [r.addr for r in asked] == ["http://100.64.0.2:4711/dns-query"]
-        follow(naming, prefs, netmap(dns, mute))
+        follow(naming, Prefs(), netmap(dns, mute), exit_node=mute.id)
         await settle()
         assert naming.wanted.defaults == dns.fallback_resolvers
+        follow(naming, Prefs(), netmap(dns), exit_node=mute.id)  # it went just now
+        await settle()
+        assert naming.wanted.defaults == ()

@@ -60,6 +60,8 @@ class Follower:
         self._wish: Wish = (None, None)
         self._changed: set[NodeID] | None = None  # since that wish; None: any
         self._steps: Steps[None] | None = None
+        self._idle = asyncio.Event()  # no slices are left
+        self._idle.set()
         self._tasks = Tasks()
         self.plan: Plan | None = None
 
@@ -69,6 +71,11 @@ class Follower:
             self._changed = None
         elif self._changed is not None:
             self._changed |= changed
+
+    @property
+    def exit_node(self) -> NodeID | None:
+        """The one of the last wish, which may not be in force yet."""
+        return self._cache.terms.exit_node
 
     def announce(self, node: Node, key: DiscoPublic) -> bool:
         """See ``PlanCache.announce``; whether :meth:`follow` has something to do now."""
@@ -98,8 +105,10 @@ class Follower:
         try:
             next(steps)
         except StopIteration:
+            self._idle.set()
             return
         self._steps = steps
+        self._idle.clear()
         _ = self._tasks.start("plan", self._go_on(steps))
 
     def start_over(self) -> None:
@@ -107,6 +116,7 @@ class Follower:
         if self._steps is not None:
             self._steps.close()
             self._steps = None
+            self._idle.set()
         self._cache = PlanCache()
         self._wish, self._changed, self.plan = (None, None), None, None
         finish(self._apply(Turn()))
@@ -118,7 +128,13 @@ class Follower:
             await asyncio.sleep(0)
         if self._steps is steps:
             self._steps = None
+            self._idle.set()
             self._on_done()
+
+    async def done(self) -> None:
+        """Until the last wish is the plan in force."""
+        while self._steps is not None:
+            await self._idle.wait()
 
     def _follow(
         self,

@@ -41,6 +41,8 @@ class Keeper(Generic[Config]):
         self._wanted = first
         self._applied: Config | None = None
         self._due = asyncio.Event()
+        self._done = asyncio.Event()
+        self._done.set()  # nothing is wished yet
         self._now = now
         self._on_change = on_change
         self._refused = ""
@@ -75,7 +77,12 @@ class Keeper(Generic[Config]):
         if config != self._wanted or self._applied is None:
             self._wanted = config
             self._wait = RETRY
+            self._done.clear()
             self._due.set()
+
+    async def done(self) -> None:
+        """Until the last wish was carried out, or refused."""
+        await self._done.wait()
 
     def again(self) -> None:
         """Make it so once more: what it depends on is another."""
@@ -117,6 +124,8 @@ class Keeper(Generic[Config]):
             else:
                 self._wait = RETRY
             self._applied, self._refused = wanted, refused
+            if self.settled:
+                self._done.set()
             self._on_change()
 
     def close(self) -> None:
@@ -189,6 +198,11 @@ class HostNetwork:
     def settled(self) -> bool:
         """What was wished last was carried out, or refused."""
         return self.routes.settled and self.rules.settled
+
+    async def done(self) -> None:
+        """Until that is so."""
+        await self.rules.done()
+        await self.routes.done()
 
     @property
     def obstacles(self) -> tuple[str, str]:

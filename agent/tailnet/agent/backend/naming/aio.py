@@ -20,7 +20,6 @@ from collections.abc import Callable, Collection
 
 from tailnet.agent import clock
 from tailnet.agent.addr import SERVICE_V4, SERVICE_V6, IPAddress
-from tailnet.agent.backend.exitnode import find_exit_node
 from tailnet.agent.backend.peerapi import peer_api
 from tailnet.agent.backend.prefs import Prefs
 from tailnet.agent.control.netmap import NetworkMap
@@ -63,8 +62,6 @@ class Naming:
         self.resolver = resolver
         self._configurator: DnsConfigurator | None = None
         self._basis: tuple[object, ...] | None = None
-        self._prefs: Prefs | None = None
-        self._exit_node: ExitNode | None = None
         self._netmap: NetworkMap | None = None
         self._news = asyncio.Event()
         self._tasks = Tasks()
@@ -114,16 +111,18 @@ class Naming:
         else:
             yield from self.resolver.set_nodes_slices(netmap.self_node, netmap.peers, changed)
 
-    def follow(self, prefs: Prefs, netmap: NetworkMap | None) -> None:
-        """What the tailnet wants; ``netmap`` is ``None`` where there is to be no network."""
+    def follow(
+        self, prefs: Prefs, netmap: NetworkMap | None, exit_node: NodeID | None = None
+    ) -> None:
+        """What the tailnet wants; ``netmap`` is ``None`` where there is to be no network.
+
+        ``exit_node``: the one in use, which the plan chose.
+        """
         if netmap is None:
             self._end()
             return
-        if netmap is not self._netmap or prefs is not self._prefs:
-            self._prefs = prefs
-            self._exit_node = exit_node_in_use(prefs, netmap)
-        self._netmap = netmap
-        basis = (netmap.dns, netmap.self_node, prefs.corp_dns, prefs.dns_records, self._exit_node)
+        self._netmap, through = netmap, exit_node_in_use(netmap, exit_node)
+        basis = (netmap.dns, netmap.self_node, prefs.corp_dns, prefs.dns_records, through)
         if basis == self._basis:
             return
         self._basis = basis
@@ -131,7 +130,7 @@ class Naming:
             netmap.dns,
             netmap.self_node,
             accept=prefs.corp_dns,
-            exit_node=self._exit_node,
+            exit_node=through,
             local=parse_own(prefs.dns_records or ()),
         )
         if wanted != self.wanted:
@@ -198,7 +197,7 @@ class Naming:
     def _end(self) -> None:
         if self._netmap is None:
             return
-        self._basis = self._netmap = self._exit_node = None
+        self._basis = self._netmap = None
         self.wanted = NOTHING
         self._news.set()
 
@@ -284,14 +283,13 @@ def _asks_us(config: DnsConfig | None) -> bool:
     return config is not None and any(ip in (SERVICE_V4, SERVICE_V6) for ip in config.nameservers)
 
 
-def exit_node_in_use(prefs: Prefs, netmap: NetworkMap) -> ExitNode | None:
-    """The exit node, and where it answers for names.
+def exit_node_in_use(netmap: NetworkMap, number: NodeID | None) -> ExitNode | None:
+    """The exit node, and where it answers for names; ``None``: there is none, or not any more.
 
     Source: tailscale ipn/ipnlocal/node_backend.go, exitNodeCanProxyDNS.
     """
-    number = find_exit_node(prefs, netmap)
-    if number is None:
+    node = None if number is None else netmap.peers.get(number)
+    if node is None:
         return None
-    node = netmap.peers[number]
     at = peer_api(node, netmap.self_node)
     return ExitNode(node, f"http://{at}/dns-query") if at is not None else ExitNode(node)

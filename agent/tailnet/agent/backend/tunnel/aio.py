@@ -340,6 +340,11 @@ class Tunnel:
         """The kernel has what the last plan wants."""
         return self._host is not None and self._host.settled
 
+    async def done(self) -> None:
+        """Until the host has what it was told last, or refused it."""
+        if self._host is not None:
+            await self._host.done()
+
     @property
     def router_problem(self) -> str:
         """Why the kernel refused the routes; empty if it did not."""

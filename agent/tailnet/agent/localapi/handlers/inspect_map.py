@@ -1,6 +1,5 @@
 """The network map's parts as they are, for programs and for those who look for a mistake."""
 
-from tailnet.agent.backend.exitnode import suggest
 from tailnet.agent.localapi.exchange import JSON, Request, Response, json, text
 from tailnet.agent.localapi.interface import Backend
 from tailnet.agent.localapi.view.netmap import netmap_tree
@@ -36,9 +35,7 @@ async def current_netmap(backend: Backend) -> Response:
 
 async def suggest_exit_node(backend: Backend, _: Request) -> Response:
     """``GET suggest-exit-node``: ``{ID, Name, Location}``, empty if there is none."""
-    netmap = backend.netmap()
-    best = None if netmap is None else suggest(netmap)
-    node = netmap.peers.get(best) if netmap is not None and best is not None else None
+    node = backend.suggested_exit_node()
     if node is None:
         return json({"ID": "", "Name": "", "Location": None})
     return json({"ID": node.stable_id, "Name": node.name, "Location": None})

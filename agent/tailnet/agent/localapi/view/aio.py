@@ -1,6 +1,8 @@
 """A ``Node`` as the LocalAPI shows it: the backend port of ``routes``, over the real thing."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 
@@ -25,6 +27,7 @@ from tailnet.agent.localapi.schema.network import NetcheckReport, RouteEntry
 from tailnet.agent.localapi.schema.paths import PathDetails, PeerRelaySessions, PingResult
 from tailnet.agent.localapi.schema.status import Status
 from tailnet.agent.localapi.view import paths, routes
+from tailnet.agent.localapi.view.exitnode import suggested
 from tailnet.agent.localapi.view.experiments.aio import ExperimentsView
 from tailnet.agent.localapi.view.inspect.aio import Inspection
 from tailnet.agent.localapi.view.metrics.aio import MetricsView
@@ -36,10 +39,12 @@ from tailnet.agent.localapi.view.watching.aio import Watching
 from tailnet.agent.magicsock.sockets.aio import has_ipv6
 from tailnet.agent.netstack.interface import Connection, DialError
 from tailnet.agent.tailcfg.derpmap import DERPMap
+from tailnet.agent.tailcfg.node import Node as PeerNode
 from tailnet.agent.trace.facts import Facts
 from tailnet.platform.interface import Bypass, PlatformError
 
 EXIT_ROUTES = ("0.0.0.0/0", "::/0")
+IN_FORCE = 5.0  # seconds that whoever sets something waits for routes and rules
 PING_WAIT = 10.0  # seconds; the client has a shorter patience of its own
 
 
@@ -183,12 +188,17 @@ class NodeView:
             validate(prefs)
         if node.netmap is None:
             return ()
-        facts = route_facts(prefs, node.netmap, node.tunnel.forwarding.links())
+        exit_node = None if node.plan is None else node.plan.exit_node
+        facts = route_facts(prefs, node.netmap, node.tunnel.forwarding.links(), exit_node)
         return routes.entries(facts, node.netmap.self_node.id)
 
     def netmap(self) -> NetworkMap | None:
         """The network as control described it last."""
         return self._node.netmap
+
+    def suggested_exit_node(self) -> PeerNode | None:
+        """What ``auto:any`` would be now."""
+        return suggested(self._node)
 
     def derp_map(self) -> DERPMap:
         """``GET derpmap``."""
@@ -229,12 +239,22 @@ class NodeView:
     # --- writing
 
     async def edit_prefs(self, masked: Mapping[str, object]) -> Prefs:
-        """``PATCH prefs``."""
-        return self._node.account.edit(masked)
+        """``PATCH prefs``: answered once routes and rules follow."""
+        prefs = self._node.account.edit(masked)
+        await self._in_force()
+        return prefs
 
     async def use_exit_node(self, enabled: bool) -> Prefs:
         """``POST set-use-exit-node-enabled``."""
-        return self._node.account.revise(partial(toggle_exit_node, enabled=enabled))
+        prefs = self._node.account.revise(partial(toggle_exit_node, enabled=enabled))
+        await self._in_force()
+        return prefs
+
+    async def _in_force(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(IN_FORCE):
+                await self._node.follower.done()
+                await self._node.tunnel.done()
 
     async def start(self, update_prefs: Mapping[str, object] | None, auth_key: str) -> None:
         """``POST start``: ``update_prefs`` names what changes, unmasked."""

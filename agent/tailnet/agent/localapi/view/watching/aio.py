@@ -22,7 +22,6 @@ from tailnet.agent.backend.events import (
     ProfileChanged,
     StateChanged,
 )
-from tailnet.agent.backend.exitnode import suggest
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.localapi.bus import Bus, Subscription
 from tailnet.agent.localapi.schema.bus import (
@@ -40,6 +39,7 @@ from tailnet.agent.localapi.schema.bus import (
     Notify,
 )
 from tailnet.agent.localapi.schema.status import Status
+from tailnet.agent.localapi.view.exitnode import suggested
 from tailnet.agent.localapi.view.netmap import netmap_tree, node_tree
 from tailnet.agent.localapi.view.shapes import health, prefs_tree
 from tailnet.agent.localapi.view.watching.sessions import Sessions, SessionTime
@@ -83,10 +83,8 @@ class Watching:
         if mask & INITIAL_HEALTH:
             first = replace(first, health=health(node.warnings))
         if mask & INITIAL_SUGGESTED_EXIT_NODE and node.netmap is not None:
-            best = suggest(node.netmap)
-            first = replace(
-                first, suggested_exit_node=node.netmap.peers[best].stable_id if best else None
-            )
+            best = suggested(node)
+            first = replace(first, suggested_exit_node=best.stable_id if best else None)
         if mask & PEER_WIREGUARD_STATE:
             self._look_at_sessions()
             first = replace(first, peer_state=self._sessions.known())
