@@ -60,8 +60,18 @@ def test_gap_of_8128_is_inside_and_8129_outside() -> None:
     """The window is as wide as two paths in parallel need."""
     window = ReplayWindow()
     assert window.check_and_set(20_000)
-    assert window.check_and_set(20_000 - WINDOW)
-    assert not window.check_and_set(20_000 - WINDOW - 1)
+    assert window.check_and_set(20_000 - 8128)
+    assert not window.check_and_set(20_000 - 8129)
+
+
+def test_a_path_that_is_8000_packets_behind_loses_none() -> None:
+    """Even counters by one way and odd ones by the other, each once although sent twice."""
+    window = ReplayWindow()
+    for at in range(2, 20_000, 2):
+        assert window.check_and_set(at)
+        if at > 8000:
+            assert window.check_and_set(at - 8001)
+            assert not window.check_and_set(at - 8000)
 
 
 @given(
