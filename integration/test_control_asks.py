@@ -11,6 +11,7 @@ import sys
 
 import pytest
 from integration.lab.lab import Lab
+from integration.lab.translator import UPLINK
 from integration.lab.waiting import until
 
 pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(60)]
@@ -164,18 +165,34 @@ def test_who_listens_is_told_when_asked(relayed: Lab) -> None:
 
 
 def test_node_attributes_are_acted_on(relayed: Lab) -> None:
-    """One route in the kernel for all peers, relays alone; both undone, and packets pass."""
+    """One route in the kernel for all peers, nothing but HTTPS; both undone, and packets pass."""
     one, two = relayed.hosts["h1"], relayed.hosts["h2"]
     everybody, single = "100.64.0.0/10 dev", f"{two.ipv4} dev"
+    counter = "counter inet seen other"
+    one.exec(
+        "nft",
+        "add table inet seen; add counter inet seen other;"
+        "add chain inet seen out { type filter hook output priority 0; };"
+        f"add rule inet seen out oifname {UPLINK} meta l4proto {{ udp, icmp }} counter name other",
+    )
+
+    def others_left() -> bool:
+        """Whether anything but TCP leaves when all is asked for that would do that."""
+        one.exec("nft", "reset", *counter.split())
+        one.tnet("debug", "restun")
+        assert one.ping_os(two.ipv4, count=2).lost == 0
+        return "packets 0 " not in one.exec("nft", "list", *counter.split()).stdout
 
     def routes() -> str:
         return one.exec("ip", "route", "show", "table", "52").stdout
 
+    assert others_left()
     assert everybody not in routes()
     relayed.admin("set-attributes", name="h1", attributes=["one-cgnat?v=true", "only-tcp-443"])
     until("one route", lambda: everybody in routes() and single not in routes(), 10)
-    assert one.ping_os(two.ipv4, count=2).lost == 0
+    assert not others_left()
     assert "relay-only" in one.tnet("path", "h2").stdout
     relayed.admin("set-attributes", name="h1", attributes=[])
     until("a route for each", lambda: everybody not in routes() and single in routes(), 10)
-    assert one.ping_os(two.ipv4, count=2).lost == 0
+    assert others_left()
+    one.exec("nft", "delete", "table", "inet", "seen")

@@ -1,4 +1,4 @@
-"""What ``TS_DEBUG_ENABLE_PMTUD`` finds out about a path.
+"""What ``TS_DEBUG_ENABLE_PMTUD`` and the attribute ``peer-mtu-enable`` find out about a path.
 
 ::
 
@@ -20,10 +20,9 @@ TIMEOUT = 20.0  # seconds for a path to be known
 
 @pytest.fixture(scope="module")
 def lab(make_lab: MakeLab) -> Lab:
-    """Joined, both with probing on."""
+    """Joined; h2 may not look, h1 leaves that to control."""
     lab = make_lab(flat("h1", "h2"))
-    for host in lab.hosts.values():
-        host.variables["TS_DEBUG_ENABLE_PMTUD"] = "1"
+    lab.hosts["h2"].variables["TS_DEBUG_ENABLE_PMTUD"] = "0"
     lab.join()
     lab.wait_complete()
     return lab
@@ -36,17 +35,29 @@ def wire_mtu(here: Host, there: Host) -> int:
     return max(int(c["WireMTU"]) for c in found if c["Addr"] == f"{there.underlay}:{PORT}")
 
 
+def test_nobody_looks_by_himself(lab: Lab) -> None:
+    """As upstream; nor does control overrule what the user chose."""
+    one, two = lab.hosts["h1"], lab.hosts["h2"]
+    lab.admin("set-attributes", name="h2", attributes=["peer-mtu-enable"])
+    assert wire_mtu(one, two) == wire_mtu(two, one) == 0
+
+
 def test_the_largest_packet_that_passes_is_known(lab: Lab) -> None:
     """1500 bytes on Ethernet; 8000 and 9000 are refused by the kernel, which disturbs nothing."""
     one, two = lab.hosts["h1"], lab.hosts["h2"]
+    lab.admin("set-attributes", name="h1", attributes=["peer-mtu-enable"])
     until("the MTU of the path", lambda: wire_mtu(one, two) == 1500, TIMEOUT)
     assert path(one, two)["Kind"] == "direct"
     assert "packets of 1500 bytes pass" in one.tnet("path", two.name).stdout
+    assert wire_mtu(two, one) == 0
 
 
 def test_a_narrow_link_is_found_out(lab: Lab) -> None:
     """After a restart, behind a link of 1420 bytes: 1400 pass, 1500 do not."""
     one, two = lab.hosts["h1"], lab.hosts["h2"]
+    lab.admin("set-attributes", name="h1", attributes=[])
+    until("nothing is looked for again", lambda: wire_mtu(one, two) == 0, TIMEOUT)
+    one.variables["TS_DEBUG_ENABLE_PMTUD"] = "1"
     one.exec("ip", "link", "set", "eth0", "mtu", "1420")
     one.stop()
     one.start()

@@ -28,6 +28,7 @@ def me(*names: str) -> Node:
         ("disable-delta-updates", "no_deltas", True),
         ("disable-captive-portal-detection", "looks_for_portals", False),
         ("debug-disable-upnp", "uses_upnp", False),
+        ("peer-mtu-enable", "probes_mtu", True),
         ("disable-relay-client", "uses_relays", False),
     ],
 )
@@ -64,6 +65,14 @@ def test_where_only_https_goes_out_peers_are_reached_by_relays() -> None:
         they = netmap(node(2), self_node=me(*attributes))
         made = make_plan(Prefs(), they, ids, cache, changed=() if cache.made else None)
         assert [peer.info.policy for peer in made.peers.values()] == [policy]
+
+
+def test_where_only_https_goes_out_plain_wireguard_hosts_are_out_of_reach() -> None:
+    """No relay leads to them."""
+    they = node(2), node(3, is_wire_guard_only=True, endpoints=("192.0.2.3:51820",))
+    assert len(plan(*they).peers) == 2
+    made = plan(*they, self_node=me("only-tcp-443")).peers.values()
+    assert [peer.node.id for peer in made] == [2]
 
 
 def steered(number: int, priority: int, **changes: object) -> Node:

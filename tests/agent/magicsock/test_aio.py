@@ -20,7 +20,7 @@ from tailnet.agent.derp.aio import DerpFleet
 from tailnet.agent.derp.dial.aio import Dialer
 from tailnet.agent.disco.envelope import looks_like_disco
 from tailnet.agent.keys import DiscoPrivate, NodePrivate, NodePublic, PeerId, RelayAddr
-from tailnet.agent.magicsock.aio import Magicsock
+from tailnet.agent.magicsock.aio import PROBE_SIZES, Magicsock
 from tailnet.agent.magicsock.endpoints import InterfaceAddr
 from tailnet.agent.magicsock.hub import PeerInfo
 from tailnet.agent.magicsock.sockets import aio as sockets
@@ -371,6 +371,27 @@ async def test_rebind_keeps_the_port(lab: Lab) -> None:
     assert a.wires.paths[PEER] == Path(None, relay=True)
     await lab.until(lambda: not a.wires.paths[PEER].relay)
     assert b.sock.home == 7
+
+
+async def test_sizes_of_paths_are_looked_for_as_long_as_that_is_wanted(lab: Lab) -> None:
+    """Known peers are asked anew; what was found is forgotten when it ends."""
+    a, _ = await pair(lab)
+    a.sock.note_data_sent(PEER)
+    await lab.until(lambda: not a.wires.paths[PEER].relay)
+
+    def mtu() -> int:
+        report = a.sock.report(PEER)
+        assert report is not None
+        return max(candidate.wire_mtu for candidate in report.candidates)
+
+    assert mtu() == 0
+    for enabled in (True, False):
+        a.sock.set_probe_mtu(enabled=enabled)
+        a.sock.note_data_sent(PEER)
+        await lab.until(lambda: not a.wires.paths[PEER].relay)
+        if enabled:  # the loopback device takes everything
+            await lab.until(lambda: mtu() == PROBE_SIZES[-1])
+    assert mtu() == 0
 
 
 @pytest.mark.parametrize("code", [errno.EPIPE, errno.ENOTCONN, errno.EPERM])

@@ -12,6 +12,7 @@ from tests.support.relaysite import LOOPBACK, V4, Site, make_netcheck, make_prob
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.errors import UserError
 from tailnet.agent.netcheck import captive
+from tailnet.agent.netcheck.measurement import AskOtherwise
 from tailnet.agent.netcheck.plan import make_plan
 from tailnet.agent.tailcfg.derpmap import DERPMap, DERPNode, DERPRegion
 
@@ -50,12 +51,21 @@ async def test_netcheck_sends_from_where_it_is_told(site: Site) -> None:
 async def test_silent_stun_is_replaced_by_https(site: Site) -> None:
     """The certificate's pin counts there, too."""
     found: list[tuple[int, int, float, bool]] = []
-    await make_probes().otherwise(site.derp_map, [7], lambda *one: found.append(one))
+    await make_probes().otherwise(site.derp_map, AskOtherwise([7]), lambda *one: found.append(one))
     assert {(r, v) for r, v, _, icmp in found if not icmp} == {(7, 4)}
     found.clear()
     wrong = site.map_with(cert_name="sha256-raw:" + "0" * 64, ipv6="none")
-    await make_probes().otherwise(wrong, [7], lambda *one: found.append(one))
+    await make_probes().otherwise(wrong, AskOtherwise([7]), lambda *one: found.append(one))
     assert [one for one in found if not one[3]] == []
+
+
+@pytest.mark.parametrize("icmp", [True, False])
+async def test_relays_are_pinged_unless_only_https_goes_out(site: Site, icmp: bool) -> None:
+    """Beside HTTPS."""
+    found: list[tuple[int, int, float, bool]] = []
+    wish = AskOtherwise([7], icmp=icmp)
+    await make_probes().otherwise(site.derp_map, wish, lambda *one: found.append(one))
+    assert {pinged for *_, pinged in found} == {False, icmp}
 
 
 async def test_region_without_stun_is_measured_by_https(site: Site) -> None:

@@ -190,6 +190,29 @@ def test_network_without_udp_is_measured_otherwise() -> None:
     assert len(resolve(it).plan[2, 4]) == 2
 
 
+def test_where_only_https_goes_out_nothing_else_is_asked() -> None:
+    """No STUN, no ICMP, no port 80; what runs by UDP is dropped, and so is what it found."""
+    it = survey()
+    begin(it, 0.0)
+    it.set_only_https(only=True, now=1.0)
+    turn = begin(it, 1.0).turn
+    assert not asked(it)
+    assert it.poll_event() == Wanted(
+        turn, AskOtherwise([1, 2], icmp=False), derp_map(region(1), region(2))
+    )
+    it.handle_latency(turn, 2, 4, 0.05, icmp=False)
+    it.handle_asked(turn, 1.2)
+    event = it.poll_event()
+    assert isinstance(event, Measured)
+    assert event.report == Report({(2, 4): 0.05}, (), None, asked=True)
+    assert it.choose_home(event.report, 1.2, alive=False) == 2
+    assert it.poll_event() is None
+    it.set_only_https(only=True, now=2.0)
+    assert it.poll_event() is None
+    it.set_only_https(only=False, now=3.0)
+    assert measure(it, 3.0).udp
+
+
 def test_behind_a_portal_every_measurement_is_a_full_one() -> None:
     """So that the login is noticed."""
     it = survey()

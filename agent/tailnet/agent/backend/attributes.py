@@ -21,11 +21,13 @@ class Attributes(NamedTuple):
     Attributes:
         one_route: one route for all addresses of peers, ``one-cgnat?v=true``; ``?v=false`` is what
             is done anyway.
-        only_relays: the network lets nothing but HTTPS out, ``only-tcp-443``.
+        only_relays: the network lets nothing but HTTPS out, ``only-tcp-443``: no UDP leaves, be it
+            to peers, to measure, or to ask the gateway for a port.
         random_port: the UDP port is not the one that the user chose, ``randomize-client-port``.
         no_deltas: every change of the network map is a whole one, ``disable-delta-updates``.
         looks_for_portals: unless ``disable-captive-portal-detection``.
         uses_upnp: unless ``debug-disable-upnp``.
+        probes_mtu: the largest packet that each path takes is looked for, ``peer-mtu-enable``.
         uses_relays: peer relays, unless ``disable-relay-client``.
     """
 
@@ -35,6 +37,7 @@ class Attributes(NamedTuple):
     no_deltas: bool = False
     looks_for_portals: bool = True
     uses_upnp: bool = True
+    probes_mtu: bool = False
     uses_relays: bool = True
 
 
@@ -51,5 +54,6 @@ def attributes_of(node: Node) -> Attributes:
         no_deltas="disable-delta-updates" in caps,
         looks_for_portals="disable-captive-portal-detection" not in caps,
         uses_upnp=NO_UPNP not in caps,
+        probes_mtu="peer-mtu-enable" in caps,
         uses_relays=NO_RELAY_CLIENT not in caps,
     )

@@ -41,6 +41,10 @@ class Terms:
     only_relays: bool = False
     own: tuple[IPAddress, ...] = ()
 
+    def unreachable(self, node: Node) -> bool:
+        """An ordinary WireGuard host, to which no relay leads."""
+        return self.only_relays and node.is_wire_guard_only
+
     def policy(self, node: Node) -> Policy:
         """Which ways to a peer are allowed."""
         if self.only_relays:
@@ -136,7 +140,7 @@ class PlanCache:
 
     def make(self, node: Node, ids: PeerIds, self_key: NodePublic) -> Made:
         """Make anew what becomes of a node, and remember it."""
-        if can_be_talked_to(node, self_key):
+        if can_be_talked_to(node, self_key) and not self.terms.unreachable(node):
             plan, share, offers = plan_peer(
                 node,
                 disco=self._disco_key(node),

@@ -112,7 +112,7 @@ async def serve(
                 ca_file=ca_file,
                 always_derp=_flag("TS_DEBUG_ALWAYS_USE_DERP"),
                 never_direct=_flag("TS_DEBUG_NEVER_DIRECT_UDP"),
-                probe_mtu=_flag("TS_DEBUG_ENABLE_PMTUD"),
+                probe_mtu=_choice("TS_DEBUG_ENABLE_PMTUD"),
                 offload=offload.choose(os.uname().release, os.environ),
                 tun_tcp_gro=not _flag("TS_TUN_DISABLE_TCP_GRO"),
                 tun_udp_gro=not _flag("TS_TUN_DISABLE_UDP_GRO"),
@@ -279,5 +279,10 @@ def _map_protocols() -> frozenset[Protocol]:
 
 
 def _flag(name: str, *, default: bool = False) -> bool:
+    chosen = _choice(name)
+    return default if chosen is None else chosen
+
+
+def _choice(name: str) -> bool | None:
     text = os.environ.get(name, "").lower()
-    return text in {"1", "t", "true", "yes"} if text else default
+    return text in {"1", "t", "true", "yes"} if text else None

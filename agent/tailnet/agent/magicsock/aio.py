@@ -274,9 +274,17 @@ class Magicsock:
         if self._sockets.want(port):
             self.rebind()
 
-    def set_portals(self, *, wanted: bool) -> None:
-        """Whether captive portals are looked for."""
-        self._measuring.portals = wanted
+    def set_measuring(self, *, portals: bool, only_https: bool) -> None:
+        """Whether captive portals are looked for, and nothing but HTTPS is sent."""
+        self._measuring.portals = portals
+        self._measuring.set_only_https(only=only_https)
+        self._pump()
+
+    def set_probe_mtu(self, *, enabled: bool) -> None:
+        """Whether the MTU of paths is looked for; sockets then refuse to fragment."""
+        self._hub.set_sizes(PROBE_SIZES if enabled else (0,))
+        if self._sockets.want_whole(whole=enabled):
+            self.rebind()
 
     def rebind(self) -> None:
         """New sockets, on the same port if possible, then as :meth:`link_changed`."""

@@ -103,6 +103,10 @@ class Hub:
         """Only these; ``None`` removes one."""
         self._roster.change_peers(changed, now)
 
+    def set_sizes(self, sizes: tuple[int, ...]) -> None:
+        """Of the IP packets that ask an address for its MTU, from the next round on."""
+        self._roster.set_sizes(sizes)
+
     def set_relaying(self, *, enabled: bool) -> None:
         """Whether peer relays are used."""
         self._desk.enabled = enabled

@@ -58,6 +58,7 @@ class PeerPath:
         actions: what to do, in order.
         candidates: addresses at which the peer may be.
         chosen: the path by UDP that is in use.
+        sizes: of the IP packets that ask an address [bytes]; several find its MTU.
     """
 
     __slots__ = (
@@ -69,17 +70,16 @@ class PeerPath:
         "_round_at",
         "_search_at",
         "_sent",
-        "_sizes",
         "_tries",
         "actions",
         "candidates",
         "chosen",
+        "sizes",
     )
 
     def __init__(self, random_bytes: Callable[[int], bytes], sizes: tuple[int, ...] = (0,)) -> None:
-        """``sizes``: of the IP packets that ask an address, in bytes; several find its MTU."""
         self._random_bytes = random_bytes
-        self._sizes = sizes
+        self.sizes = sizes
         self.actions: list[Action] = []
         self.chosen = Chosen()
         self.candidates = Candidates()
@@ -279,7 +279,7 @@ class PeerPath:
         for sent in self._sent.expire(now):
             if self.best is None or self.best.addr != sent.to or self.trusted:
                 continue
-            if sent.size <= max(self.best.wire_mtu, self._sizes[0]):  # larger ones may never pass
+            if sent.size <= max(self.best.wire_mtu, self.sizes[0]):  # larger ones may never pass
                 self.chosen.drop(Why.TIMED_OUT)
         match self._doubt.handle_timeout(now):
             case Due.ASK if self.best is not None:
@@ -360,7 +360,7 @@ class PeerPath:
             if ticket is not None:
                 self._ping(addr, now, ticket, size)
             elif candidate.may_ping(now):
-                for each in self._sizes:
+                for each in self.sizes:
                     self._ping(addr, now, size=each)
 
     def _ping(

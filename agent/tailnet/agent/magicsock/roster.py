@@ -83,6 +83,13 @@ class Roster:
             if not peer.info.home_region:
                 self.announce(peer_id, peer, now)
 
+    def set_sizes(self, sizes: tuple[int, ...]) -> None:
+        """See :class:`~tailnet.agent.magicsock.hub.Hub`."""
+        self._sizes = sizes
+        for peer in self.peers.values():
+            if peer.machine is not None:
+                peer.machine.sizes = sizes
+
     def set_own_endpoints(self, endpoints: tuple[AddrPort, ...], now: float) -> None:
         """Where we are, freshly measured; peers that wait for it are told."""
         searching = (p for p in self.active if self.peers[p].searching)

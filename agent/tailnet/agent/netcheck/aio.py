@@ -99,10 +99,10 @@ class Netcheck:
 
     async def _find_out(self, running: Measurement, wish: Wish, derp_map: DERPMap) -> None:
         match wish:
-            case AskOtherwise(regions):
+            case AskOtherwise():
                 await self._probes.otherwise(
                     derp_map,
-                    regions,
+                    wish,
                     lambda r, v, seconds, icmp: running.handle_latency(r, v, seconds, icmp=icmp),
                 )
                 running.handle_asked(self._now())

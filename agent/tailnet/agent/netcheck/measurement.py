@@ -32,12 +32,13 @@ Addresses = Mapping[tuple[DERPNode, int], AddrPort]
 
 
 class AskOtherwise(NamedTuple):
-    """UDP is blocked: measure these regions by HTTPS and ICMP.
+    """UDP is blocked: measure these regions by HTTPS, and by ICMP if that is allowed.
 
     Each finding goes to :meth:`Measurement.handle_latency`, the end to ``handle_asked``.
     """
 
     regions: list[int]
+    icmp: bool = True
 
 
 class CheckPortal(NamedTuple):
@@ -76,6 +77,7 @@ class Measurement:
         random_bytes: Callable[[int], bytes],
         *,
         full: bool,
+        only_https: bool = False,
     ) -> None:
         """Begins at once.
 
@@ -86,11 +88,14 @@ class Measurement:
             now: seconds.
             random_bytes: that many of them.
             full: all regions are asked, so the slower ones get more time.
+            only_https: ICMP and port 80 must not be tried either; the plan is empty then.
         """
         self._start = now
         self._random_bytes = random_bytes
         self._regions = regions
         self._full = full
+        self._wants_portal = full and not only_https
+        self._only_https = only_https
         self._series = {
             key: _Series(
                 deque(
@@ -173,7 +178,8 @@ class Measurement:
     def handle_asked(self, now: float) -> None:
         """No more of that will come."""
         self._otherwise_pending = False
-        self._icmp = self._icmp or False
+        if not self._only_https:
+            self._icmp = self._icmp or False
         self._advance(now)
 
     def handle_portal(self, portal: bool | None, now: float) -> None:
@@ -206,7 +212,7 @@ class Measurement:
             case _Part.STUN:
                 wanted = [self._start + STUN_TIMEOUT]
                 wanted += [s.tries[0][0] for s in self._series.values() if s.tries and not s.over]
-                if self._full and not self._portal_asked and not self._answers:
+                if self._wants_portal and not self._portal_asked and not self._answers:
                     wanted.append(self._start + PORTAL_DELAY)
                 if (settled := self._settled_at()) is not None:
                     wanted.append(settled)
@@ -250,7 +256,7 @@ class Measurement:
             for key, series in self._series.items():
                 self._ask(key, series, now)
             if (
-                self._full
+                self._wants_portal
                 and not self._answers
                 and now >= self._start + PORTAL_DELAY
                 and not self._portal_asked
@@ -294,8 +300,8 @@ class Measurement:
             return
         self._part = _Part.FALLBACK
         self._asked = self._otherwise_pending = True
-        self._wishes.append(AskOtherwise(wanted))
-        if self._full and not self._portal_asked:
+        self._wishes.append(AskOtherwise(wanted, icmp=not self._only_https))
+        if self._wants_portal and not self._portal_asked:
             self._check_portal()
 
     def _check_portal(self) -> None:

@@ -73,6 +73,7 @@ class Survey:
         self._again = False
         self._full_at: float | None = None
         self._next_at: float | None = None
+        self._only_https = False
         self._silences = 0  # measurements in turn in which an IP version was silent
         self._events: deque[Resolve | Measured | Wanted] = deque()
 
@@ -122,11 +123,18 @@ class Survey:
             known = Last(self._home.latencies(), last.versions)
         if self._full:
             self._full_at = now
-        self._plan = make_plan(self._map, self._versions(), known, self.home)
+        versions = frozenset() if self._only_https else self._versions()
+        self._plan = make_plan(self._map, versions, known, self.home)
         self._turn += 1
         self._started = now
         self._resolving_until = now + RESOLVE_TIMEOUT
         self._events.append(Resolve(self._turn, self._plan))
+
+    def set_only_https(self, *, only: bool, now: float) -> None:
+        """Whether the network lets nothing but HTTPS out; measured anew if that is news."""
+        if only != self._only_https:
+            self._only_https = only
+            self.measure(now, afresh=True)
 
     def force_home(self, region: int | None) -> None:
         """See :attr:`Home.forced`."""
@@ -156,7 +164,13 @@ class Survey:
             self._resolving_until = None
             regions = measurable(self._map or DERPMap())
             self._running = Measurement(
-                self._plan, addresses, regions, now, self._random_bytes, full=self._full
+                self._plan,
+                addresses,
+                regions,
+                now,
+                self._random_bytes,
+                full=self._full,
+                only_https=self._only_https,
             )
             self._proceed(now)
 

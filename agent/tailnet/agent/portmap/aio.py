@@ -60,7 +60,7 @@ class PortMapper:
         self._on_change = on_change
         self._trace = trace
         self._protocols = protocols
-        self._upnp_allowed = True
+        self._allowed = protocols
         self._mapper = Mapper(random_bytes, protocols)
         self._told = self._mapper.portmap
         self._network: Network | None = None
@@ -107,11 +107,11 @@ class PortMapper:
         self._mapper.set_port(port, self._now())
         self._pump()
 
-    def set_upnp(self, *, allowed: bool) -> None:
-        """Whether control lets us use UPnP."""
-        self._upnp_allowed = allowed
-        protocols = self._protocols if allowed else self._protocols - {Protocol.UPNP}
-        self._mapper.set_protocols(protocols, self._now())
+    def allow(self, *, mapping: bool, upnp: bool) -> None:
+        """Whether control lets us ask the gateway, and by UPnP too."""
+        forbidden = frozenset() if upnp else frozenset({Protocol.UPNP})
+        self._allowed = self._protocols - forbidden if mapping else frozenset()
+        self._mapper.set_protocols(self._allowed, self._now())
         self._pump()
 
     def network_changed(self) -> None:
@@ -141,14 +141,13 @@ class PortMapper:
 
         ``network``: in place of what the system says of the way out.
         """
-        allowed = protocols & self._protocols
         return PortMapper(
             self._gateways if network is None else _Told(network),
             mark=self._mark,
             now=self._now,
             random_bytes=self._random_bytes,
             on_change=on_change,
-            protocols=allowed if self._upnp_allowed else allowed - {Protocol.UPNP},
+            protocols=protocols & self._allowed,
             trace=trace,
         )
 

@@ -26,6 +26,23 @@ def test_datagrams_are_not_fragmented_where_sizes_are_tried(whole: bool) -> None
             assert (sock.getsockopt(*levels[sock.family]) == 2) is whole
 
 
+def test_whether_datagrams_are_fragmented_is_decided_anew() -> None:
+    """By the next sockets; nothing is news twice, or before there are any."""
+    sockets = Sockets(lambda _: None)
+    assert not sockets.want_whole(whole=True)
+    assert not sockets.want_whole(whole=False)
+    first = sockets.bind(0)
+    for whole in (True, False):
+        assert sockets.want_whole(whole=whole)
+        assert not sockets.want_whole(whole=whole)
+        for port in sockets.rebind():
+            with socket.socket(fileno=port.fd) as sock:
+                if sock.family == socket.AF_INET:
+                    assert (sock.getsockopt(socket.IPPROTO_IP, 10) == 2) is whole
+    for each in first:
+        os.close(each.fd)
+
+
 def test_a_taken_port_is_replaced_by_the_next_and_taken_back_when_it_is_free() -> None:
     """Both families are on the same one, whichever it is."""
     foreign = [socket.socket(family, socket.SOCK_DGRAM) for family in (2, socket.AF_INET6)]

@@ -101,7 +101,7 @@ class Tunnel:
             on_port=self._port_changed,
             always_derp=settings.always_derp,
             never_direct=settings.never_direct,
-            probe_mtu=settings.probe_mtu,
+            probe_mtu=settings.probe_mtu or False,
             offload=settings.offload,
         )
         self._sock.set_node_key(node_key)
@@ -301,10 +301,12 @@ class Tunnel:
         self._set_relaying(plan)
         self.sites.want(plan.local)
         told = plan.attributes
-        self.portmapper.set_upnp(allowed=told.uses_upnp)
-        self._sock.set_portals(wanted=told.looks_for_portals)
-        if plan is not self.idle:  # which keeps the port it has
+        self.portmapper.allow(mapping=not told.only_relays, upnp=told.uses_upnp)
+        self._sock.set_measuring(portals=told.looks_for_portals, only_https=told.only_relays)
+        if plan is not self.idle:  # which keeps the sockets it has
             self._sock.set_port(0 if told.random_port else self._settings.port)
+            probe = self._settings.probe_mtu
+            self._sock.set_probe_mtu(enabled=told.probes_mtu if probe is None else probe)
         if self._host is not None:
             ports = frozenset(p for p in (self._sock.local_port, self.peer_relay.port) if p)
             self._host.want(plan.router, replace(plan.firewall, ports=ports))

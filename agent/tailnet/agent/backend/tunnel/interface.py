@@ -108,7 +108,7 @@ class TunnelSettings:
     ca_file: str | None = None
     always_derp: bool = False
     never_direct: bool = False
-    probe_mtu: bool = False
+    probe_mtu: bool | None = None  # `None` leaves it to control
     offload: Offload = PLAIN
     tun_tcp_gro: bool = True
     tun_udp_gro: bool = True

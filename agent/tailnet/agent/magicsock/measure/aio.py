@@ -90,6 +90,10 @@ class Measuring:
         """Measure, once more if that happens already: what is told of it has changed."""
         self._survey.measure(self._now())
 
+    def set_only_https(self, *, only: bool) -> None:
+        """See :meth:`Survey.set_only_https`."""
+        self._survey.set_only_https(only=only, now=self._now())
+
     def force_home(self, region: int | None) -> None:
         """See :attr:`Home.forced`."""
         self._survey.force_home(region)
@@ -188,11 +192,11 @@ class Measuring:
     async def _find_out(self, wanted: Wanted) -> None:
         turn, wish, derp_map = wanted
         match wish:
-            case AskOtherwise(regions):
+            case AskOtherwise():
                 log.debug("no STUN server answers; asking relays by HTTPS and ICMP")
                 await self._probes.otherwise(
                     derp_map,
-                    regions,
+                    wish,
                     lambda r, v, seconds, icmp: self._survey.handle_latency(
                         turn, r, v, seconds, icmp=icmp
                     ),

@@ -96,6 +96,16 @@ class Sockets:
         self.wanted, self._another = port, True
         return self.ports != Ports(0, 0)
 
+    def want_whole(self, *, whole: bool) -> bool:
+        """Whether datagrams may not be fragmented, from the next :meth:`rebind` on; if it is news.
+
+        Always false before there are sockets.
+        """
+        if whole == self._whole:
+            return False
+        self._whole = whole
+        return self.ports != Ports(0, 0)
+
     def rebind(self) -> list[UdpPort]:
         """New sockets, on the port that is wanted or the present one; empty if refused."""
         present = 0 if self._another else self.ports.v4 or self.ports.v6

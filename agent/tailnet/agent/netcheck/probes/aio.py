@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from ipaddress import IPv4Address, ip_address
 
@@ -18,6 +18,7 @@ from tailnet.agent.echo.aio import echo
 from tailnet.agent.errors import BadPacket, RemoteProtocolError
 from tailnet.agent.netcheck import captive
 from tailnet.agent.netcheck.exchange import Answer, AnswerReader, encode_get
+from tailnet.agent.netcheck.measurement import AskOtherwise
 from tailnet.agent.netcheck.plan import Plan, literal, needs_name, stun_port
 from tailnet.agent.tailcfg.derpmap import DERPMap, DERPNode, DERPRegion
 
@@ -75,7 +76,7 @@ class Probes:
             found |= {key: addr for key, addr in addresses.items() if key in wanted}
         return found
 
-    async def otherwise(self, derp_map: DERPMap, regions: Collection[int], found: Found) -> None:
+    async def otherwise(self, derp_map: DERPMap, wish: AskOtherwise, found: Found) -> None:
         """Measure regions without UDP; tells each finding as it comes."""
         slots = asyncio.Semaphore(AT_ONCE)
 
@@ -84,11 +85,13 @@ class Probes:
                 await work
 
         async with asyncio.TaskGroup() as group:
-            for region_id in regions:
+            for region_id in wish.regions:
                 region = derp_map.region(region_id)
-                if region is not None:
+                if region is None:
+                    continue
+                group.create_task(within(self._https(region_id, region, found)))
+                if wish.icmp:
                     group.create_task(self._icmp(region_id, region, found))
-                    group.create_task(within(self._https(region_id, region, found)))
 
     async def portal(self, derp_map: DERPMap, home: int) -> bool | None:
         """Whether somebody answers for relays; ``None`` if no relay could be asked."""
