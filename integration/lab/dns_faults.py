@@ -35,9 +35,9 @@ from tailnet.agent.tailcfg.dns import DNSConfig
 from tailnet.agent.tailcfg.node import Node, NodeID
 from tailnet.platform import processes
 from tailnet.platform.interface import PlatformError
-from tailnet.platform.linux.dns.bus import BusError
 from tailnet.platform.linux.dns.configurator import LinuxDns
 from tailnet.platform.linux.dns.connection import Connection
+from tailnet.platform.linux.dns.errors import BusError
 from tailnet.platform.linux.dns.restore import cleanup
 from tailnet.platform.processes import Ended
 

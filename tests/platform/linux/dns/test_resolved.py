@@ -9,7 +9,7 @@ import pytest
 
 from tailnet.platform.interface import DnsConfig, PlatformError
 from tailnet.platform.linux.dns import resolved
-from tailnet.platform.linux.dns.bus import BusError
+from tailnet.platform.linux.dns.errors import BusError
 from tailnet.platform.linux.dns.resolved import Resolved
 
 CONFIG = DnsConfig(nameservers=(ip_address("100.100.100.100"),), search=("lab.ts.net",))

@@ -11,18 +11,6 @@ from tailnet.platform.interface import PlatformError
 SOCKET = Path("/var/run/dbus/system_bus_socket")  # D-Bus Specification, "System message bus"
 
 
-class BusError(PlatformError):
-    """An error that was answered.
-
-    Attributes:
-        name: as ``org.freedesktop.DBus.Error.UnknownMethod``.
-    """
-
-    def __init__(self, name: str, text: str) -> None:
-        super().__init__(text)
-        self.name = name
-
-
 class Bus(Protocol):
     """A connection."""
 

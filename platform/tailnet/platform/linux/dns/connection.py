@@ -14,7 +14,7 @@ from dbus_fast.aio import MessageBus
 from dbus_fast.errors import AuthError, DBusError, InvalidAddressError
 
 from tailnet.platform.interface import PlatformError
-from tailnet.platform.linux.dns.bus import BusError
+from tailnet.platform.linux.dns.errors import BusError
 
 TIMEOUT = 1.0  # seconds for one answer
 _DBUS, _DBUS_PATH = "org.freedesktop.DBus", "/org/freedesktop/DBus"

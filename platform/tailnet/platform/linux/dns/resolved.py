@@ -8,7 +8,8 @@ import logging
 import socket
 
 from tailnet.platform.interface import NO_DNS, DnsConfig, PlatformError
-from tailnet.platform.linux.dns.bus import Bus, BusError, open_bus
+from tailnet.platform.linux.dns.bus import Bus, open_bus
+from tailnet.platform.linux.dns.errors import BusError
 from tailnet.platform.linux.dns.facts import RESOLVED
 
 log = logging.getLogger("tailnet.platform")
