@@ -26,6 +26,8 @@ pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(150)]
 
 LAN, DOMAIN = "10.99.0.1", "lan.example"
 LEASE = f"nameserver {LAN}\nsearch {DOMAIN}\n"
+# The libc script of openresolv empties the file and then fills it: this makes that moment longer.
+SLOW = 'printf() { [ "$2" != "${newconf:-none}" ] || sleep 0.03; command printf "$@"; }\n'
 MODES = {
     "debian": "debian-resolvconf",
     "open": "openresolv",
@@ -57,6 +59,8 @@ def set_up(host: Host, started: dict[str, Process]) -> None:
             host.exec("sh", "-c", f"printf '{LEASE}' | resolvconf -a eth0.inet")
         case "open":
             programs.install(host, "openresolv")
+            with (root / "etc/resolvconf.conf").open("a") as conf:
+                conf.write(SLOW)
             (root / "etc/resolv.conf").unlink()
             host.exec("sh", "-c", f"printf '{LEASE}' | resolvconf -a eth0")
         case "resolved":

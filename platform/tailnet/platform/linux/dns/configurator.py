@@ -22,13 +22,15 @@ from tailnet.platform.linux.dns.watch import watch_bus, watch_file
 
 log = logging.getLogger("tailnet.platform")
 
-_SETTLE = 0.1  # seconds after a hint: files are written in steps
+_SETTLE = 0.1  # seconds without a hint: files are written in steps
+_STEPS = 10  # of these at most, where hints do not end
 _OVERWRITTEN = (
     "another program keeps replacing /etc/resolv.conf, so names of the tailnet do not resolve;"
     " make it stop, or use systemd-resolved"
 )
 _SOON, _LONGEST = 1.0, 300.0  # seconds until another look where one failed; doubled each time
 _GONE = 5.0  # seconds that systemd-resolved may take to restart
+_DOUBT = 1.0  # seconds until a second look: openresolv empties the file before it writes it
 
 
 class Adapter(Protocol):
@@ -213,29 +215,33 @@ class LinuxDns:
     async def _look_again(self, changed: asyncio.Event) -> str | None:
         """Choose again; why, if another was chosen.
 
-        A service that restarts is away for a moment only.
+        Never on what is seen once: a service that restarts is away for a moment only, and a file
+        that is being written says nothing of whose it is.  What we do ourselves is not seen at all.
         """
         try:
-            choice = choose(await observe(self._root))
-            if choice.mode is not self._choice.mode and self._choice.mode is Mode.RESOLVED:
-                await asyncio.sleep(_GONE)
-                choice = choose(await observe(self._root))
-            async with self._one:
-                switched = choice.mode is not self._choice.mode and self._looked
-                if switched:
-                    await self._adapter.down()
-                    self._choose(choice)
+            switched = await self._switches(act=False)
+            if switched:
+                await asyncio.sleep(_GONE if self._choice.mode is Mode.RESOLVED else _DOUBT)
+                switched = await self._switches(act=True)
         except PlatformError as error:
             log.warning("DNS: %s", error)
             asyncio.get_running_loop().call_later(self._patience, changed.set)
             self._patience = min(2 * self._patience, _LONGEST)
             return None
         self._patience = _SOON
-        if switched:
-            return f"from now on by {choice.mode.value}: {choice.why}"
-        if choice.mode is self._choice.mode:
-            self._choice = choice
-        return None
+        return f"from now on by {self._choice.mode.value}: {self._choice.why}" if switched else None
+
+    async def _switches(self, *, act: bool) -> bool:
+        """Whether another is to be chosen; if so and ``act``, it is."""
+        async with self._one:
+            choice = choose(await observe(self._root))
+            if choice.mode is self._choice.mode:
+                self._choice = choice
+                return False
+            if act and self._looked:
+                await self._adapter.down()
+                self._choose(choice)
+            return self._looked
 
     def _choose(self, choice: Choice) -> None:
         log.info("DNS of this host: %s (%s)", choice.mode.value, choice.why)
@@ -252,10 +258,14 @@ class LinuxDns:
 
 
 async def _wait(changed: asyncio.Event, deadline: float | None, now: Callable[[], float]) -> None:
-    """Until a hint, and a moment more, or the deadline."""
+    """Until a hint, and until there are no more, or the deadline."""
     try:
         async with asyncio.timeout(None if deadline is None else max(0.0, deadline - now())):
             await changed.wait()
     except TimeoutError:
         return
-    await asyncio.sleep(_SETTLE)
+    for _ in range(_STEPS):
+        changed.clear()
+        await asyncio.sleep(_SETTLE)
+        if not changed.is_set():
+            return
