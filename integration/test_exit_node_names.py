@@ -3,7 +3,8 @@
 ::
 
     h1 uses h2 ──┐                          ┌── dnsmasq of the exit node's LAN (printer.lan.example)
-    go uses h2 ──┴── bridge: control, DERP ─┴── h2 (exit node)        go: where tailscaled is given
+    go uses h2 ──┼── bridge: control, DERP ─┼── h2 (exit node)        go: where tailscaled is given
+  light uses h2 ─┘                          └── light (exit node too: userspace, user 65534)
 """
 
 import base64
@@ -31,12 +32,14 @@ LAN, SERVICE = "10.99.0.1", "100.100.100.100"
 PRINTER = "printer.lan.example"
 QUERY = query_untrusted(Name(PRINTER), A)
 PRIVATE = "secret.corp.example"
+NONE, KNOWS = "# none\n", f"nameserver {LAN}\n"
+NOBODY = 65534
 
 
 @pytest.fixture(scope="module")
 def lab(make_lab: MakeLab) -> Iterator[Lab]:
-    """Only h2's host knows a resolver, and h2 is an exit node."""
-    lab = make_lab(flat("h1", "h2", "go"))
+    """Only the hosts of h2 and light know a resolver, and these are exit nodes."""
+    lab = make_lab(flat("h1", "h2", "light", "go"))
     server = Process(
         "dnsmasq",
         [
@@ -48,7 +51,7 @@ def lab(make_lab: MakeLab) -> Iterator[Lab]:
         lab.directory / "dnsmasq.log",
         namespace=lab.network.internet,
     )
-    for name, text in (("h1", "# none\n"), ("h2", f"nameserver {LAN}\n"), ("go", "# none\n")):
+    for name, text in (("h1", NONE), ("h2", KNOWS), ("light", KNOWS), ("go", NONE)):
         root = root_of(lab.hosts[name].namespace)
         assert root is not None
         (root / "etc/resolv.conf").write_text(text)
@@ -58,9 +61,12 @@ def lab(make_lab: MakeLab) -> Iterator[Lab]:
         lab.hosts["h2"].exec("sysctl", "-qw", f"{name}=1")
     lab.hosts["h1"].start("--datapath=reference")
     lab.hosts["h2"].start()
+    lab.hosts["light"].start("--tun=userspace-networking", user=NOBODY)
     lab.hosts["h1"].up(AUTH_KEY)
     lab.hosts["h2"].up(AUTH_KEY, "--advertise-exit-node")
-    until("they see each other", lambda: lab.hosts["h1"].peer("h2"), 20)
+    lab.hosts["light"].up(AUTH_KEY, "--advertise-exit-node")
+    for name in ("h2", "light"):
+        until(f"{name} is seen", lambda n=name: lab.hosts["h1"].peer(n), 20)  # type: ignore[misc]
     lab.admin("set_names", dns={"ExitNodeFilteredSet": [".corp.example"]})
     lab.admin("drop_streams")
     until("an exit node", lambda: _offered(lab.hosts["h1"]), 20)
@@ -135,6 +141,35 @@ def test_the_peer_api_to_those_who_know_it(lab: Lab) -> None:
     assert curl(here, f"{url}/elsewhere")[0] == "404"
 
 
+def test_one_in_userspace_answers_as_well(lab: Lab) -> None:
+    """Without any privilege or device, from the resolvers of its host, which it does not touch."""
+    here, there = lab.hosts["h1"], lab.hosts["light"]
+    here.tnet("set", "--exit-node=light")
+    until("the name", lambda: dig(here, "+short", PRINTER) == "192.0.2.7\n", 20)
+    assert "/dns-query" in here.tnet("dns", "query", PRINTER).stdout
+    assert "status: REFUSED" in dig(here, PRIVATE)
+    url = peer_api(here, "light")
+    assert url.startswith(f"http://{there.ipv4}:")
+    assert curl(here, f"{url}/")[0] == "200"
+    assert curl(here, "-H", "Host: evil.example", f"{url}/")[0] == "403"
+    assert curl(here, "--data-binary", "@/bin/sh", f"{url}/dns-query")[0] in {"413", "415"}
+    assert curl(here, f"{url}/elsewhere")[0] == "404"
+    here.tnet("set", "--exit-node=")
+    until("the end of it", lambda: "192.0.2.7" not in dig(here, "+short", PRINTER), 10)
+
+
+def test_one_in_userspace_asks_as_well(lab: Lab) -> None:
+    """What its proxies and ``tnet`` want to know goes to the exit node it uses."""
+    light = lab.hosts["light"]
+    light.tnet("set", "--advertise-exit-node=false")
+    light.tnet("set", "--exit-node=h2")
+    until("it asks", lambda: "/dns-query" in light.tnet("dns", "query", PRINTER).stdout, 20)
+    assert "192.0.2.7" in light.tnet("dns", "query", PRINTER).stdout
+    assert "192.0.2.8" not in light.tnet("dns", "query", PRIVATE, check=False).stdout
+    light.tnet("set", "--exit-node=")
+    light.tnet("set", "--advertise-exit-node")
+
+
 def test_shields_up_keeps_pings_out_but_not_those_who_ask(lab: Lab) -> None:
     """The PeerAPI judges by itself; nothing else is let in for its sake."""
     here, there = lab.hosts["h1"], lab.hosts["h2"]
@@ -160,13 +195,16 @@ def test_down_and_up_again(lab: Lab) -> None:
         until("a ping", lambda: there.exec(*ping, check=False).returncode == 0, 10)  # noqa: B023
 
 
-def test_a_go_node_resolves_through_our_exit_node(lab: Lab) -> None:
+def test_a_go_node_resolves_through_our_exit_nodes(lab: Lab) -> None:
     """It asks our PeerAPI for every name."""
     program = os.environ.get(VARIABLE)
     if not program:
         pytest.skip(f"{VARIABLE} does not say where tailscaled is")
     go = Theirs(lab.hosts["go"], Path(program))
     go.up()
-    until("the exit node is offered", lambda: "h2" in go.ask("exit-node", "list"), 20)
-    go.set("--exit-node=h2")
-    until("the name", lambda: dig(go.host, "+short", PRINTER) == "192.0.2.7\n", 20)
+    for name in ("h2", "light"):
+        until("it is offered", lambda n=name: n in go.ask("exit-node", "list"), 20)  # type: ignore[misc]
+        go.set(f"--exit-node={name}")
+        until("the name", lambda: dig(go.host, "+short", PRINTER) == "192.0.2.7\n", 20)
+        go.set("--exit-node=")
+        until("the end of it", lambda: "192.0.2.7" not in dig(go.host, "+short", PRINTER), 20)

@@ -96,7 +96,9 @@ class Machine:
 
     def make_dns(self, tun_name: str) -> DnsConfigurator:
         """The platform's; a userspace tunnel is not for the host's programs."""
-        return NoDns() if self._userspace is not None else self._platform.dns(tun_name)
+        if self._userspace is not None:
+            return NoDns(self._platform.programs_ask)
+        return self._platform.dns(tun_name)
 
     def make_monitor(self, tun_name: str) -> NetworkMonitor:
         """The platform's."""

@@ -1,7 +1,7 @@
 """Ports for what is not there: a node without a device of its own changes nothing of its host."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from ipaddress import IPv4Address, IPv6Address
 from socket import socket
 
@@ -39,10 +39,13 @@ class NoFirewall:
 
 
 class NoDns:
-    """For a host whose own resolver is not to be changed."""
+    """For a host whose own resolver is not to be changed; ``ask`` looks whom its programs ask."""
 
     mode = "no-op"
     split = False
+
+    def __init__(self, ask: Callable[[], tuple[IPv4Address | IPv6Address, ...]]) -> None:
+        self._ask = ask
 
     async def up(self) -> None:
         """Nothing to do."""
@@ -56,8 +59,8 @@ class NoDns:
         """Nobody asks it."""
 
     async def programs_ask(self) -> tuple[IPv4Address | IPv6Address, ...]:
-        """It is not known."""
-        return ()
+        """As ever."""
+        return self._ask()
 
     async def apply(self, config: DnsConfig) -> None:
         """Nothing to do."""

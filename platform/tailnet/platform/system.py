@@ -1,7 +1,7 @@
 """One operating system: what this host is, and what makes the ports."""
 
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Protocol
 
 from tailnet.platform.interface import (
@@ -100,6 +100,13 @@ class Platform(Protocol):
 
     def dns(self, tun_name: str) -> DnsConfigurator:
         """With that device."""
+
+    def programs_ask(self) -> tuple[IPv4Address | IPv6Address, ...]:
+        """Whom programs of this host ask for names, without us.  Only looks.
+
+        Raises:
+            PlatformError: that cannot be read.
+        """
 
     def monitor(self, tun_name: str) -> NetworkMonitor:
         """Of everything but that device."""

@@ -135,6 +135,8 @@ async def serve(
         random_bytes=os.urandom,
         on_failed=fail,
     )
+    if userspace is not None:
+        userspace.door = node.hosting.peer_api.door
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, node.hang_up)
     dialer = Dialer(_names(node), node.naming.addresses, userspace)
     view = NodeView(

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from tailnet.agent import clock
+from tailnet.agent.addr import IPAddress
 from tailnet.agent.httpd.conversation import BadRequest, Conversation, Request, Step, http_date
 from tailnet.agent.tasks import Tasks
 
@@ -73,6 +74,10 @@ class Server:
         """Of those connected."""
         return (connection.sock for connection in self._connections)
 
+    def clients(self) -> Iterator["Client"]:
+        """Those connected."""
+        return iter(self._connections)
+
     async def refuse(self) -> None:
         """Accept nobody more; only then may a listener be closed.  Idempotent."""
         await self._accepting.close()
@@ -98,14 +103,22 @@ class Server:
             await self.take(sock)
 
     async def take(self, sock: socket.socket) -> None:
-        """Serve one connection, which is the server's from now on."""
-        if not self._admit(sock):
-            with sock, contextlib.suppress(OSError):
-                sock.send(Conversation(0).answer(503, (), BUSY, close=True))
-            return
+        """Serve one connection, if it is admitted; it is the server's from now on."""
+        if self._admit(sock):
+            await self.adopt(sock)
+        else:
+            self.turn_away(sock)
+
+    def turn_away(self, sock: socket.socket) -> None:
+        """Say that it is one too many, and close it."""
+        with sock, contextlib.suppress(OSError):
+            sock.send(Conversation(0).answer(503, (), BUSY, close=True))
+
+    async def adopt(self, sock: socket.socket, peer: IPAddress | None = None) -> None:
+        """Serve one that was admitted; ``peer``: who it is, where the socket does not say."""
         with contextlib.suppress(OSError):
             loop = asyncio.get_running_loop()
-            await loop.connect_accepted_socket(lambda: Client(self), sock)
+            await loop.connect_accepted_socket(lambda: Client(self, peer), sock)
 
     def begin(self, connection: "Client") -> asyncio.Task[None]:
         """For connections: run until the end."""
@@ -118,7 +131,7 @@ class Server:
 
 
 class Client(asyncio.Protocol):
-    """One connection; ``sock`` is its socket, to ask things of.
+    """One connection; ``sock`` is its socket, to ask things of; ``peer`` as :meth:`Server.adopt`.
 
     Its task reads, handles and answers, one request after the other.  Handlers use the methods
     from ``read`` on; each raises :class:`ClientGone` where there is nobody to talk to any more.
@@ -126,8 +139,9 @@ class Client(asyncio.Protocol):
 
     sock: socket.socket
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, peer: IPAddress | None) -> None:
         self._server = server
+        self.peer = peer
         self._limits = server.limits
         self._conversation = Conversation(server.limits.head)
         self._inbox = bytearray()

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from tailnet.agent.addr import AddrPort, IPAddress, IPNetwork
 from tailnet.agent.netstack.choice import Reach, onward
@@ -25,6 +25,7 @@ log = logging.getLogger("tailnet.netstack")
 NAME = "userspace-networking"
 ACCEPT_PATIENCE = 10.0  # seconds for a server to take a peer's connection
 EVENTS = 64  # taken at once, after which others of the loop get their turn
+Door = Callable[[socket.socket, IPAddress], Awaitable[None]]
 BUFFER = 8 << 20  # bytes between stack and datapath, if the system allows it
 SO_SNDBUFFORCE = 32
 
@@ -89,6 +90,9 @@ class Userspace:
         make_stack: makes a stack on a packet socket's descriptor, which it takes.
         now: a clock.
         on_failed: called with a reason when the stack cannot go on.
+
+    Attributes:
+        door: who of this process takes connections to a port, with the socket and the peer.
     """
 
     obstacle = ""  # nothing of the host comes before us
@@ -106,6 +110,7 @@ class Userspace:
         self._dialling: dict[int, asyncio.Future[StackConnection]] = {}
         self._accepting: dict[int, asyncio.Task[None]] = {}
         self._closed = False
+        self.door: Callable[[AddrPort], Door | None] = lambda _: None
         self.reach = Reach()
         self.sites: frozenset[IPNetwork] = frozenset()  # whose router we are
         self.datagrams = Datagrams(self._stack, now=now, onward=self._onward)
@@ -192,7 +197,8 @@ class Userspace:
         for kind, stream, local, remote, data in self._stack.take_events(EVENTS):
             match kind:
                 case EventKind.SYN:
-                    self._begin_to_accept(stream, AddrPort.parse(local), remote)
+                    ends = AddrPort.parse(local), AddrPort.parse(remote)
+                    self._begin_to_accept(stream, *ends)
                 case EventKind.CONNECTED:
                     connection = StackConnection(self._stack, stream, AddrPort.parse(local))
                     if (future := self._future(stream)) is not None:
@@ -210,8 +216,8 @@ class Userspace:
                 case EventKind.UDP:
                     self.datagrams.handle(AddrPort.parse(local), AddrPort.parse(remote), data)
                 case EventKind.PING:
-                    ends = AddrPort.parse(local).ip, AddrPort.parse(remote).ip
-                    self._pings.handle(*ends, data)
+                    near, far = AddrPort.parse(local).ip, AddrPort.parse(remote).ip
+                    self._pings.handle(near, far, data)
                 case EventKind.DIED if not self._closed:
                     self._on_failed(f"userspace networking stopped: {data.decode()}")
 
@@ -219,11 +225,13 @@ class Userspace:
         future = self._dialling.pop(stream, None)
         return future if future is not None and not future.done() else None
 
-    def _begin_to_accept(self, stream: int, local: AddrPort, remote: str) -> None:
+    def _begin_to_accept(self, stream: int, local: AddrPort, remote: AddrPort) -> None:
         def end(_: asyncio.Task[None]) -> None:
             self._accepting.pop(stream, None)
 
-        task = self._tasks.start(f"accept {remote}", self._accept(stream, local))
+        door = self.door(local)
+        accept = self._accept(stream, local) if door is None else self._let_in(stream, remote, door)
+        task = self._tasks.start(f"accept {remote}", accept)
         self._accepting[stream] = task
         task.add_done_callback(end)
 
@@ -245,6 +253,28 @@ class Userspace:
         except OSError as error:
             log.debug("%s: %s", target, error)
             self._stack.abort(stream)
+
+    async def _let_in(self, stream: int, remote: AddrPort, door: Door) -> None:
+        """A peer's connection is for a server of this process."""
+        try:
+            ours, theirs = _pair()
+        except OSError as error:
+            log.debug("%s: %s", remote, error)
+            self._stack.abort(stream)
+            return
+        with contextlib.ExitStack() as failed:
+            failed.enter_context(ours)
+            self._stack.join(stream, theirs.detach())
+            self._accepting.pop(stream, None)  # the door sees for itself when the peer is gone
+            await door(ours, remote.ip)
+            failed.pop_all()
+
+
+def _pair() -> tuple[socket.socket, socket.socket]:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    return ours, theirs
 
 
 def _enlarge(sock: socket.socket) -> None:

@@ -5,13 +5,14 @@
     peer ── tunnel ──► our address, port by formula ──► who is that? ──► /dns-query, or a banner
 
 Packets to these ports pass the filter from any peer, as upstream: who may ask what is decided here.
+Where the kernel does not have our addresses, connections come from our own stack, by ``door``.
 """
 
 import asyncio
 import errno
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
@@ -38,6 +39,10 @@ _GRACE = 0.5  # seconds for answers at the end
 _BACKLOG = 128
 
 
+Door = Callable[[socket.socket, IPAddress], Coroutine[None, None, None]]
+"""Takes a connection, and who is at its other end."""
+
+
 class Caller(NamedTuple):
     """A peer that has connected.
 
@@ -58,6 +63,7 @@ class PeerApi:
         resolve: answers a DNS message; raises ``BadPacket`` where it is none, ``OSError`` where
             there is no answer.
         count: hears of each question, ``query``, and why there was no answer, ``error_…``.
+        bound: the kernel has our addresses.
 
     Attributes:
         listening: where, of each family at most one.
@@ -68,8 +74,12 @@ class PeerApi:
         who: Callable[[IPAddress], Caller | None],
         resolve: Callable[[bytes], Awaitable[bytes]],
         count: Callable[[str], None],
+        *,
+        bound: bool = True,
     ) -> None:
         self._who = who
+        self._bound = bound
+        self._entering = asyncio.Lock()
         self._resolve = resolve
         self._count = count
         self._listeners: dict[AddrPort, socket.socket] = {}
@@ -80,17 +90,17 @@ class PeerApi:
     def want(self, addresses: Iterable[IPAddress]) -> None:
         """Listen at these and nowhere else; what cannot be bound yet is tried at the next call."""
         wanted = {ip.version: ip for ip in addresses}  # of two addresses of a family, one
-        for at in [at for at in self._listeners if wanted.get(at.ip.version) != at.ip]:
+        for at in [at for at in self._servers if wanted.get(at.ip.version) != at.ip]:
             self._leave(at)
-        here = {at.ip for at in self._listeners}
+        here = {at.ip for at in self._servers}
         for ip in wanted.values():
             if ip not in here:
                 self._listen(ip)
-        self.listening = tuple(sorted(self._listeners, key=lambda at: at.ip.version))
+        self.listening = tuple(sorted(self._servers, key=lambda at: at.ip.version))
 
     async def close(self) -> None:
         """Serve nobody any more."""
-        ends = [_end(self._listeners.pop(at), self._servers.pop(at)) for at in self.listening]
+        ends = [self._end(at) for at in self.listening]
         self.listening = ()
         await asyncio.gather(*ends)
         await self._tasks.close()
@@ -99,9 +109,27 @@ class PeerApi:
         """Of this family; 0 if there is none."""
         return next((at.port for at in self.listening if at.ip.version == version), 0)
 
+    def door(self, at: AddrPort) -> Door | None:
+        """Who takes connections to ``at``, from the stack; ``None``: nobody here."""
+        server = self._servers.get(at)
+        if server is None:
+            return None
+
+        async def enter(sock: socket.socket, src: IPAddress) -> None:
+            async with self._entering:  # so that each counts before the next
+                if self._admit(src, server):
+                    await server.adopt(sock, src)
+                else:
+                    server.turn_away(sock)
+
+        return enter
+
     # --- sockets
 
     def _listen(self, ip: IPAddress) -> None:
+        if not self._bound:
+            self._serve(AddrPort(ip, port_of(ip)))
+            return
         for port in (*(port_of(ip, attempt) for attempt in range(TRIES)), 0):
             try:
                 sock = _bound(ip, port)
@@ -113,28 +141,32 @@ class PeerApi:
             self._serve(AddrPort(ip, sock.getsockname()[1]), sock)
             return
 
-    def _serve(self, at: AddrPort, sock: socket.socket) -> None:
+    def _serve(self, at: AddrPort, sock: socket.socket | None = None) -> None:
         server = Server(
             lambda client, request: self._handle(at, client, request),
             headers={"Server": "tailnetd", "X-Content-Type-Options": "nosniff"},
-            admit=lambda client: self._admit(client, server),
+            admit=lambda client: self._admit(_peer_of(client), server),
             limits=Limits(idle_time=10.0, body_time=5.0),
         )
-        server.serve(sock)
-        self._listeners[at], self._servers[at] = sock, server
+        if sock is not None:
+            server.serve(sock)
+            self._listeners[at] = sock
+        self._servers[at] = server
         log.info("peers may ask us at %s", at)
 
     def _leave(self, at: AddrPort) -> None:
-        end = _end(self._listeners.pop(at), self._servers.pop(at))
-        _ = self._tasks.start(f"end of {at}", end)
+        _ = self._tasks.start(f"end of {at}", self._end(at))
 
-    def _admit(self, client: socket.socket, server: Server) -> bool:
+    def _end(self, at: AddrPort) -> Coroutine[None, None, None]:
+        """From now on nobody is here; what is under way ends soon."""
+        return _end(self._listeners.pop(at, None), self._servers.pop(at))
+
+    def _admit(self, src: IPAddress | None, server: Server) -> bool:
         """A peer, and neither it nor all together are too many."""
-        src = _peer_of(client)
         if src is None or self._who(src) is None:
             self._count("error_stranger")
             return False
-        others = [_peer_of(sock) for sock in server.sockets()]
+        others = [_source(client) for client in server.clients()]
         if len(others) >= MAX_CLIENTS or others.count(src) >= MAX_OF_ONE:
             self._count("error_busy")
             return False
@@ -144,7 +176,7 @@ class PeerApi:
 
     async def _handle(self, at: AddrPort, client: Client, request: Request) -> None:
         check_untrusted(request, at)
-        src = _peer_of(client.sock)
+        src = _source(client)
         caller = None if src is None else self._who(src)
         if caller is None:
             raise BadRequest(403, "you are no peer of this node")
@@ -175,12 +207,13 @@ class PeerApi:
         await client.answer(200, answer, MESSAGE)
 
 
-async def _end(listener: socket.socket, server: Server) -> None:
+async def _end(listener: socket.socket | None, server: Server) -> None:
     """The loop lets go of the descriptor first, which soon is another socket's."""
     try:
         await server.refuse()
     finally:
-        listener.close()
+        if listener is not None:
+            listener.close()
     await server.close(_GRACE)
 
 
@@ -195,6 +228,10 @@ def _bound(ip: IPAddress, port: int) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def _source(client: Client) -> IPAddress | None:
+    return client.peer or _peer_of(client.sock)
 
 
 def _peer_of(sock: socket.socket) -> IPAddress | None:

@@ -1,7 +1,7 @@
 """Linux, as a ``Platform``."""
 
 import secrets
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
 from tailnet.platform.interface import (
@@ -18,6 +18,7 @@ from tailnet.platform.linux import hostinfo
 from tailnet.platform.linux.bypass import LinuxBypass
 from tailnet.platform.linux.dns.caretaker import Caretaker
 from tailnet.platform.linux.dns.configurator import LinuxDns
+from tailnet.platform.linux.dns.replaced import ResolvConfFile
 from tailnet.platform.linux.dns.restore import cleanup as restore_dns
 from tailnet.platform.linux.ethtool import gro_forwarding_problem, set_gro_forwarding
 from tailnet.platform.linux.gateway import LinuxGateways
@@ -96,6 +97,10 @@ class Linux:
     def dns(self, tun_name: str) -> DnsConfigurator:
         """Whoever decides over names here."""
         return LinuxDns(tun_name, caretaker=Caretaker())
+
+    def programs_ask(self) -> tuple[IPv4Address | IPv6Address, ...]:
+        """Who stands in ``/etc/resolv.conf``, or stood there before us."""
+        return ResolvConfFile(ROOT).base().nameservers
 
     def monitor(self, tun_name: str) -> NetworkMonitor:
         """Over netlink, which needs no privilege."""

@@ -35,10 +35,9 @@ class Hosting:
         userspace: bool,
     ) -> None:
         self._tunnel = tunnel
-        self._userspace = userspace
         self._reports = look is not None
         self._listeners = ListenerWatch(look or tuple, on_change)
-        self.peer_api = PeerApi(guests.who, guests.resolve, count)
+        self.peer_api = PeerApi(guests.who, guests.resolve, count, bound=not userspace)
 
     def follow(self, prefs: Prefs, netmap: NetworkMap | None) -> tuple[Service, ...]:
         """Serve what is wanted in this network, ``None``: none; what control is to tell."""
@@ -49,9 +48,8 @@ class Hosting:
 
     def _open_peer_api(self, netmap: NetworkMap | None) -> None:
         """Once our addresses are there."""
-        wanted = netmap is not None and not self._userspace
-        if not wanted or self._tunnel.routed:
-            self.peer_api.want(netmap.self_node.ips() if netmap is not None and wanted else ())
+        if netmap is None or self._tunnel.routed:
+            self.peer_api.want(netmap.self_node.ips() if netmap is not None else ())
         self._tunnel.set_open(self.peer_api.listening)
 
     async def close(self) -> None:
