@@ -58,7 +58,7 @@ CASES = {
     "1000 peers, 2 threads": (1000, 2, True),
 }  # peers, threads, segmentation offload
 OUTSIDE = IPv4Address("10.98.0.0")  # the first of the addresses where they are reached
-RATES = (60_000, 90_000, 130_000, 180_000)  # datagrams offered a second
+RATES = (60_000, 80_000, 100_000, 120_000, 150_000, 180_000)  # datagrams offered a second
 LOADS = {"64": 64, "1200": 1200, "messages": 0}  # bytes of UDP payload; TCP
 
 

@@ -11,6 +11,7 @@ use crate::datapath::inbound::Inbound;
 use crate::datapath::offload::group::Writer;
 use crate::datapath::offload::split::split;
 use crate::datapath::outbound::Outbound;
+use crate::datapath::outbound::judge::TOGETHER;
 use crate::datapath::tables::Tables;
 use crate::datapath::tables::peer::Peer;
 use crate::datapath::tables::prefixes::{Allowed, Prefix, Prefixes};
@@ -173,9 +174,7 @@ fn what_a_peer_seals_comes_out_as_packets_or_not_at_all() {
             });
         }
         inbound.begin();
-        for message in &messages {
-            inbound.receive(&mut data, message, 1.0);
-        }
+        inbound.receive_all(&mut data, &messages, 1.0);
         inbound.write(&mut data, &mut check);
     }
     assert!(check.0 > 3000, "{} packets", check.0);
@@ -187,6 +186,7 @@ fn what_the_device_brings_never_panics() {
     let tables = tables();
     let mut outbound = Outbound::new(Arc::clone(&tables), None);
     outbound.mtu = 1280;
+    let (mut data, mut reads) = (Vec::new(), Vec::new());
     for round in 0..20_000 {
         let mut read = vnet::Header {
             flags: dice.below(2) as u8,
@@ -202,8 +202,13 @@ fn what_the_device_brings_never_panics() {
         if dice.below(10) == 0 {
             read.truncate(dice.below(read.len()));
         }
-        outbound.read(&mut read, true, 1.0);
-        outbound.transmit();
+        reads.push(data.len()..data.len() + read.len());
+        data.extend(read);
+        if reads.len() > dice.below(TOGETHER) {
+            outbound.read_all(&mut data, &reads, true, 1.0);
+            outbound.transmit();
+            (data, reads) = Default::default();
+        }
     }
     let peer = tables.peer(1).expect("still there");
     assert!(peer.activity().9 > 5000, "{:?}", peer.activity());

@@ -6,6 +6,7 @@ pub mod event;
 pub mod fd;
 pub mod ipsec_mb;
 pub mod library;
+pub mod memory;
 pub mod socket;
 
 /// Seconds since boot, suspend included (`CLOCK_BOOTTIME`), as `tailnet.agent.clock.now`.

@@ -10,7 +10,10 @@ pub const SEND_MAX: usize = 32;
 /// Messages of one call.
 pub const RECEIVE_MAX: usize = 32;
 /// Bytes of one received message.
-pub const SLOT: usize = 1 << 16;
+const LONGEST: usize = 1 << 16;
+/// From one received message to the next: were it a power of two, the beginnings of all would compete for
+/// the same few sets of the processor's caches.
+pub const SLOT: usize = LONGEST + 21 * 64;
 
 const UDP_SEGMENT: libc::c_int = 103;
 const UDP_GRO: libc::c_int = 104;
@@ -182,7 +185,7 @@ impl Receiver {
         let mut controls = [Control([0; 64]); RECEIVE_MAX];
         for (i, slot) in self.data.chunks_exact_mut(SLOT).take(count).enumerate() {
             vectors[i].iov_base = slot.as_mut_ptr().cast();
-            vectors[i].iov_len = SLOT;
+            vectors[i].iov_len = LONGEST;
             let header = &mut headers[i].msg_hdr;
             header.msg_name = names[i].bytes.as_mut_ptr().cast();
             header.msg_namelen = names[i].bytes.len() as _;
@@ -204,7 +207,7 @@ impl Receiver {
         };
         let got = usize::try_from(got).map_err(|_| errno())?;
         for (i, header) in headers[..got].iter().enumerate() {
-            let len = (header.msg_len as usize).min(SLOT);
+            let len = (header.msg_len as usize).min(LONGEST);
             let size = match gro_size(&header.msg_hdr) {
                 Some(size) if size > 0 => size,
                 _ => len,

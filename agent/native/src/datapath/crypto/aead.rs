@@ -11,6 +11,7 @@ use subtle::ConstantTimeEq;
 
 use crate::datapath::crypto::session::TAG;
 use crate::sys::ipsec_mb::{Direction, Library, Manager};
+use crate::sys::memory::expect;
 
 /// Lengths at which both must agree: around the blocks and vectors of the codes for AVX2 and AVX-512.
 const TRIED: [usize; 18] = [
@@ -21,6 +22,7 @@ const MESSAGES: usize = 32; // each
 const SIZES: [usize; 2] = [64, 1280];
 
 /// A key, ready for either.
+#[repr(C)]
 pub struct Key {
     raw: [u8; 32],
     ring: LessSafeKey,
@@ -34,6 +36,12 @@ impl Key {
             raw: *key,
             ring: LessSafeKey::new(unbound),
         }
+    }
+
+    /// Ask for its memory.
+    pub fn expect(&self) {
+        expect(&self.raw);
+        expect(&self.ring);
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Source: RFC 6479; wireguard-go replay/replay.go Filter.
 
+use crate::sys::memory::expect;
+
 /// Never send or accept at or above.
 ///
 /// Source: WireGuard paper §6.1.
@@ -12,9 +14,10 @@ const WORDS: u64 = 128;
 
 /// Which counters were seen, down to [`WINDOW`] below the greatest.  Ask only after the packet
 /// authenticated.
+#[repr(C)]
 pub struct ReplayWindow {
+    top: u64, // beside the lock around it
     ring: [u64; WORDS as usize],
-    top: u64,
 }
 
 impl Default for ReplayWindow {
@@ -27,6 +30,11 @@ impl Default for ReplayWindow {
 }
 
 impl ReplayWindow {
+    /// Ask for the memory that looking for `counter` needs.
+    pub fn expect(&self, counter: u64) {
+        expect(&self.ring[((counter >> 6) % WORDS) as usize]);
+    }
+
     /// True, once, for a counter that is new and not too old.
     pub fn check_and_set(&mut self, counter: u64) -> bool {
         if counter >= REJECT_AFTER_MESSAGES {

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use crate::datapath::crypto::aead::{Cipher, Key};
 use crate::datapath::crypto::replay::{REJECT_AFTER_MESSAGES, ReplayWindow};
 use crate::datapath::tables::peer::Peer;
+use crate::sys::memory::expect;
 
 /// Bytes before the ciphertext.
 pub const HEADER: usize = 16;
@@ -39,23 +40,24 @@ pub struct Session {
     pub initiator: bool,
 }
 
-/// One session, ready to use.
+/// One session, ready to use; what each message needs stands together.
+#[repr(C)]
 pub struct Keys {
     /// Whose it is.
     pub peer: Arc<Peer>,
     /// Our index.
     pub local: u32,
+    remote: u32,
     /// When it dies [s].
     pub expires: f64,
-    /// A responder's, on which nothing came yet.
-    pub unconfirmed: AtomicBool,
     /// Messages sealed.
     pub counter: AtomicU64,
+    /// A responder's, on which nothing came yet.
+    pub unconfirmed: AtomicBool,
+    open: Key,
+    seal: Key,
     /// Counters seen.
     pub replay: Mutex<ReplayWindow>,
-    remote: u32,
-    seal: Key,
-    open: Key,
 }
 
 impl Keys {
@@ -66,17 +68,31 @@ impl Keys {
             local: session.local,
             remote: session.remote,
             expires: session.created + REJECT_AFTER_TIME,
-            unconfirmed: AtomicBool::new(!session.initiator),
             counter: AtomicU64::new(0),
-            replay: Mutex::default(),
-            seal: Key::new(&session.send_key),
+            unconfirmed: AtomicBool::new(!session.initiator),
             open: Key::new(&session.receive_key),
+            seal: Key::new(&session.send_key),
+            replay: Mutex::default(),
         }
     }
 
     /// True if it may still seal.
     pub fn usable(&self, now: f64) -> bool {
         now < self.expires && self.counter.load(Ordering::Relaxed) < REJECT_AFTER_MESSAGES
+    }
+
+    /// Ask for the memory that opening a message needs.
+    pub fn expect_to_open(&self) {
+        expect(&self.peer);
+        self.open.expect();
+        expect(&self.replay);
+    }
+
+    /// Ask for the memory that sealing a message needs.
+    pub fn expect_to_seal(&self) {
+        expect(&self.peer);
+        expect(&self.counter);
+        self.seal.expect();
     }
 
     /// Seal the plaintext `message[16..len - 16]` in place, as message number `counter`.

@@ -178,6 +178,17 @@ impl Tables {
         sessions.get(&local).cloned()
     }
 
+    /// Several by our indices: the memory of all is asked for before that of the first is touched.
+    pub fn sessions<const N: usize>(&self, locals: [Option<u32>; N]) -> [Option<Arc<Keys>>; N] {
+        let sessions = self.sessions.read().unwrap_or_else(|e| e.into_inner());
+        let found = locals.map(|local| sessions.get(&local?));
+        found
+            .iter()
+            .flatten()
+            .for_each(|keys| keys.expect_to_open());
+        found.map(|keys| keys.cloned())
+    }
+
     /// Put a session into its slot and into the index.
     pub fn add_session(&self, peer: &Arc<Peer>, session: &Session) {
         let keys = Arc::new(Keys::new(Arc::clone(peer), session));

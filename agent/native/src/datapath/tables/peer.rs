@@ -13,6 +13,7 @@ use crate::datapath::filter::reject::REJECTS;
 use crate::datapath::tables::masquerade::Masquerade;
 use crate::datapath::tables::prefixes::Allowed;
 use crate::datapath::wire::geneve::{self, Way};
+use crate::sys::memory::expect;
 use crate::sys::socket::SockAddr;
 
 /// Packets that wait for a session; the oldest is dropped.
@@ -25,6 +26,7 @@ pub const DATA_RECEIVED: u8 = 2;
 
 /// Where datagrams go, and what was said about it.
 #[derive(Default)]
+#[repr(C)]
 pub struct Path {
     /// By UDP: the peer's address, or a relay's and a session there.
     pub udp: Option<(Way, SockAddr)>,
@@ -37,6 +39,12 @@ pub struct Path {
 }
 
 impl Path {
+    /// Ask for its memory.
+    pub fn expect(&self) {
+        expect(&self.udp);
+        expect(&self.relay);
+    }
+
     /// What goes before each datagram, if anything does.
     pub fn head(&self) -> Option<[u8; geneve::LEN]> {
         self.udp.and_then(|(way, _)| way.head())
@@ -67,17 +75,18 @@ impl Queue {
 const NEVER: u64 = u64::MAX; // bits of no time
 
 /// Times and counters, written by the packet threads and read by Python.
+#[repr(C)]
 struct Record {
     last_sent: AtomicU64,
-    last_received: AtomicU64,
     last_data_sent: AtomicU64,
-    last_data_received: AtomicU64,
+    tx_packets: AtomicU64,
+    tx_bytes: AtomicU64,
     unheard_since: AtomicU64,
     unanswered_since: AtomicU64,
-    tx_bytes: AtomicU64,
-    rx_bytes: AtomicU64,
-    tx_packets: AtomicU64,
+    last_received: AtomicU64,
+    last_data_received: AtomicU64,
     rx_packets: AtomicU64,
+    rx_bytes: AtomicU64,
 }
 
 /// A snapshot, in the order of `tailnet.agent.wireguard.session.Activity`.
@@ -95,7 +104,8 @@ pub type Activity = (
     u64,
 );
 
-/// Everything about one peer.
+/// Everything about one peer; what each packet needs stands together.
+#[repr(C)]
 pub struct Peer {
     /// The slow path's handle.
     pub id: u64,
@@ -107,17 +117,17 @@ pub struct Peer {
     pub path: ArcSwap<Path>,
     /// The session to send with: a copy of the slot.
     pub current: ArcSwapOption<Keys>,
-    /// All sessions.
-    pub slots: Mutex<Slots>,
-    /// What waits for a session.
-    pub queue: Mutex<Queue>,
     /// The queue is not empty: look there first, so that nothing overtakes.
     pub queued: AtomicBool,
     /// Bits of wakes that are asked for.
     pub wake: AtomicU8,
+    record: Record,
+    /// All sessions.
+    pub slots: Mutex<Slots>,
+    /// What waits for a session.
+    pub queue: Mutex<Queue>,
     /// Of refusals to it.
     pub rejects: Mutex<Bucket>,
-    record: Record,
 }
 
 impl Peer {
@@ -148,6 +158,28 @@ impl Peer {
                 rx_packets: zero(),
             },
         }
+    }
+
+    /// Ask for the memory that a packet from it or to it needs.
+    pub fn expect(&self) {
+        expect(&self.id);
+        expect(&self.wake);
+        expect(&self.record.unanswered_since);
+        expect(&self.record.rx_bytes);
+    }
+
+    /// Ask for what sending to it needs besides, once it is here itself.
+    pub fn expect_to_send(&self) {
+        if let Some(keys) = self.current.load().as_ref() {
+            keys.expect_to_seal();
+        }
+        self.path.load().expect();
+    }
+
+    /// Ask for what taking a packet of it needs besides, once it is here itself.
+    pub fn expect_to_take(&self) {
+        self.path.load().expect();
+        expect(&**self.allowed.load());
     }
 
     /// What it calls us from now on.

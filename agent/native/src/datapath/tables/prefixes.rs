@@ -38,6 +38,13 @@ impl Prefix {
     }
 }
 
+/// Contains no address.
+const NOTHING: Prefix = Prefix {
+    version: 0,
+    bits: 0,
+    address: 0,
+};
+
 fn shifted(address: u128, shift: u32) -> u128 {
     address.checked_shr(shift).unwrap_or(0)
 }
@@ -199,8 +206,8 @@ impl<T: Clone> Prefixes<T> {
 
 /// The sources one peer may use; most have two.
 pub enum Allowed {
-    /// Compared one by one.
-    Few(Box<[Prefix]>),
+    /// Compared one by one; the first two are in place.
+    Few([Prefix; 2], Box<[Prefix]>),
     /// Looked up.
     Many(Prefixes<()>),
 }
@@ -209,7 +216,9 @@ impl Allowed {
     /// These, in any order.
     pub fn new(prefixes: &[Prefix]) -> Self {
         if prefixes.len() <= FEW {
-            return Self::Few(prefixes.into());
+            let at = |index| prefixes.get(index).copied().unwrap_or(NOTHING);
+            let more = prefixes.get(2..).unwrap_or_default();
+            return Self::Few([at(0), at(1)], more.into());
         }
         let mut table = Prefixes::default();
         for prefix in prefixes {
@@ -221,7 +230,10 @@ impl Allowed {
     /// True if one of the prefixes has this address.
     pub fn contains(&self, version: u8, address: u128) -> bool {
         match self {
-            Self::Few(few) => few.iter().any(|prefix| prefix.contains(version, address)),
+            Self::Few(two, more) => two
+                .iter()
+                .chain(more)
+                .any(|prefix| prefix.contains(version, address)),
             Self::Many(table) => table.lookup(version, address).is_some(),
         }
     }

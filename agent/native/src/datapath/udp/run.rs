@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::datapath::crypto::session::Keys;
 use crate::datapath::report::drops::Reason;
 use crate::datapath::report::upcalls::Upcall;
 use crate::datapath::tables::Tables;
@@ -16,7 +17,7 @@ use crate::sys::socket::{Outgoing, SEND_MAX};
 ///
 /// Each begins with what the path wants before it.
 struct Run {
-    peer: Arc<Peer>,
+    keys: Arc<Keys>,
     path: Arc<Path>,
     start: usize,
     end: usize,
@@ -43,11 +44,11 @@ struct Batch<'a> {
 
 impl Runs {
     /// A datagram of `size` bytes at `start`, right behind the one before.
-    pub fn push(&mut self, peer: &Arc<Peer>, path: &Arc<Path>, start: usize, size: usize) {
+    pub fn push(&mut self, keys: &Arc<Keys>, path: &Arc<Path>, start: usize, size: usize) {
         if let Some(last) = self.0.last_mut()
             && !last.closed
             && size <= last.size
-            && Arc::ptr_eq(&last.peer, peer)
+            && Arc::ptr_eq(&last.keys, keys)
             && Arc::ptr_eq(&last.path, path)
         {
             last.end += size;
@@ -55,7 +56,7 @@ impl Runs {
             return;
         }
         self.0.push(Run {
-            peer: Arc::clone(peer),
+            keys: Arc::clone(keys),
             path: Arc::clone(path),
             start,
             end: start + size,
@@ -93,14 +94,14 @@ impl Runs {
                         to,
                         segment: segment as u16,
                     });
-                    batch.owners.push((&run.peer, path, dst));
+                    batch.owners.push((&run.keys.peer, path, dst));
                 }
             }
             if path.relay {
                 let head = path.head().map_or(0, |head| head.len());
                 let cut = bytes.chunks(run.size).map(|d| d[head..].to_vec());
                 let cut = cut.collect();
-                tables.put_lossy(Upcall::RelayOut(run.peer.id, cut), run.count());
+                tables.put_lossy(Upcall::RelayOut(run.keys.peer.id, cut), run.count());
             } else if path.udp.is_none() {
                 tables.drops.add(Reason::OutNoPath, run.count());
             }

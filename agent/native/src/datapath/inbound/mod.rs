@@ -25,7 +25,7 @@ use crate::datapath::wire::classify::{Class, classify_untrusted};
 use crate::datapath::wire::geneve::{self, Inner, Way};
 use crate::datapath::wire::intact::is_intact;
 use crate::datapath::wire::packet::{TSMP, parse_untrusted};
-use crate::sys::socket::Incoming;
+use crate::sys::socket::{Incoming, RECEIVE_MAX};
 
 const OVERHEAD: usize = HEADER + TAG;
 const TRANSPORT: [u8; 4] = [4, 0, 0, 0];
@@ -89,9 +89,55 @@ impl Inbound {
         self.coalescer.take(data, &mut sorter);
     }
 
+    /// The messages of one read, as [`Inbound::receive`].
+    pub fn receive_all(&mut self, data: &mut [u8], messages: &[Incoming], now: f64) {
+        if let [one] = messages {
+            return self.receive(data, one, now);
+        }
+        for some in messages.chunks(RECEIVE_MAX) {
+            let known = self.look_ahead(data, some);
+            for (keys, message) in known.into_iter().zip(some) {
+                self.receive_with(keys, data, message, now);
+            }
+        }
+    }
+
+    /// The sessions of messages, as the first datagram of each says.
+    ///
+    /// Messages of many peers touch much memory, in a chain: index → session → peer → path and sources.
+    /// Each link is asked for of all messages before the next.
+    fn look_ahead(&self, data: &[u8], messages: &[Incoming]) -> [Option<Arc<Keys>>; RECEIVE_MAX] {
+        let mut firsts = [None; RECEIVE_MAX];
+        for (first, message) in firsts.iter_mut().zip(messages) {
+            let end = message.start + message.size.min(message.len);
+            let found = receiver(&data[message.start..end], message);
+            *first = found.map(|(front, local)| (local, counter(&data[message.start + front..])));
+        }
+        let known = self.tables.sessions(firsts.map(|first| Some(first?.0)));
+        for (keys, first) in known.iter().zip(firsts) {
+            if let (Some(keys), Some((_, counter))) = (keys, first) {
+                keys.peer.expect();
+                crate::datapath::lock(&keys.replay).expect(counter);
+            }
+        }
+        for keys in known.iter().flatten() {
+            keys.peer.expect_to_take();
+        }
+        known
+    }
+
     /// One message of one source; it stays in `data` until [`Inbound::write`].
     pub fn receive(&mut self, data: &mut [u8], message: &Incoming, now: f64) {
-        let mut known: Option<Arc<Keys>> = None;
+        self.receive_with(None, data, message, now);
+    }
+
+    fn receive_with(
+        &mut self,
+        mut known: Option<Arc<Keys>>,
+        data: &mut [u8],
+        message: &Incoming,
+        now: f64,
+    ) {
         let mut tally = Tally::default();
         let end = message.start + message.len;
         let mut at = message.start;
@@ -134,9 +180,7 @@ impl Inbound {
         tally: &mut Tally,
     ) {
         let drops = &self.tables.drops;
-        let mut counter = [0; 8];
-        counter.copy_from_slice(&data[at + 8..at + 16]);
-        let counter = u64::from_le_bytes(counter);
+        let counter = counter(&data[at..]);
         if now >= keys.expires || counter >= REJECT_AFTER_MESSAGES {
             drops.add(Reason::InExpired, 1);
             return;
@@ -300,6 +344,15 @@ fn receiver(data: &[u8], message: &Incoming) -> Option<(usize, u32)> {
     }
 }
 
+fn counter(data: &[u8]) -> u64 {
+    let mut counter = [0; 8];
+    counter.copy_from_slice(&data[8..16]);
+    u64::from_le_bytes(counter)
+}
+
 fn index(data: &[u8]) -> u32 {
     u32::from_le_bytes([data[4], data[5], data[6], data[7]])
 }
+
+#[cfg(test)]
+mod tests;

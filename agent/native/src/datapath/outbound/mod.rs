@@ -1,5 +1,7 @@
 //! From IP packets to sealed datagrams.
 
+pub mod judge;
+
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 
@@ -7,8 +9,8 @@ use crate::datapath::crypto::aead::Cipher;
 use crate::datapath::crypto::session::{HEADER, Keys, TAG};
 use crate::datapath::filter;
 use crate::datapath::filter::flows::Flow;
-use crate::datapath::filter::reject::{Replies, is_opening};
-use crate::datapath::offload::split::{Cut, split};
+use crate::datapath::filter::reject::Replies;
+use crate::datapath::offload::split::Cut;
 use crate::datapath::report::drops::Reason;
 use crate::datapath::report::tap::Direction;
 use crate::datapath::report::traffic::Kind;
@@ -16,13 +18,9 @@ use crate::datapath::report::upcalls::Upcall;
 use crate::datapath::tables::Tables;
 use crate::datapath::tables::peer::{Path, Peer, Queue};
 use crate::datapath::tables::prefixes::Prefixes;
-use crate::datapath::tun::service::{hand_over, is_service};
 use crate::datapath::udp::run::Runs;
-use crate::datapath::wire::clamp::clamp;
 use crate::datapath::wire::geneve;
-use crate::datapath::wire::intact::{header_holds, is_intact};
-use crate::datapath::wire::packet::{Parsed, SYN, TCP, TSMP, UDP, parse_untrusted};
-use crate::datapath::wire::vnet;
+use crate::datapath::wire::packet::{Parsed, parse_untrusted};
 use crate::sys::event::EventFd;
 
 /// Bytes of sealed datagrams after which sending them is better than waiting.
@@ -79,108 +77,6 @@ impl Outbound {
         self.pos >= FLUSH
     }
 
-    /// One read of the TUN device.
-    pub fn read(&mut self, data: &mut [u8], vnet_hdr: bool, now: f64) {
-        let start = if vnet_hdr { vnet::LEN } else { 0 };
-        let hint = if vnet_hdr {
-            vnet::Header::parse(data)
-        } else {
-            Some(vnet::Header::default())
-        };
-        let packet = data.get_mut(start..).unwrap_or_default();
-        match self.judge(packet, hint.as_ref(), now) {
-            Ok(peer) => match hint.and_then(|hint| split(&hint, packet)) {
-                Some(cut) => self.send(&peer, &cut, now),
-                None => self.tables.drops.add(Reason::OutMalformed, 1),
-            },
-            Err(reason) => self.stays(reason, data, vnet_hdr),
-        }
-    }
-
-    /// The peer a packet goes to, or why it does not leave.
-    fn judge(
-        &mut self,
-        packet: &mut [u8],
-        hint: Option<&vnet::Header>,
-        now: f64,
-    ) -> Result<Arc<Peer>, Reason> {
-        let parsed = parse_untrusted(packet).ok_or(Reason::OutMalformed)?;
-        let (begun, settled) = hint.map_or((false, false), |hint| {
-            (hint.flags & vnet::NEEDS_CSUM != 0, hint.settles())
-        });
-        // Services look for themselves.
-        let intact = is_service(parsed.version, parsed.dst)
-            || if settled {
-                header_holds(packet, &parsed)
-            } else {
-                is_intact(packet, &parsed)
-            };
-        if !intact {
-            return Err(Reason::OutChecksum);
-        }
-        let judged = self.route(&parsed);
-        match judged {
-            Ok(_) if parsed.proto == TCP && parsed.flags & SYN != 0 => {
-                clamp(packet, &parsed, self.mtu, begun);
-                if is_opening(&parsed) {
-                    crate::datapath::lock(&self.tables.opens).note(&parsed, packet, now);
-                }
-            }
-            Err(Reason::OutNoPeer) => self.replies.nobody(&self.tables, &parsed, packet),
-            _ => {}
-        }
-        judged
-    }
-
-    /// No peer gets it: perhaps it is for a service of ours.
-    fn stays(&self, reason: Reason, read: &[u8], vnet_hdr: bool) {
-        let tables = &self.tables;
-        let taken = reason == Reason::OutService
-            && hand_over(tables.service.load().as_ref(), read, vnet_hdr);
-        if !taken {
-            tables.drops.add(reason, 1);
-        }
-        if tables.tap.on() {
-            let packet = read.get(if vnet_hdr { vnet::LEN } else { 0 }..);
-            let dropped = (!taken).then_some(reason);
-            let packet = packet.unwrap_or_default();
-            tables
-                .tap
-                .put(&tables.drops, Direction::Out, dropped, None, packet);
-        }
-    }
-
-    fn route(&mut self, parsed: &Parsed) -> Result<Arc<Peer>, Reason> {
-        let routes = self.tables.routes.load();
-        if !Arc::ptr_eq(&routes, &self.routes) {
-            self.routes = Arc::clone(&routes);
-            self.last = None;
-        }
-        drop(routes);
-        let flow = Flow::of(parsed);
-        if let Some((last, peer)) = &self.last
-            && *last == flow
-        {
-            return Ok(Arc::clone(peer));
-        }
-        self.last = None;
-        if is_service(parsed.version, parsed.dst) {
-            return Err(Reason::OutService);
-        }
-        if parsed.proto == TSMP {
-            return Err(Reason::OutTsmp); // it is for daemons to speak
-        }
-        if !filter::outbound(parsed, &self.tables.flows) {
-            return Err(Reason::OutFilter);
-        }
-        let peer = self.routes.lookup(parsed.version, parsed.dst);
-        let peer = Arc::clone(peer.ok_or(Reason::OutNoPeer)?);
-        if matches!(parsed.proto, TCP | UDP) {
-            self.last = Some((flow, Arc::clone(&peer)));
-        }
-        Ok(peer)
-    }
-
     /// A packet of the daemon's own: no verdict, but replies to it may enter.
     pub fn plain(&mut self, peer: &Arc<Peer>, packet: &[u8], now: f64) {
         let parsed: Option<Parsed> = parse_untrusted(packet);
@@ -222,9 +118,10 @@ impl Outbound {
 
     fn send(&mut self, peer: &Arc<Peer>, cut: &Cut<'_>, now: f64) {
         if !peer.queued.load(Ordering::Acquire)
-            && let Some(keys) = peer.usable(now)
+            && let Some(keys) = peer.current.load().as_ref()
+            && keys.usable(now)
         {
-            self.seal(&keys, cut, now);
+            self.seal(keys, cut, now);
             return;
         }
         let mut queue = crate::datapath::lock(&peer.queue);
@@ -285,7 +182,7 @@ impl Outbound {
                 masquerade.leaving(&mut message[HEADER..HEADER + length]);
             }
             keys.seal(&mut self.cipher, message, first + index as u64);
-            self.runs.push(&keys.peer, &path, self.pos, size);
+            self.runs.push(keys, &path, self.pos, size);
             self.pos += size;
             packets += u64::from(length > 0);
             total += length as u64;
