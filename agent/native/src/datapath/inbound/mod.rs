@@ -91,8 +91,11 @@ impl Inbound {
 
     /// The messages of one read, as [`Inbound::receive`].
     pub fn receive_all(&mut self, data: &mut [u8], messages: &[Incoming], now: f64) {
-        if let [one] = messages {
-            return self.receive(data, one, now);
+        if messages.len() < 2 || !self.tables.crowded() {
+            for message in messages {
+                self.receive(data, message, now);
+            }
+            return;
         }
         for some in messages.chunks(RECEIVE_MAX) {
             let known = self.look_ahead(data, some);

@@ -31,6 +31,8 @@ use crate::datapath::tables::prefixes::Prefixes;
 use crate::datapath::udp::Sockets;
 use crate::hash::Seeded;
 
+const FEW: usize = 32; // sessions
+
 type Sessions = HashMap<u32, Arc<Keys>, Seeded>;
 
 /// Everything that more than one thread sees.
@@ -176,6 +178,12 @@ impl Tables {
     pub fn session(&self, local: u32) -> Option<Arc<Keys>> {
         let sessions = self.sessions.read().unwrap_or_else(|e| e.into_inner());
         sessions.get(&local).cloned()
+    }
+
+    /// True where there are more sessions than stay in the processor's cache beside all else.
+    pub fn crowded(&self) -> bool {
+        let sessions = self.sessions.read().unwrap_or_else(|e| e.into_inner());
+        sessions.len() > FEW
     }
 
     /// Several by our indices: the memory of all is asked for before that of the first is touched.
