@@ -1,7 +1,7 @@
 //! Memory that will be needed soon.
 
 /// Ask for the cache line where `at` begins; nothing but the time changes.
-pub fn expect<T>(at: &T) {
+pub fn prefetch<T>(at: &T) {
     let at: *const T = at;
     #[cfg(target_arch = "x86_64")]
     // SAFETY: the instruction reads and writes nothing that a program could see, and never faults.

@@ -11,7 +11,7 @@ use subtle::ConstantTimeEq;
 
 use crate::datapath::crypto::session::TAG;
 use crate::sys::ipsec_mb::{Direction, Library, Manager};
-use crate::sys::memory::expect;
+use crate::sys::memory::prefetch;
 
 /// Lengths at which both must agree: around the blocks and vectors of the codes for AVX2 and AVX-512.
 const TRIED: [usize; 18] = [
@@ -39,9 +39,9 @@ impl Key {
     }
 
     /// Ask for its memory.
-    pub fn expect(&self) {
-        expect(&self.raw);
-        expect(&self.ring);
+    pub fn prefetch(&self) {
+        prefetch(&self.raw);
+        prefetch(&self.ring);
     }
 }
 

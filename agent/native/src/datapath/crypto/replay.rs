@@ -2,7 +2,7 @@
 //!
 //! Source: RFC 6479; wireguard-go replay/replay.go Filter.
 
-use crate::sys::memory::expect;
+use crate::sys::memory::prefetch;
 
 /// Never send or accept at or above.
 ///
@@ -31,8 +31,8 @@ impl Default for ReplayWindow {
 
 impl ReplayWindow {
     /// Ask for the memory that looking for `counter` needs.
-    pub fn expect(&self, counter: u64) {
-        expect(&self.ring[((counter >> 6) % WORDS) as usize]);
+    pub fn prefetch(&self, counter: u64) {
+        prefetch(&self.ring[((counter >> 6) % WORDS) as usize]);
     }
 
     /// True, once, for a counter that is new and not too old.

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use crate::datapath::crypto::aead::{Cipher, Key};
 use crate::datapath::crypto::replay::{REJECT_AFTER_MESSAGES, ReplayWindow};
 use crate::datapath::tables::peer::Peer;
-use crate::sys::memory::expect;
+use crate::sys::memory::prefetch;
 
 /// Bytes before the ciphertext.
 pub const HEADER: usize = 16;
@@ -82,17 +82,17 @@ impl Keys {
     }
 
     /// Ask for the memory that opening a message needs.
-    pub fn expect_to_open(&self) {
-        expect(&self.peer);
-        self.open.expect();
-        expect(&self.replay);
+    pub fn prefetch_to_open(&self) {
+        prefetch(&self.peer);
+        self.open.prefetch();
+        prefetch(&self.replay);
     }
 
     /// Ask for the memory that sealing a message needs.
-    pub fn expect_to_seal(&self) {
-        expect(&self.peer);
-        expect(&self.counter);
-        self.seal.expect();
+    pub fn prefetch_to_seal(&self) {
+        prefetch(&self.peer);
+        prefetch(&self.counter);
+        self.seal.prefetch();
     }
 
     /// Seal the plaintext `message[16..len - 16]` in place, as message number `counter`.

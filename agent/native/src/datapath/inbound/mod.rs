@@ -119,12 +119,12 @@ impl Inbound {
         let known = self.tables.sessions(firsts.map(|first| Some(first?.0)));
         for (keys, first) in known.iter().zip(firsts) {
             if let (Some(keys), Some((_, counter))) = (keys, first) {
-                keys.peer.expect();
-                crate::datapath::lock(&keys.replay).expect(counter);
+                keys.peer.prefetch();
+                crate::datapath::lock(&keys.replay).prefetch(counter);
             }
         }
         for keys in known.iter().flatten() {
-            keys.peer.expect_to_take();
+            keys.peer.prefetch_to_take();
         }
         known
     }

@@ -58,14 +58,14 @@ impl Outbound {
             let packet = read.get_mut(start..).unwrap_or_default();
             match self.judge(&routes, &mut last, packet, hint.as_ref(), now) {
                 Ok(judged) => {
-                    judged.expect();
+                    judged.prefetch();
                     *peer = Some(judged);
                 }
                 Err(reason) => self.stays(reason, read, vnet_hdr),
             }
         }
         for peer in peers.iter().flatten() {
-            peer.expect_to_send();
+            peer.prefetch_to_send();
         }
         for (peer, read) in peers.iter().zip(reads) {
             let Some(peer) = peer else { continue };

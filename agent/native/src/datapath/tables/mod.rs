@@ -193,7 +193,7 @@ impl Tables {
         found
             .iter()
             .flatten()
-            .for_each(|keys| keys.expect_to_open());
+            .for_each(|keys| keys.prefetch_to_open());
         found.map(|keys| keys.cloned())
     }
 

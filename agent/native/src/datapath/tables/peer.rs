@@ -13,7 +13,7 @@ use crate::datapath::filter::reject::REJECTS;
 use crate::datapath::tables::masquerade::Masquerade;
 use crate::datapath::tables::prefixes::Allowed;
 use crate::datapath::wire::geneve::{self, Way};
-use crate::sys::memory::expect;
+use crate::sys::memory::prefetch;
 use crate::sys::socket::SockAddr;
 
 /// Packets that wait for a session; the oldest is dropped.
@@ -40,9 +40,9 @@ pub struct Path {
 
 impl Path {
     /// Ask for its memory.
-    pub fn expect(&self) {
-        expect(&self.udp);
-        expect(&self.relay);
+    pub fn prefetch(&self) {
+        prefetch(&self.udp);
+        prefetch(&self.relay);
     }
 
     /// What goes before each datagram, if anything does.
@@ -161,25 +161,25 @@ impl Peer {
     }
 
     /// Ask for the memory that a packet from it or to it needs.
-    pub fn expect(&self) {
-        expect(&self.id);
-        expect(&self.wake);
-        expect(&self.record.unanswered_since);
-        expect(&self.record.rx_bytes);
+    pub fn prefetch(&self) {
+        prefetch(&self.id);
+        prefetch(&self.wake);
+        prefetch(&self.record.unanswered_since);
+        prefetch(&self.record.rx_bytes);
     }
 
     /// Ask for what sending to it needs besides, once it is here itself.
-    pub fn expect_to_send(&self) {
+    pub fn prefetch_to_send(&self) {
         if let Some(keys) = self.current.load().as_ref() {
-            keys.expect_to_seal();
+            keys.prefetch_to_seal();
         }
-        self.path.load().expect();
+        self.path.load().prefetch();
     }
 
     /// Ask for what taking a packet of it needs besides, once it is here itself.
-    pub fn expect_to_take(&self) {
-        self.path.load().expect();
-        expect(&**self.allowed.load());
+    pub fn prefetch_to_take(&self) {
+        self.path.load().prefetch();
+        prefetch(&**self.allowed.load());
     }
 
     /// What it calls us from now on.
