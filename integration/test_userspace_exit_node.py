@@ -60,6 +60,16 @@ with socket.socket(family, socket.SOCK_DGRAM) as sock:
     print(len(sock.recv(9999)))
 """
 
+BROADCAST = """
+import socket
+from tests.support.packets import tcp, udp
+link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
+link.bind(("tailnet0", 0x0800))
+for packet in (tcp(SRC, DST, flags=2), udp(SRC, DST, b"all")):
+    link.send(packet)
+print("sent")
+"""
+
 
 def inet(lab: Lab) -> str:
     """The namespace that plays the internet."""
@@ -169,6 +179,15 @@ def test_its_own_network_and_loopback_are_no_part_of_the_internet(lab: Lab) -> N
         words = (sys.executable, "-c", TCP_ROUND, address, str(ECHO), "1000")
         assert here.exec(*words, check=False).returncode != 0
     assert said(here, TCP_ROUND, there.ipv4, ECHO, 1000) == "1000 True"
+
+
+def test_a_broadcast_address_is_no_host_to_connect_to(lab: Lab) -> None:
+    """Whoever sends there loses the packet, and the others notice nothing."""
+    here = lab.hosts["h1"]
+    ends = f"SRC, DST = {str(here.ipv4)!r}, '255.255.255.255'\n"
+    assert said(here, ends + BROADCAST) == "sent"
+    assert pinged(here, INTERNET[0])
+    assert said(here, TCP_ROUND, INTERNET[0], ECHO, 1000) == "1000 True"
 
 
 def test_the_offer_can_be_withdrawn(lab: Lab) -> None:

@@ -61,11 +61,15 @@ pub enum Packet<'a> {
     },
 }
 
-/// Take a read apart: the IP packet and what it is; `None` for what is damaged.
+/// Take a read apart: the IP packet and what it is; `None` for what is damaged, or not from one
+/// host to another.
 pub fn parse(read: &[u8]) -> Option<(&[u8], Packet<'_>)> {
     let (vnet, packet) = read.split_at_checked(VNET)?;
     let checked = vnet[0] & (NEEDS_CSUM | DATA_VALID) != 0;
     let (packet, datagram) = ip::parse(packet)?;
+    if !ip::is_hosts(datagram.src) || !ip::is_hosts(datagram.dst) {
+        return None;
+    }
     let what = if datagram.part.is_some() {
         Packet::Fragment(datagram)
     } else {
@@ -167,6 +171,8 @@ mod tests {
         read[VNET + 3] = 40;
         read[VNET + 6] = 0x20;
         read[VNET + 9] = 99;
+        read[VNET + 12] = 10; // from a host
+        read[VNET + 16] = 10; // to another
         ip::sum_header(&mut read[VNET..VNET + 20]);
         assert!(matches!(parse(&read), Some((_, Packet::Fragment(_)))));
         read[VNET + 6] = 0x40;

@@ -41,6 +41,13 @@ pub struct Part {
     pub more: bool,
 }
 
+/// True for an address that one host can have (RFC 1122 §3.2.1.3, RFC 4291 §2.5, §2.7): smoltcp
+/// panics where it is given another one.
+pub fn is_hosts(address: IpAddr) -> bool {
+    let broadcast = address == IpAddr::V4(Ipv4Addr::BROADCAST);
+    !(broadcast || address.is_multicast() || address.is_unspecified())
+}
+
 /// Take a packet apart: its bytes without what lies behind, and what they are; `None` if it is
 /// not IP, or damaged.
 pub fn parse(packet: &[u8]) -> Option<(&[u8], Datagram<'_>)> {

@@ -24,12 +24,13 @@ pub mod ip;
 mod outbox;
 mod reassembly;
 mod responder;
-mod stack;
+pub mod stack;
 mod stats;
 mod thread;
 mod udp;
 
-pub use events::{Event, EventKind};
+pub use events::{Event, EventKind, Events};
+pub use smoltcp::time; // what a stack is told the time in
 pub use stats::{Limits, Stats};
 pub use thread::Netstack;
 

@@ -3,7 +3,11 @@
 //! Plain functions over the public parts of the crate; a fuzzing engine can call them as they are.
 
 use std::io::IoSlice;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use tailnet_native::clock::Clock;
 use tailnet_native::datapath::crypto::aead::{Suite, Wanted};
@@ -25,7 +29,9 @@ use tailnet_native::datapath::wire::classify::classify_untrusted;
 use tailnet_native::datapath::wire::intact::{header_holds, is_intact};
 use tailnet_native::datapath::wire::packet::{self as ip_packet, parse_untrusted};
 use tailnet_native::datapath::wire::{clamp, vnet};
-use tailnet_native::netstack::{icmp, ingress, ip};
+use tailnet_native::netstack::stack::{Command, Stack};
+use tailnet_native::netstack::time::{Duration, Instant};
+use tailnet_native::netstack::{Events, Limits, icmp, ingress, ip};
 use tailnet_native::sys::socket::Incoming;
 
 /// A claim's check.
@@ -42,17 +48,24 @@ pub const BODIES: &[(&str, Body)] = &[
     ("rules", rules),
     ("netstack", netstack),
     ("operations", operations),
+    ("stack", stack),
 ];
 
 const JOINED: Joined = Joined {
     tcp: true,
     udp: true,
 };
-const ANY: Prefix = Prefix {
-    version: 4,
-    bits: 0,
-    address: 0,
-};
+const fn any(version: u8) -> Prefix {
+    Prefix {
+        version,
+        bits: 0,
+        address: 0,
+    }
+}
+
+fn everything() -> Vec<Prefix> {
+    vec![any(4), any(6)]
+}
 
 /// A packet that parses lies within its bytes, its checksums can be judged and made right, and its
 /// MSS can be clamped without moving anything.
@@ -178,11 +191,11 @@ fn operations(data: &[u8]) {
         let (operation, rest) = piece.split_first().map_or((0, piece), |(op, r)| (*op, r));
         let id = u64::from(operation >> 4) % 3 + 1;
         match operation & 0xf {
-            0 => tables.set_peers(&[(1, vec![ANY].into())]),
-            1 => tables.set_peers(&[(id, vec![ANY].into()), (id + 1, vec![].into())]),
+            0 => tables.set_peers(&[(1, everything().into())]),
+            1 => tables.set_peers(&[(id, everything().into()), (id + 1, vec![].into())]),
             2 => {
                 let masquerade = Masquerade::new(&known(rest)).unwrap_or_default();
-                let allowed = vec![ANY];
+                let allowed = everything();
                 let entry = Entry {
                     allowed,
                     masquerade,
@@ -219,6 +232,63 @@ fn operations(data: &[u8]) {
             _ => outbound.read(&mut rest.to_vec(), true, count as f64),
         }
         outbound.transmit();
+    }
+}
+
+/// Userspace networking outlives any packets of its peers, whatever Python asks of it meanwhile.
+fn stack(data: &[u8]) {
+    let mut now = Instant::ZERO;
+    let events = Arc::new(Events::new().expect("an eventfd"));
+    let ids = Arc::new(AtomicU64::new(0));
+    let limits = Limits {
+        mtu: 1280,
+        streams: 8,
+        half_open: 4,
+    };
+    let (numbers, queue) = (Arc::clone(&ids), Arc::clone(&events));
+    let mut stack = Stack::new(limits, numbers, queue, Arc::default(), now).expect("an epoll");
+    let (_far, near) = UnixDatagram::pair().expect("a pair");
+    near.set_nonblocking(true).expect("as every socket");
+    let mut streams = Vec::new();
+    for piece in pieces(data) {
+        let (operation, rest) = piece.split_first().map_or((0, piece), |(op, r)| (*op, r));
+        let id = u64::from(operation >> 4);
+        if let Some(parsed) = parse_untrusted(rest) {
+            // Whoever a packet is for, it is for us.
+            let to = address(parsed.version, parsed.dst);
+            let from = address(parsed.version, parsed.src);
+            let (here, there) = (SocketAddr::new(to, 80), SocketAddr::new(from, 9));
+            match operation & 0xf {
+                0 => stack.command(Command::Dial(id + 1000, to, there), now),
+                1 => stack.command(Command::Udp(here, there, rest.to_vec()), now),
+                2 => stack.command(Command::Icmp(to, from, rest.to_vec()), now),
+                3 => stack.command(Command::RefuseUdp(here, there), now),
+                4 => stack.command(Command::Abort(id), now),
+                5 => {
+                    let (ours, theirs) = UnixStream::pair().expect("a pair");
+                    stack.command(Command::Join(id, ours.into(), rest.to_vec()), now);
+                    streams.push(theirs);
+                }
+                6 => streams.clear(),
+                7 => stack.ready(id, true, true),
+                _ => stack.command(Command::Addresses(vec![to]), now),
+            }
+        }
+        let read = [&[0; vnet::LEN], mended(rest).as_slice()].concat();
+        stack.ingress(&read, now);
+        now += Duration::from_millis(u64::from(operation) * 8);
+        stack
+            .run(now, near.as_fd())
+            .expect("a socket that takes it, or is full");
+    }
+    events.take(usize::MAX);
+}
+
+fn address(version: u8, bits: u128) -> IpAddr {
+    if version == 4 {
+        IpAddr::from((bits as u32).to_be_bytes())
+    } else {
+        IpAddr::from(bits.to_be_bytes())
     }
 }
 
@@ -259,18 +329,20 @@ impl Writer for Check {
     fn lost(&mut self, _: usize) {}
 }
 
-/// With right checksums, as far as it is IPv4 and has any.
+/// With right checksums, as far as it has any.
 fn mended(packet: &[u8]) -> Vec<u8> {
     let mut packet = packet.to_vec();
-    let Some(parsed) = parse_untrusted(&packet).filter(|parsed| parsed.version == 4) else {
+    let Some(parsed) = parse_untrusted(&packet) else {
         return packet;
     };
     let (head, body) = packet[..parsed.length].split_at_mut(parsed.payload);
-    head[10..12].fill(0);
-    let sum = complement(word_sum(head));
-    head[10..12].copy_from_slice(&sum.to_be_bytes());
+    if parsed.version == 4 {
+        head[10..12].fill(0);
+        let sum = complement(word_sum(head));
+        head[10..12].copy_from_slice(&sum.to_be_bytes());
+    }
     let at = match parsed.proto {
-        ip_packet::ICMP4 => 2,
+        ip_packet::ICMP4 | ip_packet::ICMP6 => 2,
         ip_packet::TCP => 16,
         ip_packet::UDP => 6,
         _ => return packet,
@@ -335,7 +407,9 @@ fn sealed(keys: &Keys, counter: u64, packet: &[u8], buffer: &mut Vec<u8>) -> Inc
 
 fn policy(shields_up: bool) -> Arc<Policy> {
     let mut local = Prefixes::default();
-    local.insert(ANY, ());
+    for prefix in everything() {
+        local.insert(prefix, ());
+    }
     Arc::new(Policy {
         local: Arc::new(local),
         filter: Arc::default(),
@@ -346,7 +420,7 @@ fn policy(shields_up: bool) -> Arc<Policy> {
 fn tables() -> Arc<Tables> {
     let mut tables = Tables::new(Clock::manual(), 100).expect("an eventfd");
     tables.suite = Suite::choose(Wanted::Auto).expect("one is always there");
-    tables.set_peers(&[(1, vec![ANY].into())]);
+    tables.set_peers(&[(1, everything().into())]);
     tables.policy.store(policy(false));
     let peer = tables.peer(1).expect("just set");
     tables.add_session(&peer, &session(7, 1, 2));

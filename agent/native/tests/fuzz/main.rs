@@ -16,20 +16,33 @@ impl Dice {
         (self.0 >> 11) as usize % limit.max(1)
     }
 
-    /// An IPv4 packet, or a super-packet with its virtio-net header, often broken somewhere.
+    /// An IP packet of either version, often broken somewhere.
     fn packet(&mut self, seq: u32) -> Vec<u8> {
-        let proto = [6, 6, 17, 1][self.below(4)];
-        let len = [20, 28, 40, 41, 140, 1280, 3000][self.below(7)];
-        let mut packet = vec![0; len];
-        packet[..2].copy_from_slice(&[0x45, 0]);
-        packet[2..4].copy_from_slice(&(len as u16).to_be_bytes());
-        packet[6] = [0, 0x40, 0x20][self.below(3)];
-        packet[8..10].copy_from_slice(&[64, proto]);
-        packet[12..20].copy_from_slice(&[10, 0, 0, self.below(3) as u8, 10, 0, 0, 9]);
-        if len >= 40 {
-            packet[20..24].copy_from_slice(&[0, 80, 0, 80]);
-            packet[24..28].copy_from_slice(&(seq * 100).to_be_bytes());
-            packet[32..34].copy_from_slice(&[0x50, 0x10]);
+        let six = self.below(2) == 1;
+        let proto = [6, 6, 17, if six { 58 } else { 1 }][self.below(4)];
+        let body = [0, 8, 20, 21, 120, 1240, 2960][self.below(7)];
+        let mut packet = vec![0; if six { 40 } else { 20 }];
+        let header = packet.len();
+        if six {
+            packet[0] = 0x60;
+            packet[4..6].copy_from_slice(&(body as u16).to_be_bytes());
+            packet[6..8].copy_from_slice(&[proto, 64]);
+            packet[23] = self.below(3) as u8;
+            packet[39] = 9;
+        } else {
+            packet[..2].copy_from_slice(&[0x45, 0]);
+            packet[2..4].copy_from_slice(&((header + body) as u16).to_be_bytes());
+            packet[6] = [0, 0x40, 0x20][self.below(3)];
+            packet[8..10].copy_from_slice(&[64, proto]);
+            packet[12..20].copy_from_slice(&[10, 0, 0, self.below(3) as u8, 10, 0, 0, 9]);
+        }
+        packet.resize(header + body, 0);
+        let len = packet.len();
+        if body >= 20 {
+            let transport = &mut packet[header..];
+            transport[..4].copy_from_slice(&[0, 80, 0, 80]);
+            transport[4..8].copy_from_slice(&(seq * 100).to_be_bytes());
+            transport[12..14].copy_from_slice(&[0x50, 0x10]);
         }
         for _ in 0..self.below(4) {
             let at = self.below(len);
@@ -48,8 +61,10 @@ impl Dice {
             1 => data = self.packet(0),
             2 => {
                 let gso = [0, 1, 4, 5][self.below(4)];
-                data.extend([1, gso, 40, 0, 100, 0, 20, 0, 16, 0]);
-                data.extend(self.packet(0));
+                let packet = self.packet(0);
+                let header = if packet[0] >> 4 == 6 { 40 } else { 20 };
+                data.extend([1, gso, header + 20, 0, 100, 0, header, 0, 16, 0]);
+                data.extend(packet);
             }
             _ => {
                 for seq in 0..self.below(12) as u32 {

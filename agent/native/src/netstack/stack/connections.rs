@@ -9,6 +9,7 @@ use smoltcp::time::Instant;
 
 use super::super::conn::{Conn, Parameters};
 use super::super::events::EventKind;
+use super::super::ip::is_hosts;
 use super::{FIRST_PORT, PORTS, Stack, random};
 
 impl Stack {
@@ -30,23 +31,20 @@ impl Stack {
     }
 
     pub(super) fn dial(&mut self, id: u64, local: IpAddr, remote: SocketAddr, now: Instant) {
-        let conn = if self.conns.len() < self.limits.streams {
+        let conn = if !is_hosts(local) || !is_hosts(remote.ip()) {
+            Err("not an address of a host")
+        } else if self.conns.len() >= self.limits.streams {
+            Err("too many connections")
+        } else {
             self.free_port(local, remote)
                 .and_then(|local| Conn::dial(&self.parameters(local, remote), now))
-        } else {
-            None
+                .ok_or("too many connections")
         };
         match conn {
-            Some(conn) => self.insert(id, conn),
-            None => {
+            Ok(conn) => self.insert(id, conn),
+            Err(why) => {
                 let local = SocketAddr::new(local, 0);
-                self.tell(
-                    EventKind::Failed,
-                    id,
-                    local,
-                    remote,
-                    b"too many connections",
-                );
+                self.tell(EventKind::Failed, id, local, remote, why.as_bytes());
             }
         }
     }

@@ -19,6 +19,7 @@ use smoltcp::time::Instant;
 use super::conn::Conn;
 use super::events::{Event, EventKind, Events};
 use super::ingress::{Packet, parse};
+use super::ip::is_hosts;
 use super::outbox::Outbox;
 use super::reassembly::Reassembly;
 use super::responder::Responder;
@@ -106,7 +107,8 @@ impl Stack {
     /// Do as Python says.
     pub fn command(&mut self, command: Command, now: Instant) {
         match command {
-            Command::Addresses(addresses) => {
+            Command::Addresses(mut addresses) => {
+                addresses.retain(|address| is_hosts(*address));
                 self.responder = Responder::new(&addresses, self.limits.mtu, random(), now);
                 self.addresses = addresses;
             }

@@ -90,12 +90,17 @@ fn hostile_segment(noise: &mut Noise, sequence: u32, heard: &[Heard]) -> Vec<u8>
 
 /// A TCP segment, a datagram and a ping of one family, each whole and sound, to a stack's address.
 fn sound(v6: bool) -> Vec<Vec<u8>> {
-    let ends = if v6 {
-        ["fd7a::1", "fd7a::2"]
+    if v6 {
+        between("fd7a::1", "fd7a::2")
     } else {
-        ["100.64.0.1", "100.64.0.2"]
-    };
-    let [src, dst]: [IpAddr; 2] = ends.map(|text| text.parse().unwrap());
+        between("100.64.0.1", "100.64.0.2")
+    }
+}
+
+/// The three from one address to another.
+fn between(src: &str, dst: &str) -> Vec<Vec<u8>> {
+    let [src, dst]: [IpAddr; 2] = [src, dst].map(|text| text.parse().unwrap());
+    let v6 = src.is_ipv6();
     let mut syn = vec![0; 21];
     syn[..4].copy_from_slice(&[4, 0, 0, 80]);
     syn[12..16].copy_from_slice(&[0x50, 2, 0xff, 0xff]);
@@ -154,6 +159,49 @@ fn a_wrong_checksum_is_ignored_and_counted() {
         4,
         "two first segments, two datagrams"
     );
+}
+
+#[test]
+fn addresses_that_no_host_has_are_ignored_and_counted() {
+    use std::sync::Arc;
+    let now = smoltcp::time::Instant::ZERO;
+    let events = Arc::new(events::Events::new().unwrap());
+    let stats = Arc::new(Stats::default());
+    let (queue, counted) = (events.clone(), stats.clone());
+    let mut stack = stack::Stack::new(LIMITS, Arc::default(), queue, counted, now).unwrap();
+    let nobody = [
+        ["255.255.255.255", "224.0.0.1", "0.0.0.0"],
+        ["ff02::1", "ff0e::1", "::"],
+    ];
+    let us = ["100.64.0.2", "fd7a::2"];
+    let (mut addresses, mut ignored) = (Vec::new(), 0);
+    for (us, nobody) in us.into_iter().zip(nobody) {
+        addresses.push(us.parse().unwrap());
+        addresses.extend(nobody.map(|address| address.parse::<IpAddr>().unwrap()));
+        // As its own address, too: what control says is not always true.
+        stack.command(stack::Command::Addresses(addresses.clone()), now);
+        for address in nobody {
+            for packet in between(us, address).into_iter().chain(between(address, us)) {
+                stack.ingress(&[&[0; 10], packet.as_slice()].concat(), now);
+                ignored += 1;
+                assert_eq!(
+                    stats.ignored.load(Relaxed),
+                    ignored,
+                    "{address}: {packet:?}"
+                );
+            }
+            let [us, nobody] = [us, address].map(|text| text.parse::<IpAddr>().unwrap());
+            for (local, remote) in [(us, nobody), (nobody, us)] {
+                let dial = stack::Command::Dial(1, local, (remote, 80).into());
+                stack.command(dial, now);
+                let told = events.take(usize::MAX).pop().expect("an answer");
+                assert_eq!(told.kind, EventKind::Failed);
+                assert_eq!(told.data, b"not an address of a host");
+            }
+        }
+    }
+    assert!(events.take(usize::MAX).is_empty());
+    assert_eq!(stats.streams.load(Relaxed), 0);
 }
 
 #[test]
