@@ -98,16 +98,22 @@ def icmp(src: str, dst: str, payload: bytes = b"", *, kind: int = 8, code: int =
 
 
 def summed(packet: bytes) -> bytes:
-    """With right checksums, as far as it is IPv4 without options that carries TCP, UDP or ICMP."""
-    if len(packet) < 20 or packet[0] != 0x45:
+    """With right checksums, as far as it is IP without options that carries TCP, UDP or ICMP."""
+    if len(packet) >= 20 and packet[0] == 0x45:
+        head = packet[:10] + bytes(2) + packet[12:20]
+        head = head[:10] + struct.pack(">H", naive_checksum(head)) + head[12:]
+        a: Address = IPv4Address(packet[12:16])
+        b: Address = IPv4Address(packet[16:20])
+        proto, body = packet[9], packet[20:]
+    elif len(packet) >= 40 and packet[0] >> 4 == 6:
+        head = packet[:40]
+        a, b = IPv6Address(packet[8:24]), IPv6Address(packet[24:40])
+        proto, body = packet[6], packet[40:]
+    else:
         return packet
-    head = packet[:10] + bytes(2) + packet[12:20]
-    head = head[:10] + struct.pack(">H", naive_checksum(head)) + head[12:]
-    proto, body = packet[9], packet[20:]
-    at = {1: 2, 6: 16, 17: 6}.get(proto, len(body))
+    at = {1: 2, 6: 16, 17: 6, 58: 2}.get(proto, len(body))
     if at + 2 > len(body):
         return head + body
-    a, b = IPv4Address(packet[12:16]), IPv4Address(packet[16:20])
     body = body[:at] + bytes(2) + body[at + 2 :]
     front = b"" if proto == 1 else pseudo(a, b, proto, len(body))
     return head + body[:at] + struct.pack(">H", naive_checksum(front + body)) + body[at + 2 :]

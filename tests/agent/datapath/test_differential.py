@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from ipaddress import ip_address, ip_network
+from itertools import accumulate
 from typing import Any
 
 import pytest
@@ -36,6 +37,8 @@ Step = tuple[str, Any]
 OTHER = PeerId(2)
 ELSE = "100.64.0.9"
 KNOWN = "100.64.0.77"  # what the peer calls us, at times
+ME6, THEM6, STRANGER6, KNOWN6 = "fd7a::1", "fd7a::2", "fd7a::3", "fd7a::77"
+MINE = [ip_network(ME), ip_network(ME6)]
 OTHER_INDEX = 201
 OTHER_INDEX_SENT = (OTHER_INDEX + 100).to_bytes(4, "little")
 # A TCP segment that opens nothing passes every filter.
@@ -45,13 +48,14 @@ IN_MARK = tcp(ELSE, ME, b"the end of a step")
 
 def web_only() -> Filter:
     """TCP to port 80 and ICMP from one peer."""
-    ports = NetPortRange(ip=ME, ports=PortRange(80, 80))
-    return compile_filter([FilterRule(src_ips=(THEM,), dst_ports=(ports,), ip_proto=(6, 1))])
+    ports = tuple(NetPortRange(ip=address, ports=PortRange(80, 80)) for address in (ME, ME6))
+    return compile_filter([FilterRule(src_ips=(THEM, THEM6), dst_ports=ports, ip_proto=(6, 1, 58))])
 
 
 FILTERS = {"all": allow_all, "none": Filter.shields_up, "web": web_only}
 
 addresses = st.sampled_from([ME, KNOWN, THEM, STRANGER, "224.0.0.1", "169.254.1.1"])
+addresses6 = st.sampled_from([ME6, KNOWN6, THEM6, STRANGER6, "ff02::1", "fe80::1", "::"])
 ports = st.sampled_from([53, 80, 443, 1000])
 options = st.sampled_from(
     [b"", b"\x02\x04\x05\xb4", b"\x01\x02\x04\x05\xb4\x01\x01\x00", b"\x02\x00\x02\x04"]
@@ -59,13 +63,26 @@ options = st.sampled_from(
 sizes = st.sampled_from([0, 1, 15, 16, 17, 100, 1200])
 
 
+def part(src: str, dst: str, flags: int) -> bytes:
+    """Of a UDP datagram; ``flags`` is as in IPv4's header."""
+    if ":" not in src:
+        return ip(src, dst, 17, bytes(16), flags=flags)
+    offset_and_more = (flags & 0x1FFF) << 3 | flags >> 13
+    return ip(src, dst, 44, b"\x11\0" + offset_and_more.to_bytes(2, "big") + bytes(4 + 16))
+
+
+PAIRS = {"out": ((ME, THEM), (ME6, THEM6)), "in": ((THEM, ME), (THEM6, ME6))}
+
+
 @st.composite
-def packets(draw: st.DrawFn, src: str, dst: str) -> bytes:
+def packets(draw: st.DrawFn, way: str) -> bytes:
     """IP packets, most of them as they should be."""
+    six = draw(st.booleans())
+    src, dst = PAIRS[way][six]
     if draw(st.integers(0, 5)) == 0:
-        src = draw(addresses)
+        src = draw(addresses6 if six else addresses)
     if draw(st.integers(0, 5)) == 0:
-        dst = draw(addresses)
+        dst = draw(addresses6 if six else addresses)
     payload = bytes(draw(sizes))
     match draw(st.sampled_from(["udp", "udp", "tcp", "tcp", "icmp", "tsmp", "other", "bytes"])):
         case "udp":
@@ -77,7 +94,7 @@ def packets(draw: st.DrawFn, src: str, dst: str) -> bytes:
                 src, dst, payload, dport=draw(ports), seq=seq, flags=flags, options=draw(options)
             )
         case "icmp":
-            kind = draw(st.sampled_from([0, 3, 8, 11]))
+            kind = draw(st.sampled_from([1, 3, 4, 128, 129, 135] if six else [0, 3, 8, 11]))
             packet = icmp(src, dst, payload, kind=kind)
         case "tsmp":
             flow = bytes([6]) + draw(st.sampled_from([b"A", b"S", b"F", b"x"]))
@@ -95,9 +112,7 @@ def packets(draw: st.DrawFn, src: str, dst: str) -> bytes:
         case _:
             packet = draw(st.binary(max_size=60))
     if draw(st.integers(0, 9)) == 0:
-        packet = ip(
-            src, dst, 17, bytes(16), flags=draw(st.sampled_from([0x2000, 1, 9, 10, 0x2005]))
-        )
+        packet = part(src, dst, draw(st.sampled_from([0x2000, 1, 9, 10, 0x2005])))
     if packet and draw(st.integers(0, 9)) == 0:
         at = draw(st.integers(0, len(packet) - 1))
         packet = packet[:at] + bytes([packet[at] ^ draw(st.integers(1, 255))]) + packet[at + 1 :]
@@ -105,19 +120,47 @@ def packets(draw: st.DrawFn, src: str, dst: str) -> bytes:
     return packet
 
 
+@st.composite
+def trains(draw: st.DrawFn) -> list[bytes]:
+    """Packets of a peer's flow that follow one another, as what is to be joined does."""
+    src, dst = PAIRS["in"][draw(st.booleans())]
+    sizes = [draw(st.sampled_from([1, 100, 1200]))] * draw(st.integers(1, 5)) + [
+        draw(st.integers(0, 1200))
+    ]
+    if draw(st.booleans()):
+        return [udp(src, dst, bytes(size), ident=7 + n) for n, size in enumerate(sizes)]
+    starts = accumulate(sizes, initial=1)
+    return [
+        tcp(
+            src,
+            dst,
+            bytes(size),
+            seq=seq,
+            ident=7 + n,
+            flags=draw(st.sampled_from([0x10, 0x10, 0x10, 0x18])),
+            tos=draw(st.sampled_from([0, 0, 0, 3])),
+        )
+        for n, (seq, size) in enumerate(zip(starts, sizes, strict=False))
+    ]
+
+
 steps = st.one_of(
-    st.tuples(st.just("host"), packets(ME, THEM)),
+    st.tuples(st.just("host"), packets("out")),
     st.tuples(
         st.just("super"),
         st.tuples(
-            st.integers(1, 5000), st.sampled_from([0, 50, 536, 1200]), st.sampled_from([0x10, 0x99])
+            st.integers(1, 5000),
+            st.sampled_from([0, 50, 536, 1200]),
+            st.sampled_from([0x10, 0x99]),
+            st.booleans(),
         ),
     ),
     st.tuples(
         st.just("peer"),
-        st.tuples(st.integers(1, 3), st.lists(packets(THEM, ME), min_size=1, max_size=6)),
+        st.tuples(st.integers(1, 3), st.lists(packets("in"), min_size=1, max_size=6)),
     ),
-    st.tuples(st.just("relay"), st.lists(packets(THEM, ME), min_size=1, max_size=6)),
+    st.tuples(st.just("relay"), st.lists(packets("in"), min_size=1, max_size=6)),
+    st.tuples(st.just("relay"), trains()),
     st.tuples(
         st.just("garbage"),
         st.one_of(
@@ -130,7 +173,7 @@ steps = st.one_of(
         ),
     ),
     st.tuples(st.just("counter"), st.integers(0, 20_000)),
-    st.tuples(st.just("plain"), packets(ME, THEM)),
+    st.tuples(st.just("plain"), packets("out")),
     st.tuples(st.just("filter"), st.sampled_from([*FILTERS])),
     st.tuples(st.just("wake"), st.sampled_from([*Wake])),
     st.tuples(st.just("keepalive"), st.none()),
@@ -146,7 +189,7 @@ steps = st.one_of(
             st.sampled_from(
                 [b"\0\0\x7a\x12\0\0\1\0", b"\0\0\x7a\x12\1\2\3\0", b"\0\x80\x7a\x12\0\0\1\0"]
             ),
-            st.lists(packets(THEM, ME), min_size=1, max_size=4),
+            st.lists(packets("in"), min_size=1, max_size=4),
         ),
     ),
     st.tuples(
@@ -189,6 +232,7 @@ class Player:
     async def run(self, plan: list[Step]) -> list[object]:
         """All steps; each is over before the next begins."""
         rig, dp = self.rig, self.rig.datapath
+        dp.set_local(MINE)
         self._do_allowed(THEM)
         dp.set_path(OTHER, Path(rig.remote_addr, relay=False))
         for peer, index in ((OTHER, OTHER_INDEX), (PEER, 7)):
@@ -244,10 +288,12 @@ class Player:
         if packet:  # an empty one ends the socket that stands for the device
             self.host(packet)
 
-    def _do_super(self, value: tuple[int, int, int]) -> None:
-        size, gso, flags = value
-        packet = tcp(ME, THEM, bytes(range(250)) * (size // 250 + 1), flags=flags)
-        hint = b"\x01\x01\0\0" + gso.to_bytes(2, "little") + b"\x14\0\x10\0"
+    def _do_super(self, value: tuple[int, int, int, bool]) -> None:
+        size, gso, flags, six = value
+        src, dst = PAIRS["out"][six]
+        packet = tcp(src, dst, bytes(range(250)) * (size // 250 + 1), flags=flags)
+        kind, header = (b"\x04", b"\x28") if six else (b"\x01", b"\x14")
+        hint = b"\x01" + kind + b"\0\0" + gso.to_bytes(2, "little") + header + b"\0\x10\0"
         self.rig.host.send(hint + packet if self.rig.vnet else packet)
 
     def _do_peer(self, value: tuple[int, list[bytes]]) -> None:
@@ -286,12 +332,15 @@ class Player:
         self.rig.datapath.discard_queue(PEER)
 
     def _do_allowed(self, address: str) -> None:
-        entry, other = PeerEntry((ip_network(address),)), PeerEntry((ip_network(ELSE),))
+        also = THEM6 if address == THEM else STRANGER6
+        entry = PeerEntry((ip_network(address), ip_network(also)))
+        other = PeerEntry((ip_network(ELSE),))
         self.rig.datapath.set_peers({PEER: entry, OTHER: other})
 
     def _do_known(self, masked: bool) -> None:
-        pairs = ((ip_address(ME), ip_address(KNOWN)),) if masked else ()
-        self.rig.datapath.change_peers({PEER: PeerEntry((ip_network(THEM),), pairs)})
+        known = ((ip_address(ME), ip_address(KNOWN)), (ip_address(ME6), ip_address(KNOWN6)))
+        entry = PeerEntry((ip_network(THEM), ip_network(THEM6)), known if masked else ())
+        self.rig.datapath.change_peers({PEER: entry})
 
     def _do_path(self, value: tuple[int, bool]) -> None:
         here = self.rig.remote_addr
@@ -322,8 +371,10 @@ def apart(packet: bytes, *, vnet: bool) -> list[tuple[bytes, bytes]]:
     out = []
     for part in parts:
         parsed = parse_untrusted(part)
-        key = bytes([parsed.proto]) + part[12:24]
-        out.append((key, part[:4] + part[6:10] + part[12:]))
+        if parsed.version == 6:
+            out.append((bytes([parsed.proto]) + part[8:44], part))
+        else:
+            out.append((bytes([parsed.proto]) + part[12:24], part[:4] + part[6:10] + part[12:]))
     return out
 
 
