@@ -1,5 +1,6 @@
 """House rules no linter can express: see docs/adr/0001-layout.md."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = [p for room in ("agent", "platform", "cli") for p in (ROOT / room).rglob("*.py")]
+CRATE = ROOT / "agent" / "native" / "src"
 CWDS = [ROOT, *(p for p in ROOT.rglob("*") if p.is_dir() and p.name in {"platform", "tailnet"})]
 
 
@@ -34,4 +36,16 @@ def test_import_platform_is_the_standard_library(cwd: Path) -> None:
 
 def test_no_module_is_longer_than_400_lines() -> None:
     """One concern a file; who must scroll has lost the thread."""
-    assert [p for p in SOURCES if len(p.read_text(encoding="utf-8").splitlines()) > 400] == []
+    files = [*SOURCES, *CRATE.rglob("*.rs")]
+    assert [p for p in files if len(p.read_text(encoding="utf-8").splitlines()) > 400] == []
+
+
+def test_unsafe_code_is_in_the_module_of_system_calls_only() -> None:
+    """The crate denies it; one file lifts that, and the linter wants a reason before each block."""
+    rules = (CRATE.parent / "Cargo.toml").read_text(encoding="utf-8")
+    assert 'unsafe_code = "deny"' in rules
+    assert 'undocumented_unsafe_blocks = "deny"' in rules
+    words = re.compile(r"unsafe (\{|fn|impl|extern)|unsafe_code")
+    found = [p for p in CRATE.rglob("*.rs") if words.search(p.read_text(encoding="utf-8"))]
+    assert CRATE / "sys" / "mod.rs" in found
+    assert [p for p in found if CRATE / "sys" not in p.parents] == []

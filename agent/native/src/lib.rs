@@ -1,4 +1,4 @@
-//! The packet path of tailnet.  Everything but `py*` is free of Python; `unsafe` is in `sys` only.
+//! The packet path of tailnet.  Everything but `py` is free of Python; `unsafe` is in `sys` only.
 
 pub mod clock;
 pub mod datapath;
@@ -8,8 +8,6 @@ pub mod sys;
 
 #[cfg(feature = "python")]
 mod py;
-#[cfg(feature = "python")]
-mod py_netstack;
 
 /// What Python checks on import: it grows with every incompatible change of the Python side.
 pub const INTERFACE: u32 = 12;

@@ -1,48 +1,27 @@
-//! What Python sees: arguments are converted here and nothing else happens.
+//! The packet path as Python sees it.
 
-use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyList};
 
+use super::convert::{PeerEntry, Ports, bad, entry, key, prefixes, socket_addr, take_ports};
+use super::upcalls::tuple;
 use crate::clock::Clock;
 use crate::datapath::crypto::aead::{Suite, Wanted};
 use crate::datapath::crypto::mac1::Mac1;
 use crate::datapath::crypto::session::Session;
 use crate::datapath::filter::rules::Filter;
 use crate::datapath::report::drops::NAMES;
-use crate::datapath::report::upcalls::Upcall;
-use crate::datapath::tables::masquerade::Masquerade;
-use crate::datapath::tables::members::Entry;
 use crate::datapath::tables::peer::{Activity, Path};
-use crate::datapath::tables::prefixes::{Prefix, Prefixes};
+use crate::datapath::tables::prefixes::Prefixes;
 use crate::datapath::tun::{Joined, Tun};
-use crate::datapath::udp::{Sockets, UdpSocket};
 use crate::datapath::wire::geneve::Way;
 use crate::datapath::{self};
 use crate::sys;
 use crate::sys::socket::SockAddr;
-
-#[pymodule(gil_used = true)]
-mod tailnet_native {
-    #[pymodule_export]
-    use super::Datapath;
-
-    #[pymodule_export]
-    use super::choose_aead;
-
-    #[pymodule_export]
-    use crate::py_netstack::Netstack;
-
-    #[pymodule_export]
-    const INTERFACE: u32 = crate::INTERFACE;
-
-    #[pymodule_export]
-    const VERSION: &str = env!("CARGO_PKG_VERSION");
-}
 
 fn suite(aead: &str) -> PyResult<Suite> {
     let wanted = match aead {
@@ -56,69 +35,8 @@ fn suite(aead: &str) -> PyResult<Suite> {
 
 /// The name of what seals and opens if this is wanted.
 #[pyfunction]
-fn choose_aead(aead: &str) -> PyResult<String> {
+pub fn choose_aead(aead: &str) -> PyResult<String> {
     Ok(suite(aead)?.name())
-}
-
-const PREFIX: usize = 18; // bytes: version, bits, address
-
-/// Fds, IPv6 or not, UDP_SEGMENT works or not, equal groups need a sentinel or not.
-type Ports = Vec<(RawFd, bool, bool, bool)>;
-
-fn bad(what: &str) -> PyErr {
-    PyValueError::new_err(what.to_owned())
-}
-
-fn prefixes(data: &[u8]) -> PyResult<Vec<Prefix>> {
-    let (entries, rest) = data.as_chunks::<PREFIX>();
-    if !rest.is_empty() {
-        return Err(bad("prefixes have 18 bytes each"));
-    }
-    let parse = |entry: &[u8; PREFIX]| {
-        let [version, bits, address @ ..] = *entry;
-        Prefix {
-            version,
-            bits,
-            address: u128::from_be_bytes(address),
-        }
-    };
-    Ok(entries.iter().map(parse).collect())
-}
-
-/// Allowed prefixes; in turn an address of ours and what the peer calls it.
-type PeerEntry<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>);
-
-fn entry((allowed, masquerade): &PeerEntry<'_>) -> PyResult<Entry> {
-    let masquerade = Masquerade::new(&prefixes(masquerade.as_bytes())?);
-    Ok(Entry {
-        allowed: prefixes(allowed.as_bytes())?,
-        masquerade: masquerade.ok_or_else(|| bad("addresses come in pairs of one family"))?,
-    })
-}
-
-fn socket_addr(ip: &[u8], port: u16) -> PyResult<SocketAddr> {
-    let ip = if let Ok(octets) = <[u8; 4]>::try_from(ip) {
-        IpAddr::from(octets)
-    } else if let Ok(octets) = <[u8; 16]>::try_from(ip) {
-        IpAddr::from(octets)
-    } else {
-        return Err(bad("an address has 4 or 16 bytes"));
-    };
-    Ok(SocketAddr::new(ip, port))
-}
-
-fn key(data: &[u8]) -> PyResult<[u8; 32]> {
-    data.try_into().map_err(|_| bad("a key has 32 bytes"))
-}
-
-/// Take all descriptors, even if one of them is bad.
-fn take_ports(ports: Ports) -> PyResult<Sockets> {
-    let taken: Vec<_> = ports
-        .into_iter()
-        .map(|(fd, v6, gso, sentinel)| Ok(UdpSocket::new(sys::fd::take(fd)?, v6, gso, sentinel)?))
-        .collect();
-    let taken = taken.into_iter().collect::<PyResult<Vec<_>>>()?;
-    Ok(Sockets::of(taken))
 }
 
 /// The packet path; ``tailnet.agent.datapath.native`` makes it a ``Datapath``.
@@ -364,37 +282,5 @@ impl Datapath {
 
     fn traffic(&self) -> Vec<(&'static str, u64, u64, u64, u64)> {
         self.inner.tables.traffic.snapshot()
-    }
-}
-
-/// The name of the upcall, then its fields; a source is (packed address, port), and then perhaps the
-/// number of a relay's session.
-fn tuple<'py>(py: Python<'py>, upcall: Upcall) -> PyResult<Bound<'py, PyTuple>> {
-    let bytes = |data: &[u8]| PyBytes::new(py, data);
-    let addr = |src: SocketAddr| match src.ip() {
-        IpAddr::V4(ip) => (bytes(&ip.octets()), src.port()),
-        IpAddr::V6(ip) => (bytes(&ip.octets()), src.port()),
-    };
-    let way = |way: Way| {
-        let (ip, port) = addr(way.addr);
-        (ip, port, way.vni)
-    };
-    match upcall {
-        Upcall::NoSession(peer) => ("NoSession", peer).into_pyobject(py),
-        Upcall::Handshake(src, data) => ("Handshake", way(src), bytes(&data)).into_pyobject(py),
-        Upcall::Disco(src, data) => ("Disco", way(src), bytes(&data)).into_pyobject(py),
-        Upcall::Stun(src, data) => ("Stun", addr(src), bytes(&data)).into_pyobject(py),
-        Upcall::RelayOut(peer, data) => {
-            let datagrams = PyList::new(py, data.iter().map(|d| bytes(d)))?;
-            ("RelayOut", peer, datagrams).into_pyobject(py)
-        }
-        Upcall::Confirmed(peer, index) => ("Confirmed", peer, index).into_pyobject(py),
-        Upcall::Woke(peer, wake) => ("Woke", peer, wake).into_pyobject(py),
-        Upcall::NewSource(peer, src) => ("NewSource", peer, addr(src)).into_pyobject(py),
-        Upcall::PathFailed(peer, dst, errno) => {
-            ("PathFailed", peer, way(dst), errno).into_pyobject(py)
-        }
-        Upcall::ToAgent(peer, data) => ("ToAgent", peer, bytes(&data)).into_pyobject(py),
-        Upcall::Failed(reason) => ("Failed", reason).into_pyobject(py),
     }
 }
