@@ -9,6 +9,7 @@ Control tells 10.99.0.200 too.
 
 import re
 import shutil
+import sys
 from functools import partial
 
 import pytest
@@ -16,6 +17,7 @@ from integration.conftest import MakeLab, cannot
 from integration.lab.foreign import WG_PORT, WireGuard
 from integration.lab.host import Host
 from integration.lab.lab import Lab
+from integration.lab.measure import wait_until_logged
 from integration.lab.process import run
 from integration.lab.topology import flat
 from integration.lab.waiting import until
@@ -53,6 +55,13 @@ table inet probe {
 		oifname "eth0" ip6 daddr 2001:db8:ffff::1 counter
 	}
 }
+"""
+SAY_HELLO = """
+import socket, sys
+with socket.create_connection((sys.argv[1], int(sys.argv[2])), 9) as sock:
+    sock.sendall(b"hello")
+    sock.shutdown(socket.SHUT_WR)
+    print(sock.makefile().read())
 """
 TIMEOUT = 30.0  # seconds for a way that works
 
@@ -169,6 +178,23 @@ def test_it_may_know_us_by_other_addresses(lab: Lab, plain: WireGuard) -> None:
     assert counted(lab, "wg", "exit") == by_own
     assert counted(lab, "wg", "others") == [count + 3 for count in by_others]
     one.tnet("set", "--exit-node=")
+
+
+def test_it_may_know_a_userspace_stack_by_other_addresses(lab: Lab, plain: WireGuard) -> None:
+    """The same host without a device: its stack has its own addresses, the peer sees the others."""
+    pytest.importorskip("tailnet_native", reason="userspace networking needs the native extension")
+    one, wg, others = lab.hosts["h1"], lab.hosts["wg"], ("10.64.9.9", "fd64::99")
+    plain.know_us_as(others)
+    assert one.stop() == 0
+    one.start("--tun=userspace-networking", "--socks5-server=127.0.0.1:1055")
+    there = f"http://{plain.address}/hello"
+    words = ("curl", "-sS", "--max-time", "3", "--socks5-hostname", "127.0.0.1:1055", there)
+    until("its web", lambda: one.exec(*words, check=False).stdout == "hello\n", TIMEOUT)
+    serve = [sys.executable, "-u", "-m", "integration.lab.proxied", "serve", "7000"]
+    wait_until_logged(one.spawn("echo", *serve), "listening")
+    said = wg.exec(sys.executable, "-c", SAY_HELLO, others[0], "7000", timeout=20).stdout
+    assert said == "hello\n"
+    assert wg.ping_os(others[0], count=2).lost == 0
 
 
 def test_our_log_is_clean(lab: Lab) -> None:

@@ -239,7 +239,7 @@ class WireGuard(_Base):
         allowed = ",".join(addresses)
         self.host.exec("wg", "set", device, "peer", peer, "allowed-ips", allowed)
         for ip in addresses:
-            self.host.exec("ip", "route", "add", ip, "dev", device)
+            self.host.exec("ip", "route", "replace", ip, "dev", device)
         self.lab.admin("known-as", name=self.host.name, addresses=list(addresses))
 
     def fetches(self) -> bool:
