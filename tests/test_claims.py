@@ -18,15 +18,23 @@ TESTS = {
     for file in (ROOT / tree).rglob("*.py")  # contracts too
     for name in re.findall(r"^ *(?:async )?def (test_\w+)", file.read_text(), re.MULTILINE)
 }
-CRATE = ROOT / "agent" / "native" / "src"
+CRATE = ROOT / "agent" / "native"
 
 
 def native_tests() -> set[str]:
     """The crate's tests by their paths."""
     found = set()
-    for file in CRATE.rglob("*.rs"):
-        module = file.relative_to(CRATE).with_suffix("").parts
-        path = "::".join(module[:-1] if module[-1] == "mod" else module)
+    for tree in (CRATE / "src", CRATE / "tests"):
+        found |= claims_of(tree)
+    return found
+
+
+def claims_of(tree: Path) -> set[str]:
+    """Those below a folder, as from there."""
+    found = set()
+    for file in tree.rglob("*.rs"):
+        module = file.relative_to(tree).with_suffix("").parts
+        path = "::".join(module[:-1] if module[-1] in {"mod", "main"} else module)
         names = re.findall(r"#\[test\]\s+fn (\w+)", file.read_text())
         found |= {f"{path}::{name}" for name in names}
     return found
