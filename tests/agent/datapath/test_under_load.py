@@ -32,6 +32,8 @@ from tailnet.agent.datapath.reference.aio import ReferenceDatapath
 from tailnet.agent.filter.rules import Filter
 from tailnet.agent.keys import PeerId
 
+pytestmark = pytest.mark.timeout(90)  # their load comes on top of the machine's
+
 OUT = udp(ME, THEM, b"out there" * 20)
 IN = udp(THEM, ME, b"in here" * 20)
 AHEAD = 64  # packets from the network that may be under way, so that no socket buffer is ever full
