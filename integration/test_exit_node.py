@@ -203,6 +203,29 @@ def test_nothing_leaks_whatever_others_remove(lab: Lab) -> None:
             assert here.exec("ping", "-c1", "-W1", "-Ieth0", address, check=False).returncode
 
 
+@pytest.mark.parametrize("where", ["all", DEVICE])
+def test_ipv6_that_is_turned_off_and_on_again_comes_back(lab: Lab, where: str) -> None:
+    """Of the whole host, or of the tunnel; meanwhile IPv4 goes on, and nothing leaks."""
+    here, setting = lab.hosts["h1"], f"net.ipv6.conf.{where}.disable_ipv6"
+
+    def excepted() -> bool:
+        return "throw" in here.exec("ip", "-6", "route", "show", "table", "52").stdout
+
+    here.tnet("set", "--exit-node-allow-lan-access")
+    assert excepted()
+    with no_leak(here):
+        here.exec("sysctl", "-qw", f"{setting}=1")
+        until("no exceptions, since there is nothing to except from", lambda: not excepted(), 10.0)
+        assert reaches(here, INTERNET[0])
+        assert not reaches(here, INTERNET[1])
+        here.exec("sysctl", "-qw", f"{setting}=0")
+        if where == "all":  # the kernel forgot these, too
+            here.exec("ip", "address", "add", "fd99::11/64", "dev", "eth0", "nodad")
+            here.exec("ip", "-6", "route", "add", "default", "via", "fd99::1")
+        until("the way through", lambda: through(here), 10.0)
+    here.tnet("set", "--exit-node-allow-lan-access=false")
+
+
 def test_nothing_leaks_while_the_daemon_is_killed_and_starts_again(lab: Lab) -> None:
     """The device goes with it; what stops the packets does not."""
     here = lab.hosts["h1"]

@@ -148,6 +148,11 @@ def link(kind: int, index: int, flags: int = 0) -> bytes:
     return message(kind, struct.pack("=BBHiI", 0, 0, 0, index, flags) + bytes(4))
 
 
+def address(kind: int, index: int, scope: int = 0) -> bytes:
+    """``struct ifaddrmsg``."""
+    return message(kind, struct.pack("=BBBBi", 10, 64, 0, scope, index) + bytes(8))
+
+
 def route(kind: int, table: int, port: int = 0) -> bytes:
     """``struct rtmsg``."""
     return message(kind, bytes((2, 0, 0, 0, table, 0, 0, 0)) + bytes(4), port)
@@ -165,7 +170,8 @@ def priority(kind: int, number: int, protocol: int = 0) -> bytes:
     [
         (link(NEWLINK, 2), NETWORK),
         (link(DELADDR, 2), NETWORK),
-        (link(NEWADDR, TUN), NOTHING),
+        (address(NEWADDR, TUN), NOTHING),
+        (address(NEWADDR, TUN, 253), TUNNEL),  # the link's own: IPv6 was turned on
         (link(DELADDR, TUN), TUNNEL),
         (link(DELLINK, TUN), TUNNEL),
         (link(NEWLINK, TUN), TUNNEL),  # it is down

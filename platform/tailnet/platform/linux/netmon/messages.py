@@ -30,6 +30,7 @@ _TABLE_UNSPEC, _TABLE_LOCAL = 0, 255
 _FRA_PRIORITY = 6
 _FRA_PROTOCOL = 21
 _FLAGS_AT, _IFF_UP = 8, 1
+_SCOPE_AT, _SCOPE_LINK = 3, 253
 _BODY_ROUTE = 12  # bytes of struct rtmsg and struct fib_rule_hdr
 
 
@@ -75,8 +76,10 @@ def _hint(kind: int, body: bytes, tun_index: int) -> Hint:
 def _device(kind: int, of_tunnel: bool, body: bytes) -> Hint:
     if not of_tunnel:
         return Hint.NETWORK
+    if kind == NEWADDR:  # the kernel's own for the link: IPv6 was turned on
+        return Hint.TUNNEL if body[_SCOPE_AT] == _SCOPE_LINK else Hint.NONE
     up = kind == NEWLINK and len(body) >= _FLAGS_AT + 4 and body[_FLAGS_AT] & _IFF_UP
-    return Hint.NONE if kind == NEWADDR or up else Hint.TUNNEL
+    return Hint.NONE if up else Hint.TUNNEL
 
 
 def _route(kind: int, table: int) -> Hint:
