@@ -94,3 +94,22 @@ def test_a_rule_for_some_packets_only_is_nobodys_business(lab: Lab, rule: str) -
     for priority in ("5205", "5206"):
         here.exec("ip", "rule", "del", "pref", priority)
     until("no warning", lambda: "another program" not in warnings(here), 10.0)
+
+
+def test_a_second_daemon_is_refused_and_the_first_one_loses_nothing(lab: Lab) -> None:
+    """With everything of its own but the host's routing table; nor does its cleanup take any."""
+    here, there = lab.hosts["h1"], lab.hosts["h2"]
+    dumps = ("ip rule", "ip -6 rule", "ip route show table 52", "nft -s list ruleset")
+    words = "; ".join(dumps)
+    before = here.exec("sh", "-c", words).stdout
+    own = [f"--{what}={lab.directory}/second.{what}" for what in ("socket", "statedir")]
+    command = here.daemon_command("--tun=tailnet1", "--port=0", *own)
+    for more in ([], ["--cleanup"]):
+        refused = here.exec(*command, *more, check=False)
+        assert refused.returncode == 1
+        assert refused.stderr.splitlines()[-1] == (
+            "tailnetd: another tailnetd has this host's routes (device tailnet0); stop it, "
+            "or run this one with --tun=userspace-networking"
+        )
+        assert here.exec("sh", "-c", words).stdout == before
+    assert reaches(here, there.ipv4)

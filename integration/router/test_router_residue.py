@@ -5,7 +5,7 @@ from integration.router.kernel import OUR_RULES, TUN, in_force, our_rules, rules
 from tests.support.platform_contract import EMPTY, EXIT_NODE_WITH_LAN, NODE
 from tests.support.platform_netns import ip, snapshot
 
-from tailnet.platform.interface import Router
+from tailnet.platform.interface import PlatformError, Router
 from tailnet.platform.linux.router import LinuxRouter, cleanup
 from tailnet.platform.linux.tun import open_tun
 
@@ -84,6 +84,29 @@ async def test_cleanup_takes_addresses_from_a_persistent_device(host: None) -> N
         "removed address fd7a:115c:a1e0::1/128",
     ]
     assert "10.5.0.1/32" in ip("address", "show", TUN)
+
+
+async def test_of_two_daemons_the_second_one_is_refused(pristine: str) -> None:
+    """At its start or when the first has connected since; so is a cleanup.  Nothing is touched."""
+    first, second = open_tun(TUN), open_tun("tailnet1")
+    one, other = LinuxRouter(TUN), LinuxRouter("tailnet1")
+    await one.up()
+    await other.up()  # nobody has routes yet
+    await one.apply(EXIT_NODE_WITH_LAN)
+    before = rules_and_table()
+    company = r"^another tailnetd has this host's routes \(device tailnet0\)"
+    for refused in (other.apply(NODE), other.up(), cleanup("tailnet1")):
+        with pytest.raises(PlatformError, match=company):
+            await refused
+        assert rules_and_table() == before
+    await other.down()
+    assert rules_and_table() == before
+    first.close()  # it died
+    await other.up()
+    await other.apply(NODE)
+    await other.down()
+    second.close()
+    assert snapshot() == pristine
 
 
 @pytest.mark.parametrize(

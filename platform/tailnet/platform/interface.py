@@ -28,6 +28,10 @@ class PlatformError(OSError):
         return self.strerror or super().__str__()  # without the number, if there is one
 
 
+class HostTakenError(PlatformError):
+    """Another daemon has this host's routes; nothing was touched, and nothing is to be."""
+
+
 @dataclass(frozen=True, slots=True)
 class RouterConfig:
     """Addresses and routes of the tunnel.

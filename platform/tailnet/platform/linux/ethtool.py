@@ -5,6 +5,7 @@ pyroute2 has this too, but its module takes a second of a start to import.
 ::
 
     request           command u32 | …                  by ioctl SIOCETHTOOL on struct ifreq
+    driver            0x03 | name, 32 bytes | …, 196 bytes in all
     number of names   0x37 | 0 | mask u64 = 1 << 4 | number u32
     names             0x1b | set u32 = 4 | number u32 | number × 32 bytes
     features          0x3a | blocks u32 | blocks × 4 u32: available, requested, active, fixed
@@ -25,6 +26,7 @@ from tailnet.platform.interface import PlatformError
 from tailnet.platform.linux.constants import IFNAMSIZ
 
 _SIOCETHTOOL = 0x8946
+_GDRVINFO, _DRVINFO = 0x03, 196  # bytes of struct ethtool_drvinfo
 _GSSET_INFO, _GSTRINGS, _GFEATURES, _SFEATURES = 0x37, 0x1B, 0x3A, 0x3B
 _FEATURES = 4  # ETH_SS_FEATURES
 _NAME = 32  # bytes
@@ -67,6 +69,17 @@ def change(device: str, wanted: Mapping[str, bool]) -> None:
                 which[block][1] |= on << bit
         ask = struct.pack("=II", _SFEATURES, len(which))
         _ask(sock, device, ask + b"".join(_CHANGE.pack(*block) for block in which))
+
+
+def driver(device: str) -> str:
+    """Its driver: "tun", "veth".
+
+    Raises:
+        OSError: no such device, or it does not say.
+    """
+    with socket(AF_INET, SOCK_DGRAM) as sock:
+        said = _ask(sock, device, struct.pack("=I", _GDRVINFO) + bytes(_DRVINFO - 4))
+    return said[4:36].partition(b"\0")[0].decode()
 
 
 def _names(sock: socket, device: str) -> list[str]:

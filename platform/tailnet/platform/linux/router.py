@@ -17,6 +17,7 @@ from socket import AF_INET, AF_INET6
 from typing import ParamSpec, TypeVar
 
 from tailnet.platform.interface import MTU, PlatformError, RouterConfig
+from tailnet.platform.linux.company import company, refuse_company
 from tailnet.platform.linux.constants import ROUTE_TABLE, RULE_BASE
 from tailnet.platform.linux.netlink import Kernel, Link, Refusal, open_netlink
 from tailnet.platform.linux.rules import (
@@ -87,7 +88,8 @@ class LinuxRouter:
         """Remove residue, install the policy rules, set MTU, bring the link up.
 
         Raises:
-            PlatformError: no such device, no permission, or the kernel refused.
+            PlatformError: no such device, no permission, the kernel refused, or another daemon has
+                this table.
         """
         async with self._session() as kernel:
             link = await self._link(kernel)
@@ -95,6 +97,7 @@ class LinuxRouter:
             policy = await self._policy(kernel)
             able = self._abilities(kernel, policy)
             have = await _read(kernel, policy, link.index, self._added)
+            refuse_company(have.routes, link.index)
             rules = desired(RouterConfig(), link.index, able).rules
             # what a crash left to stop leaks stays until the first configuration
             want = State(rules, frozenset(r for r in have.routes if r.blocks))
@@ -155,6 +158,8 @@ class LinuxRouter:
                 except PlatformError as error:
                     errors.append(error)
             have = await _read(kernel, await _policy(kernel), index, self._added)
+            if company(have.routes, index):
+                return  # the rest is another's
             keep = leak_guard or index is None
             blocks = have.routes & LEAK_GUARD if keep else frozenset()
             want = State(have.rules if blocks else frozenset(), blocks)
@@ -204,6 +209,7 @@ class LinuxRouter:
     async def _compare(self, kernel: Kernel, policy: Policy, now: _Applied) -> tuple[State, State]:
         """What is wanted and what is there."""
         have = await _read(kernel, policy, now.index, self._added)
+        refuse_company(have.routes, now.index)
         size = len(now.config.routes)
         return await _computed(size, desired, now.config, now.index, now.able), have
 
@@ -256,6 +262,7 @@ async def cleanup(
         link = await kernel.link(tun_name)
         index = link.index if link else None
         have = await _read(kernel, await _policy(kernel), index)
+        refuse_company(have.routes, index)
         table = frozenset[Route]().union(*[await kernel.routes(f, ROUTE_TABLE) for f in FAMILIES])
         blocks = have.routes & LEAK_GUARD if leak_guard else frozenset()
         want = State(have.rules if blocks else frozenset(), blocks)

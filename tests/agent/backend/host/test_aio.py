@@ -16,6 +16,7 @@ from tailnet.platform.interface import (
     ExitGuard,
     FirewallConfig,
     Guard,
+    HostTakenError,
     PlatformError,
     RouterConfig,
 )
@@ -85,6 +86,17 @@ async def test_whoever_waits_goes_on_when_the_last_wish_is_in_force(bench: Bench
     bench.host.want(ROUTES, NO_RULES)
     await bench.host.done()
     assert bench.host.routes.problem == "no"
+
+
+async def test_what_another_daemon_has_is_left_alone() -> None:
+    """It is refused at once, and its end clears nothing away."""
+    bench = Bench()
+    bench.router.fail_next = HostTakenError("another tailnetd")
+    with pytest.raises(HostTakenError):
+        await bench.host.open()
+    bench.router.is_up = True  # the other's
+    await bench.host.close()
+    assert bench.router.is_up
 
 
 async def test_what_stops_leaks_stays_when_the_end_is_nobodys_wish(bench: Bench) -> None:

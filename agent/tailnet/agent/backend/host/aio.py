@@ -10,6 +10,7 @@ from tailnet.agent.tasks import Tasks
 from tailnet.platform.interface import (
     Firewall,
     FirewallConfig,
+    HostTakenError,
     PlatformError,
     Router,
     RouterConfig,
@@ -152,6 +153,7 @@ class HostNetwork:
         ``before_none``: comes before the last route goes.
         """
         self._router, self._firewall = router, firewall
+        self._taken = False  # by another daemon, whose everything is
         self._before_none = before_none
         self._on_change = on_change
         self._tasks = Tasks()
@@ -168,7 +170,11 @@ class HostNetwork:
         Raises:
             PlatformError: the system refuses.
         """
-        await self._router.up()
+        try:
+            await self._router.up()
+        except HostTakenError:
+            self._taken = True
+            raise
 
     def start(self) -> None:
         """Begin to carry out wishes."""
@@ -217,7 +223,7 @@ class HostNetwork:
         await self._tasks.close()
         self.routes.close()
         self.rules.close()
-        for part in (self._router, self._firewall):
+        for part in () if self._taken else (self._router, self._firewall):
             for attempt in range(DOWN_ATTEMPTS):
                 try:
                     await part.down(leak_guard=leak_guard)
