@@ -203,6 +203,26 @@ def test_nothing_leaks_whatever_others_remove(lab: Lab) -> None:
             assert here.exec("ping", "-c1", "-W1", "-Ieth0", address, check=False).returncode
 
 
+def test_nothing_leaks_while_the_default_route_or_the_devices_name_is_another(lab: Lab) -> None:
+    """The way through is found again after the one, and after the other when it is set back."""
+    here = lab.hosts["h1"]
+    ways = [("-4", "default", "via", "10.99.0.1"), ("-6", "default", "via", "fd99::1")]
+    with no_leak(here):
+        for version, *way in ways:
+            here.exec("ip", version, "route", "del", *way)
+            here.exec("ip", version, "route", "add", *way, "metric", "50")
+        until("the way through", lambda: through(here), 10.0)
+        for version, *way in ways:
+            here.exec("ip", version, "route", "replace", *way)
+            here.exec("ip", version, "route", "del", *way, "metric", "50")
+        rename = "ip link set {0} down; ip link set {0} name {1}; ip link set {1} up"
+        here.exec("sh", "-c", rename.format(DEVICE, "other0"))
+        until("the warning", lambda: f"no interface {DEVICE}" in str(here.status()["Health"]), 10.0)
+        assert not any(reaches(here, address) for address in INTERNET)
+        here.exec("sh", "-c", rename.format("other0", DEVICE))
+        until("the way through", lambda: through(here), 10.0)
+
+
 @pytest.mark.parametrize("where", ["all", DEVICE])
 def test_ipv6_that_is_turned_off_and_on_again_comes_back(lab: Lab, where: str) -> None:
     """Of the whole host, or of the tunnel; meanwhile IPv4 goes on, and nothing leaks."""
