@@ -13,7 +13,8 @@ import pytest
 from tests.support.dns import KINDS, look, make
 from tests.support.platform_contract import ALL_NAMES
 
-from tailnet.platform.interface import NO_DNS
+from tailnet.platform.interface import NO_DNS, PlatformError
+from tailnet.platform.linux.dns import caretaker as caretaker_module
 from tailnet.platform.linux.dns.caretaker import Caretaker
 from tailnet.platform.linux.dns.configurator import LinuxDns
 
@@ -155,6 +156,56 @@ async def test_a_new_daemon_is_in_charge(tmp_path: Path) -> None:
     await heir.down()
     assert look(tmp_path) == before
     assert caretakers(tmp_path) == []
+
+
+def two_of(root: Path) -> tuple[LinuxDns, LinuxDns]:
+    """What two daemons of one host have."""
+    one, other = (LinuxDns(name, root=root, caretaker=Caretaker(root)) for name in ("tun0", "tun1"))
+    return one, other
+
+
+@SLOW
+async def test_a_second_daemon_of_a_host_leaves_names_to_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says so, takes nothing back, and has its turn when the first has gone."""
+    monkeypatch.setattr(caretaker_module, "_PATIENCE", 0.1)
+    make(tmp_path, "file")
+    before = look(tmp_path)
+    first, second = two_of(tmp_path)
+    await first.up()
+    await first.apply(ALL_NAMES)
+    applied = look(tmp_path)
+    with pytest.raises(PlatformError, match="another tailnetd configures"):
+        await second.up()
+    with pytest.raises(PlatformError, match="tnet set --accept-dns=false"):
+        await second.apply(ALL_NAMES)
+    await second.apply(NO_DNS)  # as it is with --accept-dns=false
+    assert look(tmp_path) == applied
+    await first.down()
+    assert look(tmp_path) == before
+    await second.apply(ALL_NAMES)
+    assert look(tmp_path) != before
+    await second.down()
+    assert look(tmp_path) == before
+    assert caretakers(tmp_path) == []
+
+
+async def test_a_second_daemon_that_ends_takes_nothing_from_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it wanted."""
+    monkeypatch.setattr(caretaker_module, "_PATIENCE", 0.1)
+    make(tmp_path, "file")
+    first, second = two_of(tmp_path)
+    await first.up()
+    await first.apply(ALL_NAMES)
+    applied = look(tmp_path)
+    with pytest.raises(PlatformError):
+        await second.up()
+    await second.down()
+    assert look(tmp_path) == applied
+    await first.down()
 
 
 async def test_one_that_is_given_up_while_it_begins_leaves_nobody(tmp_path: Path) -> None:

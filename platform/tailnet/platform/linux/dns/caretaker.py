@@ -30,9 +30,11 @@ _POLL = 0.05  # seconds
 
 
 def _take_lock(root: Path) -> socket.socket | None:
+    """The right to this ``/etc``; another container on the same network has one of its own."""
     lock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        lock.bind(f"\0tailnetd-dns:{root}")
+        etc = (root / "etc").stat()
+        lock.bind(f"\0tailnetd-dns:{etc.st_dev}:{etc.st_ino}")
     except OSError:
         lock.close()
         return None
@@ -51,12 +53,16 @@ class Caretaker:
     async def begin(self) -> None:
         """From now on the host's DNS is ours; one that tidies up after a dead daemon ends first."""
         for _ in range(int(_PATIENCE / _POLL)):
-            if self._lock is None:
-                self._lock = _take_lock(self._root)
-            if self._lock is not None:
+            if self.try_begin():
                 return
             await asyncio.sleep(_POLL)
-        log.warning("DNS: another tailnetd of this host configures it, too")
+        log.warning("DNS: another tailnetd of this host configures it")
+
+    def try_begin(self) -> bool:
+        """The same at once; whether it is ours."""
+        if self._lock is None:
+            self._lock = _take_lock(self._root)
+        return self._lock is not None
 
     async def hire(self) -> None:
         """Something will have to be put back.  Idempotent."""

@@ -28,6 +28,10 @@ _OVERWRITTEN = (
     "another program keeps replacing /etc/resolv.conf, so names of the tailnet do not resolve;"
     " make it stop, or use systemd-resolved"
 )
+_ANOTHER = (
+    "another tailnetd configures the names of this host; stop it, or here:"
+    " tnet set --accept-dns=false"
+)
 _SOON, _LONGEST = 1.0, 300.0  # seconds until another look where one failed; doubled each time
 _GONE = 5.0  # seconds that systemd-resolved may take to restart
 _DOUBT = 1.0  # seconds until a second look: openresolv empties the file before it writes it
@@ -122,11 +126,19 @@ class LinuxDns:
     async def _look(self) -> None:
         if self._looked:
             return
-        for line in await cleanup(self._root):
-            log.info("DNS: %s", line)
-        self._choose(choose(await observe(self._root)))
+        if self._is_ours():
+            for line in await cleanup(self._root):
+                log.info("DNS: %s", line)
+        choice = choose(await observe(self._root))
+        if choice.mode is not Mode.RESOLVED and not self._is_ours():
+            raise PlatformError(_ANOTHER)
+        self._choose(choice)
         await self._adapter.down()
         self._looked = True
+
+    def _is_ours(self) -> bool:
+        """No other daemon of this host configures what there is one of."""
+        return self._caretaker is None or self._caretaker.try_begin()
 
     async def base(self) -> DnsConfig | None:
         """See ``DnsConfigurator``."""
@@ -142,6 +154,8 @@ class LinuxDns:
     async def apply(self, config: DnsConfig) -> None:
         """See ``DnsConfigurator``."""
         async with self._one:
+            if config == NO_DNS and not self._looked and not self._is_ours():
+                return
             await self._look()
             outlives_us = self._choice.mode is not Mode.RESOLVED
             if self._caretaker is not None and outlives_us and config != NO_DNS:
@@ -153,7 +167,7 @@ class LinuxDns:
         async with self._one:
             if self._looked:
                 await self._adapter.down()
-            else:
+            elif self._is_ours():
                 await cleanup(self._root)
         if self._caretaker is not None:
             await self._caretaker.dismiss()
