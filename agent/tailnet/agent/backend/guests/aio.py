@@ -94,10 +94,14 @@ class Guests:
         return forwarded.data
 
     def _is_private(self, name: str) -> bool:
+        """Control keeps it from guests; an entry with a dot in front means all names below it.
+
+        Source: tailscale tailcfg/tailcfg.go, DNSConfig.ExitNodeFilteredSet.
+        """
         netmap = self._netmap()
         filtered = netmap.dns.exit_node_filtered_set if netmap is not None else None
         return any(
-            name == entry or (entry.startswith(".") and f".{name}".endswith(entry))
+            name == entry or (entry.startswith(".") and name.endswith(entry))
             for entry in filtered or ()
         )
 
