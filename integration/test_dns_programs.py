@@ -155,6 +155,8 @@ def test_names_of_both_worlds_resolve_and_a_stop_restores(lab: Lab, name: str) -
         said = host.exec("resolvectl", "query", "--cache=no", "peer.lab.ts.net").stdout
         assert f"{peer.ipv4}" in said
         assert "link: tailnet0" in said
+        about = host.exec("resolvectl", "status", "tailnet0").stdout
+        assert "-DefaultRoute" in about  # what is not the tailnet's goes elsewhere
     host.stop()
     assert state(host) == before
     assert resolve(host, "printer") == "192.0.2.7"

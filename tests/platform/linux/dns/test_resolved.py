@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 
@@ -21,6 +22,7 @@ class OneFails:
     def __init__(self, member: str, error: PlatformError) -> None:
         self.member, self.error = member, error
         self.called: list[str] = []
+        self.told: dict[str, object] = {}
 
     async def call(
         self,
@@ -36,12 +38,15 @@ class OneFails:
         assert interface
         assert bool(signature) == bool(body)
         self.called.append(member)
+        self.told[member] = list(body)[1:]  # without the number of the link
         if member == self.member:
             raise self.error
         return []
 
 
-async def called(monkeypatch: pytest.MonkeyPatch, bus: OneFails) -> list[str]:
+async def called(
+    monkeypatch: pytest.MonkeyPatch, bus: OneFails, config: DnsConfig = CONFIG
+) -> list[str]:
     """What was called until the end."""
 
     @asynccontextmanager
@@ -49,8 +54,32 @@ async def called(monkeypatch: pytest.MonkeyPatch, bus: OneFails) -> list[str]:
         yield bus
 
     monkeypatch.setattr(resolved, "open_bus", opened)
-    await Resolved("lo").apply(CONFIG)
+    await Resolved("lo").apply(config)
     return bus.called
+
+
+@pytest.mark.parametrize(
+    ("match", "domains", "everything"),
+    [
+        ((), [["lab.ts.net", False], [".", True]], True),
+        (("corp.example",), [["lab.ts.net", False], ["corp.example", True]], False),
+        (("lab.ts.net",), [["lab.ts.net", False]], False),
+    ],
+    ids=["all names", "some", "those of the search domain"],
+)
+async def test_which_questions_are_sent_to_us(
+    monkeypatch: pytest.MonkeyPatch,
+    match: tuple[str, ...],
+    domains: list[list[object]],
+    *,
+    everything: bool,
+) -> None:
+    """Of all names, or of these suffixes and no others, whatever other links have."""
+    bus = OneFails("", SILENCE)
+    await called(monkeypatch, bus, replace(CONFIG, match=match))
+    assert bus.told["SetLinkDNS"] == [[[2, bytes((100, 100, 100, 100))]]]
+    assert bus.told["SetLinkDomains"] == [domains]
+    assert bus.told["SetLinkDefaultRoute"] == [everything]
 
 
 SILENCE = PlatformError("no answer")
