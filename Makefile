@@ -13,10 +13,10 @@ FUZZ_SECONDS ?= 60
 WORKERS ?= 2
 LABS ?= 3
 
-.PHONY: venv native lint lint-native test test-native unit integration fuzz fuzz-python fuzz-native fuzz-libfuzzer fuzz-differential fuzz-routes lab nat-matrix impairment soak interop routing go-cli docs openapi bench bench-cli bench-control bench-relayed wheels clean
+.PHONY: venv native lint lint-native test test-native unit integration fuzz fuzz-python fuzz-native fuzz-libfuzzer fuzz-differential fuzz-routes lab nat-matrix time-to-direct impairment soak interop routing go-cli docs openapi bench bench-cli bench-control bench-relayed wheels clean
 .NOTPARALLEL:
 
-lab bench bench-cli bench-relayed nat-matrix impairment soak interop routing: NEEDS := lab
+lab bench bench-cli bench-relayed nat-matrix time-to-direct impairment soak interop routing: NEEDS := lab
 test integration test-deb: NEEDS := tools
 
 OLD := from sys import *; version_info < (3, 11) and exit( \
@@ -133,6 +133,9 @@ soak: venv
 
 nat-matrix: venv
 	@$(BIN)/python -m integration.lab.matrix $(ARGS)
+
+time-to-direct: venv
+	@$(BIN)/python -m integration.lab.pairs $(ARGS)
 
 routing: venv
 	@$(BIN)/python -m integration.lab.routing $(ARGS)

@@ -26,6 +26,7 @@ from integration.lab.watch import Arrivals, Beginnings, places
 PATIENCE = 12.0  # seconds for a direct path
 CERTAINTY = 4.0  # seconds without one where there can be none
 BETWEEN = 0.002  # seconds from an answer to the next ping
+TOGETHER = 8  # daemons that start at once
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "nat-traversal.md"
 OURS = "tailnetd"
 TITLES = {
@@ -59,15 +60,26 @@ class Result(NamedTuple):
 
 
 def measure(lab: Lab, kinds: tuple[str, str], begins: Beginnings, arrives: Arrivals) -> Result:
+    """One pair of the matrix."""
+    meet = can_meet(*kinds)
+    names = (f"{kinds[0]}a", f"{kinds[1]}b")
+    return Result(*kinds, *reach(lab, names, begins, arrives, PATIENCE if meet else CERTAINTY))
+
+
+def reach(
+    lab: Lab, names: tuple[str, str], begins: Beginnings, arrives: Arrivals, patience: float
+) -> tuple[float | None, bool]:
     """From the first packet for the other on, which the control server asks for, and many more.
 
     The same for every program: TSMP pings are data to WireGuard.  The first makes the node ask all
     addresses of the other by disco, which is when time begins; it ends when data arrives directly.
     Both are seen on the machines' links.  What control and node do before is no part of it.
+
+    Returns:
+        Seconds to a direct path, ``None`` without one; and whether a ping was answered.
     """
-    one, two = f"{kinds[0]}a", f"{kinds[1]}b"
+    one, two = names
     ip = next(str(n["addresses"][0]).partition("/")[0] for n in nodes(lab) if n["name"] == two)
-    took: float | None = None
     asked = time.time()
     answered = False
 
@@ -77,13 +89,12 @@ def measure(lab: Lab, kinds: tuple[str, str], begins: Beginnings, arrives: Arriv
             answered = not lab.admin("ping", name=one, types="TSMP", ip=ip).get("Err") or answered
         return arrives.first_since(asked) is not None
 
-    patience = PATIENCE if can_meet(*kinds) else CERTAINTY
     with contextlib.suppress(LabError):  # no direct path
         until("data by a direct path", direct, patience, every=BETWEEN)
-    if (arrived := arrives.first_since(asked)) is not None:
-        began = begins.first_since(asked, places(lab.topology, two))
-        took = arrived - (asked if began is None else began)
-    return Result(*kinds, took, answered)
+    if (arrived := arrives.first_since(asked)) is None:
+        return None, answered
+    began = begins.first_since(asked, places(lab.topology, two))
+    return arrived - (asked if began is None else began), answered
 
 
 def nodes(lab: Lab) -> list[dict[str, Any]]:
@@ -128,8 +139,8 @@ def join(lab: Lab, programs: str) -> None:
     """Start a node on every host; ``programs`` are those of the hosts ``a`` and ``b``."""
     sides = dict(zip("ab", programs.split("-"), strict=True))
     ours = [name for name in lab.hosts if sides[name[-1]] == OURS]
-    if ours:
-        lab.join(*ours)
+    for at in range(0, len(ours), TOGETHER):
+        lab.join(*ours[at : at + TOGETHER])
     if len(ours) == len(lab.hosts):
         lab.wait_complete(60)
         return
