@@ -198,7 +198,7 @@ class NodeView:
 
     def suggested_exit_node(self) -> PeerNode | None:
         """What ``auto:any`` would be now."""
-        return suggested(self._node)
+        return suggested(self._node.netmap, self._node.plan)
 
     def derp_map(self) -> DERPMap:
         """``GET derpmap``."""

@@ -1,13 +1,14 @@
 """Which exit node is suggested."""
 
-from tailnet.agent.backend.aio import Node
 from tailnet.agent.backend.exitnode import suggest
-from tailnet.agent.tailcfg.node import Node as PeerNode
+from tailnet.agent.backend.plan import Plan
+from tailnet.agent.control.netmap import NetworkMap
+from tailnet.agent.tailcfg.node import Node
 
 
-def suggested(node: Node) -> PeerNode | None:
+def suggested(netmap: NetworkMap | None, plan: Plan | None) -> Node | None:
     """What ``auto:any`` would be now: the one in use, unless another one is better."""
-    if node.netmap is None:
+    if netmap is None:
         return None
-    best = suggest(node.netmap, None if node.plan is None else node.plan.exit_node)
-    return None if best is None else node.netmap.peers[best]
+    best = suggest(netmap, None if plan is None else plan.exit_node)
+    return None if best is None else netmap.peers[best]

@@ -83,7 +83,7 @@ class Watching:
         if mask & INITIAL_HEALTH:
             first = replace(first, health=health(node.warnings))
         if mask & INITIAL_SUGGESTED_EXIT_NODE and node.netmap is not None:
-            best = suggested(node)
+            best = suggested(node.netmap, node.plan)
             first = replace(first, suggested_exit_node=best.stable_id if best else None)
         if mask & PEER_WIREGUARD_STATE:
             self._look_at_sessions()
