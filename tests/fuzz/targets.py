@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 import msgspec
-from tests.support.pair import WALL, Pair
+from tests.support.pair import Pair
 from tests.support.untrusted import takes_bytes
 from tests.vectors import control_noise, derp, wireguard_handshake
 
@@ -398,7 +398,7 @@ def wireguard_engine(data: bytes) -> None:
     pair = Pair()
     engine = pair.a.engine
     with suppress(BadPacket):
-        engine.handle_handshake_untrusted(data, SRC, 1.0, WALL)
+        engine.handle_handshake_untrusted(data, SRC, 1.0)
     while engine.poll_event() is not None:
         pass
 

@@ -175,7 +175,7 @@ class Node:
             self.packets.receive(datagram, self.now)
         else:
             try:
-                self.engine.handle_handshake_untrusted(datagram, self.src, self.now, self.wall)
+                self.engine.handle_handshake_untrusted(datagram, self.src, self.now)
             except BadPacket as error:
                 self.bad[str(error)] += 1
         self.pump()

@@ -11,7 +11,7 @@ from tailnet.agent.noise.wireguard import (
     FIRST_LEN,
     SECOND_LEN,
     Initiator,
-    read_first_untrusted,
+    Reader,
 )
 
 PRIVATE_I, PRIVATE_R = NodePrivate(v.INITIATOR_PRIVATE), NodePrivate(v.RESPONDER_PRIVATE)
@@ -30,7 +30,7 @@ def test_vectors(psk: bytes) -> None:
     sealed, key_ir, key_ri = v.SETS[psk]
     pending = initiator(psk)
     assert pending.first == FIRST
-    responder = read_first_untrusted(PRIVATE_R, v.RESPONDER_EPHEMERAL, FIRST, psk)
+    responder = Reader(PRIVATE_R, psk).read_untrusted(FIRST, v.RESPONDER_EPHEMERAL)
     assert responder.remote == PUBLIC_I
     assert responder.timestamp == v.TIMESTAMP
     second, keys = responder.answer()
@@ -43,7 +43,7 @@ def test_vectors(psk: bytes) -> None:
 def test_forged_response_leaves_the_initiator_able_to_finish() -> None:
     """Whoever sees an initiation must not be able to kill it."""
     pending = initiator()
-    second, _ = read_first_untrusted(PRIVATE_R, v.RESPONDER_EPHEMERAL, FIRST).answer()
+    second, _ = Reader(PRIVATE_R).read_untrusted(FIRST, v.RESPONDER_EPHEMERAL).answer()
     for i in range(SECOND_LEN):
         forged = bytearray(second)
         forged[i] ^= 0x40
@@ -57,7 +57,7 @@ def test_low_order_points_are_refused() -> None:
     with pytest.raises(BadPacket):
         initiator().finish_untrusted(bytes(SECOND_LEN))
     with pytest.raises(BadPacket):
-        read_first_untrusted(PRIVATE_R, v.RESPONDER_EPHEMERAL, bytes(FIRST_LEN))
+        Reader(PRIVATE_R).read_untrusted(bytes(FIRST_LEN), v.RESPONDER_EPHEMERAL)
     with pytest.raises(BadPacket):
         Initiator(PRIVATE_I, NodePublic(bytes(32)), v.INITIATOR_EPHEMERAL, v.TIMESTAMP)
 
@@ -66,13 +66,24 @@ def test_low_order_points_are_refused() -> None:
 def test_garbage_is_bad_packet(data: bytes) -> None:
     """Nothing else escapes."""
     with pytest.raises(BadPacket):
-        read_first_untrusted(PRIVATE_R, v.RESPONDER_EPHEMERAL, data)
+        Reader(PRIVATE_R).read_untrusted(data, v.RESPONDER_EPHEMERAL)
     with pytest.raises(BadPacket):
         initiator().finish_untrusted(data[:SECOND_LEN])
 
 
 def test_keys_do_not_print() -> None:
     """Neither keys nor pending handshakes show their secrets."""
-    _, keys = read_first_untrusted(PRIVATE_R, v.RESPONDER_EPHEMERAL, FIRST).answer()
+    _, keys = Reader(PRIVATE_R).read_untrusted(FIRST, v.RESPONDER_EPHEMERAL).answer()
     assert repr(keys) == "<TransportKeys>"
     assert repr(v.INITIATOR_EPHEMERAL) not in repr(initiator())
+
+
+def test_a_reader_is_as_it_was_after_whatever_it_read() -> None:
+    """One that failed, and one that was answered, change nothing for the next."""
+    reader = Reader(PRIVATE_R)
+    with pytest.raises(BadPacket):
+        reader.read_untrusted(bytes(FIRST_LEN), v.RESPONDER_EPHEMERAL)
+    second, keys = reader.read_untrusted(FIRST, v.RESPONDER_EPHEMERAL).answer()
+    other, _ = reader.read_untrusted(FIRST, bytes(range(32))).answer()
+    assert reader.read_untrusted(FIRST, v.RESPONDER_EPHEMERAL).answer() == (second, keys)
+    assert other != second

@@ -52,7 +52,7 @@ def ask(node: Node) -> bytes:
 
 def take(node: Node, data: bytes, src: Source = SRC) -> None:
     """Hand a handshake message to the engine, errors and all."""
-    node.engine.handle_handshake_untrusted(data, src, node.now, node.wall)
+    node.engine.handle_handshake_untrusted(data, src, node.now)
 
 
 def refused(node: Node, data: bytes, reason: str, src: Source = SRC) -> None:

@@ -8,6 +8,7 @@ from tests.vectors import wireguard_handshake as v
 from tailnet.agent.crypto.aead import Aead
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.keys import NodePrivate, NodePublic
+from tailnet.agent.noise.wireguard import Reader
 from tailnet.agent.wireguard.cookie import CookieGenerator
 from tailnet.agent.wireguard.handshake import (
     answer,
@@ -30,7 +31,7 @@ def test_whole_exchange_of_the_vectors() -> None:
     message = CookieGenerator(PUBLIC_R).add_macs(head, 0.0)
     assert message == v.INITIATION + v.INITIATION_MAC1 + bytes(16)
 
-    asked = open_initiation_untrusted(PRIVATE_R, message, lambda _: v.RESPONDER_EPHEMERAL)
+    asked = open_initiation_untrusted(Reader(PRIVATE_R), message, lambda _: v.RESPONDER_EPHEMERAL)
     assert (asked.remote, asked.timestamp) == (PUBLIC_I, v.TIMESTAMP)
     theirs, head = answer(asked, v.RESPONDER_INDEX, 5.0)
     assert head == v.RESPONSE_HEAD + sealed
@@ -52,7 +53,9 @@ def test_response_to_another_index_is_refused() -> None:
     pending, head = initiate(
         PRIVATE_I, PUBLIC_R, v.INITIATOR_INDEX, v.TIMESTAMP, lambda _: v.INITIATOR_EPHEMERAL
     )
-    asked = open_initiation_untrusted(PRIVATE_R, head + bytes(32), lambda _: v.RESPONDER_EPHEMERAL)
+    asked = open_initiation_untrusted(
+        Reader(PRIVATE_R), head + bytes(32), lambda _: v.RESPONDER_EPHEMERAL
+    )
     _, head = answer(asked, 7, 0.0)
     with pytest.raises(BadPacket):
         finish_untrusted(replace(pending, index=8), head + bytes(32), 0.0)

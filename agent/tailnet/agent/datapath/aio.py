@@ -288,6 +288,6 @@ class Dataplane:
     def _handshake_untrusted(self, src: Source, data: bytes) -> None:
         """Hand a handshake message to the engine; a bad one is counted."""
         try:
-            self._engine.handle_handshake_untrusted(data, src, self._now(), self._wall())
+            self._engine.handle_handshake_untrusted(data, src, self._now())
         except BadPacket as error:
             self.dropped[str(error)] += 1

@@ -6,8 +6,7 @@ The library's own backend is ``cryptography``, which brings an OpenSSL besides t
 Source: the Noise Protocol Framework, revision 34, §4 (DH, cipher and hash functions) and §5.
 """
 
-from copy import copy
-from typing import Self
+from typing import Any, Self
 
 from noise.backends.noise_backend import NoiseBackend
 from noise.functions.cipher import Cipher
@@ -37,7 +36,7 @@ class Handshake:
         prologue: bytes,
         *,
         private: bytes,
-        ephemeral: bytes,
+        ephemeral: bytes | None,
         remote: bytes | None,
         psk: bytes | None = None,
     ) -> Self:
@@ -48,7 +47,7 @@ class Handshake:
             prologue: what both sides must agree on.
             private: our static key.
             ephemeral: 32 random bytes, never used twice; from the caller, so that a handshake can
-                be repeated.
+                be repeated.  ``None`` if only forks with one will speak.
             remote: the responder's static key, which makes us the initiator; ``None`` if it is
                 ours.
             psk: 32 bytes, for a protocol that has one.
@@ -63,7 +62,8 @@ class Handshake:
         protocol.validate()
         protocol.initialise_handshake_state()
         # After the start: the library warns of an ephemeral key that is there before it.
-        protocol.handshake_state.e = _KeyPair.from_private_bytes(ephemeral)
+        if ephemeral is not None:
+            protocol.handshake_state.e = _KeyPair.from_private_bytes(ephemeral)
         return cls(protocol)
 
     def write(self, payload: bytes) -> bytes:
@@ -93,18 +93,23 @@ class Handshake:
             raise BadPacket(msg) from None
         return bytes(payload)
 
-    def fork(self) -> Self:
-        """Another one that stands where this one stands; what it reads changes only itself."""
-        protocol, state = copy(self._protocol), copy(self._state)
-        state.symmetric_state = symmetric = copy(state.symmetric_state)
-        symmetric.cipher_state = cipher = copy(symmetric.cipher_state)
-        cipher.cipher = copy(cipher.cipher)
+    def fork(self, ephemeral: bytes | None = None) -> Self:
+        """Another one that stands where this one stands; what it reads changes only itself.
+
+        ``ephemeral``: 32 random bytes of its own, where none has been said yet.
+        """
+        protocol, state = _copy(self._protocol), _copy(self._state)
+        state.symmetric_state = symmetric = _copy(state.symmetric_state)
+        symmetric.cipher_state = cipher = _copy(symmetric.cipher_state)
+        cipher.cipher = _copy(cipher.cipher)
         state.message_patterns = state.message_patterns.copy()
         state.noise_protocol = symmetric.noise_protocol = protocol
         protocol.psks = protocol.psks and protocol.psks.copy()
         protocol.handshake_state = state
         protocol.symmetric_state = symmetric
         protocol.cipher_state_handshake = cipher
+        if ephemeral is not None:
+            state.e = _KeyPair.from_private_bytes(ephemeral)
         return type(self)(protocol)
 
     @property
@@ -123,6 +128,13 @@ class Handshake:
         """After the last message: 32 bytes that only these two sides have for this handshake."""
         seen: bytes = self._protocol.handshake_hash
         return seen
+
+
+def _copy(thing: Any) -> Any:  # noqa: ANN401 - objects of an untyped library
+    """As ``copy.copy`` of an ordinary object, in a tenth of its time."""
+    other = object.__new__(type(thing))
+    other.__dict__.update(thing.__dict__)
+    return other
 
 
 class _KeyPair(KeyPair):  # type: ignore[misc]

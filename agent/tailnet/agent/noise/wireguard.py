@@ -119,25 +119,30 @@ class Responder:
         return second, TransportKeys(*self._handshake.keys())
 
 
-def read_first_untrusted(
-    private: NodePrivate, ephemeral: bytes, first: bytes, psk: bytes = NO_PSK
-) -> Responder:
-    """Open a first message (108 bytes).
+class Reader:
+    """Opens first messages for one static key, whose share of every handshake is done once.
 
     Args:
         private: our static key.
-        ephemeral: 32 random bytes, never used twice.
-        first: what the initiator sent.
         psk: 32 bytes.
-
-    Raises:
-        BadPacket: wrong size, or it does not authenticate.
     """
-    if len(first) != FIRST_LEN:
-        msg = "not a handshake initiation"
-        raise BadPacket(msg)
-    handshake = Handshake.begin(
-        PROTOCOL, PROLOGUE, private=private.raw, ephemeral=ephemeral, remote=None, psk=psk
-    )
-    timestamp = handshake.read_untrusted(first)
-    return Responder(handshake, NodePublic(handshake.remote), timestamp)
+
+    __slots__ = ("_template",)
+
+    def __init__(self, private: NodePrivate, psk: bytes = NO_PSK) -> None:
+        self._template = Handshake.begin(
+            PROTOCOL, PROLOGUE, private=private.raw, ephemeral=None, remote=None, psk=psk
+        )
+
+    def read_untrusted(self, first: bytes, ephemeral: bytes) -> Responder:
+        """Open a first message (108 bytes); ``ephemeral``: 32 random bytes, never used twice.
+
+        Raises:
+            BadPacket: wrong size, or it does not authenticate.
+        """
+        if len(first) != FIRST_LEN:
+            msg = "not a handshake initiation"
+            raise BadPacket(msg)
+        handshake = self._template.fork(ephemeral)
+        timestamp = handshake.read_untrusted(first)
+        return Responder(handshake, NodePublic(handshake.remote), timestamp)

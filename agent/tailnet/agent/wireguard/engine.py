@@ -13,6 +13,7 @@ from datetime import datetime
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.keys import NodePrivate, NodePublic, PeerId
+from tailnet.agent.noise.wireguard import Reader
 from tailnet.agent.wireguard.constants import (
     INITIATION_FLOOR,
     REKEY_JITTER,
@@ -72,6 +73,7 @@ class Engine:
     ) -> None:
         self._private = private
         self._public = public_of(private)
+        self._reader = Reader(private)
         self._random_bytes = random_bytes
         self._activity = activity
         self._checker = CookieChecker(self._public, random_bytes)
@@ -99,6 +101,7 @@ class Engine:
             return
         self._private = private
         self._public = public_of(private)
+        self._reader = Reader(private)
         self._checker = CookieChecker(self._public, self._random_bytes)
         for peer in self._peers.values():
             self._forget(peer)
@@ -135,9 +138,7 @@ class Engine:
 
     # input
 
-    def handle_handshake_untrusted(
-        self, data: bytes, src: Source, now: float, wall: datetime
-    ) -> None:
+    def handle_handshake_untrusted(self, data: bytes, src: Source, now: float) -> None:
         """A message of type 1, 2 or 3.  Drain the outputs also when it was bad.
 
         Raises:
@@ -153,7 +154,7 @@ class Engine:
         else:
             peer = self._take_response_untrusted(data, now)
         self._events.append(SourceSeen(peer.id, src))
-        self._check(peer, now, wall)
+        self._schedule.set(peer.id, now)  # its timers are looked at when the answer has left
 
     def want_session(self, peer: PeerId, now: float, wall: datetime) -> None:
         """Packets wait for a session."""
@@ -229,7 +230,7 @@ class Engine:
             raise BadPacket(msg)
 
     def _take_initiation_untrusted(self, data: bytes, now: float) -> Peer:
-        asked = open_initiation_untrusted(self._private, data, self._random_bytes)
+        asked = open_initiation_untrusted(self._reader, data, self._random_bytes)
         peer_id = self._ids.get(asked.remote)
         peer = None if peer_id is None else self._peer(peer_id)
         if peer is None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.keys import NodePrivate, NodePublic
-from tailnet.agent.noise.wireguard import Initiator, Responder, read_first_untrusted
+from tailnet.agent.noise.wireguard import Initiator, Reader, Responder
 from tailnet.agent.wireguard.messages import (
     Initiation,
     Response,
@@ -81,16 +81,16 @@ def finish_untrusted(pending: Pending, data: bytes, now: float) -> Session:
 
 
 def open_initiation_untrusted(
-    private: NodePrivate, data: bytes, random_bytes: Callable[[int], bytes]
+    reader: Reader, data: bytes, random_bytes: Callable[[int], bytes]
 ) -> Asked:
-    """Authenticate an initiation (148 bytes).
+    """Authenticate an initiation (148 bytes); ``reader`` has our key.
 
     Raises:
         BadPacket: not for our key, or damaged.
     """
     message = parse_initiation_untrusted(data)
-    ephemeral = random_bytes(EPHEMERAL_LEN)
-    return Asked(message.sender, read_first_untrusted(private, ephemeral, message.noise))
+    noise = reader.read_untrusted(message.noise, random_bytes(EPHEMERAL_LEN))
+    return Asked(message.sender, noise)
 
 
 def answer(asked: Asked, index: int, now: float) -> tuple[Session, bytes]:
