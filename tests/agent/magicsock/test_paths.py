@@ -109,12 +109,12 @@ def test_good_path_is_not_probed_further() -> None:
     net.run(3, lambda: direct(net.a))
     machine = net.a.hub._roster.peers[ONLY].machine
     assert machine is not None
-    round_at = machine._round_at
+    round_at = machine._search._round_at
     for _ in range(90):
         assert machine.best is not None
         machine.chosen.best = machine.best._replace(latency=0.001)
         net.run(1)
-    assert machine._round_at == round_at
+    assert machine._search._round_at == round_at
 
 
 def test_user_ping_tells_the_way() -> None:

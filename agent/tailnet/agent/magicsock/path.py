@@ -38,15 +38,13 @@ from tailnet.agent.magicsock.choice import Quality, best_answered
 from tailnet.agent.magicsock.chosen import Chosen
 from tailnet.agent.magicsock.doubt import Doubt, Due
 from tailnet.agent.magicsock.inflight import InFlight, Sent
+from tailnet.agent.magicsock.search import Search
 from tailnet.agent.magicsock.why import Why
 
 ACTIVE_TIMEOUT = 45.0  # seconds without data until the heartbeat stops
 HEARTBEAT_INTERVAL = 3.0  # seconds
-UPGRADE_INTERVAL = 60.0  # seconds between rounds while a direct path works
 GOOD_ENOUGH = 0.005  # seconds of latency below which nothing better is looked for
-SEARCH = (1.0, 1.0, 2.0, 3.0, 5.0)  # seconds between rounds while nothing is trusted
 SEEK_FLOOR, SEEK_UPGRADE, SEEK_LOST = 30.0, 60.0, 5.0  # seconds between searches for peer relays
-CALLED_FLOOR = 0.5  # seconds between CallMeMaybes of a peer that we follow at once
 
 _UNREACHABLE = frozenset({EHOSTUNREACH, ENETUNREACH, ENETDOWN})
 
@@ -62,15 +60,12 @@ class PeerPath:
     """
 
     __slots__ = (
-        "_called_at",
         "_doubt",
         "_heartbeat_at",
         "_last_sent",
         "_random_bytes",
-        "_round_at",
-        "_search_at",
+        "_search",
         "_sent",
-        "_tries",
         "actions",
         "candidates",
         "chosen",
@@ -86,10 +81,7 @@ class PeerPath:
         self._sent = InFlight()
         self._last_sent = 0.0
         self._heartbeat_at: float | None = None
-        self._round_at: float | None = None
-        self._search_at: float | None = None  # the next round, while nothing is trusted
-        self._tries = 0  # rounds since something was trusted
-        self._called_at: float | None = None  # the peer's last CallMeMaybe
+        self._search = Search()
         self._doubt = Doubt()
 
     @property
@@ -128,8 +120,8 @@ class PeerPath:
         self._last_sent = now
         if self._heartbeat_at is None:
             self._heartbeat_at = now + HEARTBEAT_INTERVAL
-        if not self.settled and self._search_at is None:
-            self._search(now)
+        if not self.settled and self._search.at is None:
+            self._seek(now)
 
     def note_heard(self, src: AddrPort, now: float, txid: bytes = b"") -> bool:
         """The peer sent from ``src``: a ping, or (without ``txid``) WireGuard.
@@ -211,7 +203,7 @@ class PeerPath:
         if before is None or before.addr != quality.addr:
             self._doubt.clear()
         if quality.direct:
-            self._search_at, self._tries = None, 0
+            self._search.end()
 
     def handle_call_me_maybe(self, endpoints: Sequence[AddrPort], now: float) -> None:
         """The peer has just pinged us and wants pings at ``endpoints``; never called back.
@@ -221,8 +213,7 @@ class PeerPath:
         self._lapse(now)
         self.candidates.claim(endpoints, now, Candidate.set_called)
         self._follow_claims()
-        if self._called_at is None or now - self._called_at >= CALLED_FLOOR:
-            self._called_at = now
+        if self._search.follow(now):
             for candidate in self.candidates.values():
                 candidate.pinged_at = None
         self._begin_doubt(now, None)
@@ -239,7 +230,7 @@ class PeerPath:
             if isinstance(dst, AddrPort) and (candidate := self.candidates.get(dst)) is not None:
                 candidate.pongs = ()
         if self.active:
-            self._search(now)
+            self._seek(now)
 
     def ping(self, ticket: int, now: float, size: int, *, relay: bool = True) -> None:
         """A user asks: over the trusted path, or else over everything there is.
@@ -253,7 +244,7 @@ class PeerPath:
         if self.best is not None and self.trusted:
             self._ping(self.best.addr, now, ticket, size)
         else:
-            self._search(now, ticket, size)
+            self._seek(now, ticket, size)
             if relay:
                 self._ping(None, now, ticket, size)
 
@@ -264,14 +255,13 @@ class PeerPath:
     def reset(self, now: float) -> None:
         """We are on another network: what was measured is void, candidates stay."""
         self.chosen.drop(Why.NETWORK)
-        self._round_at = None
-        self._tries = 0
+        self._search.reset()
         self._sent.clear()
         self._doubt.clear()
         for candidate in self.candidates.values():
             candidate.forget_probes()
         if self.active:
-            self._search(now)
+            self._seek(now)
 
     def handle_timeout(self, now: float, last_data_sent: float) -> None:
         """Expire what is due; ``last_data_sent`` is the datapath's time of the last data [s]."""
@@ -290,16 +280,15 @@ class PeerPath:
                 pass
         if self._heartbeat_at is not None and now >= self._heartbeat_at:
             self._beat(now, last_data_sent)
-        due = self._search_at is not None and now >= self._search_at
-        if self.active and not self.settled and (lapsed or due):
-            self._search(now)
+        if self.active and not self.settled and (lapsed or self._search.due(now)):
+            self._seek(now)
 
     def deadline(self) -> float | None:
         """When :meth:`handle_timeout` is wanted [s]; ``None`` at rest."""
         times = (
             self._heartbeat_at,
             self.chosen.trusted_until,
-            self._search_at,
+            self._search.at,
             self._sent.deadline(),
             self._doubt.deadline(),
         )
@@ -328,24 +317,22 @@ class PeerPath:
     def _beat(self, now: float, last_data_sent: float) -> None:
         self._last_sent = max(self._last_sent, last_data_sent)
         if now - self._last_sent > ACTIVE_TIMEOUT:
-            self._heartbeat_at = self._search_at = None
-            self._tries = 0
+            self._heartbeat_at = None
+            self._search.end()
             self.actions.append(Idle())
             return
         self._heartbeat_at = now + HEARTBEAT_INTERVAL
         if self.best is not None:
             self._ping(self.best.addr, now)
-            upgrade = self._round_at is None or now - self._round_at >= UPGRADE_INTERVAL
-            if self.settled and self.best.latency > GOOD_ENOUGH and upgrade:
+            slow = self.best.latency > GOOD_ENOUGH
+            if self.settled and slow and self._search.may_upgrade(now):
                 self._round(now)
                 self.actions.append(SendCallMeMaybe())
 
-    def _search(self, now: float, ticket: int | None = None, size: int = 0) -> None:
+    def _seek(self, now: float, ticket: int | None = None, size: int = 0) -> None:
         """Ping every candidate and call the peer, and set the time of the next try."""
-        if self._tries:
+        if self._search.begin(now):
             self.actions.append(SeekRelay(SEEK_UPGRADE if self.trusted else SEEK_FLOOR))
-        self._search_at = now + SEARCH[min(self._tries, len(SEARCH) - 1)]
-        self._tries += 1
         self._round(now, ticket, size)
         if self.best is not None and not self.best.direct and not self.trusted:
             self._ping(self.best.addr, now, ticket, size)
@@ -353,7 +340,7 @@ class PeerPath:
 
     def _round(self, now: float, ticket: int | None = None, size: int = 0) -> None:
         """Ping every candidate that is due; a ``ticket`` makes all of them due."""
-        self._round_at = now
+        self._search.note_round(now)
         self.candidates.expire(now)
         self._follow_claims()
         for addr, candidate in self.candidates.items():
