@@ -5,6 +5,8 @@
     h1 ── bridge: control, DERP, STUN ── h2        UDP passes
 """
 
+import json
+import re
 import sys
 
 import pytest
@@ -69,17 +71,33 @@ def test_the_monitor_saw_it(lab: Lab) -> None:
     assert "tunnel: something of ours went" in said
 
 
+def sockets(host: Host) -> set[str]:
+    """The kernel's numbers of the UDP sockets at the daemon's port."""
+    said = host.exec("ss", "-Hulne", f"sport = :{PORT}").stdout
+    return set(re.findall(r"\bino:(\d+)", said))
+
+
 def test_a_rebind_keeps_port_and_session(lab: Lab) -> None:
-    """By hand; the path is direct again at once."""
+    """By hand: other sockets, the path is asked for anew, and no handshake."""
     one, two = lab.hosts.values()
 
     def direct() -> bool:
         return one.ping_os(two.ipv4, count=1, wait=1).lost == 0 and one.path_to("h2") != ""
 
-    until("a direct path", direct, DIRECT)
+    def shaken() -> list[object]:
+        return [peer["LastHandshake"] for peer in (one.peer("h2"), two.peer("h1")) if peer]
 
+    def changes() -> int:
+        return int(json.loads(one.tnet("path", "--json", "h2").stdout)["Switches"])
+
+    until("a direct path", direct, DIRECT)
+    bound, session, before = sockets(one), shaken(), changes()
     one.tnet("debug", "rebind")
     until("a direct path", direct, DIRECT)
+    assert bound
+    assert not bound & sockets(one)
+    assert shaken() == session
+    assert changes() > before
     one.tnet("debug", "restun")
     assert two.path_to("h1").endswith(f":{PORT}")
     assert one.ping_os(two.ipv4).lost == 0

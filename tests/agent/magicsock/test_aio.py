@@ -52,6 +52,7 @@ class Lab:
         self.asked += 1
         txid = parse_request_untrusted(data)
         self.stun.sendto(encode_response(txid, AddrPort.of(*src)), src)
+        self.changed.set()
 
     def derp_map(self, answering: int = 7) -> DERPMap:
         """Regions 3 and 7; one has a STUN server."""
@@ -392,6 +393,14 @@ async def test_sizes_of_paths_are_looked_for_as_long_as_that_is_wanted(lab: Lab)
         if enabled:  # the loopback device takes everything
             await lab.until(lambda: mtu() == PROBE_SIZES[-1])
     assert mtu() == 0
+
+
+async def test_who_wishes_it_has_the_network_measured_now(lab: Lab) -> None:
+    """Although nothing happened, and nobody is spoken to."""
+    a, _ = await pair(lab)
+    asked = lab.asked
+    a.sock.restun()
+    await lab.until(lambda: lab.asked > asked)
 
 
 @pytest.mark.parametrize("code", [errno.EPIPE, errno.ENOTCONN, errno.EPERM])
