@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(90)]
 
 TIMEOUT = 20.0  # seconds for a path to change
 EXTRA = "198.51.100.7:4000"
+OTHER = "203.0.113.9"
 
 
 @pytest.fixture(scope="module")
@@ -107,11 +108,22 @@ def test_direct_only_sends_nothing_by_relay(lab: Lab) -> None:
 
 
 def test_what_is_told_of_our_addresses_follows_the_settings(lab: Lab) -> None:
-    """An interface left out, an address put in; the peer sees it without a restart."""
+    """Interfaces left out or listed, an address put in; the peer sees it without a restart."""
     one, two = both(lab)
-    one.tnet("set", "--endpoint-interfaces=-eth*", f"--static-endpoints={EXTRA}")
-    until("the address told", lambda: EXTRA in told(two, one), TIMEOUT)
+    other = f"{OTHER}:{PORT}"
+    for command in ("link add other type veth peer name end", "link set end up"):
+        one.exec("ip", *command.split())
+    one.exec("ip", "address", "add", f"{OTHER}/24", "dev", "other")
+    one.exec("ip", "link", "set", "other", "up")
+    one.tnet("set", f"--static-endpoints={EXTRA}")
+    until("both told", lambda: {EXTRA, other} <= told(two, one), TIMEOUT)
+    for left_out, listed in (("-oth*", "oth*"), ("eth*", "oth*,eth*")):
+        one.tnet("set", f"--endpoint-interfaces={left_out}")
+        until("one told", lambda: {EXTRA, other} & told(two, one) == {EXTRA}, TIMEOUT)
+        one.tnet("set", f"--endpoint-interfaces={listed}")
+        until("both told", lambda: {EXTRA, other} <= told(two, one), TIMEOUT)
     one.tnet("set", "--endpoint-interfaces=", "--static-endpoints=")
+    one.exec("ip", "link", "delete", "other")
     refused = one.tnet("set", "--static-endpoints=nonsense", check=False)
     assert refused.returncode == 1
     assert "it has the form IP:PORT" in refused.stderr

@@ -66,6 +66,17 @@ def test_a_proxy_address_that_is_none_is_refused_in_one_line(flag: str) -> None:
     )
 
 
+def test_the_port_is_that_of_the_environment_unless_a_flag_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As packages of the Go client write it into a file of defaults."""
+    monkeypatch.setenv("PORT", "41999")
+    for flags, port in (([], 41999), (["--port=41642"], 41642)):
+        assert main.command.make_context("tailnetd", list(flags)).params["port"] == port
+    monkeypatch.delenv("PORT")
+    assert main.command.make_context("tailnetd", []).params["port"] == 0
+
+
 def test_paths_follow_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     """Root has the system's directories, others their own."""
     monkeypatch.setattr("os.geteuid", lambda: 0)

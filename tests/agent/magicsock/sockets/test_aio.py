@@ -2,6 +2,7 @@
 
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,19 @@ def test_offloads_are_used_as_wanted(offload: Offload) -> None:
     for port in Sockets(lambda _: None, offload).bind(0):
         assert (port.gso, port.gro, port.sentinel) == offload
         os.close(port.fd)
+
+
+def test_sockets_are_marked_before_they_are_bound_and_have_large_buffers() -> None:
+    """7 MiB each way with privilege, else what the kernel allows; the kernel doubles its answer."""
+    marked: list[tuple[int, int]] = []
+    opened = Sockets(lambda sock: marked.append((sock.family, sock.getsockname()[1]))).bind(0)
+    assert marked == [(port.family, 0) for port in opened]
+    for port in opened:
+        with socket.socket(fileno=port.fd) as sock:
+            for option, limit in ((socket.SO_RCVBUF, "rmem_max"), (socket.SO_SNDBUF, "wmem_max")):
+                most = int(Path("/proc/sys/net/core", limit).read_text())
+                wanted = 7 << 20 if os.geteuid() == 0 else min(7 << 20, most)
+                assert sock.getsockopt(socket.SOL_SOCKET, option) == 2 * wanted
 
 
 @pytest.mark.parametrize("whole", [True, False])
