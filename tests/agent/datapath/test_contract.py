@@ -1,5 +1,6 @@
 """What every implementation of the datapath does; see ``datapath/interface.py``."""
 
+import asyncio
 import errno
 import os
 import socket
@@ -218,6 +219,25 @@ async def test_a_responder_sends_only_after_the_initiator_did(rig: Rig) -> None:
     assert only(Confirmed, await rig.upcalls()) == [Confirmed(PEER, 7)]
 
 
+async def test_a_forged_packet_proves_nothing(rig: Rig) -> None:
+    """Nor does a good one that is too late: the responder still waits."""
+    rig.datapath.send_plain(PEER, [OUT])
+    rig.datapath.set_session(PEER, rig.session(initiator=False))
+    assert rig.datapath.take_upcalls(10) == [NoSession(PEER)]
+    forged = bytearray(rig.seal(b"", 0))
+    forged[-1] ^= 1
+    disco = b"TS\xf0\x9f\x92\xac" + bytes(100)
+    for late in (0, 180):
+        rig.clock.now += late
+        rig.remote.sendto(forged if not late else rig.seal(b"", 1), rig.udp_addr)
+        rig.remote.sendto(disco, rig.udp_addr)
+        (last,) = await rig.upcalls()
+        assert isinstance(last, Disco)
+    assert rig.dropped() == {"in_forged": 1, "in_expired": 1}
+    with pytest.raises(BlockingIOError):
+        rig.remote.recv(100)
+
+
 async def test_the_previous_session_still_receives(rig: Rig) -> None:
     """Until it is pushed out of its slot."""
     await rig.connect(7)
@@ -336,12 +356,21 @@ async def test_a_changed_peer_keeps_its_session(rig: Rig) -> None:
 
 
 async def test_a_peer_cannot_use_a_source_that_is_not_its_own(rig: Rig) -> None:
-    """Not even one of another peer's flow in the same batch."""
+    """Nor another peer's, be it of a flow that is under way."""
+    other = PeerId(9)
+    rig.datapath.set_peers(
+        {PEER: PeerEntry((ip_network(THEM),)), other: PeerEntry((ip_network(STRANGER),))}
+    )
     await rig.connect()
-    rig.send(udp(STRANGER, ME))
+    rig.datapath.set_session(other, rig.session(9, initiator=False))
+    theirs = udp(STRANGER, ME)
+    rig.send(theirs, 0, 9)
+    assert await rig.delivered() == theirs
+    rig.send(theirs)
+    rig.send(udp("100.64.0.200", ME))
     rig.send(IN)
     assert await rig.delivered() == IN
-    assert rig.dropped() == {"in_source": 1}
+    assert rig.dropped() == {"in_source": 2}
 
 
 async def test_the_filter_and_the_local_set_decide(rig: Rig) -> None:
@@ -537,6 +566,14 @@ async def test_activity_tells_data_from_keepalives(rig: Rig) -> None:
     assert (activity.last_sent, activity.last_data_sent) == (1004.0, 1002.0)
     assert activity.unanswered_since is None
     assert activity.unheard_since is None
+    clock.now = 1005.0
+    rig.send(b"")
+    async with asyncio.timeout(5):
+        while dp.activity(PEER).last_received != 1005.0:  # noqa: ASYNC110 - tells nobody
+            await asyncio.sleep(0)
+    activity = dp.activity(PEER)
+    assert (activity.last_data_received, activity.unanswered_since) == (1003.0, None)
+    assert rig.dropped() == {}
 
 
 async def test_a_wake_fires_once_for_what_it_asked(rig: Rig) -> None:

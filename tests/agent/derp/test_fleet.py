@@ -187,6 +187,13 @@ def test_the_old_home_is_told_and_idles_away() -> None:
     assert actions(fleet) == [Close(1)]
 
 
+def test_a_home_that_is_measured_again_hears_nothing() -> None:
+    """Nor is it dialled again."""
+    fleet = home_up()
+    fleet.set_home(1, 100.0)
+    assert actions(fleet) == []
+
+
 def test_no_home_keeps_nothing_open_for_ever() -> None:
     """Region 0 is none."""
     fleet = home_up()

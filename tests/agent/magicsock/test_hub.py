@@ -178,8 +178,9 @@ def test_pong_from_another_address_credits_the_pinged_one() -> None:
 
 
 def test_unsolicited_pong_is_ignored() -> None:
-    """No transaction, no path."""
+    """No transaction, no path; nor is there one for a peer that is being pinged."""
     it = hub(PEER.info(A))
+    it.note_data_sent(P, 0.9)
     it.handle_disco_untrusted(PEER.seal(Pong(b"x" * 12, MINE)), B, 1.0)
     assert it.route(P) == RELAY
     assert it.drops == {"unknown pong": 1}

@@ -202,9 +202,9 @@ def test_idle_after_45_seconds() -> None:
 
 
 def test_call_me_maybe_pings_at_once_and_is_not_returned() -> None:
-    """The 5 s floor does not apply, and a call for a call would never end."""
+    """The floor between pings does not apply, and a call for a call would never end."""
     it = machine(A)
-    it.note_sent(0.0)
+    it.note_sent(0.9)
     pings(it)
     it.handle_call_me_maybe([A, B], 1.0)
     assert not any(isinstance(a, SendCallMeMaybe) for a in it.actions)

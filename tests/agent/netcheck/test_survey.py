@@ -112,6 +112,20 @@ def test_repeats_every_20_to_26_seconds_while_needed() -> None:
     assert it.poll_event() is None
 
 
+@pytest.mark.parametrize(("drawn", "period"), [(0, 20.0), (0x8000, 23.0), (0xFFFF, 26.0)])
+def test_the_period_is_drawn(drawn: int, period: float) -> None:
+    """Or all nodes behind one NAT would measure at once."""
+    numbers = itertools.count(1)
+
+    def random_bytes(n: int) -> bytes:
+        return (drawn if n == 2 else next(numbers)).to_bytes(n, "big")
+
+    it = Survey(random_bytes=random_bytes, versions=lambda: frozenset({4}))
+    it.set_map(derp_map(region(1)), 0.0)
+    measure(it, 0.0)
+    assert it.next_timeout() == pytest.approx(period, abs=0.2)
+
+
 def test_another_network_drops_what_runs() -> None:
     """Late addresses of the old turn are ignored."""
     it = survey()

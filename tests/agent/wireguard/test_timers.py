@@ -211,6 +211,21 @@ def test_initiator_renews_on_sending_after_120_seconds() -> None:
     assert pair.a.count(Established) == 2
 
 
+@pytest.mark.parametrize(("sealed", "renewed"), [(1 << 60, False), ((1 << 60) + 1, True)])
+def test_either_end_renews_after_2_to_the_60_messages(sealed: int, renewed: bool) -> None:
+    """However young the session is; by the next look at the timers."""
+    for initiator in (True, False):
+        pair = connected()
+        node = pair.a if initiator else pair.b
+        before = len(node.times(INITIATION))
+        live = node.packets.pairs.current
+        assert live is not None
+        live.sent = sealed - 1
+        node.send(b"x")
+        pair.run(30)
+        assert (len(node.times(INITIATION)) > before) is renewed
+
+
 def test_sleeping_initiator_renews_with_its_first_packet_after_120_seconds() -> None:
     """The wake is enough; no timer runs meanwhile."""
     pair = connected()
