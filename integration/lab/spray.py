@@ -1,7 +1,8 @@
-"""Garbage for a UDP port: ``python -m integration.lab.spray ADDRESS PORT COUNT SECONDS KEY``.
+"""Garbage for a UDP port: ``python -m integration.lab.spray ADDRESS PORT COUNT SECONDS KEY HEARD``.
 
 ``KEY`` is the target's node key in hex, which anyone in a tailnet can know: with it handshake
-messages get past the first check.  Bounded in count and time.
+messages get past the first check.  ``HEARD`` is a file of datagrams, a line of hex each, that
+somebody overheard, to be replayed.  Bounded in count and time.
 """
 
 import hashlib
@@ -11,6 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 BURST = 50  # datagrams between two looks at the clock
 SOURCES = 4  # sockets, so as many source ports
@@ -24,7 +26,7 @@ def initiation(key: bytes) -> bytes:
     return head + hashlib.blake2s(head, key=label, digest_size=16).digest() + bytes(16)
 
 
-def kinds(key: bytes) -> list[Callable[[], bytes]]:
+def kinds(key: bytes, heard: list[bytes]) -> list[Callable[[], bytes]]:
     """One maker for each kind of garbage."""
     size = random.randrange
     return [
@@ -42,24 +44,26 @@ def kinds(key: bytes) -> list[Callable[[], bytes]]:
         lambda: "TS💬".encode() + os.urandom(32 + 24 + 16 + size(0, 60)),
         lambda: b"\x01\x01\0\x0c\x21\x12\xa4\x42" + os.urandom(12 + size(0, 40)),
         lambda: b"\0\x01\0\0\x21\x12\xa4\x42" + os.urandom(12),
+        lambda: random.choice(heard),
     ]
 
 
-def datagrams(key: bytes, count: int) -> Iterator[bytes]:
+def datagrams(key: bytes, heard: list[bytes], count: int) -> Iterator[bytes]:
     """That many, of every kind in turn."""
-    makers = kinds(key)
+    makers = kinds(key, heard)
     for number in range(count):
         yield makers[number % len(makers)]()
 
 
 def main() -> None:
     """Spray."""
-    address, port, count, seconds, key = sys.argv[1:]
+    address, port, count, seconds, key, file = sys.argv[1:]
+    heard = [bytes.fromhex(line) for line in Path(file).read_text().split()]
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     sockets = [socket.socket(family, socket.SOCK_DGRAM) for _ in range(SOURCES)]
     began = time.monotonic()
     pace = float(seconds) / int(count)
-    for number, data in enumerate(datagrams(bytes.fromhex(key), int(count))):
+    for number, data in enumerate(datagrams(bytes.fromhex(key), heard, int(count))):
         try:
             sockets[number % SOURCES].sendto(data, (address, int(port)))
         except ConnectionRefusedError:

@@ -6,6 +6,7 @@ Up to its fault each does what an honest one does, so that the fault meets the c
 import asyncio
 import logging
 import os
+import random
 import ssl
 from collections.abc import Callable, Mapping
 
@@ -16,7 +17,7 @@ from zstandard import ZstdCompressor
 
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.derp import frames
-from tailnet.agent.keys import NodePrivate
+from tailnet.agent.keys import KEY_LEN, NodePrivate
 
 log = logging.getLogger("lab.vandal")
 
@@ -161,6 +162,12 @@ def _frame(kind: int, body: bytes, length: int | None = None) -> bytes:
     return bytes([kind]) + (len(body) if length is None else length).to_bytes(4, "big") + body
 
 
+def _packet_of(key: bytes) -> bytes:
+    """A handshake, a message of data or disco, all noise, from this node key."""
+    head = random.choice((b"\x01\0\0\0", b"\x04\0\0\0", "TS💬".encode()))
+    return _frame(frames.Kind.RECV_PACKET, key + head + os.urandom(144))
+
+
 def _random_frames() -> bytes:
     return b"".join(_frame(kind, os.urandom(kind * 3)) for kind in range(64))
 
@@ -175,6 +182,14 @@ RELAY_FAULTS: Mapping[str, Maker] = {
     "many complaints": lambda: _frame(frames.Kind.HEALTH, b"\x1b[2J" * 300) * 500,
     "many pings": lambda: _frame(frames.Kind.PING, os.urandom(8)) * 5000,
     "empty frames": lambda: b"".join(_frame(kind, b"") for kind in range(256)) * 20,
+    "packets of strangers": lambda: b"".join(
+        map(_packet_of, (os.urandom(32) for _ in range(20_000)))
+    ),
+}
+# The same for a relay that knows its clients, and names them as senders.
+RELAY_LIES: Mapping[str, Callable[[bytes], bytes]] = {
+    "packets in foreign names": lambda key: _packet_of(key) * 5000,
+    "everybody is gone": lambda key: _frame(frames.Kind.PEER_GONE, key + b"\1") * 5000,
 }
 
 
@@ -188,7 +203,9 @@ class VandalRelay:
 
     def __init__(self, private: NodePrivate, fault: str) -> None:
         self._public = public_of(private)
-        self._make = RELAY_FAULTS[fault]
+        self._make = RELAY_FAULTS.get(fault, bytes)
+        self._lie = RELAY_LIES.get(fault)
+        self._clients: set[bytes] = set()
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self.done = 0
@@ -211,6 +228,11 @@ class VandalRelay:
             await reader.readuntil(b"\r\n\r\n")
             writer.write(upgrade_response(self._public))
             writer.write(frames.encode_server_key(self._public))
+            if self._lie is not None:
+                hello = await reader.readexactly(frames.HEADER_LEN + KEY_LEN)
+                self._clients.add(hello[frames.HEADER_LEN :])
+                for key in self._clients:
+                    writer.write(self._lie(key))
             writer.write(self._make())
             await writer.drain()
             self.done += 1
