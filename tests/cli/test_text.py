@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailnet.cli.text import clean, format_latency, parse_duration, table, width
+from tailnet.cli.text import clean, format_fine, format_latency, parse_duration, table, width
 
 
 @pytest.mark.parametrize(
@@ -121,3 +121,19 @@ def test_cells_are_cut_before_the_last_one_is_broken_too_small() -> None:
         "                                    192.0.2.1:41641",
     ]
     assert table([row], 20)[0] == "100.64.0.2  a-very-long…  active; direct"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.000047, "0s"),
+        (0.00012, "100µs"),
+        (0.00094, "900µs"),
+        (0.00096, "1ms"),
+        (0.01043, "10.4ms"),
+        (1.23456, "1.2346s"),
+    ],
+)
+def test_latencies_of_relays_are_told_in_tenths_of_a_millisecond(seconds: float, text: str) -> None:
+    """As Go spells them."""
+    assert format_fine(seconds) == text

@@ -48,7 +48,8 @@ def format_latency(seconds: float) -> str:
 def format_fine(seconds: float) -> str:
     """As Go prints a duration rounded to tenths of a millisecond."""
     if seconds < 0.00095:
-        return f"{round(seconds * 1e4) * 100}µs"
+        tenths = round(seconds * 1e4)
+        return f"{tenths * 100}µs" if tenths else "0s"
     if seconds < 0.99995:
         return f"{round(seconds * 1000, 1):g}ms"
     return f"{round(seconds, 4):g}s"

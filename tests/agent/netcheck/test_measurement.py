@@ -235,6 +235,20 @@ def test_no_answer_is_followed_by_other_questions() -> None:
     assert small.poll_wish() is None
 
 
+def test_a_relay_that_answers_pings_and_no_https_is_no_home() -> None:
+    """Its program is down, or the way to it closed; pings count where nobody answers HTTPS."""
+    it = measurement((1, 4), (2, 4))
+    run(it)
+    it.handle_latency(1, 4, 0.001, icmp=True)
+    assert it.report().latency == {(1, 4): 0.001}
+    it.handle_latency(2, 4, 0.1, icmp=True)
+    it.handle_latency(2, 4, 0.2, icmp=False)
+    assert it.report().latency == {(2, 4): 0.1}
+    it.handle_latency(1, 6, 0.3, icmp=False)
+    assert it.report().by_region() == {1: 0.001, 2: 0.1}
+    assert it.report().icmp is True
+
+
 def test_no_way_at_all_is_known_at_once() -> None:
     """Nothing can be sent: no reason to wait for answers."""
     it = measurement((1, 4))

@@ -119,6 +119,7 @@ class Measurement:
         self._sends: Counter[int] = Counter()
         self._part = _Part.STUN
         self._latency: dict[tuple[int, int], float] = {}
+        self._pinged: dict[tuple[int, int], float] = {}  # by ICMP
         self._answers: dict[AddrPort, AddrPort] = {}  # server: where it saw us, in order of time
         self._enough_at: float | None = None
         self._icmp: bool | None = None
@@ -171,9 +172,11 @@ class Measurement:
 
     def handle_latency(self, region: int, version: int, seconds: float, *, icmp: bool) -> None:
         """A region answered otherwise; ``icmp`` tells pings from HTTPS."""
-        self._note((region, version), seconds)
         if icmp:
             self._icmp = True
+            self._pinged[region, version] = seconds
+        else:
+            self._note((region, version), seconds)
 
     def handle_asked(self, now: float) -> None:
         """No more of that will come."""
@@ -224,7 +227,7 @@ class Measurement:
         first = {addr.ip.version: addr for addr in reversed(counters)}
         repeated = [addr for addr, times in counters.items() if times > 1]
         return Report(
-            latency=dict(self._latency),
+            latency=self._latencies(),
             seen=tuple(dict.fromkeys([*(first[v] for v in sorted(first)), *repeated])),
             hard_nat=self._hard_nat(),
             asked=self._asked,
@@ -236,6 +239,18 @@ class Measurement:
         )
 
     # --- inside
+
+    def _latencies(self) -> dict[tuple[int, int], float]:
+        """Of regions that are of use: a relay that answers pings and no HTTPS relays nothing.
+
+        Where none answers HTTPS they may all just be slow, and pings are better than nothing.
+        """
+        works = {region for region, _ in self._latency}
+        latency = dict(self._latency)
+        for key, seconds in self._pinged.items():
+            if not works or key[0] in works:
+                latency[key] = min(seconds, latency.get(key, seconds))
+        return latency
 
     def _note(self, key: tuple[int, int], seconds: float) -> None:
         self._latency[key] = min(seconds, self._latency.get(key, seconds))
