@@ -101,8 +101,9 @@ def test_two_bound_clients_hear_each_other_and_nobody_else_does() -> None:
 
 
 def test_a_pair_has_one_session_whoever_asks() -> None:
-    """Both may ask at the same time."""
+    """Both may ask at the same time; nobody has one with himself."""
     server, a, b = make()
+    assert server.allocate((a.sealer.public, a.sealer.public), 0.0) is None
     assert allocate(server, a, b) == allocate(server, b, a)
     assert len(server.sessions()) == 1
 
