@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -9,11 +10,14 @@ from contextlib import asynccontextmanager
 import pytest
 from tests.support.relaysite import LOOPBACK, V4, Site, make_netcheck, make_probes, running_site
 
+from tailnet.agent import clock
 from tailnet.agent.addr import AddrPort
+from tailnet.agent.derp.dial.aio import Dialer
 from tailnet.agent.errors import UserError
 from tailnet.agent.netcheck import captive
 from tailnet.agent.netcheck.measurement import AskOtherwise
 from tailnet.agent.netcheck.plan import make_plan
+from tailnet.agent.netcheck.probes.aio import Probes
 from tailnet.agent.tailcfg.derpmap import DERPMap, DERPNode, DERPRegion
 
 
@@ -66,6 +70,43 @@ async def test_relays_are_pinged_unless_only_https_goes_out(site: Site, icmp: bo
     wish = AskOtherwise([7], icmp=icmp)
     await make_probes().otherwise(site.derp_map, wish, lambda *one: found.append(one))
     assert {pinged for *_, pinged in found} == {False, icmp}
+
+
+class SlowDialer(Dialer):
+    """Takes a minute for TCP and another one for TLS, by a clock of its own."""
+
+    time = 0.0
+
+    async def connect(self, region: DERPRegion) -> tuple[DERPNode, socket.socket, bytes]:
+        """A minute later."""
+        self.time += 60.0
+        return await super().connect(region)
+
+    async def secure(
+        self, sock: socket.socket, node: DERPNode, protocol: asyncio.Protocol
+    ) -> asyncio.Transport:
+        """A minute later."""
+        self.time += 60.0
+        return await super().secure(sock, node, protocol)
+
+
+async def test_the_time_for_tcp_and_tls_is_no_latency(site: Site) -> None:
+    """Only that of the request; or a region whose connection is open would always be nearest."""
+    dialer = SlowDialer(
+        mark=lambda _: None, wall=clock.wall, ca_file=None, plain_http=False, environ={}
+    )
+    probes = Probes(
+        dialer,
+        mark=lambda _: None,
+        now=lambda: dialer.time,
+        wall=clock.wall,
+        random_bytes=os.urandom,
+    )
+    found: list[tuple[int, int, float, bool]] = []
+    wish = AskOtherwise([7], icmp=False)
+    await probes.otherwise(site.derp_map, wish, lambda *one: found.append(one))
+    assert found == [(7, 4, 0.0, False)]
+    assert dialer.time == 120.0
 
 
 async def test_region_without_stun_is_measured_by_https(site: Site) -> None:

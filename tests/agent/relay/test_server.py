@@ -165,7 +165,10 @@ def test_strangers_and_the_wrong_pair_are_not_answered() -> None:
     assert server.handle_datagram_untrusted(a.bind(endpoint, stranger), a.addr, 0.0) is None
     zero = a.bind(endpoint, b, generation=0)
     assert server.handle_datagram_untrusted(zero, a.addr, 0.0) is None
-    assert server.drops["not of the session"] == 3
+    of_another = a.bind(endpoint._replace(vni=endpoint.vni + 1), b)[HEADER_LEN:]
+    wrapped = geneve.encode(Header(Protocol.DISCO, endpoint.vni, control=True)) + of_another
+    assert server.handle_datagram_untrusted(wrapped, a.addr, 0.0) is None
+    assert server.drops["not of the session"] == 4
 
 
 def test_a_session_nobody_binds_ends_and_so_does_an_idle_one() -> None:
