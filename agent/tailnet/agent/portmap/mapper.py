@@ -24,19 +24,16 @@ from itertools import count
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.portmap import natpmp, pcp
-from tailnet.agent.portmap.actions import Action, Note, SendUdp
+from tailnet.agent.portmap.actions import Action, Note
 from tailnet.agent.portmap.answers import Answer, parse_untrusted, protocol_of
-from tailnet.agent.portmap.ask import AskPcp, AskPmp, Denied, Granted
+from tailnet.agent.portmap.attempt import Attempt
 from tailnet.agent.portmap.epoch import Epoch
-from tailnet.agent.portmap.igd import AskIgd
 from tailnet.agent.portmap.interface import Network, Portmap, PortmapSupport, Protocol
-from tailnet.agent.portmap.lease import LIFETIME, Mapping
+from tailnet.agent.portmap.lease import Mapping
 from tailnet.agent.portmap.search import Search
 
 PROBE_TIME = 0.25  # seconds that gateways have to show what they speak
 PROBE_PAUSE = 5.0  # seconds within which nobody is probed again because somebody would like to know
-REPEATS = (0.25, 0.5, 1.0)  # seconds between repetitions of a request; the last is patience
-ATTEMPT_TIME = 5.0  # seconds for a mapping by UPnP
 FIRST_PAUSE, LAST_PAUSE = 10.0, 600.0  # seconds between attempts that failed
 ALL = frozenset(Protocol)
 
@@ -78,9 +75,7 @@ class Mapper:
         self._probed_at: float | None = None
         self._doubted = False  # the gateway may have lost the mapping
         self._search = Search()
-        self._todo: list[Protocol] = []  # still to be asked, the present one first
-        self._ask: AskPmp | AskPcp | AskIgd | None = None
-        self._repeats = 0
+        self._attempt: Attempt | None = None  # while asking
         self._epochs = {Protocol.PMP: Epoch(), Protocol.PCP: Epoch()}
         self._tickets = count(1)
 
@@ -187,14 +182,12 @@ class Mapper:
         Raises:
             BadPacket: it makes no sense.
         """
-        ask = self._ask
-        if not isinstance(ask, AskIgd):
+        if self._attempt is None:
             return
         try:
-            ask.handle_answer_untrusted(ticket, url, status, body)
+            self._attempt.handle_http_untrusted(ticket, url, status, body, now)
         finally:
-            self._actions += ask.take_posts()
-            self._settle(ask.result, now)
+            self._follow_attempt(now)
 
     def handle_timeout(self, now: float) -> None:
         """What is due."""
@@ -205,8 +198,9 @@ class Mapper:
             return
         if self._phase is _Phase.PROBING:
             self._probed(now)
-        elif self._phase is _Phase.ASKING:
-            self._repeat(now)
+        elif self._attempt is not None:
+            self._attempt.handle_timeout(now)
+            self._follow_attempt(now)
         else:
             self._start_probing(now)
 
@@ -233,7 +227,7 @@ class Mapper:
             self._start_probing(now)
 
     def _forget(self) -> None:
-        self.mapping = self._ask = None
+        self.mapping = self._attempt = None
         self._doubted = False
         self._phase, self._at = _Phase.OFF, None
 
@@ -265,60 +259,47 @@ class Mapper:
         if mapping is not None and not self._doubted and now < mapping.renew_at:
             self._phase, self._at = _Phase.RESTING, mapping.renew_at
             return
-        self._phase = _Phase.ASKING
-        self._todo = [p for p in Protocol if p in self._search.heard]
-        if mapping is not None:
-            self._todo.sort(key=lambda p: p is not mapping.by)
-        self._ask_next(now)
+        if self._network is not None:
+            self._phase = _Phase.ASKING
+            self._attempt = Attempt(
+                self._network,
+                self._port,
+                self._search,
+                mapping,
+                random_bytes=self._random_bytes,
+                ticket=self._tickets.__next__,
+                now=now,
+            )
+            self._follow_attempt(now)
 
     def _hear(self, protocol: Protocol, now: float) -> None:
         """The gateway answered by ``protocol``, for the first time since it was probed.
 
         A router may be slower than we wait: what comes late is asked as well.
         """
-        if self._phase is _Phase.ASKING:
-            self._todo.append(protocol)
+        if self._attempt is not None:
+            self._attempt.hear(protocol)
         elif self._phase is _Phase.RESTING and self._probed_at is not None:
             self._probed(now)
 
-    def _ask_next(self, now: float) -> None:
-        if not self._todo or self._network is None:
+    def _follow_attempt(self, now: float) -> None:
+        """Do what the attempt wants; it may be over."""
+        attempt = self._attempt
+        if attempt is None:
+            return
+        self._actions += attempt.actions
+        attempt.actions = []
+        self._at = attempt.at
+        if not attempt.over:
+            return
+        self._attempt = None
+        if attempt.mapping is None:
             self._fail(now)
             return
-        network, mapping, protocol = self._network, self.mapping, self._todo[0]
-        wished = mapping.external.port if mapping is not None else 0
-        self._note(f"asking for port {self._port} by {protocol.value}")
-        if protocol is Protocol.UPNP:
-            self._ask = AskIgd(
-                self._search.descriptions(),
-                network,
-                self._port,
-                wished,
-                random_bytes=self._random_bytes,
-                ticket=self._tickets.__next__,
-            )
-            self._at = now + ATTEMPT_TIME
-            self._actions += self._ask.take_posts()
-            self._settle(self._ask.result, now)
-            return
-        if protocol is Protocol.PCP:
-            nonce = mapping.granted.nonce if mapping is not None else b""
-            nonce = nonce or self._random_bytes(pcp.NONCE_LEN)
-            self._ask = AskPcp(network.own, nonce, self._port, wished, LIFETIME)
-        else:
-            self._ask = AskPmp(self._port, wished, LIFETIME)
-        self._repeats = 0
-        self._repeat(now)
-
-    def _repeat(self, now: float) -> None:
-        """Send the requests again, or give this protocol up."""
-        if isinstance(self._ask, AskPmp | AskPcp) and self._repeats < len(REPEATS):
-            self._at = now + REPEATS[self._repeats]
-            self._repeats += 1
-            for request in self._ask.requests:
-                self._send(request)
-        else:
-            self._settle(Denied("no answer"), now)
+        self.mapping = attempt.mapping
+        self._doubted = False
+        self._pause = FIRST_PAUSE
+        self._phase, self._at = _Phase.RESTING, self.mapping.renew_at
 
     def _handle_answer(self, answer: Answer, now: float) -> None:
         protocol = protocol_of(answer)
@@ -334,26 +315,9 @@ class Mapper:
         ):
             self._note("the gateway restarted")
             self._doubt(now)
-        if self._phase is _Phase.ASKING and isinstance(self._ask, AskPmp | AskPcp):
-            self._settle(self._ask.handle(answer), now)
-
-    def _settle(self, result: Granted | Denied | None, now: float) -> None:
-        """The protocol that is being asked has decided, or not yet."""
-        if result is None or self._phase is not _Phase.ASKING:
-            return
-        protocol = self._todo.pop(0)
-        if isinstance(result, Denied):
-            self._note(f"no mapping by {protocol.value}: {result.why}")
-            self._ask = None
-            self._ask_next(now)
-            return
-        self.mapping = mapping = Mapping.begin(result, self._port, protocol, now)
-        lasts = f"{mapping.ends_at - now:.0f} s"
-        self._note(f"{mapping.external} leads to port {self._port} for {lasts}")
-        self._ask = None
-        self._doubted = False
-        self._pause = FIRST_PAUSE
-        self._phase, self._at = _Phase.RESTING, self.mapping.renew_at
+        if self._attempt is not None:
+            self._attempt.handle_answer(answer, now)
+            self._follow_attempt(now)
 
     def _fail(self, now: float) -> None:
         """Nobody maps; what is left of a lease is used, and asked for more often."""
@@ -371,10 +335,6 @@ class Mapper:
         if self._network is None or src.ip != self._network.gateway:
             msg = "not from the gateway"
             raise BadPacket(msg)
-
-    def _send(self, data: bytes) -> None:
-        if self._network is not None:
-            self._actions.append(SendUdp(AddrPort(self._network.gateway, natpmp.PORT), data))
 
     def _note(self, text: str) -> None:
         self._actions.append(Note(text))
