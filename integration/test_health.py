@@ -93,6 +93,11 @@ ROWS = {
         admin("set-filter", rules=[{"SrcIPs": ["*"], "SrcBits": [8]}]),
         admin("set-filter", rules=ALL),
     ),
+    "clock-wrong": Row(
+        "the clock of this machine is 400 days ahead of the control server's",
+        admin("restart-control", skew=-400 * 24.0),
+        admin("restart-control", skew=0.0),
+    ),
     "key-expires-soon": Row(
         "the login of this machine ends in ",
         admin("expire", name="h1", left=7200.0),

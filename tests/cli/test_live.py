@@ -1,9 +1,5 @@
 """``tnet top`` and ``tnet status --watch``."""
 
-import os
-import pty
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,26 +118,3 @@ def test_nonsense_is_one_line(daemon: Daemon, args: tuple[str, ...], says: str) 
     shown = daemon.run("top", *args)
     assert (shown.exit_code, shown.stdout) == (2, "")
     assert says in shown.stderr.splitlines()[-1]
-
-
-def test_on_a_terminal_it_is_drawn_and_ctrl_c_ends_it(daemon: Daemon) -> None:
-    """The cursor comes back, too."""
-    ours, theirs = pty.openpty()
-    env = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "20"}
-    command = [sys.executable, "-m", "tailnet.cli.main", "--socket", str(daemon.path), "top"]
-    code = "import sys; from tailnet.cli.main import main; sys.argv[1:1] = []; main()"
-    command[1:3] = ["-c", code]
-    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=env) as process:
-        os.close(theirs)
-        seen = b""
-        while b"Received" not in seen:
-            seen += os.read(ours, 4096)
-        os.kill(process.pid, 2)
-        assert process.wait(10) == 130
-        try:
-            while more := os.read(ours, 4096):
-                seen += more
-        except OSError:
-            pass
-    os.close(ours)
-    assert b"\x1b[?25h" in seen

@@ -145,7 +145,8 @@ def test_nothing_from_the_network_reaches_the_terminal_raw() -> None:
         ("Stopped", "Tailscale is stopped."),
         ("NeedsLogin", "Logged out.\nLog in at: https://x/"),
         ("NeedsMachineAuth", "Machine is not yet approved by tailnet admin."),
-        ("NoState", "unexpected state: NoState"),
+        ("NoState", "tailnetd has just started; ask again in a moment."),
+        ("Odd\x1b", "unexpected state: Odd"),
     ],
 )
 def test_what_is_said_when_not_running(state: str, text: str) -> None:

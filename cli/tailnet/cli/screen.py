@@ -76,13 +76,15 @@ def _live(take: Callable[[], Picture], *, every: float, times: int) -> None:
                 name, justify="right" if i in picture.right else "left", overflow="ellipsis",
                 no_wrap=True,
             )  # fmt: skip
-        room = max(1, console.height - 3 - len(picture.below))
+        notes = Text("\n".join(picture.below), style="yellow")
+        below = notes.wrap(console, console.width) if picture.below else []
+        room = max(1, console.height - 3 - len(below))
         for row in picture.rows[:room]:
             drawn.add_row(*(Text(cell) for cell in row))
         hidden = len(picture.rows) - room
         more = [Text(f"… and {hidden} more", style="dim")] if hidden > 0 else []
-        below = [Text(line, style="yellow") for line in picture.below]
-        return Group(Text(picture.title, style="bold"), drawn, *more, *below)
+        title = Text(picture.title, style="bold", no_wrap=True, overflow="ellipsis")
+        return Group(title, drawn, *more, *below)
 
     with Live(console=console, screen=not times, auto_refresh=False) as live:
         for _ in _looks(times):

@@ -127,6 +127,14 @@ class DnsConfig:
     search: tuple[str, ...] = ()
     match: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        """For people: ``asks 100.100.100.100 for all names, short ones in example.ts.net``."""
+        if not self.nameservers:
+            return "asks as before"
+        for_ = f"names of {', '.join(self.match)}" if self.match else "all names"
+        short = f", short ones in {', '.join(self.search)}" if self.search else ""
+        return f"asks {', '.join(map(str, self.nameservers))} for {for_}{short}"
+
 
 NO_DNS = DnsConfig()  # leave the host as it was before us
 

@@ -252,6 +252,7 @@ AILMENTS: Mapping[str, tuple[Do, Do]] = {
         put("tunnel.peer_relay.problem", "UDP port 7000 is taken"),
         put("tunnel.peer_relay.problem", ""),
     ),
+    "clock-wrong": (told(clock_delta=90_000.0), told(clock_delta=0.0)),
     "key-expires-soon": (
         own(key_expiry=clock.wall() + timedelta(hours=3)),
         own(key_expiry=None),

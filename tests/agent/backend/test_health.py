@@ -43,6 +43,10 @@ BROKEN: dict[str, tuple[dict[str, object], str]] = {
         {"control_problem": "bad certificate", "control_cause": Cause.TLS},
         "bad certificate",
     ),
+    "clock-wrong": (
+        {"clock_off": -365 * 86_400.0},
+        "the clock of this machine is 365 days ahead of the control server's, so that",
+    ),
     "derp-timed-out": ({"home": 7, "relay_silent": True}, "the relay of region 7 said nothing"),
     "docker-stateful-filtering": ({"containers_filtered": True}, "its containers may not reach"),
     "nosnat-with-advertised-exit-node": ({"exit_without_snat": True}, "--snat-subnet-routes"),

@@ -28,3 +28,14 @@ def test_status_of_a_stopped_daemon_exits_with_one(daemon: Daemon) -> None:
     daemon.backend.about = Status(backend_state="Stopped")
     result = daemon.run("status")
     assert (result.exit_code, result.stdout) == (1, "Tailscale is stopped.\n")
+
+
+def test_what_is_wrong_is_said_once(daemon: Daemon) -> None:
+    """Below the table of a machine that is starting, below the line about one that has no table."""
+    wrong = ("the relay of region 1 cannot be reached",)
+    for state, exit_code in (("Starting", 0), ("NoState", 1), ("NeedsLogin", 1)):
+        daemon.backend.about = Status(backend_state=state, health=wrong)
+        result = daemon.run("status")
+        assert result.exit_code == exit_code
+        assert result.stdout.count(wrong[0]) == 1
+        assert result.stdout.endswith(f"# Health check:\n#     - {wrong[0]}\n")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from tailnet.agent.backend.keptmap import in_words
 from tailnet.agent.backend.state import State
 from tailnet.agent.backend.warnables import (
+    CLOCK,
     CONFIG,
     CONTAINERS,
     DNS_FORWARD,
@@ -53,6 +54,7 @@ from tailnet.agent.tailcfg.mapping import DisplayMessage, DisplayMessageAction
 
 SEVERITIES = {str(severity): severity for severity in Severity}
 CONTROL = "control-health."
+CLOCK_WARNING = 86_400.0  # seconds; less is corrected, and few certificates mind
 KEY_WARNING = 3 * 86_400.0  # seconds before the end of a login
 WARM = 5.0  # seconds after the start of the daemon
 MAX_FROM_CONTROL = 100  # messages shown
@@ -74,6 +76,7 @@ class HealthFacts:
         control_problem: why the map stream ended.
         control_cause: what kind of problem that is, or the one with the login.
         map_age: of the kept map in use, in words.
+        clock_off: the control server's clock − ours [s].
         has_network: there is an address to send from, or an answer from anywhere.
         behind_portal: somebody else answers for the relays' web servers.
         has_relays: the network map has some.
@@ -115,6 +118,7 @@ class HealthFacts:
     control_problem: str = ""
     control_cause: Cause = Cause.OTHER
     map_age: str = ""
+    clock_off: float = 0.0
     has_network: bool = True
     behind_portal: bool = False
     has_relays: bool = True
@@ -174,6 +178,11 @@ def conditions(facts: HealthFacts) -> dict[Warnable, str]:
         and "nothing is heard from the control server; asking again",
         TLS: online and f.control_cause is Cause.TLS and lost,
         NOT_IN_MAP_POLL: online and f.control_cause is Cause.OTHER and lost,
+        CLOCK: online
+        and abs(f.clock_off) > CLOCK_WARNING
+        and f"the clock of this machine is {in_words(abs(f.clock_off))} "
+        f"{'behind' if f.clock_off > 0 else 'ahead of'} the control server's, so that certificates "
+        "are refused; set it, for example with: timedatectl set-ntp true",
         NO_HOME: online and f.has_relays and not f.home and "no relay was found to be near",
         NO_RELAY: online
         and f.has_relays

@@ -68,6 +68,7 @@ PORTAL = Warnable(
 KEPT_MAP = Warnable(
     "using-kept-network-map", Severity.MEDIUM, "Old network map", 0.0, ("warming-up",)
 )
+CLOCK = Warnable("clock-wrong", Severity.HIGH, "Clock is wrong", connectivity=True)
 NOT_IN_MAP_POLL = Warnable(
     "not-in-map-poll",
     Severity.MEDIUM,
@@ -183,6 +184,7 @@ TABLE = (
     MAP_TIMEOUT,
     TLS,
     NOT_IN_MAP_POLL,
+    CLOCK,
     NO_HOME,
     NO_RELAY,
     RELAY_SILENT,

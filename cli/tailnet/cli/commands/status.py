@@ -43,6 +43,9 @@ def command(  # noqa: PLR0913 - one a flag
 ) -> None:
     """Ask once, print; or look again and again."""
     if watch:
+        if json or active or header or not (self and peers):
+            msg = "--watch takes no other flag"
+            raise click.UsageError(msg)
         _watch(client)
         return
     if json:
@@ -50,12 +53,9 @@ def command(  # noqa: PLR0913 - one a flag
         return
     status = client.status(peers=peers)
     text, running = describe_state(status)
-    if status.backend_state in ("Starting", "NoState"):
-        for line in health_lines(status):
-            click.echo(line)
     if not running:
         click.echo(text)
-        if status.backend_state == "NeedsLogin":  # a login that was tried may say why it failed
+        if status.backend_state in ("NeedsLogin", "NoState"):  # and why, if that is known
             for line in health_lines(status):
                 click.echo(line)
         raise Silent
@@ -95,6 +95,8 @@ def describe_state(status: Status) -> tuple[str, bool]:
             return f"Logged out.{url}", False
         case "NeedsMachineAuth":
             return "Machine is not yet approved by tailnet admin.", False
+        case "NoState":
+            return "tailnetd has just started; ask again in a moment.", False
         case other:
             return f"unexpected state: {clean(other)}", False
 

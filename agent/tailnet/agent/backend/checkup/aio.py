@@ -117,6 +117,7 @@ class Checkup:
             control_problem=account.control_problem,
             control_cause=account.control_cause,
             map_age=self._age_of_map(),
+            clock_off=netmap.clock_delta if netmap is not None else 0.0,
             has_network=self._has_network(),
             behind_portal=tunnel.diagnosis.behind_portal,
             has_relays=plan is not None and bool(plan.derp_map.regions),

@@ -270,7 +270,7 @@ class Naming:
         if not _asks_us(config) and not self._free.is_set():
             self._free.set()
             self._freed_at = clock.now()
-        log.info("names: the host was told %s", config)
+        log.info("names: this host %s", config)
         return ""
 
     def _problems(self, unreadable: str, refused: str) -> None:
