@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from integration.conftest import MakeLab
+from integration.lab.browser import browser
 from integration.lab.config import AUTH_KEY
 from integration.lab.host import BIN, Host
 from integration.lab.lab import Lab
@@ -106,6 +107,33 @@ def test_it_is_drawn_in_every_form(
     assert 5000 < len(data) < 100_000
     shade = corner(data)
     assert shade < 64 if picture == "web-dark" else shade > 192
+
+
+def test_on_a_phone_everything_can_be_reached(lab: Lab, address: str, tmp_path: Path) -> None:
+    """Its page scrolls down only, and a table that is too wide stays where it was scrolled to."""
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed")
+    here, there = lab.hosts["h1"], lab.hosts["h2"]
+    table = "document.querySelector('.wide')"
+    with browser(here, CHROMIUM, tmp_path / "profile") as page:
+        page.phone(360, 640)
+        page.open(address)
+        until(
+            "the peers",
+            lambda: "h3" in str(page.value("document.documentElement?.textContent")),
+            20.0,
+        )
+        until("its width", lambda: page.value("document.documentElement.scrollWidth") == 360, 10.0)
+        page.value(f"{table}.scrollIntoView()")
+        hidden = page.value(f"{table}.scrollWidth - {table}.clientWidth")
+        assert hidden > 0
+        page.value(f"{table}.scrollLeft = 9999, {table}.setAttribute('data-seen', '')")
+        here.ping_os(there.ipv4, count=3)
+        until("news", lambda: page.value(f"!{table}.hasAttribute('data-seen')"), 20.0)
+        assert page.value(f"{table}.scrollLeft") > hidden // 2  # a figure may be shorter now
+        page.value("scrollTo(0, 99999)")
+        last = page.value("main.lastElementChild.getBoundingClientRect().bottom")
+        assert 0 < last <= 640
 
 
 def corner(png: bytes) -> int:

@@ -8,7 +8,13 @@ const main = document.getElementById("main");
 const note = document.getElementById("note");
 
 const events = new EventSource("events");
-events.onmessage = (event) => { main.innerHTML = JSON.parse(event.data); note.textContent = ""; };
+events.onmessage = (event) => {
+  const wide = () => [...main.querySelectorAll(".wide")];
+  const seen = wide().map((box) => box.scrollLeft);  // a table keeps what was scrolled into view
+  main.innerHTML = JSON.parse(event.data);
+  wide().forEach((box, i) => { box.scrollLeft = seen[i] || 0; });
+  note.textContent = "";
+};
 events.onerror = () => { note.textContent = "tnet web does not answer; is it still running?"; };
 events.addEventListener("trouble", (event) => { note.textContent = JSON.parse(event.data); });
 
