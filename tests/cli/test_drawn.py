@@ -73,8 +73,7 @@ class Terminal:
             assert self._changed.wait_for(lambda: holds(self.lines), PATIENCE), self.lines
             return self.lines
 
-    @property
-    def cursor_shown(self) -> bool:
+    def shows_cursor(self) -> bool:
         """It is there."""
         return not self._screen.cursor.hidden
 
@@ -153,7 +152,7 @@ def test_it_is_drawn_in_place_and_ctrl_c_gives_the_terminal_back(
         assert lines[1].split()[:3] == ["Peer", "IP", "Path"]
         row = next(line for line in lines if line.startswith("box2"))
         assert row.split()[:5] == ["box2", "100.64.0.2", "direct", "203.0.113.7:41641", "12ms"]
-        assert not shown.cursor_shown
+        assert not shown.shows_cursor()
         tell(daemon, peer(2, active=True, relay="fra"), health=("something is wrong",))
         lines = shown.until(lambda lines: any("wrong" in line for line in lines))
         assert [line.split()[:4] for line in lines if line.startswith("box")] == [
@@ -162,7 +161,7 @@ def test_it_is_drawn_in_place_and_ctrl_c_gives_the_terminal_back(
         assert lines[lines.index("# something is wrong") :].count("") == len(lines) - 4
         assert shown.scrolled == 0
         assert shown.end(signal.SIGINT) == 130
-        assert shown.cursor_shown
+        assert shown.shows_cursor()
         assert not any("Traceback" in line for line in shown.lines)
 
 
@@ -195,7 +194,7 @@ def test_a_daemon_that_ends_is_said_in_one_line(tmp_path: Path) -> None:
         assert shown.end() == 1
         assert "tailnetd is not running" in "".join(shown.lines)
         assert "Traceback" not in "".join(shown.lines)
-        assert shown.cursor_shown
+        assert shown.shows_cursor()
 
 
 def test_watching_takes_no_other_flag(daemon: Daemon) -> None:
