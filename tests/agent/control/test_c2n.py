@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailnet.agent.addr import IPAddress
-from tailnet.agent.control.ask import C2n, Head, HttpRequest, Pings, parse_ask_untrusted
+from tailnet.agent.control.ask import (
+    MAX_PAYLOAD,
+    C2n,
+    Head,
+    HttpRequest,
+    Pings,
+    parse_ask_untrusted,
+)
 from tailnet.agent.control.c2n import (
     ROUTES,
     HttpResponse,
@@ -177,6 +184,9 @@ def test_response_text_is_http() -> None:
         b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 2\r\n\r\nhi"
     )
     assert encode_response(HttpResponse(204)) == b"HTTP/1.1 204 No Content\r\n\r\n"
+    assert encode_response(HttpResponse(405, headers={"Allow": "GET"})) == (
+        b"HTTP/1.1 405 Method Not Allowed\r\nAllow: GET\r\nContent-Length: 0\r\n\r\n"
+    )
     assert encode_response(HttpResponse(299)).startswith(b"HTTP/1.1 299 Unknown\r\n")
 
 
@@ -202,6 +212,15 @@ def test_kinds_of_asking() -> None:
     assert isinstance(c2n, C2n)
     assert (c2n.target.noise, c2n.target.path) == (True, "/c2n/1")
     assert c2n.payload.startswith(b"GET /echo")
+
+
+def test_the_longest_request_is_still_read() -> None:
+    """A byte more is not."""
+    longest = "A" * MAX_PAYLOAD
+    asked = parse_ask_untrusted(PingRequest(url="https://x/", types="c2n", payload=longest))
+    assert isinstance(asked, C2n)
+    with pytest.raises(BadPacket):
+        parse_ask_untrusted(PingRequest(url="https://x/", types="c2n", payload=longest + "AAAA"))
 
 
 @pytest.mark.parametrize(

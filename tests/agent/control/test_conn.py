@@ -20,7 +20,7 @@ from tests.vectors import control_noise as v
 
 from tailnet.agent.control.channel import Channel
 from tailnet.agent.control.conn.aio import Connection
-from tailnet.agent.control.liveness import ANSWER, IDLE, Liveness
+from tailnet.agent.control.liveness import ANSWER, IDLE, QUICK_ANSWER, Liveness
 from tailnet.agent.control.records import RecordStream, early_payload
 from tailnet.agent.errors import LocalProtocolError, RemoteProtocolError, TailnetError
 from tailnet.agent.noise.control import TransportKeys
@@ -309,3 +309,20 @@ def test_liveness_counts_from_the_last_byte() -> None:
     assert one.handle_timeout(51.0 + 2 * IDLE)
     with pytest.raises(RemoteProtocolError):
         one.handle_timeout(one.next_timeout())
+
+
+def test_after_a_change_of_the_network_an_answer_is_waited_for_shortly() -> None:
+    """Whatever comes counts as one; a time that was nearer stays."""
+    one = Liveness(0.0)
+    one.ask(10.0)
+    assert one.next_timeout() == 10.0 + QUICK_ANSWER
+    with pytest.raises(RemoteProtocolError):
+        one.handle_timeout(10.0 + QUICK_ANSWER)
+    two = Liveness(0.0)
+    two.ask(10.0)
+    two.heard(11.0)
+    assert two.next_timeout() == 11.0 + IDLE
+    assert two.handle_timeout(11.0 + IDLE)
+    three = Liveness(0.0)
+    three.ask(IDLE - 0.1)
+    assert three.next_timeout() == IDLE

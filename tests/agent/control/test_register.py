@@ -154,6 +154,7 @@ def test_unsafe_url_is_not_shown() -> None:
     """Not even in the message."""
     step = judge(login(), RegisterResponse(auth_url="file:///etc/passwd"))
     assert isinstance(step, Refused)
+    assert step.final
     assert "passwd" not in step.message
 
 
@@ -232,7 +233,10 @@ def test_lock_suffix_stays_here() -> None:
         (404, "", True),
         (401, "", True),
         (400, "node not found", True),
+        (400, "no such node", True),
         (400, "unsupported client version", False),
+        (400, "unknown capability", False),
+        (400, "node is busy", False),
         (429, "node not found", False),
         (500, "node not found", False),
     ],

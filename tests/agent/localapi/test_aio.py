@@ -381,6 +381,8 @@ async def test_a_dial_that_fails_says_why(server: LocalServer, path: Path) -> No
         {"upgrade": "ts-dial", "dial-host": "h2", "dial-port": "0"},
         {"upgrade": "ts-dial", "dial-host": "h2", "dial-port": "٣"},
         {"upgrade": "ts-dial", "dial-port": "22"},
+        {"upgrade": "ts-dial", "dial-host": "h" * 256, "dial-port": "22"},
+        {"upgrade": "ts-dial", "dial-host": "h2", "dial-port": "65536"},
         {"upgrade": "ts-dial", "dial-host": "h2", "dial-port": "22", "dial-network": "udp"},
     ],
 )
@@ -389,3 +391,10 @@ def test_a_dial_needs_a_target(headers: dict[str, str]) -> None:
     answer = parse_dial(headers)
     assert isinstance(answer, Response)
     assert answer.status == 400
+
+
+def test_a_dial_may_go_to_any_name_and_port() -> None:
+    """The longest and the highest, too."""
+    for host, port in (("h", 1), ("h" * 255, 0xFFFF)):
+        headers = {"upgrade": "TS-Dial", "dial-host": host, "dial-port": str(port)}
+        assert parse_dial(headers) == (host, port)

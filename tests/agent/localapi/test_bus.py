@@ -11,6 +11,7 @@ from tailnet.agent.localapi.schema.bus import (
     HEALTH_ACTIONS,
     NO_NETMAP,
     PEER_CHANGES,
+    PEER_PATCHES,
     PEER_WIREGUARD_STATE,
     WATCH_ENGINE_UPDATES,
     Engine,
@@ -144,3 +145,13 @@ def test_whole_maps_go_to_those_who_do_not_take_changes() -> None:
     assert [one.peers_removed for one in changes.take()] == [(2,)]
     first = bus.watch(PEER_CHANGES, [Notify(session_id="0" * 16, net_map={"Domain": "x"})])
     assert [one.net_map for one in first.take()] == [{"Domain": "x"}]
+
+
+def test_who_asks_for_less_takes_no_whole_map() -> None:
+    """Each bit that says so is enough, alone and with others."""
+    for less in (NO_NETMAP, PEER_CHANGES, PEER_PATCHES):
+        bus = Bus()
+        bus.watch(less | WATCH_ENGINE_UPDATES)
+        assert not bus.wants_maps
+        bus.watch(WATCH_ENGINE_UPDATES)
+        assert bus.wants_maps
