@@ -3,61 +3,18 @@
 Source: tailscale cmd/tailscale/cli/up.go, resolveAuthKey; feature/oauthkey, identityfederation.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from tailnet.cli.errors import Failure
+from tailnet.cli.flags import gathered
 from tailnet.cli.settings import Prefs
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 MAX_KEY_FILE = 16 << 10  # bytes; identity tokens are a few kilobytes
 OAUTH_PREFIX = "tskey-client-"
 PARAMETER_STORE = "arn:aws:ssm:"
-
-
-def key_options(function: F) -> F:
-    """Add the flags that say where the key comes from."""
-    for decorate in reversed(
-        (
-            click.option(
-                "--auth-key",
-                default="",
-                metavar="KEY",
-                envvar="TS_AUTHKEY",
-                help="Auth key or OAuth client secret to log in with; file:PATH reads a file.",
-            ),
-            click.option(
-                "--client-id",
-                default="",
-                metavar="ID",
-                help="OAuth client to make an auth key with.",
-            ),
-            click.option(
-                "--client-secret",
-                default="",
-                metavar="SECRET",
-                help="OAuth client secret; file:PATH reads a file.",
-            ),
-            click.option(
-                "--id-token",
-                default="",
-                metavar="JWT",
-                help="Identity token of this workload, for --client-id; file:PATH reads a file.",
-            ),
-            click.option(
-                "--audience",
-                default="",
-                metavar="AUDIENCE",
-                help="Get the identity token from GitHub Actions or Google Cloud.",
-            ),
-        )
-    ):
-        function = decorate(function)
-    return function
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +26,44 @@ class KeyInputs:
     client_secret: str = ""
     id_token: str = ""
     audience: str = ""
+
+
+key_options = gathered(
+    "keys",
+    KeyInputs,
+    click.option(
+        "--auth-key",
+        default="",
+        metavar="KEY",
+        envvar="TS_AUTHKEY",
+        help="Auth key or OAuth client secret to log in with; file:PATH reads a file.",
+    ),
+    click.option(
+        "--client-id",
+        default="",
+        metavar="ID",
+        help="OAuth client to make an auth key with.",
+    ),
+    click.option(
+        "--client-secret",
+        default="",
+        metavar="SECRET",
+        help="OAuth client secret; file:PATH reads a file.",
+    ),
+    click.option(
+        "--id-token",
+        default="",
+        metavar="JWT",
+        help="Identity token of this workload, for --client-id; file:PATH reads a file.",
+    ),
+    click.option(
+        "--audience",
+        default="",
+        metavar="AUDIENCE",
+        help="Get the identity token from GitHub Actions or Google Cloud.",
+    ),
+)
+"""The flags that say where the key comes from."""
 
 
 def read_value(text: str, what: str) -> str:

@@ -8,7 +8,9 @@ Source: Go's package flag; tailscale cmd/tailscale/cli/cli.go.
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from dataclasses import fields
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -126,6 +128,29 @@ def flag(name: str, *, default: bool = False, help: str, hidden: bool = False) -
     return click.option(
         f"--{name}", type=BOOL, default=default, metavar="", help=help, hidden=hidden
     )
+
+
+def gathered(name: str, of: Any, *options: Callable[[Any], Any]) -> Callable[[F], F]:  # noqa: ANN401 - a class
+    """Flags that a command takes as one argument.
+
+    Args:
+        name: of that argument.
+        of: a dataclass whose fields are called as the flags, with ``_`` for ``-``.
+        options: click's, in the order of the help.
+    """
+
+    def decorate(function: F) -> F:
+        @wraps(function)
+        def gather(*args: object, **values: object) -> object:
+            parts = {field.name: values.pop(field.name) for field in fields(of)}
+            return function(*args, **{name: of(**parts)}, **values)
+
+        command: Any = gather
+        for option in reversed(options):
+            command = option(command)
+        return cast("F", command)
+
+    return decorate
 
 
 class GoCommand(click.Command):

@@ -16,6 +16,7 @@ from tailnet.agent.localapi.schema.status import STATES, Status
 from tailnet.cli import qr
 from tailnet.cli.client import LocalClient
 from tailnet.cli.errors import Failure, Silent, warn
+from tailnet.cli.flags import DURATION, flag, gathered
 from tailnet.cli.jsontext import harmless
 from tailnet.cli.settings import DEFAULT_SERVER, Prefs, expand
 from tailnet.cli.text import clean
@@ -76,6 +77,47 @@ class Patience:
         if left <= 0:
             raise TimedOut(TIMEOUT_TEXT)
         return left
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How a person waits for a login.
+
+    Attributes:
+        timeout: seconds; 0 is for ever.
+        qr: draw the login URL.
+        qr_format: how.
+    """
+
+    timeout: float
+    qr: bool
+    qr_format: str
+
+    @property
+    def drawn(self) -> str:
+        """As :attr:`UpPlan.qr`."""
+        return self.qr_format if self.qr else ""
+
+
+waiting_options = gathered(
+    "waiting",
+    Waiting,
+    click.option(
+        "--timeout",
+        type=DURATION,
+        default=0.0,
+        metavar="DURATION",
+        help="How long to wait for a connection, such as 30s; 0s is for ever.",
+    ),
+    flag("qr", help="Show a QR code of the login URL too."),
+    click.option(
+        "--qr-format",
+        type=click.Choice(qr.FORMATS),
+        default="auto",
+        help="How to draw it: for any terminal (ascii), or with Unicode blocks.",
+    ),
+)
+"""The flags of that."""
 
 
 def _now() -> float:

@@ -77,7 +77,7 @@ def _live(take: Callable[[], Picture], *, every: float, times: int) -> None:
                 no_wrap=True,
             )  # fmt: skip
         notes = Text("\n".join(picture.below), style="yellow")
-        below = notes.wrap(console, console.width) if picture.below else []
+        below = list(notes.wrap(console, console.width)) if picture.below else []
         room = max(1, console.height - 3 - len(below))
         for row in picture.rows[:room]:
             drawn.add_row(*(Text(cell) for cell in row))

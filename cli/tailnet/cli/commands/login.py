@@ -12,10 +12,9 @@ from tailnet.cli.authkey import KeyInputs, key_options, resolve
 from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure
-from tailnet.cli.flags import DURATION, GoCommand, flag
-from tailnet.cli.login import Patience, UpPlan, check_prefs, connect
+from tailnet.cli.flags import GoCommand
+from tailnet.cli.login import Patience, UpPlan, Waiting, check_prefs, connect, waiting_options
 from tailnet.cli.profiles import list_profiles
-from tailnet.cli.qr import FORMATS
 from tailnet.cli.settings import NICKNAME, SETTINGS, Prefs, options, wishes
 
 
@@ -24,52 +23,32 @@ from tailnet.cli.settings import NICKNAME, SETTINGS, Prefs, options, wishes
 )
 @key_options
 @options((*SETTINGS, NICKNAME))
-@click.option(
-    "--timeout",
-    type=DURATION,
-    default=0.0,
-    metavar="DURATION",
-    help="How long to wait for a connection, such as 30s; 0s is for ever.",
-)
-@flag("qr", help="Show a QR code of the login URL too.")
-@click.option(
-    "--qr-format",
-    type=click.Choice(FORMATS),
-    default="auto",
-    help="How to draw it: for any terminal (ascii), or with Unicode blocks.",
-)
+@waiting_options
 @with_client
 @click.pass_context
-def command(  # noqa: PLR0913 - one a flag
+def command(
     ctx: click.Context,
     /,
     client: LocalClient,
     *,
-    auth_key: str,
-    client_id: str,
-    client_secret: str,
-    id_token: str,
-    audience: str,
-    timeout: float,
-    qr: bool,
-    qr_format: str,
+    keys: KeyInputs,
+    waiting: Waiting,
     **values: object,
 ) -> None:
     """Begin a new account, unless there is none yet; then as ``up``."""
     given: Mapping[str, str] = ctx.meta["given"]
-    patience = Patience(timeout)
+    patience = Patience(waiting.timeout)
     status = client.status(peers=False)
     current = client.prefs()
     wanted = wishes((*SETTINGS, NICKNAME), values, given)
     refuse_taken(client, str(wanted.get("ProfileName", "")))
     check_prefs(client, current, wanted)
-    inputs = KeyInputs(auth_key, client_id, client_secret, id_token, audience)
-    key = resolve(inputs, {**current, **wanted})
+    key = resolve(keys, {**current, **wanted})
     if status.have_node_key is True and status.backend_state != "NeedsLogin":
         client.request("PUT", "profiles/")
         current = client.prefs()
     plan = plan_login(current, wanted, key)
-    connect(client, status, replace(plan, qr=qr_format if qr else ""), patience, json=False)
+    connect(client, status, replace(plan, qr=waiting.drawn), patience, json=False)
 
 
 def refuse_taken(client: LocalClient, nickname: str) -> None:

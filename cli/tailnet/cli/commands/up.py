@@ -14,9 +14,8 @@ from tailnet.cli.authkey import KeyInputs, key_options, resolve
 from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
 from tailnet.cli.errors import Failure, warn
-from tailnet.cli.flags import DURATION, GoCommand, flag
-from tailnet.cli.login import Patience, UpPlan, check_prefs, connect
-from tailnet.cli.qr import FORMATS
+from tailnet.cli.flags import GoCommand, flag
+from tailnet.cli.login import Patience, UpPlan, Waiting, check_prefs, connect, waiting_options
 from tailnet.cli.risk import accept_risk as risks
 from tailnet.cli.risk import ask
 from tailnet.cli.settings import FORWARD, OFFERS, REMINDERS, SETTINGS, Prefs, options, wishes
@@ -37,22 +36,9 @@ ROUTES_OFF = "--accept-routes is false"
 @click.command(cls=GoCommand, help="Connect to the tailnet, logging in if needed.")
 @key_options
 @options(SETTINGS)
-@click.option(
-    "--timeout",
-    type=DURATION,
-    default=0.0,
-    metavar="DURATION",
-    help="How long to wait for a connection, such as 30s; 0s is for ever.",
-)
+@waiting_options
 @flag("reset", help="Reset all settings that are not mentioned to their defaults.")
 @flag("force-reauth", help="Log in anew even if logged in.")
-@flag("qr", help="Show a QR code of the login URL too.")
-@click.option(
-    "--qr-format",
-    type=click.Choice(FORMATS),
-    default="auto",
-    help="How to draw it: for any terminal (ascii), or with Unicode blocks.",
-)
 @flag("json", help="Output JSON, one object a step.")
 @flag(FORWARD, help="Have the kernel forward packets, now and at each start of this machine.")
 @risks
@@ -63,45 +49,38 @@ def command(  # noqa: PLR0913 - one a flag
     /,
     client: LocalClient,
     *,
-    auth_key: str,
-    client_id: str,
-    client_secret: str,
-    id_token: str,
-    audience: str,
-    timeout: float,
+    keys: KeyInputs,
+    waiting: Waiting,
     reset: bool,
     force_reauth: bool,
-    qr: bool,
-    qr_format: str,
     json: bool,
     accept_risk: frozenset[str],
     **values: object,
 ) -> None:
     """Decide, do it, wait."""
     given: Mapping[str, str] = ctx.meta["given"]
-    patience = Patience(timeout)
+    patience = Patience(waiting.timeout)
     status = client.status(peers=False)
     current = client.prefs()
     logged_in = status.have_node_key is True
     if "auth-key" not in given and logged_in and status.backend_state != "NeedsLogin":
-        auth_key = ""  # from the environment: for the first login only
+        keys = replace(keys, auth_key="")  # from the environment: for the first login only
     wanted = wishes(SETTINGS, values, given)
     check_prefs(client, current, wanted)  # what is wrong is said before what would be reset
     if force_reauth:
         ask(accept_risk, "a new login would end it")
-    inputs = KeyInputs(auth_key, client_id, client_secret, id_token, audience)
     plan = decide(
         Asked(
             wishes=wanted,
             given=given,
-            auth_key=resolve(inputs, {**current, **wanted}),
+            auth_key=resolve(keys, {**current, **wanted}),
             reset=reset,
             force_reauth=force_reauth,
         ),
         status,
         current,
     )
-    plan = replace(plan, qr=qr_format if qr else "")
+    plan = replace(plan, qr=waiting.drawn)
     connect(client, status, plan, patience, json=json)
     if not json:
         if reminder := REMINDERS.get(given.get("netfilter-mode", "")):

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping
 
 from tailnet.agent.addr import AddrPort
-from tailnet.agent.daemon.debugsite.pages import index, parse_seconds, refuses_host
+from tailnet.agent.daemon.debugsite.pages import HEADERS, index, parse_seconds, refuses_host
 from tailnet.agent.errors import BadPacket, UserError
 from tailnet.agent.httpd.aio import Client, Server
 from tailnet.agent.httpd.conversation import Request
@@ -48,11 +48,7 @@ class DebugSite:
         self._profiling = False
         self._server = Server(
             self._handle,
-            headers={
-                "Server": "tailnetd",
-                "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-                "X-Content-Type-Options": "nosniff",
-            },
+            headers=HEADERS,
             admit=lambda _: sum(1 for _ in self._server.sockets()) < MAX_CLIENTS,
         )
         self._pages: Mapping[str, Callable[[Client, Request], Awaitable[None]]] = {

@@ -8,6 +8,12 @@ from tailnet.agent.errors import BadPacket
 
 MAX_SECONDS = 60.0  # of a profile
 USUAL_SECONDS = 10.0
+HEADERS = {
+    "Server": "tailnetd",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
+"""Of every answer of a site that shows text and is never part of another page."""
 
 PAGES = {
     "/healthz": "200 while this machine is part of its tailnet, else 503; with state and warnings",

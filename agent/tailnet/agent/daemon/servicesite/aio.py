@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable, Collection
 
 from tailnet.agent.addr import AddrPort, IPAddress
-from tailnet.agent.daemon.debugsite.pages import refuses_host
+from tailnet.agent.daemon.debugsite.pages import HEADERS, refuses_host
 from tailnet.agent.httpd.aio import Client, Server
 from tailnet.agent.httpd.conversation import Request
 from tailnet.agent.localapi.interface import Metrics
@@ -31,11 +31,7 @@ class ServiceSite:
         self._own = own
         self._server = Server(
             self._handle,
-            headers={
-                "Server": "tailnetd",
-                "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-                "X-Content-Type-Options": "nosniff",
-            },
+            headers=HEADERS,
             admit=lambda _: sum(1 for _ in self._server.sockets()) < MAX_CLIENTS,
         )
 
