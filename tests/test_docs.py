@@ -97,6 +97,22 @@ def test_every_health_warning_is_in_the_reference() -> None:
     assert missing((what.code for what in TABLE), section("Health messages")) == []
 
 
+def test_every_file_and_room_that_the_map_of_the_house_names_is_there() -> None:
+    """By its whole path, or by as much of its end as the sentence needs."""
+    there = {
+        f"/{path.relative_to(ROOT)}"
+        for top in ("agent", "platform", "cli", "tests", "integration", "systemd", "pyproject.toml")
+        for path in (ROOT / top, *(ROOT / top).rglob("*"))
+        if "target" not in path.parts
+    }
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w/]+\.(?:py|rs|toml|json)|[\w/]+/)`", text))
+    named -= {"tailnet/", "docs/openapi.json"}
+    assert len(named) > 60
+    ends = [f"/{name.rstrip('/')}" for name in sorted(named)]
+    assert [end for end in ends if not any(path.endswith(end) for path in there)] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_relative_links_lead_somewhere(page: Path) -> None:
     """To a file, and to a heading where one is named."""

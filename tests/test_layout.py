@@ -26,6 +26,11 @@ def test_no_module_is_named_after_the_standard_library() -> None:
     assert [p for p in SOURCES if p.stem in sys.stdlib_module_names and p.stem != "__init__"] == []
 
 
+def test_no_tests_are_in_the_source_roots() -> None:
+    """They mirror the rooms from outside."""
+    assert [p for p in SOURCES if p.name.startswith("test_") or "tests" in p.parts] == []
+
+
 @pytest.mark.parametrize("cwd", CWDS, ids=lambda p: str(p.relative_to(ROOT)))
 def test_import_platform_is_the_standard_library(cwd: Path) -> None:
     """From any working directory."""
