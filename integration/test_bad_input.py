@@ -147,7 +147,7 @@ def test_no_daemon(host: Host) -> None:
     said = refused(host.tnet("status", check=False), 1)
     assert said == (
         f"tailnetd is not running (no socket at {host.socket}); "
-        f"start it with: sudo tailnetd --tun --socket={host.socket}"
+        f"start it with: sudo tailnetd --socket={host.socket}"
     )
 
 

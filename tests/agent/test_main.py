@@ -41,6 +41,19 @@ def test_an_unknown_flag_is_a_usage_error() -> None:
     assert CliRunner().invoke(main.command, ["--frobnicate"]).exit_code == 2
 
 
+def test_a_command_of_tnet_is_sent_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything is opened."""
+    monkeypatch.setattr(sys, "argv", ["tailnetd", "status", "box 1"])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        "tailnetd: it takes flags only; did you mean: tnet status 'box 1' (see tailnetd --help)\n"
+    )
+
+
 def test_userspace_networking_without_the_extension_says_how_to_build_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

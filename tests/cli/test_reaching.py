@@ -27,7 +27,7 @@ def test_without_a_daemon_there_is_one_line(tmp_path: Path) -> None:
         assert (result.exit_code, result.stdout) == (1, "")
         assert result.stderr == (
             f"tailnetd is not running (no socket at {tmp_path}/s); "
-            f"start it with: sudo tailnetd --tun --socket={tmp_path}/s\n"
+            f"start it with: sudo tailnetd --socket={tmp_path}/s\n"
         )
 
 

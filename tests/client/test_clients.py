@@ -70,7 +70,7 @@ def test_refusals_have_status_and_words(ask: Ask) -> None:
 
 def test_without_a_daemon_it_says_what_to_do(ask: Ask, tmp_path: Path) -> None:
     """Nobody ever, nobody any more, or something else."""
-    with pytest.raises(NotRunning, match=r"no socket at .*; start it with: sudo tailnetd --tun"):
+    with pytest.raises(NotRunning, match=r"no socket at .*; start it with: sudo tailnetd"):
         ask(questions.status())
     with served(FakeBackend(), tmp_path / "s"):
         pass

@@ -5,6 +5,7 @@ import functools
 import logging
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -194,9 +195,11 @@ def _say(*lines: str) -> None:
     is_flag=True,
     help="Run one hook for the daemon at the other end of standard input; for its unit.",
 )
+@click.argument("words", nargs=-1, metavar="")
 @click.version_option(__version__, message="tailnetd %(version)s")
 def command(  # noqa: PLR0913 - one argument a flag
     *,
+    words: tuple[str, ...],
     tun: str,
     statedir: Path | None,
     state: Path | None,
@@ -219,6 +222,9 @@ def command(  # noqa: PLR0913 - one argument a flag
     run_hook: bool,
 ) -> None:
     """Parse, check what can be checked without side effects, then run."""
+    if words:
+        msg = f"it takes flags only; did you mean: tnet {shlex.join(words)}"
+        raise click.UsageError(msg)
     path = socket_path or default_socket()
     _configure_logging(verbose)
     if run_hook:

@@ -76,7 +76,7 @@ def _start(path: str, usual: str) -> str:
     if path == ROOT_SOCKET and os.path.isdir(SYSTEMD) and any(map(os.path.exists, UNITS)):
         return "start it with: sudo systemctl start tailnetd (its log: journalctl -u tailnetd)"
     where = "" if path == usual else f" --socket={path}"
-    return f"start it with: sudo tailnetd --tun{where}"
+    return f"start it with: sudo tailnetd{where}"
 
 
 @contextmanager

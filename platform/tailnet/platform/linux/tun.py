@@ -143,7 +143,9 @@ def _open_queues(
 
 def _check_name(name: str) -> None:
     bad = None
-    if not _NAME.fullmatch(name) or name in {".", ".."}:
+    if not name:
+        bad = "is empty"
+    elif not _NAME.fullmatch(name) or name in {".", ".."}:
         bad = "has characters the kernel does not take"
     elif len(os.fsencode(name)) > MAX_NAME:
         bad = f"is longer than {MAX_NAME} bytes"
