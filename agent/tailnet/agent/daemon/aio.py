@@ -106,26 +106,7 @@ async def serve(
     system = make_system(userspace, services.detach())
     node = Node(
         system,
-        NodeSettings(
-            tunnel=TunnelSettings(
-                port=options.port,
-                ca_file=ca_file,
-                always_derp=_flag("TS_DEBUG_ALWAYS_USE_DERP"),
-                never_direct=_flag("TS_DEBUG_NEVER_DIRECT_UDP"),
-                probe_mtu=_choice("TS_DEBUG_ENABLE_PMTUD"),
-                offload=offload.choose(os.uname().release, os.environ),
-                tun_tcp_gro=not _flag("TS_TUN_DISABLE_TCP_GRO"),
-                tun_udp_gro=not _flag("TS_TUN_DISABLE_UDP_GRO"),
-                datapath_threads=options.datapath_threads,
-                derp_over_http=_flag("TS_DEBUG_USE_DERP_HTTP"),
-                map_protocols=_map_protocols(),
-            ),
-            auth_key=read_auth_key(options.auth_key, _credentials()),
-            ca_file=ca_file,
-            keep_map=_flag("TS_USE_CACHED_NETMAP", default=True),
-            config=ConfigFile(options.config) if options.config else None,
-            report_services=_flag("TS_PORTLIST", default=True),
-        ),
+        _settings(options, ca_file),
         StateFile(options.state, _seal(options.state_key))
         if options.state is not None
         else StateMemory(),
@@ -171,6 +152,30 @@ async def serve(
         ready=manager.ready,
         stopping=manager.stopping,
         failing=node.tunnel.failing,
+    )
+
+
+def _settings(options: Options, ca_file: str | None) -> NodeSettings:
+    """Flags and environment; what a user may change while it runs is in the prefs."""
+    return NodeSettings(
+        tunnel=TunnelSettings(
+            port=options.port,
+            ca_file=ca_file,
+            always_derp=_flag("TS_DEBUG_ALWAYS_USE_DERP"),
+            never_direct=_flag("TS_DEBUG_NEVER_DIRECT_UDP"),
+            probe_mtu=_choice("TS_DEBUG_ENABLE_PMTUD"),
+            offload=offload.choose(os.uname().release, os.environ),
+            tun_tcp_gro=not _flag("TS_TUN_DISABLE_TCP_GRO"),
+            tun_udp_gro=not _flag("TS_TUN_DISABLE_UDP_GRO"),
+            datapath_threads=options.datapath_threads,
+            derp_over_http=_flag("TS_DEBUG_USE_DERP_HTTP"),
+            map_protocols=_map_protocols(),
+        ),
+        auth_key=read_auth_key(options.auth_key, _credentials()),
+        ca_file=ca_file,
+        keep_map=_flag("TS_USE_CACHED_NETMAP", default=True),
+        config=ConfigFile(options.config) if options.config else None,
+        report_services=_flag("TS_PORTLIST", default=True),
     )
 
 

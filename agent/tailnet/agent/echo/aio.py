@@ -42,15 +42,20 @@ async def echo(  # noqa: PLR0913 - what is asked, and by which world
         limit = asyncio.timeout(wait)
         try:
             async with limit:
-                while True:
-                    packet = await loop.sock_recv(sock, LARGEST)
-                    with contextlib.suppress(BadPacket):
-                        if reply_data_untrusted(dst.version, packet) == data:
-                            return now() - began
+                while not _answers(await loop.sock_recv(sock, LARGEST), dst.version, data):
+                    pass  # of another ping, or garbage
+                return now() - began
         except TimeoutError:
             if not limit.expired():
                 raise
             return None
+
+
+def _answers(packet: bytes, version: int, data: bytes) -> bool:
+    try:
+        return reply_data_untrusted(version, packet) == data
+    except BadPacket:
+        return False
 
 
 def _open(version: int) -> socket.socket:

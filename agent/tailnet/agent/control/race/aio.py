@@ -5,6 +5,7 @@ import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 from tailnet.agent.errors import TailnetError
@@ -17,6 +18,13 @@ def reason(error: OSError) -> str:
     if isinstance(error, socket.gaierror | ssl.SSLError) or error.errno is None:
         return error.strerror or str(error)
     return os.strerror(error.errno)
+
+
+async def _at_most(delay: float, event: asyncio.Event) -> None:
+    """Wait for the event, but no longer than that [s]."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(delay):
+            await event.wait()
 
 
 async def race(
@@ -36,11 +44,7 @@ async def race(
 
     async def run(index: int, delay: float, start: Callable[[], Awaitable[T]]) -> None:
         if index:
-            try:
-                async with asyncio.timeout(delay):
-                    await failed[index - 1].wait()
-            except TimeoutError:
-                pass  # it is our turn
+            await _at_most(delay, failed[index - 1])
         try:
             value = await start()
         except (OSError, TailnetError) as error:
