@@ -144,3 +144,25 @@ async def test_a_file_that_is_being_written_is_not_believed(
     told.cancel()
     await asyncio.gather(told, return_exceptions=True)
     await events.aclose()
+
+
+@pytest.mark.parametrize(("hints", "turns"), [(1, 1), (4, 4), (1000, 10)])
+async def test_a_look_waits_for_the_last_hint_but_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch, hints: int, turns: int
+) -> None:
+    """A script writes a line at a time; another program never stops."""
+    monkeypatch.setattr(configurator, "_SETTLE", 0.0)
+    changed, heard = asyncio.Event(), 0
+
+    async def write() -> None:
+        nonlocal heard
+        for _ in range(hints):
+            heard += 1
+            changed.set()
+            await asyncio.sleep(0)
+
+    writing = asyncio.create_task(write())
+    await configurator._wait(changed, None, lambda: 0.0)
+    assert abs(heard - turns) <= 1
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
