@@ -103,12 +103,12 @@ def allow_all() -> Filter:
     return compile_filter([FilterRule(src_ips=("*",), dst_ports=(ports,))])
 
 
-def udp_socket(*, gro: bool = False) -> socket.socket:
+def udp_socket(*, gro: bool = False, family: int = socket.AF_INET) -> socket.socket:
     """A non-blocking socket on loopback."""
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock = socket.socket(family, socket.SOCK_DGRAM)
     sock.setblocking(False)
     sock.setsockopt(socket.IPPROTO_UDP, UDP_GRO, gro)
-    sock.bind(("127.0.0.1", 0))
+    sock.bind(("127.0.0.1" if family == socket.AF_INET else "::1", 0))
     return sock
 
 

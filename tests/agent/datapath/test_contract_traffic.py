@@ -1,9 +1,13 @@
 """What was carried is counted by the kind of path it took."""
 
-from tests.agent.datapath.test_contract_via import HEAD, IN, OUT, use
-from tests.support.datapath import PEER, Rig
+import asyncio
+import socket
 
-from tailnet.agent.datapath.interface import NO_PATH, Carried, Path
+from tests.agent.datapath.test_contract_via import HEAD, IN, OUT, use
+from tests.support.datapath import PEER, Rig, udp_socket
+
+from tailnet.agent.addr import AddrPort
+from tailnet.agent.datapath.interface import NO_PATH, Carried, NewSource, Path, UdpPort
 
 KINDS = ["direct_ipv4", "direct_ipv6", "derp", "peer_relay_ipv4", "peer_relay_ipv6"]
 BOTH = Carried(1, len(IN), 1, len(OUT))
@@ -30,6 +34,31 @@ async def test_direct_packets_count_as_such(rig: Rig) -> None:
     assert await rig.delivered() == IN
     await rig.upcalls()
     assert carried(rig) == {"direct_ipv4": BOTH}
+
+
+async def test_a_path_by_ipv6_uses_the_socket_of_its_family(rig: Rig) -> None:
+    """One socket of each family; what comes by the other one is a new source."""
+    await rig.connect()
+    four = udp_socket()
+    six, remote = udp_socket(family=socket.AF_INET6), udp_socket(family=socket.AF_INET6)
+    rig.udp_addr, here = four.getsockname(), six.getsockname()
+    source = AddrPort.of(*remote.getsockname()[:2])
+    ports = [(four, socket.AF_INET), (six, socket.AF_INET6)]
+    rig.datapath.set_udp(
+        [UdpPort(sock.detach(), family, gso=True, gro=False) for sock, family in ports]
+    )
+    with remote:
+        remote.sendto(rig.seal(IN, 0), here)
+        assert await rig.delivered() == IN
+        assert await rig.upcalls() == [NewSource(PEER, source)]
+        rig.datapath.set_path(PEER, Path(source, relay=False))
+        rig.host.send(OUT)
+        async with asyncio.timeout(5):
+            got = await asyncio.get_running_loop().sock_recvfrom(remote, 70000)
+        assert rig.open(got[0]).startswith(OUT)
+        assert got[1][:2] == here[:2]
+    assert carried(rig) == {"direct_ipv6": BOTH}
+    assert rig.dropped() == {}
 
 
 async def test_relayed_packets_count_as_such(rig: Rig) -> None:
