@@ -156,7 +156,7 @@ async def member(
             task.cancel()
 
 
-def make_certificate(directory: Path) -> tuple[Path, Path, Path]:
+def make_certificate(directory: Path, days: int = 2) -> tuple[Path, Path, Path]:
     """A CA and a certificate for 127.0.0.1 under it: CA, certificate and key files."""
     ca, ca_key = directory / "ca.pem", directory / "ca.key"
     leaf, leaf_key, request = (directory / n for n in ("leaf.pem", "leaf.key", "leaf.csr"))
@@ -167,7 +167,7 @@ def make_certificate(directory: Path) -> tuple[Path, Path, Path]:
     run = [
         [*new, "-x509", "-keyout", ca_key, "-out", ca, "-subj", "/CN=test ca", "-days", "2"],
         [*new, "-keyout", leaf_key, "-out", request, "-subj", "/CN=test"],
-        [*sign, "-in", request, "-out", leaf, "-days", "2", "-extfile", extensions],
+        [*sign, "-in", request, "-out", leaf, "-days", str(days), "-extfile", extensions],
     ]
     for command in run:
         subprocess.run([str(word) for word in command], check=True, capture_output=True)

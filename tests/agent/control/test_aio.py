@@ -19,6 +19,7 @@ from tests.support.control import (
     settings,
 )
 
+from tailnet.agent import clock
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.control.events import (
     AuthURL,
@@ -207,6 +208,24 @@ async def test_https_with_a_private_ca(tmp_path: Path) -> None:
         async with member(config(server.origin)) as one:
             message = (await one.until(LoginFailed)).message
             assert message.startswith(f"the certificate of {server.origin} is not trusted: ")
+    finally:
+        await server.stop()
+
+
+async def test_a_certificate_out_of_time_may_be_a_wrong_clock(tmp_path: Path) -> None:
+    """So the date is said; most often it is the machine's own that is wrong."""
+    ca, leaf, key = make_certificate(tmp_path, days=-1)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(leaf, key)
+    server = new_server(settings())
+    await server.start("127.0.0.1", 0, context)
+    try:
+        async with member(replace(config(server.origin), ca_file=str(ca))) as one:
+            message = (await one.until(LoginFailed)).message
+            assert message == (
+                f"the certificate of {server.origin} is not trusted: certificate has expired; "
+                f"the clock of this machine says {clock.wall():%Y-%m-%d}, is that right?"
+            )
     finally:
         await server.stop()
 

@@ -41,6 +41,8 @@ from tailnet.agent.tailcfg.codec import decode_untrusted
 from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.agent.tailcfg.register import ServerKeys
 
+OUT_OF_TIME = frozenset((9, 10))  # OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and …_HAS_EXPIRED
+
 
 class Dialer:
     """Opens connections to one control server.
@@ -69,6 +71,7 @@ class Dialer:
         self._ca_file = ca_file
         self._environ = environ
         self._now = now
+        self._wall = wall
         self._random_bytes = random_bytes
         self._resolver = Resolver(
             ca_file=ca_file,
@@ -100,6 +103,8 @@ class Dialer:
             keys = _server_keys_untrusted(*answer)
         except ssl.SSLCertVerificationError as error:
             msg = f"the certificate of {url} is not trusted: {error.verify_message}"
+            if error.verify_code in OUT_OF_TIME:
+                msg += f"; the clock of this machine says {self._wall():%Y-%m-%d}, is that right?"
             raise NoTls(msg) from None
         except ssl.SSLError as error:
             msg = f"{url} does not speak TLS: {error.reason or error}"
