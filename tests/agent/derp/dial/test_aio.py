@@ -124,3 +124,18 @@ async def test_ipv6_goes_first_where_it_is_known_to_work(
     _, sock, _ = await it.connect(DERPRegion(region_id=1, nodes=(node,)))
     sock.close()
     assert asked == [HEAD_START if works else 0.0]
+
+
+async def test_a_family_that_the_map_switches_off_is_not_resolved(v4: socket.socket) -> None:
+    """By what is no address, as ``none``; the name would lead there."""
+    _, (_, port) = at(v4)
+
+    def region(ipv4: str, ipv6: str) -> DERPRegion:
+        node = DERPNode(name="a", host_name="localhost", ipv4=ipv4, ipv6=ipv6, derp_port=port)
+        return DERPRegion(region_id=1, nodes=(node,))
+
+    _, sock, _ = await dialer().connect(region("", "none"))
+    with closing(sock):
+        assert sock.family == socket.AF_INET
+    with pytest.raises(OSError):  # noqa: PT011 - the resolver's or the kernel's words
+        await dialer().connect(region("none", ""))
