@@ -89,9 +89,13 @@ async def test_the_peer_is_who_the_stack_says(rig: Rig) -> None:
     assert rig.counted == {"query": 1, "error_stranger": 1, "error_forbidden": 1}
 
 
-async def test_a_hostile_peer_is_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither its silent connections nor a huge question take more than their share."""
+async def test_a_huge_question_is_refused(rig: Rig) -> None:
+    """Before it is sent."""
     assert (await rig.post(b"", said=MAX_MESSAGE + 1)).startswith(b"HTTP/1.1 413")
+
+
+async def test_a_hostile_peer_is_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its silent connections take no more than their share."""
     monkeypatch.setattr(aio, "MAX_OF_ONE", 3)
     silent = await asyncio.gather(*(rig.connect() for _ in range(8)))
     over = [asyncio.ensure_future(reader.read()) for reader, _ in silent]
