@@ -100,8 +100,9 @@ def test_a_second_daemon_is_refused_and_the_first_one_loses_nothing(lab: Lab) ->
     """With everything of its own but the host's routing table; nor does its cleanup take any."""
     here, there = lab.hosts["h1"], lab.hosts["h2"]
     dumps = ("ip rule", "ip -6 rule", "ip route show table 52", "nft -s list ruleset")
-    words = "; ".join(dumps)
+    words = "; ".join((*dumps, "cat /etc/resolv.conf"))
     before = here.exec("sh", "-c", words).stdout
+    assert "100.100.100.100" in before
     own = [f"--{what}={lab.directory}/second.{what}" for what in ("socket", "statedir")]
     command = here.daemon_command("--tun=tailnet1", "--port=0", *own)
     for more in ([], ["--cleanup"]):

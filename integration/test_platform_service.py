@@ -26,7 +26,8 @@ from ipaddress import ip_interface, ip_network
 from tailnet.platform.interface import RouterConfig
 from tailnet.platform.linux.bypass import LinuxBypass
 from tailnet.platform.linux.privileges import own_privileges
-from tailnet.platform.linux.router import LinuxRouter, cleanup
+from tailnet.platform.linux.residue import cleanup
+from tailnet.platform.linux.router import LinuxRouter
 from tailnet.platform.linux.tun import open_tun
 
 async def work():

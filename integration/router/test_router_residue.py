@@ -6,7 +6,8 @@ from tests.support.platform_contract import EMPTY, EXIT_NODE_WITH_LAN, NODE
 from tests.support.platform_netns import ip, snapshot
 
 from tailnet.platform.interface import PlatformError, Router
-from tailnet.platform.linux.router import LinuxRouter, cleanup
+from tailnet.platform.linux.residue import cleanup
+from tailnet.platform.linux.router import LinuxRouter
 from tailnet.platform.linux.tun import open_tun
 
 pytestmark = pytest.mark.netns

@@ -16,7 +16,8 @@ from tests.support.platform_contract import EXIT_NODE, EXIT_NODE_WITH_LAN, NODE
 from tailnet.platform.interface import PlatformError, RouterConfig
 from tailnet.platform.linux import router as router_module
 from tailnet.platform.linux.netlink import Kernel, Link, Refusal
-from tailnet.platform.linux.router import ALWAYS_READ, LinuxRouter, cleanup
+from tailnet.platform.linux.residue import cleanup
+from tailnet.platform.linux.router import ALWAYS_READ, LinuxRouter
 from tailnet.platform.linux.rules import Interface, Prefix, Request, Route, Rule, Verb, family_of
 
 SOME = st.frozensets(
@@ -313,6 +314,13 @@ async def test_cleanup_does_all_it_can() -> None:
     router = await router_on(kernel)
     await router.apply(EXIT_NODE_WITH_LAN)
     kernel.refuse = {"remove IPv4 rule 5270: lookup 52"}
-    with pytest.raises(PlatformError, match="rule 5270"):
-        await cleanup("tun0", connect=kernel.connect)
+
+    async def names() -> list[str]:
+        assert kernel.destinations(52)  # while questions find their way
+        line = "cannot write /etc/resolv.conf"
+        raise PlatformError(line)
+
+    with pytest.raises(PlatformError, match="resolv.conf") as first:
+        await cleanup("tun0", connect=kernel.connect, names=names)
+    assert "rule 5270" in first.value.__notes__[0]
     assert [str(i) for i in kernel.items] == ["IPv4 rule 5270: lookup 52"]

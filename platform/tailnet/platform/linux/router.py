@@ -9,20 +9,29 @@ Source: tailscale wgengine/router/osrouter/router_linux.go.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network
 from socket import AF_INET, AF_INET6
-from typing import ParamSpec, TypeVar
 
 from tailnet.platform.interface import MTU, PlatformError, RouterConfig
 from tailnet.platform.linux.company import company, refuse_company
-from tailnet.platform.linux.constants import ROUTE_TABLE, RULE_BASE
-from tailnet.platform.linux.netlink import Kernel, Link, Refusal, open_netlink
+from tailnet.platform.linux.constants import RULE_BASE
+from tailnet.platform.linux.kernelstate import (
+    FAMILIES,
+    Connect,
+    Policy,
+    carry_out,
+    computed,
+    raise_first,
+    read,
+    read_policy,
+    runs,
+)
+from tailnet.platform.linux.netlink import Kernel, Link, open_netlink
 from tailnet.platform.linux.rules import (
     LEAK_GUARD,
-    TABLE_MAIN,
     Abilities,
     Interface,
     Prefix,
@@ -35,25 +44,17 @@ from tailnet.platform.linux.rules import (
     desired,
     family_of,
     obstacles,
-    ours,
     plan,
 )
 
 log = logging.getLogger("tailnet.platform")
 
-P = ParamSpec("P")
-T = TypeVar("T")
 Net = IPv4Network | IPv6Network
 
-FAMILIES = (AF_INET, AF_INET6)
 # Routes; up to here everything is read before every change (4 ms per 100), beyond it only at the
 # start, after errors, and when the same configuration is applied again, as it is to repair.
 ALWAYS_READ = 16
-AT_ONCE = 256  # routes; what is computed about more of them is computed in a thread
 MAX_NAMED = 4  # rules of others, in one line for people
-
-Policy = dict[int, frozenset[Rule] | None]  # rules by family; None: no policy routing in it
-Connect = Callable[[], AbstractAsyncContextManager[Kernel]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +97,14 @@ class LinuxRouter:
             await kernel.set_link(link.index, mtu=self._mtu)
             policy = await self._policy(kernel)
             able = self._abilities(kernel, policy)
-            have = await _read(kernel, policy, link.index, self._added)
+            have = await read(kernel, policy, link.index, self._added)
             refuse_company(have.routes, link.index)
             rules = desired(RouterConfig(), link.index, able).rules
             # what a crash left to stop leaks stays until the first configuration
             want = State(rules, frozenset(r for r in have.routes if r.blocks))
             self._last = None
             if errors := await self._do_all(kernel, plan(want, have), link.index):
-                _raise_first(errors)
+                raise_first(errors)
 
     async def apply(self, config: RouterConfig) -> None:
         """Make it so.  Collects errors, does everything it can, then raises the first.
@@ -128,14 +129,14 @@ class LinuxRouter:
                 policy = await self._policy(kernel)
                 now = _Applied(config, link.index, self._abilities(kernel, policy))
                 want, have = await self._compare(kernel, policy, now)
-            steps = await _computed(len(want.routes) + len(have.routes), plan, want, have)
+            steps = await computed(len(want.routes) + len(have.routes), plan, want, have)
             errors = await self._do_all(kernel, steps, link.index)
             if any(_is_removed_address(s) for s in steps):
                 # the last address of a family takes the routes of the device with it
-                want, have = await self._compare(kernel, await _policy(kernel), now)
+                want, have = await self._compare(kernel, await read_policy(kernel), now)
                 errors += await self._do_all(kernel, plan(want, have), link.index)
             if errors:
-                _raise_first(errors)
+                raise_first(errors)
             self._last = now
 
     async def down(self, *, leak_guard: bool = False) -> None:
@@ -157,7 +158,7 @@ class LinuxRouter:
                     await kernel.set_link(index, up=False)
                 except PlatformError as error:
                     errors.append(error)
-            have = await _read(kernel, await _policy(kernel), index, self._added)
+            have = await read(kernel, await read_policy(kernel), index, self._added)
             if company(have.routes, index):
                 return  # the rest is another's
             keep = leak_guard or index is None
@@ -165,7 +166,7 @@ class LinuxRouter:
             want = State(have.rules if blocks else frozenset(), blocks)
             errors += await self._do_all(kernel, plan(want, have), index)
             if errors:
-                _raise_first(errors)
+                raise_first(errors)
             self._added.clear()
 
     @asynccontextmanager
@@ -196,7 +197,7 @@ class LinuxRouter:
 
     async def _policy(self, kernel: Kernel) -> Policy:
         """The rules there are; of those that come before ours people are told."""
-        policy = await _policy(kernel)
+        policy = await read_policy(kernel)
         found = obstacles(rule for rules in policy.values() for rule in rules or ())
         self.obstacle = _in_the_way(found)
         return policy
@@ -208,10 +209,10 @@ class LinuxRouter:
 
     async def _compare(self, kernel: Kernel, policy: Policy, now: _Applied) -> tuple[State, State]:
         """What is wanted and what is there."""
-        have = await _read(kernel, policy, now.index, self._added)
+        have = await read(kernel, policy, now.index, self._added)
         refuse_company(have.routes, now.index)
         size = len(now.config.routes)
-        return await _computed(size, desired, now.config, now.index, now.able), have
+        return await computed(size, desired, now.config, now.index, now.able), have
 
     async def _do_all(
         self, kernel: Kernel, steps: Iterable[Request], index: int | None
@@ -222,9 +223,9 @@ class LinuxRouter:
         """
         errors: list[PlatformError] = []
         held: set[int] = set()
-        for run in _runs(steps):
+        for run in runs(steps):
             wanted = [s for s in run if s.verb is Verb.ADD or family_of(s.item) not in held]
-            refused = await _carry_out(kernel, wanted, index)
+            refused = await carry_out(kernel, wanted, index)
             for request, error in refused:
                 log.debug("%s", error)
                 errors.append(error)
@@ -241,77 +242,6 @@ class LinuxRouter:
             self._added.add(step.item)
         else:
             self._added.discard(step.item)
-
-
-async def cleanup(
-    tun_name: str, *, leak_guard: bool = False, connect: Connect = open_netlink
-) -> list[str]:
-    """Remove what a daemon that died left behind: rules, all of table 52, tailnet addresses.
-
-    No daemon may be running.  Does everything it can.  ``leak_guard``: what stops leaks stays.
-
-    Returns:
-        A line for each thing removed.
-
-    Raises:
-        PlatformError: the first thing that could not be removed.
-    """
-    removed: list[str] = []
-    errors: list[PlatformError] = []
-    async with connect() as kernel:
-        link = await kernel.link(tun_name)
-        index = link.index if link else None
-        have = await _read(kernel, await _policy(kernel), index)
-        refuse_company(have.routes, index)
-        table = frozenset[Route]().union(*[await kernel.routes(f, ROUTE_TABLE) for f in FAMILIES])
-        blocks = have.routes & LEAK_GUARD if leak_guard else frozenset()
-        want = State(have.rules if blocks else frozenset(), blocks)
-        for run in _runs(plan(want, replace(have, routes=have.routes | table))):
-            refused = dict(await _carry_out(kernel, run, index))
-            errors += refused.values()
-            removed += [_past(step) for step in run if step not in refused]
-    if errors:
-        _raise_first(errors)
-    return removed
-
-
-async def _computed(size: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """A pure function of ``size`` routes; of 10,000, in a thread, or others wait for 100 ms."""
-    if size <= AT_ONCE:
-        return function(*args, **kwargs)
-    return await asyncio.to_thread(function, *args, **kwargs)
-
-
-def _runs(steps: Iterable[Request]) -> Iterator[list[Request]]:
-    """The same in parts: routes of one verb together, everything else one by one."""
-    run: list[Request] = []
-    for step in steps:
-        if run and not (run[-1].verb is step.verb and _is_route(run[-1]) and _is_route(step)):
-            yield run
-            run = []
-        run.append(step)
-    if run:
-        yield run
-
-
-def _is_route(step: Request) -> bool:
-    return isinstance(step.item, Route)
-
-
-async def _carry_out(kernel: Kernel, run: list[Request], index: int | None) -> list[Refusal]:
-    if run and _is_route(run[0]):
-        return await kernel.change_routes(run)
-    refused = []
-    for step in run:
-        try:
-            await kernel.carry_out(step, index)
-        except PlatformError as error:
-            refused.append(Refusal(step, error))
-    return refused
-
-
-async def _policy(kernel: Kernel) -> Policy:
-    return {family: await kernel.rules(family) for family in FAMILIES}
 
 
 def _in_the_way(found: list[Rule]) -> str:
@@ -337,7 +267,7 @@ async def _difference(last: _Applied, now: _Applied) -> tuple[State, State]:
     pairs = ((a.routes, b.routes), (a.local_routes, b.local_routes), (a.blocked, b.blocked))
     changed = frozenset[Net]().union(*(_not_in_both(x, y) for x, y in pairs if x is not y))
     want, had = [
-        await _computed(len(changed), desired, _only(a.config, changed), a.index, a.able)
+        await computed(len(changed), desired, _only(a.config, changed), a.index, a.able)
         for a in (now, last)
     ]
     return want, had
@@ -347,27 +277,6 @@ def _not_in_both(one: frozenset[Net], two: frozenset[Net]) -> frozenset[Net]:
     """As ``one ^ two``, which copies 10,000; and looks through the second only for a reason."""
     left = one - two
     return left | (two - one) if len(two) > len(one) - len(left) else left
-
-
-async def _read(
-    kernel: Kernel,
-    policy: Policy,
-    index: int | None,
-    added: Iterable[Interface] = (),
-) -> State:
-    """What of ours is there.
-
-    The main table can be huge and is read only where there is no other.
-    """
-    found: set[Rule] = set()
-    there: set[Route] = set()
-    table = TABLE_MAIN if policy[AF_INET] is None else ROUTE_TABLE
-    for family, rules in policy.items():
-        found |= rules or frozenset()
-        there |= await kernel.routes(family, table)
-    addrs = frozenset[Interface]() if index is None else await kernel.addrs(index)
-    state = State(frozenset(found), frozenset(there), addrs)
-    return await _computed(len(there), ours, state, index, frozenset(added))
 
 
 def _only(config: RouterConfig, prefixes: frozenset[Prefix]) -> RouterConfig:
@@ -382,14 +291,3 @@ def _only(config: RouterConfig, prefixes: frozenset[Prefix]) -> RouterConfig:
 
 def _is_removed_address(step: Request) -> bool:
     return step.verb is Verb.DELETE and not isinstance(step.item, Rule | Route)
-
-
-def _past(step: Request) -> str:
-    return str(step).replace("remove ", "removed ", 1)
-
-
-def _raise_first(errors: list[PlatformError]) -> None:
-    first, *others = errors
-    for other in others:
-        first.add_note(str(other))
-    raise first

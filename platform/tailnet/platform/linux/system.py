@@ -1,6 +1,7 @@
 """Linux, as a ``Platform``."""
 
 import secrets
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from tailnet.platform.interface import (
     DnsConfigurator,
     Firewall,
     Gateways,
+    HostTakenError,
     NetworkMonitor,
     PlatformError,
     Router,
@@ -28,7 +30,8 @@ from tailnet.platform.linux.netmon.monitor import LinuxNetworkMonitor
 from tailnet.platform.linux.nft.firewall import LinuxFirewall
 from tailnet.platform.linux.nft.firewall import remove as remove_firewall
 from tailnet.platform.linux.notify import notify, watchdog
-from tailnet.platform.linux.router import LinuxRouter, cleanup
+from tailnet.platform.linux.residue import cleanup
+from tailnet.platform.linux.router import LinuxRouter
 from tailnet.platform.linux.sysctl import filters_strictly
 from tailnet.platform.linux.tun import open_tun, tun_problem
 from tailnet.platform.system import HostDescription, Listener
@@ -108,16 +111,18 @@ class Linux:
 
     async def cleanup(self, tun_name: str, *, leak_guard: bool, guard: bool) -> list[str]:
         """Names, while questions still find their way; then routes, and the firewall."""
-        done, refused = [], None
+        refused = None
         try:
-            done += await restore_dns(ROOT)
+            names = partial(restore_dns, ROOT)
+            done = await cleanup(tun_name, leak_guard=leak_guard, names=names)
+        except HostTakenError:
+            raise
         except PlatformError as error:
-            refused = error
-        removed = await cleanup(tun_name, leak_guard=leak_guard)
-        removed += await remove_firewall(guard=guard, leak_guard=not leak_guard)
+            done, refused = [], error
+        done += await remove_firewall(guard=guard, leak_guard=not leak_guard)
         if refused is not None:
             raise refused
-        return [*done, *(f"removed {item}" for item in removed)]
+        return done
 
     def notify(self, *states: str) -> bool:
         """To the socket that systemd named."""

@@ -166,8 +166,9 @@ async def remove(*, guard: bool, leak_guard: bool = True) -> list[str]:
         await kernel.commit(list(_steps(_NOTHING, present, tables)))
     if present.resets_mark:
         make_marks_count(yes=False)
-    gone = [f"firewall table inet {table}" for table in tables if table in present.tables]
-    return gone + [f"firewall chain {place}" for place in sorted(present.chains - present.held)]
+    gone = [f"table inet {table}" for table in tables if table in present.tables]
+    gone += [f"chain {place}" for place in sorted(present.chains - present.held)]
+    return [f"removed firewall {thing}" for thing in gone]
 
 
 _NOTHING = _Wanted((), {}, ())
