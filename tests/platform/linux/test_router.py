@@ -320,7 +320,7 @@ async def test_cleanup_does_all_it_can() -> None:
         line = "cannot write /etc/resolv.conf"
         raise PlatformError(line)
 
-    with pytest.raises(PlatformError, match="resolv.conf") as first:
+    with pytest.raises(PlatformError, match=r"resolv\.conf") as first:
         await cleanup("tun0", connect=kernel.connect, names=names)
     assert "rule 5270" in first.value.__notes__[0]
     assert [str(i) for i in kernel.items] == ["IPv4 rule 5270: lookup 52"]
