@@ -61,7 +61,11 @@ def _say(*lines: str) -> None:
 
 
 @click.command(
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        "allow_extra_args": True,  # to say what was meant
+    },
     help="Join a tailnet and make it part of this machine.",
 )
 @click.option(
@@ -195,11 +199,11 @@ def _say(*lines: str) -> None:
     is_flag=True,
     help="Run one hook for the daemon at the other end of standard input; for its unit.",
 )
-@click.argument("words", nargs=-1, metavar="")
 @click.version_option(__version__, message="tailnetd %(version)s")
+@click.pass_context
 def command(  # noqa: PLR0913 - one argument a flag
+    ctx: click.Context,
     *,
-    words: tuple[str, ...],
     tun: str,
     statedir: Path | None,
     state: Path | None,
@@ -222,8 +226,8 @@ def command(  # noqa: PLR0913 - one argument a flag
     run_hook: bool,
 ) -> None:
     """Parse, check what can be checked without side effects, then run."""
-    if words:
-        msg = f"it takes flags only; did you mean: tnet {shlex.join(words)}"
+    if ctx.args:
+        msg = f"it takes flags only; did you mean: tnet {shlex.join(ctx.args)}"
         raise click.UsageError(msg)
     path = socket_path or default_socket()
     _configure_logging(verbose)
