@@ -169,6 +169,7 @@ class NotedUnderlay:
     def __init__(self) -> None:
         self.calls: list[tuple[object, ...]] = []
         self.deliver: Callable[[bytes], None] = lambda _: None
+        self.direct = False
 
     def send(self, peer: PeerId, datagram: bytes) -> None:
         self.calls.append(("send", peer, datagram))
@@ -191,6 +192,10 @@ class NotedUnderlay:
 
     def note_data_sent(self, peer: PeerId) -> None:
         self.calls.append(("note_data_sent", peer))
+
+    def is_direct(self, peer: PeerId) -> bool:
+        del peer
+        return self.direct
 
     def note_source(self, peer: PeerId, src: AddrPort) -> None:
         self.calls.append(("note_source", peer, src))
@@ -299,7 +304,7 @@ async def test_handshakes_leave_in_the_turn_that_made_them() -> None:
     """Relays keep back what is sent until they are told to write it."""
     async with running() as (a, _):
         a.plane.want_session(PEER)
-        assert [call[0] for call in a.underlay.calls] == ["send", "flush", "note_data_sent"]
+        assert [call[0] for call in a.underlay.calls] == ["note_data_sent", "send", "flush"]
 
 
 async def test_a_ping_that_waits_gets_its_pong_between_an_answer_and_our_pings() -> None:
@@ -313,32 +318,49 @@ async def test_a_ping_that_waits_gets_its_pong_between_an_answer_and_our_pings()
         assert told == ["handle_disco", "note_source", "send", "handle_disco", "note_data_sent"]
 
 
-async def test_packets_that_wait_for_an_answer_leave_by_a_path_that_was_found_meanwhile() -> None:
-    """The pong was there before the answer was read; a session lets packets go when it comes."""
+@pytest.mark.parametrize(
+    ("direct", "late", "expected"),
+    [
+        (False, False, ["pong", "session"]),
+        (False, True, ["pong", "session"]),
+        (True, True, ["session", "pong"]),
+    ],
+)
+async def test_packets_that_wait_for_an_answer_leave_by_a_path_that_was_found_meanwhile(
+    *, direct: bool, late: bool, expected: list[str]
+) -> None:
+    """A session lets packets go when it comes: pongs are read before, while none was there yet.
+
+    ``late``: the pong comes while the answer is computed.
+    """
     async with running() as (a, b):
         order: list[str] = []
-        noted, installed = a.underlay.handle_disco, a.datapath.set_session
+        installed = a.datapath.set_session
 
-        def handle_disco(src: AddrPort | ViaAddr, data: bytes) -> None:
-            order.append("pong")
-            noted(src, data)
+        def is_direct(peer: PeerId) -> bool:
+            del peer
+            if late:
+                a.datapath.push(Disco(SRC, b"pong"))
+            return direct
 
         def set_session(peer: PeerId, session: Session) -> None:
             order.append("session")
             installed(peer, session)
 
-        a.underlay.handle_disco = handle_disco  # type: ignore[method-assign]
+        a.underlay.handle_disco = lambda *_: order.append("pong")  # type: ignore[method-assign]
+        a.underlay.is_direct = is_direct  # type: ignore[method-assign]
         a.datapath.set_session = set_session  # type: ignore[method-assign]
 
         def answer(data: bytes) -> None:
-            a.datapath.push(Disco(SRC, b"pong"))
+            if not late:
+                a.datapath.push(Disco(SRC, b"pong"))
             a.plane.handle_relayed(RelayAddr(1, b.public), [data])
 
         a.underlay.deliver = lambda data: b.datapath.push(Handshake(SRC, data))
         b.underlay.deliver = answer
         a.plane.want_session(PEER)
         await turns()
-        assert order == ["pong", "session"]
+        assert order == expected
 
 
 async def test_sources_of_handshakes_are_told_by_udp_only() -> None:

@@ -44,7 +44,7 @@ from tailnet.agent.wireguard.events import (
     SourceSeen,
     Transmit,
 )
-from tailnet.agent.wireguard.messages import TRANSPORT
+from tailnet.agent.wireguard.messages import INITIATION, TRANSPORT
 from tailnet.agent.wireguard.session import Source
 
 log = logging.getLogger("tailnet.datapath")
@@ -52,7 +52,7 @@ log = logging.getLogger("tailnet.datapath")
 UPCALL_BATCH = 512  # handled in one turn of the event loop
 MAX_SLEEP = 60.0  # seconds; the loop's clock stops in suspend, ours does not
 
-_TRANSPORT = TRANSPORT.to_bytes(4, "little")
+_INITIATION, _TRANSPORT = (kind.to_bytes(4, "little") for kind in (INITIATION, TRANSPORT))
 
 
 class Dataplane:
@@ -172,8 +172,9 @@ class Dataplane:
 
     def pump(self) -> None:
         """Do all that the engine wants, and set its timer."""
-        # A handshake takes longest, so its message leaves first.  Then a ping that came meanwhile
-        # gets its pong: so the peer knows a direct path when the answer arrives.  Then we ping.
+        # Whoever begins a handshake pings first: so the pong is there before the answer, and what
+        # waits for a session leaves directly.  Whoever answers does that first, then pings that
+        # came meanwhile get their pongs, and only then he pings by himself.
         asked: list[PeerId] = []
         while self._drain(asked):
             self._take_waiting()
@@ -182,7 +183,10 @@ class Dataplane:
         self._arm()
 
     def _drain(self, asked: list[PeerId]) -> bool:
-        """Do what the engine wants; true if a message left, whose peer is added to ``asked``."""
+        """Do what the engine wants; true if a message left.
+
+        ``asked`` gets the peers whose path is still to be asked for.
+        """
         # Events first: the answer to a response of ours may be faster than we are, and finds its
         # session in place.
         while (event := self._engine.poll_event()) is not None:
@@ -191,8 +195,11 @@ class Dataplane:
         while (out := self._engine.poll_transmit()) is not None:
             left = True
             if isinstance(out, Transmit):
+                if out.datagram[:4] == _INITIATION:
+                    self._underlay.note_data_sent(out.peer)
+                else:
+                    asked.append(out.peer)
                 self._underlay.send(out.peer, out.datagram)
-                asked.append(out.peer)
             else:
                 self._underlay.send_to(out.dst, out.datagram)
         if left:
@@ -256,8 +263,8 @@ class Dataplane:
     def _do(self, event: Event) -> None:
         match event:
             case InstallSession(peer, session):
-                if session.initiator:  # it lets go what waits, by a path that a pong may have found
-                    self._take_waiting()
+                if session.initiator and not self._underlay.is_direct(peer):
+                    self._take_waiting()  # a pong: what waits for the session leaves by that path
                 self._datapath.set_session(peer, session)
             case DropSession(local_index):
                 self._datapath.drop_session(local_index)

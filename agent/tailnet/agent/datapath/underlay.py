@@ -18,7 +18,8 @@ class Underlay(Protocol):
     def send(self, peer: PeerId, datagram: bytes) -> None:
         """Send a handshake message by the best path known, relay included while it is untrusted.
 
-        Returns when it has left; :meth:`note_data_sent` follows soon, and starts path discovery.
+        Returns when it has left; :meth:`note_data_sent`, which starts path discovery, comes before
+        or soon after.
         """
 
     def send_to(self, dst: Source, datagram: bytes) -> None:
@@ -38,6 +39,9 @@ class Underlay(Protocol):
 
     def note_data_sent(self, peer: PeerId) -> None:
         """Data left for a peer that had been silent: its path is wanted again."""
+
+    def is_direct(self, peer: PeerId) -> bool:
+        """Data for the peer needs no relay now."""
 
     def note_source(self, peer: PeerId, src: AddrPort) -> None:
         """An authenticated WireGuard message of this peer came from ``src`` by UDP."""

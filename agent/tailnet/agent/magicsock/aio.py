@@ -352,6 +352,10 @@ class Magicsock:
         self._hub.note_data_sent(peer, self._now())
         self._pump()
 
+    def is_direct(self, peer: PeerId) -> bool:
+        """Nothing for it goes through a relay."""
+        return not self._hub.route(peer).relay
+
     def note_source(self, peer: PeerId, src: AddrPort) -> None:
         """The peer sends from elsewhere."""
         self._hub.note_source(peer, src, self._now())
