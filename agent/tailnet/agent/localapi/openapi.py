@@ -4,6 +4,7 @@ Source: OpenAPI Specification 3.1.
 """
 
 from collections.abc import Mapping
+from inspect import cleandoc
 from typing import Any
 
 import msgspec
@@ -44,6 +45,9 @@ def describe(needs: Mapping[tuple[str, str], str]) -> Tree:
     schemas, components = msgspec.json.schema_components(
         types, ref_template="#/components/schemas/{name}"
     )
+    for shape in components.values():  # before 0.23, msgspec leaves the indentation of the source
+        if "description" in shape:
+            shape["description"] = cleandoc(shape["description"])
     known = dict(zip(types, schemas, strict=True))
     paths = {
         BASE + name: {
