@@ -54,8 +54,10 @@ def wait_for(kind: str, here: Host, there: Host) -> dict[str, Any]:
 
 
 def told(here: Host, there: Host) -> set[str]:
-    """Addresses of ``there`` that ``here`` knows."""
-    return {candidate["Addr"] for candidate in path(here, there)["Candidates"]}
+    """Addresses of ``there`` that control tells ``here``; a CallMeMaybe may keep more in mind."""
+    peers = json.loads(here.tnet("debug", "netmap").stdout)["Peers"]
+    (peer,) = (peer for peer in peers if peer["Name"].startswith(f"{there.name}."))
+    return set(peer["Endpoints"])
 
 
 def test_the_direct_path_and_its_losers_are_explained(lab: Lab) -> None:
