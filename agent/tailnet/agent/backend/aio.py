@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from tailnet.agent.addr import IPAddress
@@ -46,6 +46,7 @@ from tailnet.agent.backend.tunnel.aio import Tunnel
 from tailnet.agent.backend.tunnel.interface import System, TunnelSettings
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.crypto.x25519 import public_of
+from tailnet.agent.dates import Dates
 from tailnet.agent.dns.resolver.aio import MagicDns
 from tailnet.agent.hooks.settings import Hook
 from tailnet.agent.keys import DiscoPrivate, PeerId
@@ -101,7 +102,7 @@ class Node:
         self._settings = settings
         self._store = store
         self._now = now
-        self._wall = wall
+        self._dates = Dates(now, wall)
         self.host_name = system.host.hostname
         self.pinger = Pinger(self)
         self.answers = NodeAnswers(
@@ -282,7 +283,7 @@ class Node:
     @property
     def key_left(self) -> float | None:
         """Seconds until this node's key ends by the server's clock; ``None``: never."""
-        return key_left(self.netmap, self._wall())
+        return key_left(self.netmap, self._dates.today())
 
     @property
     def state_path(self) -> Path | None:
@@ -322,7 +323,7 @@ class Node:
 
     def wall_of(self, at: float) -> datetime | None:
         """A time of the daemon's clock as wall time; ``None`` for "never"."""
-        return self._wall() - timedelta(seconds=self.age_of(at)) if at else None
+        return self._dates.of(at) if at else None
 
     # --- consequences
 
