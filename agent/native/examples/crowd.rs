@@ -12,7 +12,6 @@ use std::time::Instant;
 
 use tailnet_native::clock::Clock;
 use tailnet_native::datapath::crypto::aead::{Suite, Wanted};
-use tailnet_native::datapath::crypto::session::Session;
 use tailnet_native::datapath::filter::Policy;
 use tailnet_native::datapath::inbound::Inbound;
 use tailnet_native::datapath::offload::group::Writer;
@@ -21,6 +20,7 @@ use tailnet_native::datapath::outbound::judge::TOGETHER;
 use tailnet_native::datapath::tables::Tables;
 use tailnet_native::datapath::tables::peer::Path;
 use tailnet_native::datapath::tables::prefixes::{Prefix, Prefixes};
+use tailnet_native::datapath::tables::session::Session;
 use tailnet_native::datapath::tun::Joined;
 use tailnet_native::datapath::udp::{Sockets, UdpSocket};
 use tailnet_native::datapath::wire::checksum::{complement, pseudo_sum, word_sum};

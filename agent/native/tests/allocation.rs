@@ -14,10 +14,10 @@ use rustix::net::{
 use tailnet_native::clock::Clock;
 use tailnet_native::datapath::Datapath;
 use tailnet_native::datapath::crypto::aead::{Suite, Wanted};
-use tailnet_native::datapath::crypto::session::Session;
 use tailnet_native::datapath::filter::Policy;
 use tailnet_native::datapath::tables::peer::Path;
 use tailnet_native::datapath::tables::prefixes::{Prefix, Prefixes};
+use tailnet_native::datapath::tables::session::Session;
 use tailnet_native::datapath::tun::{Joined, Tun};
 use tailnet_native::datapath::udp::Sockets;
 use tailnet_native::datapath::wire::checksum::{complement, pseudo_sum, word_sum};

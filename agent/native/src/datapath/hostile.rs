@@ -4,8 +4,8 @@ use std::io::IoSlice;
 use std::sync::Arc;
 
 use crate::clock::Clock;
+use crate::datapath::crypto::aead::TAG;
 use crate::datapath::crypto::aead::{Suite, Wanted};
-use crate::datapath::crypto::session::{HEADER, Keys, Session, TAG};
 use crate::datapath::filter::Policy;
 use crate::datapath::inbound::Inbound;
 use crate::datapath::offload::group::Writer;
@@ -15,6 +15,7 @@ use crate::datapath::outbound::judge::TOGETHER;
 use crate::datapath::tables::Tables;
 use crate::datapath::tables::peer::Peer;
 use crate::datapath::tables::prefixes::{Allowed, Prefix, Prefixes};
+use crate::datapath::tables::session::{HEADER, Keys, Session};
 use crate::datapath::tun::Joined;
 use crate::datapath::wire::checksum::{complement, pseudo_sum, word_sum};
 use crate::datapath::wire::intact::is_intact;

@@ -1,5 +1,6 @@
 //! The datapath: see `tailnet.agent.datapath.interface`, and the reference for every decision.
 
+pub mod control;
 pub mod crypto;
 pub mod filter;
 #[cfg(test)]
@@ -25,15 +26,15 @@ use arc_swap::ArcSwapOption;
 
 use crate::clock::Clock;
 use crate::sys::socket::{Incoming, Outgoing, SEND_MAX, SockAddr};
+use control::Control;
 use crypto::aead::Suite;
-use crypto::session::Session;
 use filter::Policy;
 use filter::reject::{Replies, give_up};
 use inbound::Inbound;
 use outbound::Outbound;
 use report::drops::Reason;
 use tables::Tables;
-use threads::Control;
+use tables::session::Session;
 use tun::{Joined, Tun, TunWriter};
 use udp::Sockets;
 
@@ -303,7 +304,7 @@ impl Datapath {
         }
         let vnet_hdr = tun.is_some_and(|tun| tun.vnet_hdr);
         own.inbound.replies.write(&mut writer, vnet_hdr);
-        own.inbound.replies.send(&mut own.outbound, now);
+        own.outbound.refuse(&mut own.inbound.replies, now);
     }
 
     /// The handshake was given up: drop what waits, and tell the host.

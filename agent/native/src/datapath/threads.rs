@@ -6,8 +6,8 @@ use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::datapath::control::Control;
 use crate::datapath::inbound::Inbound;
 use crate::datapath::outbound::Outbound;
 use crate::datapath::outbound::judge::TOGETHER;
@@ -17,7 +17,7 @@ use crate::datapath::report::upcalls::Upcall;
 use crate::datapath::tables::Tables;
 use crate::datapath::tun::{READ, Tun, TunWriter};
 use crate::sys;
-use crate::sys::event::{self, EventFd};
+use crate::sys::event;
 use crate::sys::socket::{RECEIVE_MAX, Receiver};
 
 const SMALL: usize = 2112; // bytes of packets that are read together; their places meet in few sets of the cache
@@ -36,41 +36,6 @@ const PASSING: &[i32] = &[
     libc::ENOMEM,
     libc::EINTR,
 ];
-
-/// When to stop, and whether something broke.
-pub struct Control {
-    stopping: AtomicBool,
-    /// Set once and never cleared: it wakes every waiter.
-    pub stop: Arc<EventFd>,
-    /// The sockets were replaced.
-    pub rebound: EventFd,
-}
-
-impl Control {
-    /// Running.
-    ///
-    /// # Errors
-    /// No descriptor is left.
-    pub fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            stopping: AtomicBool::new(false),
-            stop: Arc::new(EventFd::new()?),
-            rebound: EventFd::new()?,
-        })
-    }
-
-    /// Tell all threads to end.  True if nobody did before.
-    pub fn end(&self) -> bool {
-        let first = !self.stopping.swap(true, Ordering::AcqRel);
-        self.stop.set();
-        first
-    }
-
-    /// True once told to end.
-    pub fn ended(&self) -> bool {
-        self.stopping.load(Ordering::Acquire)
-    }
-}
 
 /// Run `body`, and report if it fails or panics.
 pub fn guarded(tables: &Tables, control: &Control, body: impl FnOnce() -> Result<(), String>) {
@@ -195,7 +160,7 @@ pub fn run_inbound(tables: &Arc<Tables>, control: &Control, tun: &Tun) -> Result
                 outbound.flush(&peer, now);
             }
             inbound.replies.write(&mut writer, vnet_hdr);
-            inbound.replies.send(&mut outbound, now);
+            outbound.refuse(&mut inbound.replies, now);
         }
         if idle {
             let mut fds: Vec<BorrowedFd<'_>> = Vec::with_capacity(4);

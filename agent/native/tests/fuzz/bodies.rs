@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use tailnet_native::clock::Clock;
+use tailnet_native::datapath::crypto::aead::TAG;
 use tailnet_native::datapath::crypto::aead::{Suite, Wanted};
-use tailnet_native::datapath::crypto::session::{HEADER, Keys, Session, TAG};
 use tailnet_native::datapath::filter::Policy;
 use tailnet_native::datapath::filter::rules::Filter;
 use tailnet_native::datapath::inbound::Inbound;
@@ -23,6 +23,7 @@ use tailnet_native::datapath::tables::masquerade::Masquerade;
 use tailnet_native::datapath::tables::members::Entry;
 use tailnet_native::datapath::tables::peer::{Path, Peer};
 use tailnet_native::datapath::tables::prefixes::{Allowed, Prefix, Prefixes};
+use tailnet_native::datapath::tables::session::{HEADER, Keys, Session};
 use tailnet_native::datapath::tun::Joined;
 use tailnet_native::datapath::wire::checksum::{complement, pseudo_sum, word_sum};
 use tailnet_native::datapath::wire::classify::classify_untrusted;

@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use subtle::ConstantTimeEq;
 
-use crate::datapath::crypto::session::TAG;
 use crate::sys::ipsec_mb::{Direction, Library, Manager};
 use crate::sys::memory::prefetch;
+
+/// Bytes behind a ciphertext.
+pub const TAG: usize = 16;
 
 /// Lengths at which both must agree: around the blocks and vectors of the codes for AVX2 and AVX-512.
 const TRIED: [usize; 18] = [

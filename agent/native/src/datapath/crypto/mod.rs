@@ -1,6 +1,5 @@
-//! Sessions: who seals, and what a message proves before Python sees it.
+//! Who seals, what was seen already, and what a message proves before Python sees it.
 
 pub mod aead;
 pub mod mac1;
 pub mod replay;
-pub mod session;

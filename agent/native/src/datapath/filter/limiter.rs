@@ -18,6 +18,17 @@ const TOTAL: Rate = Rate {
     burst: 1000.0,
 };
 
+/// TSMP messages to one peer.
+pub const REJECTS: Rate = Rate {
+    per_second: 50.0,
+    burst: 50.0,
+};
+/// ICMP messages to the host, where nobody refused but nobody is there.
+pub const UNREACHABLE: Rate = Rate {
+    per_second: 100.0,
+    burst: 100.0,
+};
+
 /// How fast a bucket fills, and how much it holds.
 pub struct Rate {
     /// Tokens.

@@ -4,6 +4,7 @@
 
 pub mod flows;
 pub mod limiter;
+pub mod opens;
 pub mod reject;
 pub mod rules;
 

@@ -3,36 +3,20 @@
 //! Source: tailscale net/tstun/wrap.go, filterPacketInboundFromWireGuard; net/packet/tsmp.go;
 //! wgengine/pendopen.go.  RFC 792, RFC 4443 §3.1; RFC 1122 §3.2.2 (what is never answered).
 
-use std::collections::{HashMap, VecDeque};
 use std::io::IoSlice;
 use std::sync::Arc;
 
 use crate::datapath::filter::flows::Flow;
-use crate::datapath::filter::limiter::Rate;
+use crate::datapath::filter::limiter::{REJECTS, UNREACHABLE};
+use crate::datapath::filter::opens::{is_opening, quote};
 use crate::datapath::offload::group::Writer;
-use crate::datapath::outbound::Outbound;
 use crate::datapath::report::drops::Reason;
 use crate::datapath::tables::Tables;
 use crate::datapath::tables::peer::Peer;
 use crate::datapath::wire::checksum::{complement, pseudo_sum, word_sum};
-use crate::datapath::wire::packet::{ACK, FRAGMENT, ICMP4, ICMP6, Parsed, SYN, TCP, TSMP, u16_at};
+use crate::datapath::wire::packet::{FRAGMENT, ICMP4, ICMP6, Parsed, TSMP, u16_at};
 use crate::datapath::wire::vnet;
-use crate::hash::Seeded;
 
-/// TSMP messages to one peer.
-pub const REJECTS: Rate = Rate {
-    per_second: 50.0,
-    burst: 50.0,
-};
-/// ICMP messages to the host, where nobody refused but nobody is there.
-pub const UNREACHABLE: Rate = Rate {
-    per_second: 100.0,
-    burst: 100.0,
-};
-
-const QUOTE: usize = 128; // bytes of the packet that an error is about
-const MAX_OPENS: usize = 1024;
-const OPEN_FOR: f64 = 5.0; // seconds in which a refusal counts
 const HOPS: u8 = 64;
 const REJECTED: u8 = b'!';
 const REJECTED_LEN: usize = 7;
@@ -42,47 +26,6 @@ const MAYBE_BROKEN: u8 = 1;
 type Code = [(u8, u8); 2];
 const NOBODY: Code = [(3, 1), (1, 3)]; // host or address unreachable
 const PROHIBITED: Code = [(3, 13), (1, 1)]; // administratively
-
-/// True for the first segment of a connection.
-pub fn is_opening(packet: &Parsed) -> bool {
-    packet.proto == TCP && packet.flags & (SYN | ACK) == SYN
-}
-
-struct Open {
-    at: f64,
-    quote: Vec<u8>,
-}
-
-/// TCP connections the host tried to open lately; the oldest of more than 1024 is forgotten.
-#[derive(Default)]
-pub struct Opens {
-    flows: HashMap<Flow, Open, Seeded>,
-    order: VecDeque<Flow>,
-}
-
-impl Opens {
-    /// A SYN left.
-    pub fn note(&mut self, parsed: &Parsed, packet: &[u8], now: f64) {
-        let flow = Flow::of(parsed);
-        let quote = quote(packet).to_vec();
-        if self.flows.insert(flow, Open { at: now, quote }).is_some() {
-            return;
-        }
-        self.order.push_back(flow);
-        if self.order.len() > MAX_OPENS
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.flows.remove(&oldest);
-        }
-    }
-
-    /// The beginning of the SYN that a refusal is about; each is answered once.
-    fn take(&mut self, flow: &Flow, now: f64) -> Option<Vec<u8>> {
-        let open = self.flows.get_mut(flow)?;
-        let quote = std::mem::take(&mut open.quote);
-        (!quote.is_empty() && now - open.at <= OPEN_FOR).then_some(quote)
-    }
-}
 
 /// Answers that wait to be sent.
 #[derive(Default)]
@@ -143,20 +86,10 @@ impl Replies {
         }
     }
 
-    /// Seal what is for peers.
-    pub fn send(&mut self, outbound: &mut Outbound, now: f64) {
-        if self.to_peers.is_empty() {
-            return;
-        }
-        for (peer, packet) in self.to_peers.drain(..) {
-            outbound.plain(&peer, &packet, now);
-        }
-        outbound.transmit();
+    /// Take what is for peers.
+    pub fn to_peers(&mut self) -> Vec<(Arc<Peer>, Vec<u8>)> {
+        std::mem::take(&mut self.to_peers)
     }
-}
-
-fn quote(packet: &[u8]) -> &[u8] {
-    &packet[..packet.len().min(QUOTE)]
 }
 
 /// A received "rejected": the flow as it left here, and what the host is told.
@@ -277,37 +210,11 @@ pub fn give_up(tables: &Tables, peer: &Peer, replies: &mut Replies) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::datapath::wire::packet::parse_untrusted;
-
-    fn syn(port: u16) -> (Parsed, Vec<u8>) {
-        let mut segment = vec![0; 20];
-        segment[..2].copy_from_slice(&port.to_be_bytes());
-        segment[12..14].copy_from_slice(&[0x50, SYN]);
-        let packet = datagram(4, 0x6440_0001, 0x6440_0002, TCP, &segment);
-        (parse_untrusted(&packet).expect("whole"), packet)
-    }
-
-    #[test]
-    fn the_oldest_of_more_than_1024_opens_is_forgotten() {
-        let mut opens = Opens::default();
-        for port in 0..=MAX_OPENS as u16 {
-            let (parsed, packet) = syn(port);
-            opens.note(&parsed, &packet, 1.0);
-            opens.note(&parsed, &packet, 2.0);
-        }
-        assert_eq!(
-            (opens.flows.len(), opens.order.len()),
-            (MAX_OPENS, MAX_OPENS)
-        );
-        assert!(opens.take(&Flow::of(&syn(0).0), 2.0).is_none());
-        assert!(opens.take(&Flow::of(&syn(1).0), 8.0).is_none(), "too late");
-        assert_eq!(opens.take(&Flow::of(&syn(2).0), 7.0), Some(syn(2).1));
-        assert!(opens.take(&Flow::of(&syn(2).0), 7.0).is_none(), "answered");
-    }
+    use crate::datapath::wire::packet::TCP;
 
     #[test]
     fn no_quote_makes_it_panic() {
-        let (_, packet) = syn(1);
+        let packet = datagram(4, 0x6440_0001, 0x6440_0002, TCP, &[0; 20]);
         for len in 0..packet.len() {
             for first in [0x45, 0x60, 0x4F, 0] {
                 let mut quote = packet[..len].to_vec();

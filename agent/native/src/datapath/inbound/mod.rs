@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::datapath::crypto::aead::Cipher;
+use crate::datapath::crypto::aead::TAG;
 use crate::datapath::crypto::replay::REJECT_AFTER_MESSAGES;
-use crate::datapath::crypto::session::{HEADER, Keys, TAG};
 use crate::datapath::filter::Matcher;
 use crate::datapath::filter::limiter::Limiter;
 use crate::datapath::filter::reject::Replies;
@@ -17,14 +17,15 @@ use crate::datapath::report::traffic::Kind;
 use crate::datapath::report::upcalls::Upcall;
 use crate::datapath::tables::Tables;
 use crate::datapath::tables::peer::Peer;
+use crate::datapath::tables::session::{HEADER, Keys};
 use crate::datapath::tun::Joined;
-use crate::datapath::tun::service::{ip_length, is_service};
+use crate::datapath::tun::service::is_service;
 use crate::datapath::tun::sites::Sorter;
 use crate::datapath::wire::clamp::clamp;
 use crate::datapath::wire::classify::{Class, classify_untrusted};
 use crate::datapath::wire::geneve::{self, Inner, Way};
 use crate::datapath::wire::intact::is_intact;
-use crate::datapath::wire::packet::{TSMP, parse_untrusted};
+use crate::datapath::wire::packet::{TSMP, ip_length, parse_untrusted};
 use crate::sys::socket::{Incoming, RECEIVE_MAX};
 
 const OVERHEAD: usize = HEADER + TAG;

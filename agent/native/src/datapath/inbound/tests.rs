@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::clock::Clock;
-use crate::datapath::crypto::session::Session;
 use crate::datapath::tables::prefixes::Allowed;
+use crate::datapath::tables::session::Session;
 
 const PEERS: u32 = 50; // more than one look ahead takes
 

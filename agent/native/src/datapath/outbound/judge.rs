@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::datapath::filter;
 use crate::datapath::filter::flows::Flow;
-use crate::datapath::filter::reject::is_opening;
+use crate::datapath::filter::opens::is_opening;
 use crate::datapath::offload::split::split;
 use crate::datapath::outbound::Outbound;
 use crate::datapath::report::drops::Reason;

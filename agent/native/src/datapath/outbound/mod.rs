@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 
 use crate::datapath::crypto::aead::Cipher;
-use crate::datapath::crypto::session::{HEADER, Keys, TAG};
+use crate::datapath::crypto::aead::TAG;
 use crate::datapath::filter;
 use crate::datapath::filter::flows::Flow;
 use crate::datapath::filter::reject::Replies;
@@ -18,6 +18,7 @@ use crate::datapath::report::upcalls::Upcall;
 use crate::datapath::tables::Tables;
 use crate::datapath::tables::peer::{Path, Peer, Queue};
 use crate::datapath::tables::prefixes::Prefixes;
+use crate::datapath::tables::session::{HEADER, Keys};
 use crate::datapath::udp::run::Runs;
 use crate::datapath::wire::geneve;
 use crate::datapath::wire::packet::{Parsed, parse_untrusted};
@@ -87,6 +88,18 @@ impl Outbound {
             }
             None => self.tables.drops.add(Reason::OutMalformed, 1),
         }
+    }
+
+    /// Refusals for peers, sent.
+    pub fn refuse(&mut self, replies: &mut Replies, now: f64) {
+        let refusals = replies.to_peers();
+        if refusals.is_empty() {
+            return;
+        }
+        for (peer, packet) in refusals {
+            self.plain(&peer, &packet, now);
+        }
+        self.transmit();
     }
 
     /// An empty packet, if there is a session.
@@ -216,7 +229,7 @@ impl Outbound {
 mod tests {
     use super::*;
     use crate::clock::Clock;
-    use crate::datapath::crypto::session::Session;
+    use crate::datapath::tables::session::Session;
 
     const SESSION: Session = Session {
         local: 7,

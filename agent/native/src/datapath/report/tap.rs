@@ -18,7 +18,7 @@ use arc_swap::ArcSwapOption;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 
 use crate::datapath::report::drops::{Drops, Reason};
-use crate::datapath::tun::service::ip_length;
+use crate::datapath::wire::packet::ip_length;
 
 /// Bytes in front of the packet.
 pub const RECORD: usize = 24;

@@ -7,11 +7,10 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
-use crate::datapath::crypto::session::{Keys, Slots};
-use crate::datapath::filter::limiter::Bucket;
-use crate::datapath::filter::reject::REJECTS;
+use crate::datapath::filter::limiter::{Bucket, REJECTS};
 use crate::datapath::tables::masquerade::Masquerade;
 use crate::datapath::tables::prefixes::Allowed;
+use crate::datapath::tables::session::{Keys, Slots};
 use crate::datapath::wire::geneve::{self, Way};
 use crate::sys::memory::prefetch;
 use crate::sys::socket::SockAddr;

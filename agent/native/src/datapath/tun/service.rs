@@ -12,13 +12,12 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
+use crate::datapath::control::Control;
 use crate::datapath::offload::group::Writer;
 use crate::datapath::offload::split::split;
 use crate::datapath::report::tap::Direction;
 use crate::datapath::tables::Tables;
-use crate::datapath::threads::Control;
 use crate::datapath::tun::{READ, Tun, TunWriter};
-use crate::datapath::wire::packet::u16_at;
 use crate::datapath::wire::vnet;
 use crate::sys::event;
 
@@ -30,16 +29,6 @@ pub const SERVICE_V6: u128 = 0xfd7a_115c_a1e0_0000_0000_0000_0000_0053;
 /// True for an address that no peer may have.
 pub fn is_service(version: u8, address: u128) -> bool {
     address == if version == 4 { SERVICE_V4 } else { SERVICE_V6 }
-}
-
-/// Bytes of the IP packet at the start of `data`, without padding behind it.
-pub fn ip_length(data: &[u8]) -> usize {
-    let said = match data.first().map(|first| first >> 4) {
-        Some(4) if data.len() >= 20 => usize::from(u16_at(data, 2)),
-        Some(6) if data.len() >= 40 => usize::from(u16_at(data, 4)) + 40,
-        _ => data.len(),
-    };
-    said.min(data.len())
 }
 
 /// Hand over a read of the TUN device.  False if nobody takes it, or not fast enough.
@@ -118,16 +107,5 @@ mod tests {
         let v6: Ipv6Addr = "fd7a:115c:a1e0::53".parse().unwrap();
         assert!(is_service(4, v4.into()) && is_service(6, v6.into()));
         assert!(!is_service(6, v4.into()) && !is_service(4, u128::from(v4) + 1));
-    }
-
-    #[test]
-    fn a_packet_ends_where_its_header_says() {
-        let mut v4 = [0; 32];
-        (v4[0], v4[3]) = (0x45, 21);
-        assert_eq!(ip_length(&v4), 21);
-        v4[2] = 9;
-        assert_eq!(ip_length(&v4), 32);
-        assert_eq!(ip_length(&[0x60; 39]), 39);
-        assert_eq!(ip_length(&[]), 0);
     }
 }

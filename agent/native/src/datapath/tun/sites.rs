@@ -14,11 +14,11 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, sendmsg, shutdown};
 
+use crate::datapath::control::Control;
 use crate::datapath::offload::group::Writer;
 use crate::datapath::offload::split::split;
 use crate::datapath::outbound::Outbound;
 use crate::datapath::tables::Tables;
-use crate::datapath::threads::Control;
 use crate::datapath::tun::{READ, Tun};
 use crate::datapath::wire::vnet;
 use crate::sys::event;

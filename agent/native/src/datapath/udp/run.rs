@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::datapath::crypto::session::Keys;
 use crate::datapath::report::drops::Reason;
 use crate::datapath::report::upcalls::Upcall;
 use crate::datapath::tables::Tables;
 use crate::datapath::tables::peer::{Path, Peer};
+use crate::datapath::tables::session::Keys;
 use crate::datapath::udp::{Sockets, UdpSocket};
 use crate::datapath::wire::geneve::Way;
 use crate::sys::event::EventFd;

@@ -63,6 +63,16 @@ pub struct Parsed {
     pub length: usize,
 }
 
+/// Bytes of the IP packet at the start of `data`, without padding behind it.
+pub fn ip_length(data: &[u8]) -> usize {
+    let said = match data.first().map(|first| first >> 4) {
+        Some(4) if data.len() >= 20 => usize::from(u16_at(data, 2)),
+        Some(6) if data.len() >= 40 => usize::from(u16_at(data, 4)) + 40,
+        _ => data.len(),
+    };
+    said.min(data.len())
+}
+
 /// Big-endian 16 bits.
 pub fn u16_at(data: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([data[at], data[at + 1]])
@@ -187,6 +197,17 @@ fn parse_ip6(packet: &[u8]) -> Option<(Parsed, u16)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_packet_ends_where_its_header_says() {
+        let mut v4 = [0; 32];
+        (v4[0], v4[3]) = (0x45, 21);
+        assert_eq!(ip_length(&v4), 21);
+        v4[2] = 9;
+        assert_eq!(ip_length(&v4), 32);
+        assert_eq!(ip_length(&[0x60; 39]), 39);
+        assert_eq!(ip_length(&[]), 0);
+    }
 
     #[test]
     fn no_bytes_make_it_panic() {

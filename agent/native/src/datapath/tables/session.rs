@@ -17,8 +17,6 @@ use crate::sys::memory::prefetch;
 
 /// Bytes before the ciphertext.
 pub const HEADER: usize = 16;
-/// Bytes behind it.
-pub const TAG: usize = 16;
 /// Seconds that a session lives.
 pub const REJECT_AFTER_TIME: f64 = 180.0;
 /// Message type, as the first four bytes say it.
