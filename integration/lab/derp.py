@@ -205,6 +205,8 @@ async def _first_byte(sock: socket.socket) -> int:
 
 def _tune(sock: socket.socket) -> None:
     sock.setblocking(False)
+    # asyncio does it only where ``proto`` is TCP's, and ``create_server`` makes sockets of proto 0.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, TCP_KEEPALIVE)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT)

@@ -118,6 +118,16 @@ async def test_requests_follow_each_other() -> None:
             assert b"\r\nServer: s\r\nDate: " in head
 
 
+async def test_a_stream_does_not_wait_for_acknowledgements() -> None:
+    """Its small pieces leave at once, though the listener was made without naming TCP."""
+    async with served(Site()) as (server, connect):
+        reader, writer = await connect()
+        writer.write(GET % b"")
+        await answer(reader)
+        (sock,) = server.sockets()
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 @pytest.mark.parametrize(
     "garbage", [b"\x16\x03\x01", b"NONSENSE\r\n\r\n", b"G ET / HTTP/1.1\r\n\r\n"]
 )

@@ -159,6 +159,10 @@ class Client(asyncio.Protocol):
             raise TypeError(transport)
         self._transport = transport
         self.sock = transport.get_extra_info("socket")
+        if self.sock.family != socket.AF_UNIX:
+            # asyncio leaves it out where a listener was made without naming TCP; a stream's second
+            # piece would wait for the client's delayed acknowledgement of the first, 40 ms.
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._task = self._server.begin(self)
 
     def data_received(self, data: bytes) -> None:
