@@ -156,7 +156,7 @@ def test_no_daemon(host: Host) -> None:
     [("tskey-auth-wrong", "invalid auth key"), (EXPIRED_KEY, "authkey expired")],
 )
 def test_wrong_auth_key(logged_out: Host, key: str, words: str) -> None:
-    """What the server says is shown; a good key works right after."""
+    """What the server says is shown, and that is all; a good key works right after."""
     login = f"--login-server={logged_out.login_server}"
     assert refused(up(logged_out, login, f"--auth-key={key}"), 1) == (
         f"{words}; check the key, or make a new one on {logged_out.login_server}"
@@ -166,6 +166,7 @@ def test_wrong_auth_key(logged_out: Host, key: str, words: str) -> None:
     )
     logged_out.up(AUTH_KEY)
     assert logged_out.status()["BackendState"] == "Running"
+    assert logged_out.log.read_text().count(f"login: {words} (") == 1
 
 
 def test_unreachable_server(logged_out: Host) -> None:

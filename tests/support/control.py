@@ -103,6 +103,7 @@ class Member:
     """A running client and everything it said."""
 
     client: ControlClient = field(init=False)
+    task: asyncio.Task[None] = field(init=False)
     marked: list[socket.socket] = field(default_factory=list)
     events: list[ControlEvent] = field(default_factory=list)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -149,7 +150,7 @@ async def member(
     )
     client.update(hostinfo(name), ((AddrPort.parse(f"127.0.0.1:{port}"), 1),))
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(client.run())
+        task = one.task = group.create_task(client.run())
         try:
             yield one
         finally:

@@ -107,6 +107,46 @@ async def test_a_refused_new_login_leaves_the_old_one(tmp_path: Path) -> None:
             assert account.login_problem == ""
 
 
+async def test_a_refused_auth_key_is_tried_once(tmp_path: Path) -> None:
+    """Not when the network or a setting changes; whoever then asks to log in, may by browser."""
+    async with tailnet_server() as server:
+        one = Member("one", tmp_path)
+        async with running(one):
+            account = one.node.account
+            await account.login(prefs(server.origin), "tskey-wrong")
+            await one.until(lambda: LoginRefused("invalid auth key") in one.events)
+            account.line.network_changed([])
+            account.poke()
+            account.edit({"Hostname": "box", "HostnameSet": True})
+            assert not account.line.contact.open
+            refusals = [e for e in one.events if isinstance(e, LoginRefused)]
+            assert refusals == [LoginRefused("invalid auth key")]
+            assert account.login_problem == "invalid auth key"
+            assert one.node.state is State.NEEDS_LOGIN
+            account.login_interactive()
+            await one.until(lambda: bool(urls(one)))
+            await account.login({}, AUTH_KEY)
+            await one.state(State.RUNNING)
+
+
+async def test_a_refused_auth_key_leaves_a_node_that_is_known_as_it_was(tmp_path: Path) -> None:
+    """Here its login has ended, so a URL is at hand as it was before somebody tried a key."""
+    async with tailnet_server() as server:
+        one = Member("one", tmp_path)
+        async with running(one):
+            account = one.node.account
+            await account.login(prefs(server.origin), AUTH_KEY)
+            await one.state(State.RUNNING)
+            server.expire_key(1)
+            await one.state(State.NEEDS_LOGIN)
+            await account.login({}, "tskey-wrong")
+            await one.until(lambda: LoginRefused("invalid auth key") in one.events)
+            await one.until(lambda: bool(account.auth_url))
+            assert one.node.state is State.NEEDS_LOGIN
+            await account.login({}, AUTH_KEY)
+            await one.state(State.RUNNING)
+
+
 async def test_an_auth_key_is_for_the_new_login_too_that_follows_at_once(tmp_path: Path) -> None:
     """The server took the old key meanwhile, for which nothing was spent."""
     async with tailnet_server() as server:

@@ -50,8 +50,8 @@ from tailnet.agent.control.trouble import Cause
 from tailnet.agent.keys import MachinePrivate
 
 
-@pytest.mark.parametrize("status", [401, 403, 429, 500, 503])
-async def test_a_refused_login_is_shown_and_tried_again(status: int) -> None:
+@pytest.mark.parametrize("status", [429, 500, 503])
+async def test_a_login_that_fails_is_shown_and_tried_again(status: int) -> None:
     """The status and the server's words; the next answer counts."""
     async with faulty(settings()) as server:
         server.script["/machine/register"] = [refuse(status, "out to\x1b lunch", retry_after="1")]
@@ -63,6 +63,25 @@ async def test_a_refused_login_is_shown_and_tried_again(status: int) -> None:
             one.client.poke()
             await one.until(Connected)
             assert server.asked["/machine/register"] == 2
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_refused_auth_key_is_tried_once(status: int) -> None:
+    """The client ends, whatever happens to the network; without a key it goes on trying."""
+    async with faulty(settings()) as server:
+        server.script["/machine/register"] = [refuse(status, "no")] * 2
+        of = config(server.origin)
+        async with member(of) as one:
+            assert (await one.until(LoginFailed)).retry_in is None
+            one.client.poke()
+            await one.task
+            assert server.asked["/machine/register"] == 1
+        async with member(replace(of, auth_key="")) as one:
+            failed = await one.until(LoginFailed)
+            assert (failed.message, failed.final) == (f"register answered {status}: no", False)
+            assert failed.retry_in is not None
+            one.client.poke()
+            await one.until(AuthURL)
 
 
 @pytest.mark.parametrize("status", [400, 403, 429, 500, 503])

@@ -139,7 +139,7 @@ def test_a_server_that_says_when_is_asked_then(header: str, low: float, high: fl
             await for_minutes(watched.client(server.origin))
 
     run(main())
-    waits = [e.retry_in for e in watched.events if isinstance(e, LoginFailed)]
+    waits = [e.retry_in or 0.0 for e in watched.events if isinstance(e, LoginFailed)]
     assert waits
     assert all(low <= wait <= high for wait in waits)
     assert SECONDS / (high + 1) - 1 <= len(waits) <= SECONDS / low + 1

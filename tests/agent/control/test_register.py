@@ -15,6 +15,7 @@ from tailnet.agent.control.register import (
     LOGOUT_EXPIRY,
     Accepted,
     Again,
+    KeyRefused,
     Pending,
     Refused,
     Registration,
@@ -90,7 +91,7 @@ def test_success_is_accepted_whatever_the_approval() -> None:
     [
         (
             RegisterResponse(error="no", node_key_expired=True, auth_url=URL),
-            Refused("no", final=True),
+            KeyRefused("no"),
         ),
         (RegisterResponse(node_key_expired=True, auth_url=URL), Again()),
         (RegisterResponse(auth_url=URL), Visit(URL)),
@@ -99,6 +100,18 @@ def test_success_is_accepted_whatever_the_approval() -> None:
 def test_order_of_the_questions(response: RegisterResponse, expected: Step) -> None:
     """An error hides everything else, expiry hides the URL."""
     assert judge(login(), response) == expected
+
+
+@pytest.mark.parametrize("key", ["", CONFIG.auth_key])
+def test_a_no_is_about_the_auth_key_if_there_was_one(key: str) -> None:
+    """Then asking again is of no use; a server in trouble has not looked at it."""
+    one = login(replace(CONFIG, auth_key=key))
+    error = encode(RegisterResponse(error="no"))
+    assert isinstance(one.judge_untrusted(200, {}, error, NOW), KeyRefused if key else Refused)
+    for status in (401, 403):
+        assert isinstance(one.judge_untrusted(status, {}, b"", NOW), KeyRefused if key else Refused)
+    for status in (400, 408, 429, 500, 503):
+        assert isinstance(one.judge_untrusted(status, {}, b"", NOW), Refused)
 
 
 def test_signature_is_judged_before_expiry() -> None:

@@ -33,6 +33,7 @@ from tailnet.agent.control.register import (
     MAX_ERROR_TEXT,
     Accepted,
     Again,
+    KeyRefused,
     Pending,
     Refused,
     Registration,
@@ -195,14 +196,16 @@ class ControlClient:
                 step = await self._register(expiry)
         except (TailnetError, OSError) as error:
             raise not_reached(error) from None
-        if isinstance(step, Refused):
+        if isinstance(step, Refused | KeyRefused):
             raise UserError(step.message)
 
     async def run(self) -> None:
-        """Log in and follow the map stream; retries for ever, ends by cancellation."""
+        """Log in and follow the map stream; retries until it is cancelled.
+
+        Ends by itself when the server refuses the auth key.
+        """
         try:
-            while True:
-                response = await self._login()
+            while (response := await self._login()) is not None:
                 self._emit(self._registration.registered(response))
                 async with asyncio.TaskGroup() as group:
                     updates = group.create_task(self._updates.run(), name="control updates")
@@ -223,7 +226,8 @@ class ControlClient:
             log.warning("logged out here, but the server does not know: %s", error)
         await self._link.close()
 
-    async def _login(self) -> RegisterResponse:
+    async def _login(self) -> RegisterResponse | None:
+        """The server's yes; ``None`` if there will be none with the auth key at hand."""
         while True:
             await self._may_talk.wait()
             self._poked.clear()
@@ -237,6 +241,9 @@ class ControlClient:
                     pass
                 case Pending():
                     await self._pause(self._login_backoff.fail())
+                case KeyRefused(message=message):
+                    self._emit(LoginFailed(message, retry_in=None, final=True))
+                    return None
                 case Refused(message=message, wait=wait, final=final, cause=cause):
                     delay = 0.0 if self._poked.is_set() else wait
                     delay = self._login_backoff.fail() if delay is None else delay

@@ -31,12 +31,12 @@ class AuthURL:
 
 @dataclass(frozen=True, slots=True)
 class LoginFailed:
-    """The server refused, or is no control server; the client keeps trying."""
+    """The server refused, or is no control server."""
 
     message: str
     """One line, the server's words where it has any."""
-    retry_in: float
-    """Seconds until the next attempt."""
+    retry_in: float | None
+    """Seconds until the next attempt; ``None``: the auth key is refused, the client has ended."""
     final: bool = False
     """The server understood and says no."""
     pending: bool = False

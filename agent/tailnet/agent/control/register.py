@@ -27,6 +27,7 @@ LOGOUT_EXPIRY = datetime.fromtimestamp(123, UTC)  # direct.go: any past time wou
 MAX_RETRY_AFTER = 3600.0  # seconds
 MAX_ERROR_TEXT = 200  # characters of a server's text that are shown
 LOCK_KEY_LEN = 64  # bytes
+NOT_ALLOWED = (401, 403)  # HTTP status
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,14 @@ class Refused:
     cause: Cause = Cause.OTHER
 
 
-Step = Accepted | Visit | Again | Pending | Refused
+@dataclass(frozen=True, slots=True)
+class KeyRefused:
+    """Show ``message``; the auth key is no good, however often it is tried."""
+
+    message: str
+
+
+Step = Accepted | Visit | Again | Pending | Refused | KeyRefused
 
 
 class Registration:
@@ -113,7 +121,8 @@ class Registration:
             self._followup = ""
             return Again()
         if status != 200:
-            return Refused(f"register answered {status}: {one_line_untrusted(body)}")
+            said = f"register answered {status}: {one_line_untrusted(body)}"
+            return KeyRefused(said) if self._auth_key and status in NOT_ALLOWED else Refused(said)
         try:
             return self._judge_response(decode_untrusted(body, RegisterResponse))
         except BadPacket as error:
@@ -122,7 +131,7 @@ class Registration:
     def _judge_response(self, response: RegisterResponse) -> Step:
         if response.error:
             text = one_line_untrusted(response.error.encode("utf-8", "replace"))
-            return Refused(text, final=True)
+            return KeyRefused(text) if self._auth_key else Refused(text, final=True)
         if response.node_key_signature:
             return Refused("this tailnet is locked: the node key must be signed, which is missing")
         if response.node_key_expired:

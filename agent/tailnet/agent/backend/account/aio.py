@@ -24,7 +24,7 @@ from tailnet.agent.backend.loginprofile import LoginProfile
 from tailnet.agent.backend.prefs import Prefs, apply_masked
 from tailnet.agent.backend.store import Stored, fresh
 from tailnet.agent.control.ask import Answers
-from tailnet.agent.control.events import ControlEvent, Registered
+from tailnet.agent.control.events import ControlEvent, LoginFailed, Registered
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.control.trouble import Cause
 from tailnet.agent.control.wishes import Wish
@@ -375,6 +375,10 @@ class Account:
         contact = self.line.contact
         if isinstance(event, Registered):
             self.line.auth_key = ""  # spent; else a node that is deleted would come back
+        if isinstance(event, LoginFailed) and event.retry_in is None:
+            self.line.auth_key = ""
+            if self.registered and not contact.open:
+                self.line.connect()  # as before somebody came with that key
         for news in self._standing.handle(event, accepted=contact.accepted, fresh=contact.fresh):
             self._on_event(news)
         self._on_change()

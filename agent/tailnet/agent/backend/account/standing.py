@@ -75,7 +75,7 @@ class Standing:
             case AuthURL(url):
                 yield from self._must_visit(url, fresh=fresh)
             case LoginFailed(message, retry_in, pending=pending, final=final, cause=cause):
-                log.info("login: %s (trying again in %.1f s)", message, retry_in)
+                log.info("login: %s (%s)", message, _next_try(retry_in))
                 if not accepted:
                     self.login_problem, self.control_cause = message, cause
                 if final or not pending:  # else the person is still to open the URL
@@ -141,6 +141,12 @@ class Standing:
         else:
             if gone:
                 yield ProfileChanged(known.profile_id, gone)
+
+
+def _next_try(retry_in: float | None) -> str:
+    if retry_in is None:
+        return "that auth key is not tried again; log in with another: tnet up --auth-key=KEY"
+    return f"trying again in {retry_in:.1f} s"
 
 
 def _display_name(me: Node) -> str:

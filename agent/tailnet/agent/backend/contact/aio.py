@@ -47,7 +47,7 @@ class Contact:
 
     @property
     def open(self) -> bool:
-        """There is a session, connected or not."""
+        """There is a session, connected or not; it ends with a refused auth key."""
         return self._session is not None
 
     @property
@@ -157,6 +157,8 @@ class Contact:
             # The server does not know this node any more: this login is the one that counts now.
             self._renewal.task.cancel()
             self._renewal = None
+        elif isinstance(event, LoginFailed) and event.retry_in is None:
+            self._session = None
         self._on_event(event)
 
     def _heard_renewal(self, session: _Session, event: ControlEvent) -> bool:
