@@ -71,6 +71,19 @@ def both(*parts: Do) -> Do:
 
 
 ALL = [{"SrcIPs": ["*"], "DstPorts": [{"IP": "*", "Ports": {"First": 0, "Last": 65535}}]}]
+OTHER_PIN = {
+    "RegionID": 900,
+    "Nodes": [
+        {
+            "Name": "900a",
+            "RegionID": 900,
+            "HostName": "10.99.0.1",
+            "IPv4": "10.99.0.1",
+            "DERPPort": 3340,
+            "CertName": "sha256-raw:" + "0" * 64,
+        }
+    ],
+}
 ROWS = {
     "wantrunning-false": Row("turned off; turn it on with: tnet up", tnet("down"), tnet("up")),
     "ip-forwarding-off": Row(
@@ -112,6 +125,11 @@ ROWS = {
         "the relay of region 900 cannot be reached",
         admin("stop-derp", region=900),
         admin("start-derp", region=900),
+    ),
+    "derp-region-error": Row(
+        "region 900: the certificate is not the pinned one",
+        message(DERPMap={"Regions": {"900": OTHER_PIN}, "OmitDefaultRegions": True}),
+        admin("restart-control"),
     ),
     "login-state": Row(
         "logged out; log in with: tnet up",

@@ -52,6 +52,7 @@ class Node:
         self.waiter = Waiter()
         self.got: list[tuple[int, NodePublic, bytes]] = []
         self.live: frozenset[int] = frozenset()
+        self.healths: list[dict[int, str]] = []
         self.marked = 0
         self.later = 0.0  # seconds that have passed at once
         ca_file = options.get("ca_file")
@@ -59,6 +60,7 @@ class Node:
             self.key,
             on_packets=self._packets,
             on_live=self._live,
+            on_health=self._health,
             mark=self._mark,
             now=lambda: clock.now() + self.later,
             random_bytes=os.urandom,
@@ -72,6 +74,10 @@ class Node:
 
     def _live(self, live: frozenset[int]) -> None:
         self.live = live
+        self.waiter.change()
+
+    def _health(self) -> None:
+        self.healths.append(self.fleet.health())
         self.waiter.change()
 
     def _mark(self, sock: socket.socket) -> None:
@@ -266,6 +272,7 @@ async def test_health_texts_can_be_read(server: DerpServer) -> None:
         client.write(frames.encode_frame(frames.Kind.HEALTH) + packet_from(a.public))
         await a.waiter.until(lambda: len(a.got) == 2)
         assert a.fleet.health() == {}
+        await a.waiter.until(lambda: a.healths[-1:] == [{}])
 
 
 async def test_many_complaints_make_one_line(
@@ -285,11 +292,11 @@ async def test_many_complaints_make_one_line(
 async def test_a_wrong_pin_is_refused_and_asked_again(server: DerpServer) -> None:
     """Nobody hears our key; a corrected map connects."""
     wrong = node_of(server.port, cert_name="sha256-raw:" + "0" * 64)
-    await refused(server, wrong)
+    await refused(server, wrong, "is not the pinned one")
 
 
-async def refused(server: DerpServer, node: DERPNode, **options: object) -> None:
-    """No connection by ``node``, but one by a good pin afterwards."""
+async def refused(server: DerpServer, node: DERPNode, why: str, **options: object) -> None:
+    """No connection by ``node``, which is told of, but one by a good pin afterwards."""
     a = Node(**options)
     try:
         a.fleet.set_map(map_of(node))
@@ -297,10 +304,69 @@ async def refused(server: DerpServer, node: DERPNode, **options: object) -> None
         a.fleet.start()
         await until_failed(a)
         assert server.clients() == []
+        await a.waiter.until(lambda: bool(a.healths))
+        assert why in a.healths[0][REGION]
         a.fleet.set_map(map_of(node_of(server.port)))
         await a.waiter.until(lambda: REGION in a.live)
+        assert a.fleet.health() == {}
     finally:
         await a.fleet.close()
+
+
+@pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden", "503 Busy"])
+async def test_a_relay_that_turns_us_away_is_named_once(
+    status: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the health list and in the log, however often it says so."""
+    caplog.set_level("INFO", "tailnet.derp")
+    left = 0  # times that the node hung up
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal left
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 {status}\r\n\r\n".encode())
+        with suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+        left += 1
+        a.waiter.change()
+
+    a = Node(plain_http=True)
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as site:
+        try:
+            a.fleet.set_map(map_of(node_of(site.sockets[0].getsockname()[1])))
+            a.fleet.set_home(REGION)
+            a.fleet.start()
+            await a.waiter.until(lambda: bool(a.healths and left))
+            a.later += 60.0
+            a.fleet._handle_timer()
+            await a.waiter.until(lambda: left == 2)
+        finally:
+            await a.fleet.close()
+    why = f"the relay did not switch to DERP ({status[:3]})"
+    assert a.healths == [{REGION: why}]
+    assert [r.getMessage() for r in caplog.records] == [f"relay region {REGION}: {why}"]
+
+
+async def test_a_relay_that_cannot_be_reached_complains_of_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The log says why; that it is out of reach is another line of the health list."""
+    caplog.set_level("INFO", "tailnet.derp")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        a = Node()
+        try:
+            a.fleet.set_map(map_of(node_of(free.getsockname()[1])))
+            a.fleet.set_home(REGION)
+            a.fleet.start()
+            await until_failed(a)
+            assert a.fleet.health() == {}
+        finally:
+            await a.fleet.close()
+    assert [r.getMessage() for r in caplog.records] == [
+        f"relay region {REGION}: Connection refused"
+    ]
 
 
 async def until_failed(node: Node) -> None:
@@ -313,12 +379,12 @@ async def until_failed(node: Node) -> None:
 
 async def test_a_pin_is_not_enough_for_another_host(server: DerpServer) -> None:
     """The certificate has to be for the name in the map."""
-    await refused(server, node_of(server.port, host_name="other.example"))
+    await refused(server, node_of(server.port, host_name="other.example"), "for another name")
 
 
 async def test_a_certificate_nobody_vouches_for_is_refused(server: DerpServer) -> None:
     """Without pin the chain counts."""
-    await refused(server, node_of(server.port, cert_name=""))
+    await refused(server, node_of(server.port, cert_name=""), "its certificate is not trusted: ")
 
 
 async def test_a_ca_file_vouches_for_host_and_for_cert_name(
@@ -332,7 +398,9 @@ async def test_a_ca_file_vouches_for_host_and_for_cert_name(
         async with nodes(1, map_of(node), ca_file=ca):
             assert len(server.clients()) == 1
         await server.wait_for_clients(0)
-    await refused(server, node_of(server.port, cert_name="wrong.example"), ca_file=ca)
+    await refused(
+        server, node_of(server.port, cert_name="wrong.example"), "for another name", ca_file=ca
+    )
 
 
 @pytest.mark.parametrize("pinned", [True, False])

@@ -200,10 +200,7 @@ class ControlClient:
             raise UserError(step.message)
 
     async def run(self) -> None:
-        """Log in and follow the map stream; retries until it is cancelled.
-
-        Ends by itself when the server refuses the auth key.
-        """
+        """Log in and follow the map stream; retries until cancelled, or the auth key is refused."""
         try:
             while (response := await self._login()) is not None:
                 self._emit(self._registration.registered(response))

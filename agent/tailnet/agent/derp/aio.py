@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import ssl
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
@@ -11,7 +12,7 @@ from tailnet.agent import clock
 from tailnet.agent.addr import IPAddress
 from tailnet.agent.derp.backlog import Backlog
 from tailnet.agent.derp.connection.aio import Connection
-from tailnet.agent.derp.dial.aio import Dialer
+from tailnet.agent.derp.dial.aio import Dialer, reason
 from tailnet.agent.derp.fleet import Close, Fleet, Open, Prefer
 from tailnet.agent.derp.session import (
     CONNECT_TIMEOUT,
@@ -32,6 +33,7 @@ from tailnet.agent.tasks import Tasks
 log = logging.getLogger("tailnet.derp")
 
 WARN_EVERY = 60.0  # s between two lines about what a relay complains of
+HEALTH_DELAY = 0.1  # s in which changes of what relays complain of are told as one
 CHECK_PATIENCE = 10.0  # s that a relay may take to say that it is there
 
 
@@ -48,6 +50,7 @@ class DerpFleet:
         *,
         on_packets: Callable[[int, NodePublic, list[bytes]], None],
         on_live: Callable[[frozenset[int]], None],
+        on_health: Callable[[], None],
         mark: Callable[[socket.socket], None],
         now: Callable[[], float],
         random_bytes: Callable[[int], bytes],
@@ -62,6 +65,7 @@ class DerpFleet:
             node_key: who we are to the relays.
             on_packets: takes region, sender and the sender's packets of one read, in order.
             on_live: takes the regions that are up, whenever they change.
+            on_health: what :meth:`health` says has changed.
             mark: makes a socket bypass the tunnel; called before it connects.
             now: seconds, never decreasing.
             random_bytes: that many of them.
@@ -73,6 +77,7 @@ class DerpFleet:
         self._node_key = node_key
         self._on_packets = on_packets
         self._on_live = on_live
+        self._on_health = on_health
         self._now = now
         self._random_bytes = random_bytes
         self.dialer = Dialer(
@@ -88,10 +93,12 @@ class DerpFleet:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
+        self._telling: asyncio.TimerHandle | None = None
         self._live: frozenset[int] = frozenset()
         self._health: dict[int, str] = {}
         self._silent: set[int] = set()
         self._warn_from: dict[int, float] = {}  # when the next complaint may be logged
+        self._failures: dict[int, str] = {}  # why there is no connection; logged when it changes
 
     # --- for the node --------------------------------------------------------
 
@@ -161,7 +168,10 @@ class DerpFleet:
             self._arm()
 
     def health(self) -> dict[int, str]:
-        """What relays complain about, by region; empty when all is well."""
+        """What relays complain about, and why they turn us away, by region; empty if all is well.
+
+        Whoever cannot be reached at all is not named.
+        """
         return dict(self._health)
 
     def set_node_key(self, key: NodePrivate) -> None:
@@ -197,8 +207,9 @@ class DerpFleet:
     async def close(self) -> None:
         """Close every connection; the fleet cannot be started again."""
         self._loop = None
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._telling):
+            if timer is not None:
+                timer.cancel()
         for region in list(self._connections):
             self._hang_up(region)
         await self._tasks.close()
@@ -219,6 +230,8 @@ class DerpFleet:
             case Up():
                 log.info("connected to relay region %d", region)
                 self._silent.discard(region)
+                self._failures.pop(region, None)
+                self._note_health(region)
                 self._fleet.handle_up(region, self._now())
                 self._pump()
             case PeerGone(peer, _):
@@ -226,10 +239,22 @@ class DerpFleet:
             case Restarting(reconnect_in, _):
                 self._fleet.handle_restarting(region, reconnect_in)
             case Health(text):
-                self._health.pop(region, None)
+                self._note_health(region, text)
                 if text:
-                    self._health[region] = text
                     self._warn(region, text)
+
+    def _note_health(self, region: int, text: str = "") -> None:
+        if text == self._health.get(region, ""):
+            return
+        self._health.pop(region, None)
+        if text:
+            self._health[region] = text
+        if self._telling is None and self._loop is not None:
+            self._telling = self._loop.call_later(HEALTH_DELAY, self._tell_health)
+
+    def _tell_health(self) -> None:
+        self._telling = None
+        self._on_health()
 
     def _warn(self, region: int, text: str) -> None:
         """Log a complaint; a relay may say as many as it likes, but fills no disk with them."""
@@ -239,15 +264,18 @@ class DerpFleet:
             log.warning("relay region %d complains: %.200r", region, text)
 
     def handle_end(self, connection: Connection, reason: str) -> None:
-        """A connection is over."""
+        """A connection is over; one that was not up yet was turned away."""
         del self._connections[connection.region]
         if self._now() - connection.session.heard >= READ_TIMEOUT:
             self._silent.add(connection.region)
-        self._handle_failed(connection.region, reason)
+        refused = connection.region not in self._live
+        self._handle_failed(connection.region, reason, refused=refused)
 
-    def _handle_failed(self, region: int, reason: str) -> None:
-        log.debug("relay region %d: %s", region, reason)
-        self._health.pop(region, None)
+    def _handle_failed(self, region: int, why: str, *, refused: bool) -> None:
+        if self._failures.get(region) != why:
+            self._failures[region] = why
+            log.info("relay region %d: %s", region, why)
+        self._note_health(region, why if refused else "")
         self._backlog(region).hold()
         self._fleet.handle_failed(region, self._now())
         self._pump()
@@ -285,7 +313,8 @@ class DerpFleet:
             dial.cancel()
         if (connection := self._connections.pop(region, None)) is not None:
             connection.close()
-        self._health.pop(region, None)
+        self._failures.pop(region, None)
+        self._note_health(region)
         if (backlog := self._backlogs.pop(region, None)) is not None:
             backlog.clear("connection closed")
 
@@ -296,7 +325,8 @@ class DerpFleet:
                 connection = await self._connect(region, started)
         except (OSError, ValueError, BadPacket, RemoteProtocolError) as error:
             del self._dials[region_id]
-            self._handle_failed(region_id, str(error) or "timed out")
+            reached = not isinstance(error, OSError) or isinstance(error, ssl.SSLError)
+            self._handle_failed(region_id, reason(error), refused=reached)
         else:
             del self._dials[region_id]
             self._connections[region_id] = connection

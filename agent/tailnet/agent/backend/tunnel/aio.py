@@ -54,7 +54,7 @@ class Tunnel:
         on_disco_key: Callable[[PeerId, DiscoPublic], None],
         before_none: Callable[[], Awaitable[None]],
     ) -> None:
-        """``on_change``: endpoints, net info, live relays, or the router's success changed.
+        """``on_change``: endpoints, net info, relays, or the router's success changed.
 
         ``on_session``: a session was made; ``on_disco_key``: a peer told us its key through it.
         ``before_none``: comes before the last route goes.
@@ -83,6 +83,7 @@ class Tunnel:
             node_key,
             on_packets=self._relayed,
             on_live=self._relays_live,
+            on_health=on_change,
             mark=system.bypass.mark,
             now=now,
             random_bytes=random_bytes,
@@ -396,5 +397,4 @@ class Tunnel:
 
     def has_direct_path(self, peer: PeerId) -> bool:
         """Packets go there without any relay."""
-        path = self._sock.status(peer)
-        return path is not None and isinstance(path.cur, AddrPort)
+        return (path := self._sock.status(peer)) is not None and isinstance(path.cur, AddrPort)

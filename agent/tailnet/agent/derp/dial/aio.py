@@ -5,6 +5,7 @@ Source: tailscale derp/derphttp/derphttp_client.go (dialRegion, dialNode, tlsCli
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 from collections.abc import Callable, Mapping
@@ -206,6 +207,19 @@ class Dialer:
                     context.load_verify_locations(self._ca_file)
             self._contexts[chain, name] = context
         return context
+
+
+def reason(error: Exception) -> str:
+    """Why a relay is not reached, or does not let us in, in words for people."""
+    match error:
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not trusted: {error.verify_message}"
+        case ssl.SSLError():
+            return f"it does not speak TLS: {error.reason or error}"
+        case OSError() if error.errno and not isinstance(error, socket.gaierror):
+            return os.strerror(error.errno)  # asyncio has other words
+        case _:
+            return str(error) or "timed out"
 
 
 Address = tuple[socket.AddressFamily, tuple[str, int]]

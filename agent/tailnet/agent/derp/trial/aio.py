@@ -1,9 +1,6 @@
 """A connection to one relay that is closed as soon as the relay has accepted it."""
 
 import asyncio
-import os
-import socket
-import ssl
 from collections import Counter
 from collections.abc import Callable
 
@@ -11,7 +8,7 @@ from msgspec.structs import replace
 
 from tailnet.agent.derp.backlog import Backlog
 from tailnet.agent.derp.connection.aio import Connection
-from tailnet.agent.derp.dial.aio import Dialer
+from tailnet.agent.derp.dial.aio import Dialer, reason
 from tailnet.agent.derp.session import CONNECT_TIMEOUT, Batch, Event, Session, Up
 from tailnet.agent.errors import BadPacket, RemoteProtocolError
 from tailnet.agent.keys import NodePrivate, NodePublic
@@ -80,17 +77,9 @@ async def greet(
             finally:
                 connection.close()
     except (OSError, ValueError, BadPacket, RemoteProtocolError) as error:
-        msg = f"{stage}: {_reason(error)}"
+        msg = f"{stage}: {reason(error)}"
         raise OSError(msg) from None
     if session.server is None:
         msg = "DERP: no key"
         raise OSError(msg)
     return session.server
-
-
-def _reason(error: Exception) -> str:
-    """The system's words, where asyncio has others; OpenSSL and resolvers have their own."""
-    own = isinstance(error, ssl.SSLError | socket.gaierror)
-    if isinstance(error, OSError) and error.errno and not own:
-        return os.strerror(error.errno)
-    return str(error) or "timed out"
