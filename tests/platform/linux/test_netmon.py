@@ -22,6 +22,7 @@ from tailnet.platform.linux.netmon.messages import (
     Hint,
     hints,
 )
+from tailnet.platform.linux.rules import RULE_WINDOW
 
 TUN = 7
 OURS = 0x40001234  # netlink port
@@ -65,13 +66,22 @@ def test_what_makes_sockets_worthless_is_major(new: NetworkState, reason: str) -
     "new",
     [
         state(replace(ETH, addrs=ETH.addrs | {ip_interface("fe80::2/64")})),
+        state(device("eth0", "192.0.2.2/24")),
         state(ETH, device("docker0", "169.254.1.1/16")),
         state(ETH, device("down0", "10.0.0.1/8", up=False)),
         state(ETH, v6="eth0"),
         state(device("eth0", "192.0.2.2/24", up=False)),
         state(v4=""),
     ],
-    ids=["link-local", "link-local device", "down", "IPv6 way out", "cable", "nothing left"],
+    ids=[
+        "link-local",
+        "no link-local",
+        "link-local device",
+        "down",
+        "IPv6 way out",
+        "cable",
+        "nothing left",
+    ],
 )
 def test_the_rest_is_minor(new: NetworkState) -> None:
     """Worth a measurement; with no way out there is nothing to bind sockets for."""
@@ -79,6 +89,13 @@ def test_the_rest_is_minor(new: NetworkState) -> None:
     assert event is not None
     assert event.change is NetworkChange.MINOR
     assert event.reason
+
+
+def test_what_there_was_not_is_not_named() -> None:
+    """After a time without a way out."""
+    event = compare(state(v4=""), HOME)
+    assert event is not None
+    assert event.reason == "the default route is by eth0"
 
 
 @pytest.mark.parametrize(
@@ -189,10 +206,13 @@ def priority(kind: int, number: int, protocol: int = 0) -> bytes:
         (priority(NEWRULE, 5270), TUNNEL),
         (priority(NEWRULE, 100), TUNNEL),
         (priority(DELRULE, 100), TUNNEL),
+        (priority(NEWRULE, RULE_WINDOW.stop - 1), TUNNEL),
+        (priority(NEWRULE, RULE_WINDOW.stop), NOTHING),
         (priority(NEWRULE, 32765), NOTHING),
         (route(NEWROUTE, 52) + route(DELROUTE, 254) + priority(DELRULE, 5210), NETWORK | TUNNEL),
         (b"", NOTHING),
         (link(NEWLINK, 2)[:-4], NETWORK | TUNNEL),
+        (message(NEWLINK, struct.pack("=BBHi", 0, 0, 0, TUN)), TUNNEL),  # without flags
     ],
 )
 def test_a_notification_says_where_to_look(data: bytes, hint: Hint) -> None:
