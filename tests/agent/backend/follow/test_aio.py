@@ -263,6 +263,47 @@ async def test_no_network_closes_the_doors_at_once() -> None:
         assert not host.granted
 
 
+async def test_no_network_does_not_wait_for_a_plan_under_way() -> None:
+    """Peers that are in already are locked out with the next slice."""
+    with slices_of(1, 1 << 20):
+        host = Host()
+        host.hear(MapResponse(node=ME, peers=tuple(peer(n, 0) for n in range(2, 9))))
+        while host.session.busy or not host.granted:
+            host.session.go_on_untrusted()
+            host.take()
+            await asyncio.sleep(0)
+        assert host.follower._steps
+        host.wish("down")
+        assert host.tunnel._tables.filter == EMPTY.filter
+        assert host.tunnel._routed.router == EMPTY.router
+        await host.finish()
+        assert not host.granted
+
+
+async def test_of_one_peer_that_changes_the_others_are_not_looked_at() -> None:
+    """Of 10,000, that would take a second."""
+    host = Host()
+    host.hear(MapResponse(node=ME, peers=(peer(2, 0), peer(3, 0))))
+    host.hear(MapResponse(peers_changed=(peer(2, 2),)))
+    changed = host.plans[-1].changed
+    assert changed is not None
+    assert [host.tunnel._tables.peers[one].node.id for one in changed] == [2]
+    await host.finish()
+
+
+async def test_what_is_noted_is_looked_at_though_the_map_is_the_same() -> None:
+    """As when a peer tells its disco key itself; where nothing is noted, nothing is done."""
+    host = Host()
+    host.hear(MapResponse(node=ME, peers=(peer(2, 0),)))
+    plans = len(host.plans)
+    host._look()
+    assert len(host.plans) == plans
+    host.follower.note(None)
+    host._look()
+    assert len(host.plans) == plans + 1
+    await host.finish()
+
+
 async def test_a_whole_map_says_who_has_a_disputed_prefix() -> None:
     """The last of the map, although another peer came to the tables later."""
     disputed = "10.9.9.0/24"
