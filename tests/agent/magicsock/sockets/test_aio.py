@@ -1,11 +1,14 @@
 """UDP sockets are born with the offloads that are wanted."""
 
+import errno
 import os
 import socket
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
+from tailnet.agent.magicsock.endpoints import InterfaceAddr
 from tailnet.agent.magicsock.sockets.aio import Sockets
 from tailnet.agent.magicsock.sockets.offload import PLAIN, Offload
 
@@ -55,6 +58,26 @@ def test_whether_datagrams_are_fragmented_is_decided_anew() -> None:
                     assert (sock.getsockopt(socket.IPPROTO_IP, 10) == 2) is whole
     for each in first:
         os.close(each.fd)
+
+
+def test_where_the_system_does_not_say_addresses_are_those_of_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As when no descriptor is left; what else is measured goes on."""
+    eth = InterfaceAddr("eth0", ip_address("192.0.2.1"), 24, up=True)
+    answers: list[list[InterfaceAddr] | OSError] = [OSError(errno.EMFILE, "too many"), [eth]]
+    answers.append(OSError(errno.EMFILE, "too many"))
+
+    def interfaces() -> list[InterfaceAddr]:
+        if isinstance(answer := answers.pop(0), OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr("tailnet.agent.magicsock.sockets.aio.interface_addresses", interfaces)
+    sockets = Sockets(lambda _: None)
+    assert sockets.local_addresses() == ()
+    assert sockets.local_addresses() == (eth.ip,)
+    assert sockets.ip_versions() == {4}
 
 
 def test_a_taken_port_is_replaced_by_the_next_and_taken_back_when_it_is_free() -> None:

@@ -57,6 +57,7 @@ class Sockets:
         self._offload = offload
         self.ports = Ports(0, 0)
         self.skip: set[str] = set()
+        self._known: list[InterfaceAddr] = []
         self.telling = TELL_ALL
         self.wanted = 0
         self._another = False  # port than the present one, at the next opportunity
@@ -119,11 +120,19 @@ class Sockets:
 
     def local_addresses(self) -> tuple[IPAddress, ...]:
         """Addresses of this machine worth telling."""
-        return local_addresses(interface_addresses(), self.skip, self.telling)
+        return local_addresses(self._interfaces(), self.skip, self.telling)
 
     def ip_versions(self) -> frozenset[int]:
         """IP versions that this machine has addresses of."""
-        return ip_versions(interface_addresses(), self.skip)
+        return ip_versions(self._interfaces(), self.skip)
+
+    def _interfaces(self) -> list[InterfaceAddr]:
+        """As they are; as they were where the system does not say, as without a descriptor left."""
+        try:
+            self._known = interface_addresses()
+        except OSError as error:
+            log.warning("cannot list the addresses of this host: %s", error)
+        return self._known
 
     def _look_at_buffers(self, sock: socket.socket) -> None:
         """The kernel doubles what it is asked for, and cuts it where it is not forced."""
