@@ -69,6 +69,23 @@ def test_userspace_networking_without_the_extension_says_how_to_build_it(
     )
 
 
+def test_without_memory_to_start_there_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not a traceback of whoever wanted the last of it."""
+
+    async def serve(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(main, "serve", serve)
+    args = [f"--socket={tmp_path / 's'}", f"--statedir={tmp_path}"]
+    result = CliRunner().invoke(main.command, args)
+    assert result.exit_code == 1
+    assert result.output == (
+        "tailnetd: this host does not give the memory that is needed to start\n"
+    )
+
+
 @pytest.mark.parametrize("flag", ["--socks5-server", "--outbound-http-proxy-listen"])
 def test_a_proxy_address_that_is_none_is_refused_in_one_line(flag: str) -> None:
     """With an example."""

@@ -94,6 +94,25 @@ def test_nonsense_on_the_socket_is_an_error(tmp_path: Path, answer: bytes) -> No
     assert result.stderr.strip().isprintable()
 
 
+def test_a_daemon_that_hangs_up_is_not_said_to_talk_nonsense(tmp_path: Path) -> None:
+    """As one does that has no descriptor left for the question."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{tmp_path}/s")
+        listener.listen()
+
+        def hang_up() -> None:
+            conn, _ = listener.accept()
+            with conn:
+                conn.recv(1, socket.MSG_PEEK)  # what is not read makes it a reset
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        result = CliRunner().invoke(cli, ["--socket", f"{tmp_path}/s", "status"])
+        thread.join()
+    said = "tailnetd hung up before it answered; its log may say why\n"
+    assert (result.exit_code, result.stderr) == (1, said)
+
+
 # --- as a person meets it: the program itself
 
 LONG = "/" + "x" * 107

@@ -274,8 +274,8 @@ def command(  # noqa: PLR0913 - one argument a flag
         make = functools.partial(Machine, platform, tun, wish)
         manager = ServiceManager(platform.notify, platform.watchdog())
         failure = asyncio.run(serve(options, make, manager))
-    except (UserError, PlatformError) as error:
-        _die(str(error))
+    except (UserError, PlatformError, MemoryError) as error:
+        _die(str(error) or "this host does not give the memory that is needed to start")
     if failure is not None:
         _die(failure)
 

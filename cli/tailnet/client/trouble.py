@@ -90,6 +90,9 @@ def in_words() -> Iterator[None]:
     except Nonsense as error:
         msg = f"no sense in what tailnetd answers: {error}"
         raise NotRunning(msg) from None
+    except ConnectionError:
+        msg = "tailnetd hung up before it answered; its log may say why"
+        raise NotRunning(msg) from None
     except OSError as error:
         msg = f"no sense in what tailnetd answers: {error.strerror or error}"
         raise NotRunning(msg) from None

@@ -174,7 +174,8 @@ class MapFile:
     def _load(self) -> KeptMap | None:
         try:
             with self._path.open("rb") as file:
-                data = file.read(MAX_BYTES + MAX_BYTES // 1024)
+                size = os.fstat(file.fileno()).st_size  # reading asks for so much memory at once
+                data = file.read(min(size + 1, MAX_BYTES + MAX_BYTES // 1024))
             if self._seal is not None:
                 data = self._seal.open_untrusted(data, PURPOSE)
             return decode_lines_untrusted(data)
