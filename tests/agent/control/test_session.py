@@ -168,6 +168,17 @@ def test_expiry_is_told_when_it_happens() -> None:
     assert one.next_timeout() == 10 + WATCHDOG
 
 
+def test_after_a_pause_the_server_has_its_whole_time_again() -> None:
+    """It was we who did not read."""
+    one = session()
+    one.receive_untrusted(frame(b'{"Node":{"ID":1},"Debug":{"SleepSeconds":300}}'), 1.0, NOW)
+    assert one.paused
+    assert one.next_timeout() == 301.0
+    one.handle_timeout(301.0, NOW)
+    assert not one.paused
+    assert one.next_timeout() == 301.0 + WATCHDOG
+
+
 def test_far_expiry_is_looked_at_now_and_then() -> None:
     """Without an event, and without a busy loop."""
     one = session()

@@ -76,7 +76,18 @@ def test_the_number_of_attempts_is_bounded() -> None:
     assert len(asked(*(f"192.0.2.{n}" for n in range(1, 100)))) == MAX_UPSTREAMS
 
 
-@pytest.mark.parametrize("ip", ["1.1.1.1", "2620:fe::fe", "149.112.121.10", "194.242.2.9"])
+@pytest.mark.parametrize(
+    "ip",
+    [
+        "1.1.1.1",
+        "2620:fe::fe",
+        "149.112.121.10",
+        "149.112.121.20",
+        "149.112.121.30",
+        *(f"194.242.2.{n}" for n in (2, 3, 4, 5, 6, 9)),
+        *(f"76.76.2.{n}" for n in range(5)),
+    ],
+)
 def test_a_known_address_is_dialled_where_its_name_is(ip: str) -> None:
     """No lookup is needed to make a lookup."""
     base = doh_base(ip_address(ip))

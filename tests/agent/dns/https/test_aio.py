@@ -159,6 +159,18 @@ async def test_somebody_else_is_not_believed() -> None:
             await ask(at(server, "dns.other"), b"?")
 
 
+async def test_a_server_of_the_old_protocol_is_refused() -> None:
+    """Before anything is asked in a language that it does not speak."""
+    old, _, authority = make_server_tls(["dns.lab"])
+    listener = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", ssl=old)
+    url = f"https://dns.lab:{listener.sockets[0].getsockname()[1]}/dns-query"
+    ask = HttpsClient(lambda: ssl.create_default_context(cadata=authority))
+    async with listener:
+        with pytest.raises(OSError, match="does not speak HTTP/2"):
+            await ask(Https(url, LOOPBACK), b"?")
+    await ask.close()
+
+
 async def test_nobody_there_is_a_failure_and_leaves_nothing_open() -> None:
     """At once."""
     async with served(echo) as server:
