@@ -202,7 +202,7 @@ def test_http_error_is_shown_short() -> None:
 def test_any_reply_is_a_step(status: int, header: str, body: bytes) -> None:
     """``judge_untrusted`` and ``one_line_untrusted`` let nothing out."""
     step = login().judge_untrusted(status, {"retry-after": header}, body, NOW)
-    assert isinstance(step, Refused | Accepted)
+    assert isinstance(step, Refused | KeyRefused | Accepted)
     assert one_line_untrusted(body).isprintable()
 
 
