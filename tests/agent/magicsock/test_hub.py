@@ -227,17 +227,42 @@ def test_call_me_maybe_is_followed_but_not_returned() -> None:
     assert isinstance(message, Ping)
 
 
-def test_old_endpoints_are_refreshed_before_a_call() -> None:
-    """A NAT forgets after 30 s; the call waits for the news and asks once."""
+def test_old_endpoints_are_told_at_once_and_again_if_they_were_wrong() -> None:
+    """A NAT forgets after 30 s; whoever was told what it forgot hears the news."""
     it = hub(PEER.info(A), OTHER.info(A))
+    everybody = [RelayAddr(1, PEER.node), RelayAddr(1, OTHER.node)]
     it.note_data_sent(P, 100.0)
     it.note_data_sent(Q, 100.0)
     assert events(it) == [WantEndpoints()]
-    assert all(isinstance(dst, AddrPort) for dst, _ in sent(it))
+    calls = [each for each in sent(it) if isinstance(each.dst, RelayAddr)]
+    assert [dst for dst, _ in calls] == everybody
+    assert PEER.open(calls[0].data) == CallMeMaybe((MINE,))
     it.set_own_endpoints((B,), 100.5)
     calls = sent(it)
-    assert [dst for dst, _ in calls] == [RelayAddr(1, PEER.node), RelayAddr(1, OTHER.node)]
+    assert [dst for dst, _ in calls] == everybody
     assert PEER.open(calls[0].data) == CallMeMaybe((B,))
+
+
+def test_old_endpoints_that_are_still_right_are_told_once() -> None:
+    """Nobody is called twice for nothing."""
+    it = hub(PEER.info(A))
+    it.note_data_sent(P, 100.0)
+    assert len(sent(it)) == 2  # a ping and a call
+    it.set_own_endpoints((MINE,), 100.5)
+    assert not sent(it)
+
+
+def test_endpoints_of_another_network_are_not_told() -> None:
+    """The call waits for what is measured here, even if that is the same."""
+    it = hub(PEER.info(A))
+    it.reset(1.0)
+    it.note_data_sent(P, 1.0)
+    assert events(it) == [WantEndpoints()]
+    assert all(isinstance(dst, AddrPort) for dst, _ in sent(it))
+    it.set_own_endpoints((MINE,), 1.5)
+    (call,) = sent(it)
+    assert call.dst == RelayAddr(1, PEER.node)
+    assert PEER.open(call.data) == CallMeMaybe((MINE,))
 
 
 def test_strangers_cost_no_cryptography(monkeypatch: pytest.MonkeyPatch) -> None:

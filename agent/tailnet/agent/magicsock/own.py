@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.keys import PeerId
 
-FRESH = 27.0  # seconds; older endpoints are not worth a CallMeMaybe
+FRESH = 27.0  # seconds; what is older is told all the same, and again if it proves wrong
 
 
 class OwnEndpoints:
@@ -21,8 +21,13 @@ class OwnEndpoints:
         self._asked_at: float | None = None  # for fresh ones, not yet answered
         self._waiting: dict[PeerId, None] = {}
 
+    @property
+    def of_this_network(self) -> bool:
+        """Worth telling, however old: a NAT forgets after 30 s, but seldom gives another port."""
+        return self._at is not None
+
     def fresh(self, now: float) -> bool:
-        """Worth telling."""
+        """Surely right."""
         return self._at is not None and now - self._at <= FRESH
 
     def make_stale(self) -> None:
@@ -35,16 +40,19 @@ class OwnEndpoints:
         """Freshly measured.
 
         Returns:
-            Peers to call now: those that wait, and the ``searching`` ones if something is new.
+            Peers to call now: if something is new those that wait and the ``searching`` ones, and
+            in another network those that wait in any case.
         """
         waiting = self._waiting
         if set(endpoints) != set(self.known):
             waiting |= dict.fromkeys(searching)
+        elif self.of_this_network:
+            waiting = {}  # they were told these
         self.known, self._at, self._asked_at, self._waiting = endpoints, now, None, {}
         return waiting
 
     def wait(self, peer: PeerId, now: float) -> bool:
-        """The peer is called when there are fresh ones; true if somebody must find them."""
+        """The peer is called if fresh ones are others; true if somebody must find them."""
         self._waiting[peer] = None
         if self._asked_at is not None and now - self._asked_at <= FRESH:
             return False

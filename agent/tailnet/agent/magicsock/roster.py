@@ -190,11 +190,12 @@ class Roster:
             self.events.append(PathChanged(peer_id, peer.route, latency))
 
     def _call(self, peer_id: PeerId, now: float) -> None:
-        """Send a CallMeMaybe, after asking for endpoints if ours are old."""
+        """Send a CallMeMaybe, and ask for endpoints if ours are old; another may follow then."""
         if not self._own.fresh(now):
             if self._own.wait(peer_id, now):
                 self.events.append(WantEndpoints())
-            return
+            if not self._own.of_this_network:
+                return
         peer = self.peers.get(peer_id)
         relay = self.relay(peer_id)
         if peer is not None and relay is not None and self._own.known:

@@ -24,6 +24,9 @@ from tailnet.agent.wireguard.session import Source
 log = logging.getLogger("tailnet.magicsock")
 
 
+REFRESH_AFTER = 0.02  # seconds; a handshake and its pings go first, whoever begins to talk
+
+
 class PingReply(NamedTuple):
     """Round trip [s] of a user's ping, and the way it took."""
 
@@ -56,6 +59,7 @@ class Drain:
         self._running = False
         self._timer: asyncio.TimerHandle | None = None
         self._armed_for: float | None = None
+        self._refresh_timer: asyncio.TimerHandle | None = None
         self._pings: dict[int, asyncio.Future[PingReply]] = {}
         self.on_path: Callable[[PeerId, Path], None] = lambda _peer, _path: None
 
@@ -69,6 +73,8 @@ class Drain:
         self._running = False
         if self._timer is not None:
             self._timer.cancel()
+        if self._refresh_timer is not None:
+            self._refresh_timer.cancel()
         for waiting in self._pings.values():
             waiting.cancel()
 
@@ -118,13 +124,18 @@ class Drain:
                 if datapath is not None:
                     datapath.set_wake(peer, Wake.DATA_SENT)
             case WantEndpoints():
-                self._measuring.refresh()
+                loop = asyncio.get_running_loop()
+                self._refresh_timer = loop.call_later(REFRESH_AFTER, self._refresh)
             case WantLatency(peer, addrs):
                 self._measuring.ask_hosts(peer, addrs)
             case PingDone(ticket, _, latency, via):
                 reply = self._pings.get(ticket)
                 if reply is not None and not reply.done():
                     reply.set_result(PingReply(latency, via))
+
+    def _refresh(self) -> None:
+        self._measuring.refresh()
+        self.run()
 
     def _arm(self) -> None:
         wanted = [
