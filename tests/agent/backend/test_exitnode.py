@@ -2,6 +2,7 @@
 
 from ipaddress import ip_address, ip_network
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,6 +42,15 @@ def exit_node(number: int, **changes: object) -> Node:
 def test_it_is_found_by_any_name(prefs: Prefs) -> None:
     """Id, first label, either address."""
     assert find_exit_node(prefs, netmap(node(2), exit_node(3))) == 3
+
+
+@pytest.mark.parametrize("named", [Prefs(exit_node_id="n3"), Prefs(exit_node_ip="100.64.0.3")])
+def test_the_one_that_is_named_is_taken_though_another_were_better(named: Prefs) -> None:
+    """``auto:any`` chooses where there is no name."""
+    chart = netmap(exit_node(2), exit_node(3, online=False))
+    both = msgspec.structs.replace(named, auto_exit_node="any")
+    assert find_exit_node(both, chart) == 3
+    assert find_exit_node(Prefs(auto_exit_node="any"), chart) == 2
 
 
 def test_a_peer_that_offers_nothing_is_none() -> None:
@@ -145,6 +155,13 @@ def test_an_exit_node_leads_to_the_internet_and_not_to_its_own_links(
         assert not any(ip_address(text) in net for net in left)
     assert all(not any(link.network_address in net for net in left) for link in links)
     assert any(ip_address("100.64.0.1") in net for net in left)
+
+
+def test_a_link_that_is_wider_than_what_is_left_out_already_is_left_out_whole() -> None:
+    """100.64.0.0/10 is in the middle of it."""
+    left = without_ours([ip_network("0.0.0.0/0")], [ip_network("100.0.0.0/8")])
+    for text, led in (("100.1.1.1", False), ("100.200.1.1", False), ("101.1.1.1", True)):
+        assert any(ip_address(text) in net for net in left) is led
 
 
 def test_a_subnet_route_of_its_own_opens_a_link() -> None:

@@ -66,6 +66,13 @@ def test_each_route_has_a_verdict() -> None:
     ]
 
 
+def test_an_exit_node_has_no_part_of_what_others_route() -> None:
+    """Whatever part is accepted lies within its default route."""
+    some = Prefs(route_all=True, accept_routes=("10.1.8.0/24",))
+    peers = (router(2, "10.1.0.0/16"), router(3, "0.0.0.0/0", "::/0"))
+    assert "10.1.0.0/16 2 accepted in part 10.1.8.0/24" in said(some, *peers)
+
+
 def test_exit_nodes_and_our_own_routes_are_listed() -> None:
     """Ours come first."""
     peer = router(2, "0.0.0.0/0", "::/0", "10.9.0.0/16")

@@ -71,6 +71,15 @@ def test_noise_is_refused(data: bytes) -> None:
         initiator().read_response_untrusted(data)
 
 
+@pytest.mark.parametrize("length", [0, 4, 100, 102])
+def test_a_server_says_what_the_stock_one_says_of_another_size(length: int) -> None:
+    """Clients are shown these words."""
+    with pytest.raises(BadPacket, match=r"^wrong handshake initiation size$"):
+        respond_untrusted(bytes(length), SERVER, v.SERVER_EPHEMERAL)
+    with pytest.raises(BadPacket, match=r"^unexpected handshake message type$"):
+        respond_untrusted(bytes(101), SERVER, v.SERVER_EPHEMERAL)
+
+
 def test_a_second_response_is_refused() -> None:
     """A finished handshake cannot be finished again."""
     client = initiator()

@@ -130,6 +130,7 @@ def test_the_same_network_is_no_event_unless_we_slept() -> None:
     assert short.change is NetworkChange.MINOR
     assert long is not None
     assert long.change is NetworkChange.MAJOR
+    assert long.reason == "the host was away for 12 minutes"
 
 
 DEVICES = st.builds(

@@ -23,7 +23,6 @@ PROLOGUE = b"WireGuard v1 zx2c4 Jason@zx2c4.com"
 
 FIRST_LEN = 108
 SECOND_LEN = 48
-TIMESTAMP_LEN = 12
 NO_PSK = bytes(32)  # mixed in all the same
 
 

@@ -273,9 +273,9 @@ async def test_no_network_does_not_wait_for_a_plan_under_way() -> None:
             host.take()
             await asyncio.sleep(0)
         assert host.follower._steps
-        host.wish("down")
-        assert host.tunnel._tables.filter == EMPTY.filter
-        assert host.tunnel._routed.router == EMPTY.router
+        host.up = False  # as when the key expires: the user wishes nothing else
+        host._look()
+        assert host.plans[-1] is EMPTY
         await host.finish()
         assert not host.granted
 
