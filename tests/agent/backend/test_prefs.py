@@ -255,3 +255,11 @@ def test_an_unknown_setting_is_named() -> None:
     """So that a typing error is found."""
     with pytest.raises(UserError, match="unknown setting 'Hostnam'"):
         apply_masked(Prefs(), {"Hostnam": "x", "HostnamSet": True})
+
+
+def test_a_nickname_is_one_line() -> None:
+    """It is shown in tables."""
+    for bad in ("a\nb", " a", "a ", "x" * 300):
+        with pytest.raises(UserError, match="one line of text"):
+            validate(Prefs(profile_name=bad))
+    validate(Prefs(profile_name="Zoë's tailnet"))
