@@ -34,9 +34,9 @@ class Daemon:
         """As the watch asks."""
         return asyncio.run(self.wall.intact())
 
-    def down(self) -> None:
+    def down(self, *, leak_guard: bool = False) -> None:
         """The end."""
-        asyncio.run(self.wall.down())
+        asyncio.run(self.wall.down(leak_guard=leak_guard))
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from tests.support.platform_netns import ip
 
 from tailnet.platform.interface import ExitGuard
 from tailnet.platform.linux.nft.guard import EXIT_TABLE
+from tailnet.platform.linux.nft.ruleset import TABLE
 
 pytestmark = pytest.mark.netns
 
@@ -44,3 +45,15 @@ def test_what_a_bridge_passes_on_passes(net: Network, daemon: Daemon, shown: str
     assert not daemon.intact()  # it is to know of every bridge
     daemon.apply(replace(WALL, exit_guard=ExitGuard(lan=True)))
     assert 'iifname "br1" oifname "br1" accept' in nft("list", "table", "inet", EXIT_TABLE)
+
+
+@pytest.mark.usefixtures("net")
+def test_at_the_end_the_guard_stays_where_it_is_wanted() -> None:
+    """As after a failure; the next end without that wish takes it away."""
+    for kept in (True, False):
+        daemon = Daemon()
+        daemon.apply(replace(WALL, exit_guard=ExitGuard(lan=False)))
+        daemon.down(leak_guard=kept)
+        tables = nft("list", "tables").split()
+        assert (EXIT_TABLE in tables) is kept
+        assert TABLE not in tables
