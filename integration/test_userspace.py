@@ -191,6 +191,15 @@ def test_pings_are_answered(lab: Lab) -> None:
             ping(two, address, size)
 
 
+def test_the_peer_api_is_asked_both_ways(lab: Lab) -> None:
+    """Through the stack; both families, with and without a device at the other end."""
+    one, two, three = (lab.hosts[name] for name in ("h1", "h2", "h3"))
+    for asks, peer in ((one, two), (one, three), (two, one)):
+        for address in (peer.ipv4, peer.ipv6):
+            said = asks.tnet("ping", "--peerapi", str(address)).stdout
+            assert said.startswith(f"hit peerapi of {address} ({peer.name}) at http://")
+
+
 def test_announced_subnets_can_be_pinged(lab: Lab) -> None:
     """By ICMP sockets of an unprivileged process, or by the program; any size."""
     two = lab.hosts["h2"]

@@ -118,6 +118,7 @@ async def serve(
     )
     if userspace is not None:
         userspace.door = node.hosting.peer_api.door
+        node.tunnel.pings.dial = asking.tcp
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, node.hang_up)
     dialer = Dialer(_names(node), node.naming.addresses, userspace)
     view = NodeView(

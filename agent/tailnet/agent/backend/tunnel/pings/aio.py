@@ -1,7 +1,7 @@
 """Pings of a peer by each way there is: disco, TSMP through the tunnel, ICMP by the kernel."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 import h11
@@ -14,6 +14,13 @@ from tailnet.agent.keys import PeerId
 from tailnet.agent.magicsock.aio import Magicsock
 from tailnet.agent.magicsock.drain.aio import PingReply
 
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def by_kernel(to: AddrPort) -> Streams:
+    """A connection of the kernel; raises ``OSError``."""
+    return await asyncio.open_connection(str(to.ip), to.port)
+
 
 class TsmpPong(NamedTuple):
     """A peer's daemon answered; ``peer_api``: port of its PeerAPI, 0 if it has none."""
@@ -23,7 +30,13 @@ class TsmpPong(NamedTuple):
 
 
 class Pings:
-    """Asks, and waits for what comes back."""
+    """Asks, and waits for what comes back.
+
+    Attributes:
+        dial: makes a connection into the tailnet, or raises ``OSError``.
+    """
+
+    dial: Callable[[AddrPort], Awaitable[Streams]]
 
     def __init__(
         self,
@@ -40,6 +53,7 @@ class Pings:
         self._userspace = userspace
         self._now = now
         self._random_bytes = random_bytes
+        self.dial = by_kernel
         self._pongs: dict[tuple[PeerId, bytes], asyncio.Future[TsmpPong]] = {}
 
     async def by_disco(self, peer: PeerId, wait: float, size: int) -> PingReply | None:
@@ -86,15 +100,12 @@ class Pings:
         """Ask a peer's PeerAPI for nothing; how long that took [s], ``None`` without answer.
 
         Raises:
-            OSError: it refuses, or this system cannot; the text says why.
+            OSError: it refuses; the text says why.
         """
-        if self._userspace:
-            msg = "it is not asked without a tunnel device"
-            raise OSError(msg)
         began = self._now()
         try:
             async with asyncio.timeout(wait):
-                status = await _head(at)
+                status = await _head(*await self.dial(at), at)
         except TimeoutError:
             return None
         if status != 200:
@@ -109,9 +120,8 @@ class Pings:
             waiting.set_result(TsmpPong(self._now(), pong.peerapi_port))
 
 
-async def _head(at: AddrPort) -> int:
+async def _head(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, at: AddrPort) -> int:
     """Status of an HTTP ``HEAD``; raises ``OSError``."""
-    reader, writer = await asyncio.open_connection(str(at.ip), at.port)
     try:
         http = h11.Connection(h11.CLIENT)
         headers = [("Host", str(at)), ("Connection", "close")]
