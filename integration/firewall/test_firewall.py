@@ -5,6 +5,7 @@ host ── eth0 (veth) 192.0.2.2/24 ── far 192.0.2.1
 """
 
 import asyncio
+import errno
 import re
 import socket
 import subprocess
@@ -212,6 +213,36 @@ def test_a_lie_about_a_tailnet_address_is_dropped_and_the_truth_is_not(
         assert subprocess.run(ours, capture_output=True, timeout=10, check=False).returncode == 0
     finally:
         ip("netns", "delete", "far")
+
+
+@pytest.mark.usefixtures("host")
+async def test_a_host_that_forbids_a_setting_is_told_of_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However often the rules are applied; and again when it is forbidden again."""
+    write_text = Path.write_text
+
+    def forbidden(path: Path, text: str) -> int:
+        if path.name == "src_valid_mark":
+            raise OSError(errno.EROFS, "Read-only file system")
+        return write_text(path, text)
+
+    def told() -> int:
+        return sum("src_valid_mark cannot be set: Read-only" in line for line in caplog.messages)
+
+    firewall = LinuxFirewall(TUN)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", forbidden)
+        for _ in range(3):
+            await firewall.apply(WALL)
+        assert told() == 1
+    await firewall.apply(WALL)
+    assert told() == 1
+    monkeypatch.setattr(Path, "write_text", forbidden)
+    await firewall.apply(WALL)
+    assert told() == 2
+    monkeypatch.undo()
+    await firewall.down()
 
 
 def comes_from(source: str) -> bool:

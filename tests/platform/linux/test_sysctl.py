@@ -43,11 +43,11 @@ def test_it_is_set_and_reset(root: Path) -> None:
 def test_a_host_that_forbids_it_is_told_only_where_it_matters(root: Path) -> None:
     """What may work the next time is an error in any case."""
 
-    def refused(code: int) -> None:
+    def refused(code: int) -> str:
         with patch.object(Path, "write_text", side_effect=OSError(code, "no")):
-            make_marks_count(yes=True, root=root)
+            return make_marks_count(yes=True, root=root)
 
-    refused(errno.EROFS)
+    assert refused(errno.EROFS) == "net.ipv4.conf.all.src_valid_mark cannot be set: no"
     with pytest.raises(PlatformError, match="cannot be set"):
         refused(errno.EINTR)
     (root / "eth0/rp_filter").write_text("1")

@@ -7,12 +7,9 @@ Source: Linux Documentation/networking/ip-sysctl.rst.
 """
 
 import errno
-import logging
 from pathlib import Path
 
 from tailnet.platform.interface import PlatformError
-
-log = logging.getLogger("tailnet.platform")
 
 IPV4 = Path("/proc/sys/net/ipv4/conf")
 _FOR_GOOD = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT}
@@ -26,11 +23,12 @@ def marks_count(root: Path = IPV4) -> bool:
         return True
 
 
-def make_marks_count(*, yes: bool, root: Path = IPV4) -> None:
+def make_marks_count(*, yes: bool, root: Path = IPV4) -> str:
     """Set ``src_valid_mark``.
 
-    Where the host forbids that (a container without writable ``/proc/sys``), it is logged, for it
-    matters only to hosts with the strict filter.
+    Returns:
+        Empty, or why the host forbids that (a container without writable ``/proc/sys``) where it
+        does not matter, having no strict filter.
 
     Raises:
         PlatformError: it matters, or it may work the next time.
@@ -40,11 +38,11 @@ def make_marks_count(*, yes: bool, root: Path = IPV4) -> None:
     except OSError as error:
         line = f"net.ipv4.conf.all.src_valid_mark cannot be set: {error.strerror}"
         if error.errno in _FOR_GOOD and not (yes and filters_strictly(root)):
-            log.warning("%s", line)
-            return
+            return line
         if yes and filters_strictly(root):
             line += "; set it to 1 yourself, or net.ipv4.conf.*.rp_filter to 2, or answers get lost"
         raise PlatformError(line) from error
+    return ""
 
 
 def filters_strictly(root: Path = IPV4) -> bool:

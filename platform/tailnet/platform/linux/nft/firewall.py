@@ -5,6 +5,7 @@ A crash in the middle leaves the old rules or the new ones, never half of them.
 
 import asyncio
 import errno
+import logging
 from collections.abc import AsyncIterator, Iterator
 from typing import NamedTuple
 
@@ -34,6 +35,8 @@ from tailnet.platform.linux.nft.session import Session, open_session
 from tailnet.platform.linux.nft.syntax import Chain, Family, Jump, Table, rule
 from tailnet.platform.linux.nft.watch import changes
 from tailnet.platform.linux.sysctl import make_marks_count, marks_count
+
+log = logging.getLogger("tailnet.platform")
 
 _FIREWALLD = (
     "firewalld runs, and its rules come after ours, which cannot let the tunnel through; it can: "
@@ -65,6 +68,7 @@ class LinuxFirewall:
     def __init__(self, tun_name: str) -> None:
         self._tun = tun_name
         self._wanted: FirewallConfig | None = None
+        self._forbidden = ""  # why marks do not count; logged when it changes
         self._resets = False  # as RESET_CHAIN says, should somebody flush it
         self._one_at_a_time = asyncio.Lock()
         self.obstacle = ""
@@ -94,8 +98,13 @@ class LinuxFirewall:
             wanted = _wanted(self._tun, config, present, around, resets=on and resets)
             await kernel.commit(list(_steps(wanted, present, OWN_TABLES)))
         if resets:
-            make_marks_count(yes=on)
+            self._make_marks_count(yes=on)
         self._resets = resets and on
+
+    def _make_marks_count(self, *, yes: bool) -> None:
+        before, self._forbidden = self._forbidden, make_marks_count(yes=yes)
+        if self._forbidden not in ("", before):
+            log.warning("%s", self._forbidden)
 
     async def intact(self) -> bool:
         """True if nobody has removed or displaced our rules.
@@ -142,7 +151,7 @@ class LinuxFirewall:
             self._wanted = None
             await remove(guard=False, leak_guard=not leak_guard)
             if self._resets:
-                make_marks_count(yes=False)
+                self._make_marks_count(yes=False)
             self._resets = False
 
 
@@ -164,8 +173,8 @@ async def remove(*, guard: bool, leak_guard: bool = True) -> list[str]:
     async with open_session() as kernel:
         present = await read(kernel)
         await kernel.commit(list(_steps(_NOTHING, present, tables)))
-    if present.resets_mark:
-        make_marks_count(yes=False)
+    if present.resets_mark and (forbidden := make_marks_count(yes=False)):
+        log.warning("%s", forbidden)
     gone = [f"table inet {table}" for table in tables if table in present.tables]
     gone += [f"chain {place}" for place in sorted(present.chains - present.held)]
     return [f"removed firewall {thing}" for thing in gone]
