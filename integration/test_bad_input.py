@@ -166,7 +166,7 @@ def test_wrong_auth_key(logged_out: Host, key: str, words: str) -> None:
     )
     logged_out.up(AUTH_KEY)
     assert logged_out.status()["BackendState"] == "Running"
-    assert logged_out.log.read_text().count(f"login: {words} (") == 1
+    assert logged_out.log.read_text().count(f"login: {words} (that auth key is not") == 1
 
 
 def test_unreachable_server(logged_out: Host) -> None:

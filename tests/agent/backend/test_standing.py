@@ -37,6 +37,29 @@ def test_the_kind_of_trouble_is_known_until_there_is_contact(cause: Cause) -> No
         assert (one.control_cause, one.control_problem) == (Cause.OTHER, "")
 
 
+def test_a_problem_is_logged_once_until_it_is_another_or_over(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A server that is away for days fills no log."""
+    caplog.set_level("INFO", "tailnet.account")
+    one = standing()
+    away, busy = Disconnected("away", 1.0), Disconnected("busy", 2.0)
+    refused = LoginFailed("away", None)
+    for event in (away, away, busy, busy, away, Connected(), away, refused, refused):
+        hear(one, event)
+    one.hung_up()
+    hear(one, refused)
+    not_again = "that auth key is not tried again; log in with another: tnet up --auth-key=KEY"
+    assert caplog.messages == [
+        "control: away (trying again in 1.0 s)",
+        "control: busy (trying again in 2.0 s)",
+        "control: away (trying again in 1.0 s)",
+        "control: away (trying again in 1.0 s)",
+        f"login: away ({not_again})",
+        f"login: away ({not_again})",
+    ]
+
+
 def test_a_failed_login_beside_a_good_one_is_no_trouble() -> None:
     """Whoever asked is told all the same."""
     one = standing()

@@ -55,11 +55,13 @@ class Standing:
         self.login_problem = ""
         self.control_problem = ""
         self.control_cause = Cause.OTHER
+        self._said = ("", "")  # of a problem, in the log
 
     def hung_up(self) -> None:
         """The session ended because we wanted so; the network map stays."""
         self.login_problem = self.control_problem = self.auth_url = ""
         self.control_cause = Cause.OTHER
+        self._said = ("", "")
 
     def handle(self, event: ControlEvent, *, accepted: bool, fresh: bool) -> Iterator[NodeEvent]:
         """What follows from ``event``, for whoever watches; use it up at once.
@@ -75,7 +77,7 @@ class Standing:
             case AuthURL(url):
                 yield from self._must_visit(url, fresh=fresh)
             case LoginFailed(message, retry_in, pending=pending, final=final, cause=cause):
-                log.info("login: %s (%s)", message, _next_try(retry_in))
+                self._say("login", message, retry_in)
                 if not accepted:
                     self.login_problem, self.control_cause = message, cause
                 if final or not pending:  # else the person is still to open the URL
@@ -84,14 +86,21 @@ class Standing:
                 yield BrowseToURL(url)
             case Connected():
                 self.control_problem, self.control_cause = "", Cause.OTHER
+                self._said = ("", "")
             case Disconnected(reason, retry_in, cause):
-                log.info("control: %s (trying again in %.1f s)", reason, retry_in)
+                self._say("control", reason, retry_in)
                 self.control_problem = f"not in contact with the control server: {reason}"
                 self.control_cause = cause
             case NetmapChanged(netmap, full, changed, removed):
                 self.netmap = netmap
                 yield from self._note_account(netmap)
                 yield NetworkMapChanged(netmap, None if full else changed | removed)
+
+    def _say(self, what: str, why: str, retry_in: float | None) -> None:
+        """Log a problem once, until it is another or is over: a server may be away for days."""
+        level = logging.DEBUG if (what, why) == self._said else logging.INFO
+        self._said = (what, why)
+        log.log(level, "%s: %s (%s)", what, why, _next_try(retry_in))
 
     def _accepted(self, event: Registered) -> Iterator[NodeEvent]:
         record = self._record
