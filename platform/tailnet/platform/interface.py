@@ -131,7 +131,8 @@ class DnsConfig:
         """For people: ``asks 100.100.100.100 for all names, short ones in example.ts.net``."""
         if not self.nameservers:
             return "asks as before"
-        for_ = f"names of {', '.join(self.match)}" if self.match else "all names"
+        more = f" and {len(self.match) - 4} more" if self.match[4:] else ""
+        for_ = f"names of {', '.join(self.match[:4])}{more}" if self.match else "all names"
         short = f", short ones in {', '.join(self.search)}" if self.search else ""
         return f"asks {', '.join(map(str, self.nameservers))} for {for_}{short}"
 
