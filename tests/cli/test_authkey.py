@@ -123,6 +123,8 @@ def test_an_identity_token_makes_a_key(api: Api, tmp_path: object) -> None:
         (KeyInputs("tskey-client-s?ephemeral=maybe"), "ephemeral=maybe is neither true nor false"),
         (KeyInputs("tskey-client-s?baseURL=file:///etc"), "is not a URL"),
         (KeyInputs("a", client_id="c"), "only one of"),
+        (KeyInputs("a", client_secret="s"), "only one of"),
+        (KeyInputs("a", client_id="c", client_secret="s"), "only one of"),
         (KeyInputs(client_id="c"), "--client-id needs --id-token"),
         (KeyInputs(audience="a"), "--audience needs --client-id"),
         (KeyInputs(client_id="c", id_token="t", audience="a"), "takes the place of --id-token"),

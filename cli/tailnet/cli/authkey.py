@@ -106,18 +106,8 @@ def resolve(inputs: KeyInputs, tags: Prefs) -> str:
     key = read_value(inputs.auth_key, "auth key")
     secret = read_value(inputs.client_secret, "client secret")
     token = read_value(inputs.id_token, "identity token")
-    if sum(map(bool, (key, secret, inputs.client_id))) > 1 and not (secret and inputs.client_id):
-        msg = "give only one of --auth-key, --client-secret and --client-id"
-        raise Failure(msg)
-    if inputs.audience and (token or not inputs.client_id):
-        msg = "--audience needs --client-id, and takes the place of --id-token"
-        raise Failure(msg)
-    if inputs.client_id and not (token or secret or inputs.audience):
-        msg = "--client-id needs --id-token, --audience or --client-secret"
-        raise Failure(msg)
-    if token and not inputs.client_id:
-        msg = "--id-token needs --client-id"
-        raise Failure(msg)
+    if complaint := _complaint(key, secret, token, inputs.client_id, inputs.audience):
+        raise Failure(complaint)
     if inputs.audience:
         from tailnet.cli.workload import identity_token  # noqa: PLC0415 - seldom needed
 
@@ -133,3 +123,23 @@ def resolve(inputs: KeyInputs, tags: Prefs) -> str:
 
         return oauth.key_for_secret(secret or key, inputs.client_id, tag_list)
     return key
+
+
+def _complaint(key: str, secret: str, token: str, client: str, audience: str) -> str:
+    """What of all that was given does not go together; empty if all does."""
+    rules = (
+        (
+            bool(key) + bool(secret or client) > 1,
+            "give only one of --auth-key, --client-secret and --client-id",
+        ),
+        (
+            audience and (token or not client),
+            "--audience needs --client-id, and takes the place of --id-token",
+        ),
+        (
+            client and not (token or secret or audience),
+            "--client-id needs --id-token, --audience or --client-secret",
+        ),
+        (token and not client, "--id-token needs --client-id"),
+    )
+    return next((text for wrong, text in rules if wrong), "")

@@ -94,26 +94,15 @@ def wanted_dns(
     records = _records(dns.extra_records or ())
     if not accept:
         return Wanted(records=records, only_v6=only_v6, own=local or {})
-    routes = _routes(dns)
     suffix = Name(own.name.removesuffix(".").partition(".")[2].lower()) if dns.proxied else ROOT
-    if dns.proxied:
-        if suffix:
-            routes[suffix] = ()
-        routes.update(dict.fromkeys(REVERSE_ZONES, ()))
+    routes = _routes(dns) | _ours(dns, suffix)
     for name in records:
-        if not any(within(name, suffix) for suffix in routes):
+        if not any(within(name, zone) for zone in routes):
             routes[name] = ()
-    defaults = tuple(dns.resolvers or ())
     if exit_node is not None and exit_node.proxies:
-        flagged = tuple(r for r in defaults if r.use_with_exit_node)
-        defaults = flagged or (Resolver(addr=exit_node.doh),)
         routes = _through_exit_node(routes)
-    elif not defaults and exit_node is not None:
-        defaults = tuple(exit_node.node.exit_node_dns_resolvers or ()) or tuple(
-            dns.fallback_resolvers or ()
-        )
     return Wanted(
-        defaults=defaults,
+        defaults=_defaults(dns, exit_node),
         routes=routes,
         search=tuple(_names(dns.domains or ())),
         records=records,
@@ -122,6 +111,24 @@ def wanted_dns(
         unrouted=not dns.proxied,
         suffix=suffix,
     )
+
+
+def _ours(dns: DNSConfig, suffix: Name) -> dict[Name, tuple[Resolver, ...]]:
+    """Zones that nobody else is asked for."""
+    if not dns.proxied:
+        return {}
+    return dict.fromkeys((suffix, *REVERSE_ZONES) if suffix else REVERSE_ZONES, ())
+
+
+def _defaults(dns: DNSConfig, exit_node: ExitNode | None) -> tuple[Resolver, ...]:
+    """Whom all other names are asked of."""
+    own = tuple(dns.resolvers or ())
+    if exit_node is None:
+        return own
+    if exit_node.proxies:
+        return tuple(r for r in own if r.use_with_exit_node) or (Resolver(addr=exit_node.doh),)
+    others = exit_node.node.exit_node_dns_resolvers or dns.fallback_resolvers or ()
+    return own or tuple(others)
 
 
 def _routes(dns: DNSConfig) -> dict[Name, tuple[Resolver, ...]]:
