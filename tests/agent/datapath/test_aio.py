@@ -318,6 +318,22 @@ async def test_a_ping_that_waits_gets_its_pong_between_an_answer_and_our_pings()
         assert told == ["handle_disco", "note_source", "send", "handle_disco", "note_data_sent"]
 
 
+async def test_a_ping_meanwhile_gets_its_pong_before_a_handshake_its_answer() -> None:
+    """The answer has the longer way, by the relay, and finds a direct path known."""
+    async with running() as (a, b):
+        judge = b.plane._engine.handle_handshake_untrusted
+
+        def slowly(data: bytes, src: Source, now: float) -> None:
+            judge(data, src, now)
+            b.datapath.push(Disco(SRC, b"meanwhile"))
+
+        b.plane._engine.handle_handshake_untrusted = slowly  # type: ignore[method-assign]
+        a.underlay.deliver = lambda data: b.plane.handle_relayed(RelayAddr(1, a.public), [data])
+        a.plane.want_session(PEER)
+        told = [call[0] for call in b.underlay.calls if call[0] != "flush"]
+        assert told == ["handle_disco", "send", "note_data_sent"]
+
+
 @pytest.mark.parametrize(
     ("direct", "late", "expected"),
     [

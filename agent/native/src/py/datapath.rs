@@ -156,15 +156,17 @@ impl Datapath {
 
     fn set_local(&self, data: &[u8]) -> PyResult<()> {
         let entries = prefixes(data)?;
-        if entries.is_empty() {
-            self.inner.with_tables(|tables| tables.forget_flows());
-        }
+        let nowhere = entries.is_empty();
         let mut local = Prefixes::default();
         for prefix in entries {
             local.insert(prefix, ());
         }
         let local = Arc::new(local);
         self.inner.set_policy(|policy| policy.local = local);
+        if nowhere {
+            // Last: a packet that the old policy let leave would be remembered again.
+            self.inner.with_tables(|tables| tables.forget_flows());
+        }
         Ok(())
     }
 

@@ -159,6 +159,7 @@ class Dataplane:
             self._engine.note_backlog(len(handshakes), self._now())
             for data in handshakes:
                 self._handshake_untrusted(src, data)
+            self._take_waiting()  # and those that came meanwhile: an answer takes a millisecond
             self.pump()
 
     def want_session(self, peer: PeerId) -> None:

@@ -377,12 +377,13 @@ class Magicsock:
         src = RelayAddr(region, key)
         self._hub.note_relay(src, self._now())
         disco = [data for data in datagrams if looks_like_disco(data)]
-        # A handshake first: the peer waits for its answer, which takes longest of all.
-        if len(disco) < len(datagrams) and self._on_wireguard is not None:
-            self._on_wireguard(src, [data for data in datagrams if not looks_like_disco(data)])
+        # A call first: its pings open our NAT and are under way while the handshake, which came
+        # with it and takes four times as long, is answered.
         for data in disco:
             self._hub.handle_disco_untrusted(data, src, self._now())
         self._pump()
+        if len(disco) < len(datagrams) and self._on_wireguard is not None:
+            self._on_wireguard(src, [data for data in datagrams if not looks_like_disco(data)])
 
     def _pump(self) -> None:
         self._drain.run()
