@@ -381,9 +381,11 @@ class Magicsock:
         # with it and takes four times as long, is answered.
         for data in disco:
             self._hub.handle_disco_untrusted(data, src, self._now())
-        self._pump()
+        if disco:
+            self._pump()
         if len(disco) < len(datagrams) and self._on_wireguard is not None:
             self._on_wireguard(src, [data for data in datagrams if not looks_like_disco(data)])
+        self._pump()
 
     def _pump(self) -> None:
         self._drain.run()
