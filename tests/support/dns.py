@@ -1,5 +1,6 @@
 """Directories that have an ``/etc/resolv.conf`` of every kind."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -29,10 +30,14 @@ def make(root: Path, kind: str) -> None:
 
 
 def look(root: Path) -> dict[str, object]:
-    """Everything in ``etc``, and ``resolv.conf`` even if it is not there."""
+    """Everything in ``etc``, and ``resolv.conf`` even if it is not there.
+
+    What is being replaced at this moment is left out.
+    """
     found: dict[str, object] = {"resolv.conf": None}
     for path in (root / "etc").iterdir():
-        info = path.lstat()
-        content = os.readlink(path) if path.is_symlink() else path.read_bytes()
-        found[path.name] = (info.st_ino, info.st_mode, info.st_mtime_ns, content)
+        with contextlib.suppress(FileNotFoundError):
+            info = path.lstat()
+            content = os.readlink(path) if path.is_symlink() else path.read_bytes()
+            found[path.name] = (info.st_ino, info.st_mode, info.st_mtime_ns, content)
     return found
