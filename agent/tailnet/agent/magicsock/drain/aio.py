@@ -125,6 +125,8 @@ class Drain:
                     datapath.set_wake(peer, Wake.DATA_SENT)
             case WantEndpoints():
                 loop = asyncio.get_running_loop()
+                if self._refresh_timer is not None:
+                    self._refresh_timer.cancel()  # else one of two would outlive us
                 self._refresh_timer = loop.call_later(REFRESH_AFTER, self._refresh)
             case WantLatency(peer, addrs):
                 self._measuring.ask_hosts(peer, addrs)
