@@ -38,9 +38,10 @@ from integration.bench.machine import System, no_https
 from integration.bench.plot import plot
 
 from tailnet.agent import clock
-from tailnet.agent.backend.aio import Node, NodeSettings
+from tailnet.agent.backend.aio import Node
 from tailnet.agent.backend.events import NetworkMapChanged, NodeEvent
 from tailnet.agent.backend.files.aio import StateFile
+from tailnet.agent.backend.settings import NodeSettings
 from tailnet.agent.backend.state import State
 from tailnet.agent.control.fold import Change, Folder
 from tailnet.agent.control.session import MapSession
@@ -99,9 +100,9 @@ class Client:
         """Count messages from now on: those that come together are told as one map."""
         inner = Folder.fold_slices
 
-        def fold(folder: Folder, message: MapResponse, wall: datetime) -> Steps[Change]:
+        def fold(folder: Folder, message: MapResponse, today: datetime) -> Steps[Change]:
             self.folded += 1
-            return inner(folder, message, wall)
+            return inner(folder, message, today)
 
         Folder.fold_slices = fold  # type: ignore[assignment, method-assign]
 
@@ -112,9 +113,9 @@ async def measure(peers: int, seconds: float, directory: Path, system: System) -
     arrivals: list[tuple[float, float]] = []
     inner = MapSession.receive_untrusted
 
-    def receive(self: MapSession, data: bytes, now: float, wall: datetime) -> None:
+    def receive(self: MapSession, data: bytes, now: float) -> None:
         arrivals.append((time.perf_counter(), time.process_time()))
-        inner(self, data, now, wall)
+        inner(self, data, now)
 
     MapSession.receive_untrusted = receive  # type: ignore[method-assign]
     command = [sys.executable, "-m", "integration.bench.control_server", str(peers)]

@@ -136,7 +136,6 @@ def netmap(*domains: str) -> NetworkMap:
         domain="",
         health=(),
         display_messages={},
-        clock_delta=0.0,
     )
 
 

@@ -1,11 +1,11 @@
-"""Dates of the daemon's clock."""
+"""Dates of the daemon's clock, and of the control server."""
 
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailnet.agent.dates import STEP, Dates
+from tailnet.agent.dates import OFF, STEP, Calendar, Dates
 
 BOOT = datetime(2026, 11, 29, 12, tzinfo=UTC)
 
@@ -45,3 +45,43 @@ def test_a_clock_that_is_set_moves_the_dates() -> None:
         before, clocks.ahead = clocks.ahead, set_by
         assert abs(set_by - before) > STEP
         assert dates.of(50) == BOOT + timedelta(seconds=50) + set_by
+
+
+@given(
+    told=st.floats(-1e9, 1e9),
+    later=st.floats(0, 1e7),
+    set_by=st.floats(-1e9, 1e9),
+)
+def test_the_servers_date_goes_on_whatever_is_done_to_ours(
+    told: float, later: float, set_by: float
+) -> None:
+    """NTP, a person, a battery: setting the clock of this machine expires no key."""
+    clocks = Clocks()
+    calendar = Calendar(clocks.read, clocks.date)
+    date = BOOT + timedelta(seconds=told)
+    calendar.note(date)
+    clocks.now, clocks.ahead = clocks.now + later, timedelta(seconds=set_by)
+    assert abs((calendar.today() - date).total_seconds() - later) < 1e-3
+    off = (calendar.today() - clocks.date()).total_seconds()
+    assert calendar.ahead == (off if abs(off) > OFF else 0)
+
+
+def test_without_a_server_the_date_is_ours() -> None:
+    """Also after it was set."""
+    clocks = Clocks()
+    calendar = Calendar(clocks.read, clocks.date)
+    for ahead in (timedelta(0), timedelta(days=9)):
+        clocks.ahead = ahead
+        assert calendar.today() == calendar.here() == clocks.date()
+        assert calendar.ahead == 0
+
+
+def test_what_a_server_tells_beats_a_guess() -> None:
+    """A kept map says when it was kept; that is the earliest that it can be now."""
+    clocks = Clocks()
+    calendar = Calendar(clocks.read, clocks.date)
+    calendar.guess(BOOT)
+    assert calendar.today() == BOOT
+    calendar.note(BOOT + timedelta(days=1))
+    calendar.guess(BOOT)
+    assert calendar.today() == BOOT + timedelta(days=1)

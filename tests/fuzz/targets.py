@@ -27,6 +27,7 @@ from tailnet.agent.control.fold import Folder
 from tailnet.agent.control.records import RecordStream, early_payload
 from tailnet.agent.control.session import MapSession
 from tailnet.agent.datapath.tsmp import encode_disco_key, encode_ping
+from tailnet.agent.dates import Calendar
 from tailnet.agent.derp.backlog import Backlog
 from tailnet.agent.derp.frames import FrameReader, Kind, encode_server_key
 from tailnet.agent.derp.proxy import Tunnel
@@ -294,10 +295,10 @@ def _framed(*messages: bytes) -> bytes:
 @target(_framed(MAP, DELTA), _framed(MAP, b'{"KeepAlive":true}'))
 def map_stream(data: bytes) -> None:
     """A map stream is read or refused in any pieces, and time can pass after it."""
-    session = MapSession(0.0, compressed=False)
+    session = MapSession(0.0, Calendar(lambda: 0.0, lambda: NOW), compressed=False)
     with suppress(BadPacket):
         for part in pieces(data):
-            session.receive_untrusted(part, 1.0, NOW)
+            session.receive_untrusted(part, 1.0)
 
 
 # --- files --------------------------------------------------------------------------

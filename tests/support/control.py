@@ -20,6 +20,7 @@ from tailnet.agent.control.ask import Answers
 from tailnet.agent.control.events import ControlEvent, NetmapChanged
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.crypto.x25519 import lock_private, public_of
+from tailnet.agent.dates import Calendar
 from tailnet.agent.keys import DiscoPrivate, MachinePrivate
 from tailnet.agent.tailcfg.derpmap import DERPMap, DERPNode, DERPRegion
 from tailnet.agent.tailcfg.node import Hostinfo, NetInfo
@@ -104,6 +105,7 @@ class Member:
 
     client: ControlClient = field(init=False)
     task: asyncio.Task[None] = field(init=False)
+    calendar: Calendar = field(default_factory=lambda: Calendar(clock.now, clock.wall))
     marked: list[socket.socket] = field(default_factory=list)
     events: list[ControlEvent] = field(default_factory=list)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -145,6 +147,7 @@ async def member(
         mark=one.marked.append,
         now=clock.now,
         wall=clock.wall,
+        calendar=one.calendar,
         random_bytes=os.urandom,
         answers=answers,
     )

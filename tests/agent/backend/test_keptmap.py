@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailnet.agent.backend.keptmap import (
-    KeptMap,
     decode_lines_untrusted,
     encode_lines,
     encode_struck,
@@ -26,6 +25,7 @@ from tailnet.agent.tailcfg.mapping import DisplayMessage, MapResponse
 from tailnet.agent.tailcfg.node import Hostinfo, Node, NodeID, StableNodeID, UserID, UserProfile
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+HOUR = timedelta(hours=1)
 SERVER = "https://control.example"
 
 
@@ -70,21 +70,23 @@ def netmap(*peers: Node, me: Node | None = None, **more: object) -> NetworkMap:
     return folder.netmap(NOW)
 
 
-def written(what: NetworkMap) -> bytes:
+def written(what: NetworkMap, ahead: float = 0.0) -> bytes:
     """The file."""
-    return b"".join(encode_lines(what, SERVER, NOW))
+    return b"".join(encode_lines(what, SERVER, NOW, ahead))
 
 
 def read(data: bytes, wall: datetime = NOW) -> NetworkMap:
     """The map that a start at ``wall`` begins with."""
-    return decode_lines_untrusted(data).fold(wall).netmap(wall)
+    kept = decode_lines_untrusted(data)
+    today = kept.date(wall)
+    return kept.fold(today).netmap(today)
 
 
 def test_a_map_comes_back_as_it_was() -> None:
     """Every part that is acted on."""
     before = netmap(node(2), node(3, online=True, tags=("tag:x",)))
     after = read(written(before))
-    for name in ("self_node", "derp_map", "dns", "packet_filter", "domain", "clock_delta"):
+    for name in ("self_node", "derp_map", "dns", "packet_filter", "domain"):
         assert getattr(after, name) == getattr(before, name)
     assert dict(after.peers) == dict(before.peers)
     assert dict(after.user_profiles) == dict(before.user_profiles)
@@ -138,13 +140,33 @@ def test_who_expired_meanwhile_is_marked() -> None:
     assert after.peers[NodeID(2)].expired
     assert not after.peers[NodeID(2)].endpoints
     assert not after.peers[NodeID(3)].expired
-    skewed = netmap(
-        node(2, key_expiry=NOW + timedelta(hours=1)), control_time=NOW - timedelta(days=1)
-    )
-    kept = decode_lines_untrusted(written(skewed))
-    behind = KeptMap(kept.at, kept.server, -86_400.0, kept.message)
-    wall = NOW + timedelta(hours=2)
-    assert not behind.fold(wall).netmap(wall).peers[NodeID(2)].expired
+
+
+@pytest.mark.parametrize(
+    ("ahead", "wall", "expired"),
+    [
+        (0.0, NOW + 2 * HOUR, True),
+        (-86_400.0, NOW + 25 * HOUR, False),
+        (-86_400.0, NOW + 26 * HOUR, True),
+        (86_400.0, NOW - 24 * HOUR, False),
+        (86_400.0, NOW + 2 * HOUR, True),
+        (0.0, NOW - 20_000 * 24 * HOUR, False),
+    ],
+    ids=[
+        "time passed",
+        "our clock is a day ahead",
+        "and time passed",
+        "it is a day behind",
+        "it was, and is right now",
+        "it says 1972",
+    ],
+)
+def test_nobody_expires_before_his_time_although_the_server_is_away(
+    ahead: float, wall: datetime, expired: bool
+) -> None:
+    """Whatever was wrong with this machine's clock, then or now."""
+    before = netmap(node(2, key_expiry=NOW + timedelta(hours=1, minutes=30)))
+    assert read(written(before, ahead), wall).peers[NodeID(2)].expired is expired
 
 
 def test_whose_map_it_is_can_be_told() -> None:

@@ -56,7 +56,6 @@ def netmap(*peers: Node, **changes: Any) -> NetworkMap:  # noqa: ANN401 - any fi
         domain="example.com",
         health=(),
         display_messages={},
-        clock_delta=0.0,
     )
     return replace(start, **changes)
 

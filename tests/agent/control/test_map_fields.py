@@ -14,6 +14,7 @@ import pytest
 from tailnet.agent.control.events import NetmapChanged, PopBrowser
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.control.session import MapSession, SessionEvent
+from tailnet.agent.dates import Calendar
 from tailnet.agent.tailcfg.mapping import ControlDialPlan, MapResponse, PingRequest
 
 E = TypeVar("E")
@@ -29,6 +30,7 @@ class Heard:
     """What a session made of one more message."""
 
     session: MapSession
+    calendar: Calendar
     events: list[SessionEvent]
 
     @property
@@ -44,14 +46,15 @@ class Heard:
 
 def hear(*trees: dict[str, Any]) -> Heard:
     """Feed messages as a server writes them."""
-    session = MapSession(0.0, compressed=False)
+    calendar = Calendar(lambda: 0.0, lambda: WALL)
+    session = MapSession(0.0, calendar, compressed=False)
     for tree in trees:
         body = msgspec.json.encode(tree)
-        session.receive_untrusted(len(body).to_bytes(4, "little") + body, 0.0, WALL)
+        session.receive_untrusted(len(body).to_bytes(4, "little") + body, 0.0)
     events = []
     while (event := session.poll_event()) is not None:
         events.append(event)
-    return Heard(session, events)
+    return Heard(session, calendar, events)
 
 
 LATER = (WALL + timedelta(hours=1)).isoformat()
@@ -88,7 +91,7 @@ HANDLED: dict[str, tuple[Any, Claim]] = {
         {"a": {"Title": "T", "Text": "t", "Severity": "high", "ImpactsConnectivity": True}},
         lambda h: h.map.display_messages["a"].impacts_connectivity,
     ),
-    "ControlTime": (LATER, lambda h: h.map.clock_delta == 3600.0),
+    "ControlTime": (LATER, lambda h: h.calendar.ahead == 3600.0),
     "Debug": ({"SleepSeconds": 9, "DisableLogTail": True, "Exit": 1}, lambda h: h.session.paused),
     "ControlDialPlan": (
         {"Candidates": [{"IP": "1.2.3.4"}]},

@@ -15,6 +15,7 @@ from tailnet.agent import clock
 from tailnet.agent.control.aio import ControlClient
 from tailnet.agent.control.backoff import CAP, STEP
 from tailnet.agent.control.events import Connected, ControlEvent, Disconnected, LoginFailed
+from tailnet.agent.dates import Calendar
 from tailnet.agent.tailcfg.node import Hostinfo
 
 MINUTES = 10
@@ -57,6 +58,7 @@ class Watched:
             mark=mark,
             now=loop.time,
             wall=clock.wall,
+            calendar=Calendar(loop.time, clock.wall),
             random_bytes=os.urandom,
         )
         client.update(description or hostinfo("box"), ())

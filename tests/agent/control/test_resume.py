@@ -12,6 +12,7 @@ from tailnet.agent.control.events import Connected, Disconnected, NetmapChanged
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.control.resume import Resume
 from tailnet.agent.control.session import MapSession
+from tailnet.agent.dates import Calendar
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.tailcfg.codec import encode
 from tailnet.agent.tailcfg.mapping import MapResponse
@@ -38,8 +39,8 @@ WHOLE = MapResponse(
 
 def begun(resume: Resume | None, *messages: MapResponse) -> tuple[MapSession, list[NetworkMap]]:
     """A session that has read these."""
-    session = MapSession(0.0, compressed=False, resume=resume)
-    session.receive_untrusted(framed(*messages), 0.0, WALL)
+    session = MapSession(0.0, Calendar(lambda: 0.0, lambda: WALL), compressed=False, resume=resume)
+    session.receive_untrusted(framed(*messages), 0.0)
     maps = []
     while (event := session.poll_event()) is not None:
         if isinstance(event, NetmapChanged):

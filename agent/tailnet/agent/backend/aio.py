@@ -7,7 +7,6 @@ either, ``_reconsider`` derives the plan, the state and the health again; nothin
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from tailnet.agent.backend.events import (
     StateChanged,
 )
 from tailnet.agent.backend.expiry.aio import KeyExpiry
-from tailnet.agent.backend.files.aio import ConfigFile, StateStore
+from tailnet.agent.backend.files.aio import StateStore
 from tailnet.agent.backend.follow.aio import Follower, Turn
 from tailnet.agent.backend.guests.aio import Guests
 from tailnet.agent.backend.health import HealthWarning
@@ -41,12 +40,13 @@ from tailnet.agent.backend.network.aio import NetworkWatch
 from tailnet.agent.backend.pinger.aio import Pinger
 from tailnet.agent.backend.plan import Plan
 from tailnet.agent.backend.ruling.aio import Ruling
+from tailnet.agent.backend.settings import NodeSettings
 from tailnet.agent.backend.state import Facts, State, next_state
 from tailnet.agent.backend.tunnel.aio import Tunnel
-from tailnet.agent.backend.tunnel.interface import System, TunnelSettings
+from tailnet.agent.backend.tunnel.interface import System
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.crypto.x25519 import public_of
-from tailnet.agent.dates import Dates
+from tailnet.agent.dates import Calendar, Dates
 from tailnet.agent.dns.resolver.aio import MagicDns
 from tailnet.agent.hooks.settings import Hook
 from tailnet.agent.keys import DiscoPrivate, PeerId
@@ -59,24 +59,6 @@ from tailnet.platform.interface import NetworkChange
 log = logging.getLogger("tailnet.node")
 
 NO_RELAYS = DERPMap()
-
-
-@dataclass(frozen=True, slots=True)
-class NodeSettings:
-    """Flags and environment of the daemon that concern one node.
-
-    ``auth_key`` (from ``TS_AUTHKEY``) logs in a node that has no login yet.  ``keep_map``: the last
-    network map stays on disk, and is used until the control server answers.  ``config``: the file
-    that rules the prefs, if there is one.  ``report_services``: a server that wants to know who
-    listens on this machine is told.
-    """
-
-    tunnel: TunnelSettings = field(default_factory=TunnelSettings)
-    auth_key: str = ""
-    ca_file: str | None = None
-    keep_map: bool = True
-    config: ConfigFile | None = None
-    report_services: bool = True
 
 
 class Node:
@@ -103,6 +85,7 @@ class Node:
         self._store = store
         self._now = now
         self._dates = Dates(now, wall)
+        self._calendar = calendar = Calendar(now, wall)
         self.host_name = system.host.hostname
         self.pinger = Pinger(self)
         self.answers = NodeAnswers(
@@ -115,7 +98,7 @@ class Node:
         disco = DiscoPrivate.from_random(random_bytes(32))
         self.account: Account = Account(
             store,
-            World(system.host, system.bypass, now, wall, random_bytes, settings.ca_file),
+            World(system.host, system.bypass, now, wall, calendar, random_bytes, settings.ca_file),
             disco,
             on_event=self._tell,
             on_change=self._reconsider,
@@ -127,7 +110,7 @@ class Node:
             store,
             self.account,
             keep=settings.keep_map,
-            wall=wall,
+            calendar=calendar,
             on_expired=self._kept_expired,
         )
         self._tasks = Tasks()
@@ -189,6 +172,7 @@ class Node:
             on_change=lambda: self._tell(HealthChanged(self.warnings)),
             now=now,
             wall=wall,
+            calendar=calendar,
         )
         self.naming.on_change = resolver.on_health = self.checkup.look
         self._watchers: list[Callable[[NodeEvent], None]] = []
@@ -282,8 +266,8 @@ class Node:
 
     @property
     def key_left(self) -> float | None:
-        """Seconds until this node's key ends by the server's clock; ``None``: never."""
-        return key_left(self.netmap, self._dates.today())
+        """Seconds until this node's key ends by the server's date; ``None``: never."""
+        return key_left(self.netmap, self._calendar.today())
 
     @property
     def state_path(self) -> Path | None:

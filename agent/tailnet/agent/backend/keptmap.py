@@ -52,15 +52,15 @@ class KeptMap:
     """What was known, and when.
 
     Attributes:
-        at: when it was written, by our clock.
+        at: when it was written, by the server's date.
         server: URL of the control server it is from.
-        skew: server's clock − ours [s].
+        ahead: how far the server was ahead of this machine then [s].
         message: the whole map as one message of a stream.
     """
 
     at: datetime
     server: str
-    skew: float
+    ahead: float
     message: MapResponse
 
     @property
@@ -68,11 +68,18 @@ class KeptMap:
         """Whose map it is."""
         return self.message.node.key if self.message.node is not None else None
 
-    def fold(self, wall: datetime) -> Folder:
+    def date(self, wall: datetime) -> datetime:
+        """The server's date, at least; ``wall`` is the date of this machine.
+
+        Who knows nothing better lets nobody expire too early: the server says who has.  So a clock
+        that was ahead is taken to be so still, and one that was behind to be right now.
+        """
+        return max(self.at, wall + timedelta(seconds=min(self.ahead, 0.0)))
+
+    def fold(self, today: datetime) -> Folder:
         """The map as a stream would have made it; who has expired meanwhile is marked."""
         folder = Folder()
-        folder.note_time(wall + timedelta(seconds=self.skew), wall)
-        folder.fold(self.message, wall)
+        folder.fold(self.message, today)
         return folder
 
 
@@ -82,7 +89,7 @@ def may_keep(netmap: NetworkMap) -> bool:
     return FORBIDDEN not in caps
 
 
-def encode_lines(netmap: NetworkMap, server: str, at: datetime) -> Iterator[bytes]:
+def encode_lines(netmap: NetworkMap, server: str, at: datetime, ahead: float) -> Iterator[bytes]:
     """The file's lines.
 
     What the server says of our health is left out: it is not true later.
@@ -91,7 +98,7 @@ def encode_lines(netmap: NetworkMap, server: str, at: datetime) -> Iterator[byte
         version=VERSION,
         at=at.astimezone(UTC),
         server=server,
-        skew=netmap.clock_delta,
+        skew=ahead,
         peers=len(netmap.peers),
         map=MapResponse(
             node=netmap.self_node,
@@ -146,7 +153,7 @@ def decode_lines_untrusted(data: bytes) -> KeptMap:
         packet_filter=head.map.packet_filter,
         user_profiles=head.map.user_profiles,
     )
-    return KeptMap(at=head.at, server=head.server, skew=head.skew, message=message)
+    return KeptMap(at=head.at, server=head.server, ahead=head.skew, message=message)
 
 
 def map_path(state: Path, profile_id: str) -> Path:

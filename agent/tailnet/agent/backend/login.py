@@ -31,12 +31,10 @@ class Host:
 GO_ARCH = {"x86_64": "amd64", "aarch64": "arm64", "i686": "386", "armv7l": "arm"}
 
 
-def key_left(netmap: NetworkMap | None, wall: datetime) -> float | None:
-    """Seconds until this node's key ends by the server's clock; ``None``: never, or unknown."""
+def key_left(netmap: NetworkMap | None, today: datetime) -> float | None:
+    """Seconds until this node's key ends, by the server's date; ``None``: never, or unknown."""
     expiry = instant(netmap.self_node.key_expiry) if netmap else None
-    if netmap is None or expiry is None:
-        return None
-    return (expiry - wall).total_seconds() - netmap.clock_delta
+    return None if expiry is None else (expiry - today).total_seconds()
 
 
 def hostinfo(

@@ -5,7 +5,6 @@ import dataclasses
 import logging
 import socket
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
 from msgspec.structs import replace
@@ -47,10 +46,11 @@ from tailnet.agent.control.register import (
 from tailnet.agent.control.request import map_request
 from tailnet.agent.control.resume import Resume
 from tailnet.agent.control.session import MapSession
-from tailnet.agent.control.trouble import Cause, cause_of
+from tailnet.agent.control.trouble import Ended, cause_of
 from tailnet.agent.control.updates.aio import Updates
 from tailnet.agent.control.wishes import Wish
 from tailnet.agent.crypto.x25519 import public_of
+from tailnet.agent.dates import Calendar
 from tailnet.agent.errors import BadPacket, TailnetError, UserError
 from tailnet.agent.keys import DiscoPublic
 from tailnet.agent.tailcfg.codec import ZERO_TIME, encode
@@ -65,16 +65,6 @@ log = logging.getLogger("tailnet.control")
 REGISTER_TIMEOUT = 30.0  # seconds; a login that waits for a person has none
 LOGOUT_TIMEOUT = 5.0  # seconds
 FORGET_AGAIN = 60.0  # seconds between two logins because an update was answered "unknown node"
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """Why a map stream ended; ``wait`` [s] is what the server asks for."""
-
-    reason: str
-    forgotten: bool = False
-    wait: float = 0.0
-    cause: Cause = Cause.OTHER
 
 
 class ControlClient:
@@ -92,6 +82,7 @@ class ControlClient:
         mark: Callable[[socket.socket], None],
         now: Callable[[], float],
         wall: Callable[[], datetime],
+        calendar: Calendar,
         random_bytes: Callable[[int], bytes],
         answers: Answers | None = None,
     ) -> None:
@@ -101,6 +92,7 @@ class ControlClient:
         self._on_event = on_event
         self._now = now
         self._wall = wall
+        self._calendar = calendar
         self._random_bytes = random_bytes
         self._registration = Registration(config, random_bytes)
         self._dialer = Dialer(
@@ -292,6 +284,7 @@ class ControlClient:
         connection = await self._link.connect()
         session = MapSession(
             self._now(),
+            self._calendar,
             compressed=True,
             before=self._peers,
             last_ping=self._last_ping,
@@ -323,11 +316,11 @@ class ControlClient:
             async with asyncio.timeout(self._left(session)):
                 chunk = await (self._poked.wait() if session.paused else stream.read())
         except TimeoutError:
-            session.handle_timeout(self._now(), self._wall())
+            session.handle_timeout(self._now())
         else:
             if not chunk or chunk is True:
                 return False
-            session.receive_untrusted(chunk, self._now(), self._wall())
+            session.receive_untrusted(chunk, self._now())
         while session.busy:
             await asyncio.sleep(0)
             session.go_on_untrusted()

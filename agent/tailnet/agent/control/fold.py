@@ -8,7 +8,7 @@ Source: tailscale control/controlclient/map.go, tailcfg/derpmap.go, ipn/ipnlocal
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -30,7 +30,6 @@ T = TypeVar("T")
 Chunks = dict[str, tuple[FilterRule, ...]]  # the named parts of the packet filter
 
 MAX_ID = 2**63 - 1
-SKEW_THRESHOLD = timedelta(minutes=1)
 SANE_CLOCK = datetime.fromtimestamp(1673373066, UTC)  # expiry.go: before this nobody expires
 
 
@@ -52,7 +51,7 @@ class Change:
 
 
 class Folder:
-    """State of one map stream.
+    """State of one map stream.  ``today`` is everywhere the date by the control server.
 
     Args:
         before: peers of the map in use, so that the first message can say who is gone; those that
@@ -74,25 +73,18 @@ class Folder:
         self._collect_services = False
         self._health: tuple[str, ...] = ()
         self._messages: dict[str, DisplayMessage] = {}
-        self._skew = timedelta()
         self._own_expired = False
         self._next_expiry: datetime | None = None  # a lower bound: a peer may have gone since
 
-    def note_time(self, control_time: datetime | None, wall: datetime) -> None:
-        """Remember how far our clock is off; below a minute it is not."""
-        if (there := instant(control_time)) is not None:
-            skew = there - wall
-            self._skew = skew if abs(skew) > SKEW_THRESHOLD else timedelta()
-
-    def fold(self, message: MapResponse, wall: datetime) -> Change:
+    def fold(self, message: MapResponse, today: datetime) -> Change:
         """Apply one message that is not a keep-alive.
 
         Raises:
             BadPacket: the first message of a stream lacks our own node.
         """
-        return finish(self.fold_slices(message, wall))
+        return finish(self.fold_slices(message, today))
 
-    def fold_slices(self, message: MapResponse, wall: datetime) -> Steps[Change]:
+    def fold_slices(self, message: MapResponse, today: datetime) -> Steps[Change]:
         """:meth:`fold` in slices.  Until it is finished :meth:`netmap` must not be asked."""
         first = self._self is None
         if first and message.node is None:
@@ -100,51 +92,50 @@ class Folder:
             raise BadPacket(msg)
         if message.node is not None:
             self._self = _normalised_self(message.node)
-            self._own_expired = self._has_own_expired(wall + self._skew)
-            self._note_expiry(self._self, wall + self._skew)
+            self._own_expired = self._has_own_expired(today)
+            self._note_expiry(self._self, today)
         self._fold_parts(message)
         if message.peers:
             changed, removed = yield from self._replace_peers(message.peers)
         else:
-            changed, removed = self._change_peers(message, wall)
+            changed, removed = self._change_peers(message, today)
         if first:
             removed = {peer_id for peer_id in self._before if peer_id not in self._peers}
-        yield from self._show(changed, removed, wall)
+        yield from self._show(changed, removed, today)
         self._before = {}
         return Change(first or bool(message.peers), frozenset(changed), frozenset(removed))
 
-    def expire(self, wall: datetime) -> Change | None:
+    def expire(self, today: datetime) -> Change | None:
         """Mark what has expired by now; ``None`` if nothing has."""
-        now = wall + self._skew
         due = {
             peer_id
             for peer_id, peer in self._shown.items()
-            if not peer.expired and _has_expired(peer, now)
+            if not peer.expired and _has_expired(peer, today)
         }
-        finish(self._show(due, frozenset(), wall))
-        was, self._own_expired = self._own_expired, self._has_own_expired(now)
+        finish(self._show(due, frozenset(), today))
+        was, self._own_expired = self._own_expired, self._has_own_expired(today)
         self._next_expiry = None
         for node in (*self._shown.values(), *([self._self] if self._self else [])):
-            self._note_expiry(node, now)
+            self._note_expiry(node, today)
         if not due and was == self._own_expired:
             return None
         return Change(full=False, changed=frozenset(due), removed=frozenset())
 
-    def next_expiry(self, wall: datetime) -> float | None:
+    def next_expiry(self, today: datetime) -> float | None:
         """Seconds until :meth:`expire` may have something to do; ``None`` if never."""
         if self._next_expiry is None:
             return None
-        return max(0.0, (self._next_expiry - wall - self._skew).total_seconds())
+        return max(0.0, (self._next_expiry - today).total_seconds())
 
-    def _note_expiry(self, node: Node, now: datetime) -> None:
+    def _note_expiry(self, node: Node, today: datetime) -> None:
         at = instant(node.key_expiry)
-        if at is not None and at > now and not node.expired:
+        if at is not None and at > today and not node.expired:
             self._next_expiry = min(at, self._next_expiry or at)
 
-    def _has_own_expired(self, now: datetime) -> bool:
-        return self._self is not None and _has_expired(self._self, now)
+    def _has_own_expired(self, today: datetime) -> bool:
+        return self._self is not None and _has_expired(self._self, today)
 
-    def netmap(self, wall: datetime) -> NetworkMap:
+    def netmap(self, today: datetime) -> NetworkMap:
         """The map as it is now; later folding does not change what was returned.
 
         Raises:
@@ -154,7 +145,7 @@ class Folder:
             msg = "no map yet"
             raise BadPacket(msg)
         return NetworkMap(
-            self_node=_expired_view(self._self, wall + self._skew, keep_paths=True),
+            self_node=_expired_view(self._self, today, keep_paths=True),
             peers=self._shown,
             derp_map=self._derp_map,
             dns=self._dns,
@@ -163,7 +154,6 @@ class Folder:
             domain=self._domain,
             health=() if self._messages else self._health,
             display_messages=MappingProxyType(self._messages),
-            clock_delta=self._skew.total_seconds(),
             collect_services=self._collect_services,
             exits=self._exits,
         )
@@ -207,28 +197,28 @@ class Folder:
         return set(new), set(old.keys() - new.keys())
 
     def _change_peers(
-        self, message: MapResponse, wall: datetime
+        self, message: MapResponse, today: datetime
     ) -> tuple[set[NodeID], set[NodeID]]:
         was: dict[NodeID, Node | None] = {}
         own = self._self.id if self._self else None
         for peer_id in (*(message.peers_removed or ()), own):
             if peer_id is not None and (gone := self._peers.pop(peer_id, None)) is not None:
                 was[peer_id] = gone
-        for peer in self._updated(message, wall):
+        for peer in self._updated(message, today):
             was.setdefault(peer.id, self._peers.get(peer.id))
             self._peers[peer.id] = peer
         removed = {peer_id for peer_id in was if peer_id not in self._peers}
         changed = {i for i, old in was.items() if i not in removed and self._peers[i] != old}
         return changed, removed
 
-    def _updated(self, message: MapResponse, wall: datetime) -> Iterator[Node]:
+    def _updated(self, message: MapResponse, today: datetime) -> Iterator[Node]:
         """New forms of peers, in the order of the rules; each sees the ones before it applied."""
         for peer in message.peers_changed or ():
             if self._is_peer(peer.id):
                 yield peer
         for peer_id, seen in (message.peer_seen_change or {}).items():
             if (known := self._peers.get(peer_id)) is not None:
-                yield replace(known, last_seen=wall + self._skew if seen else None)
+                yield replace(known, last_seen=today if seen else None)
         for peer_id, online in (message.online_change or {}).items():
             if (known := self._peers.get(peer_id)) is not None:
                 yield replace(known, online=online)
@@ -240,9 +230,8 @@ class Folder:
         return 0 < peer_id <= MAX_ID and (self._self is None or peer_id != self._self.id)
 
     def _show(
-        self, changed: Collection[NodeID], removed: Collection[NodeID], wall: datetime
+        self, changed: Collection[NodeID], removed: Collection[NodeID], today: datetime
     ) -> Steps[None]:
-        now = wall + self._skew
         shown, exits = self._shown.mutate(), dict(self._exits)
         for peer_id in removed:
             shown.pop(peer_id, None)
@@ -250,12 +239,12 @@ class Folder:
         for part in sliced(tuple(changed)):
             for peer_id in part:
                 peer = self._peers[peer_id]
-                shown[peer_id] = view = _expired_view(peer, now, keep_paths=False)
+                shown[peer_id] = view = _expired_view(peer, today, keep_paths=False)
                 if view.offers_exit:
                     exits[peer_id] = view
                 else:
                     exits.pop(peer_id, None)
-                self._note_expiry(peer, now)
+                self._note_expiry(peer, today)
             if len(part) == SLICE:
                 yield
         self._shown, self._exits = shown.finish(), exits
@@ -292,14 +281,14 @@ def _normalised_self(node: Node) -> Node:
     return replace(node, cap_map=legacy | (node.cap_map or {})) if legacy else node
 
 
-def _has_expired(node: Node, now: datetime) -> bool:
+def _has_expired(node: Node, today: datetime) -> bool:
     at = instant(node.key_expiry)
-    return at is not None and at <= now and now >= SANE_CLOCK
+    return at is not None and at <= today and today >= SANE_CLOCK
 
 
-def _expired_view(node: Node, now: datetime, *, keep_paths: bool) -> Node:
+def _expired_view(node: Node, today: datetime, *, keep_paths: bool) -> Node:
     """``node``, marked if its key has run out; a peer then loses its paths too."""
-    if node.expired or not _has_expired(node, now):
+    if node.expired or not _has_expired(node, today):
         return node
     if keep_paths:
         return replace(node, expired=True)

@@ -30,8 +30,6 @@ class NetworkMap:
     health: tuple[str, ...]
     """Problems the server sees; empty once it has sent any display message."""
     display_messages: Mapping[str, DisplayMessage]
-    clock_delta: float
-    """Server's clock − our wall clock [s]; 0 when below one minute."""
     collect_services: bool = False
     """The server wants to know who listens on this machine."""
     exits: Mapping[NodeID, Node] | None = field(default=None, compare=False)

@@ -10,7 +10,6 @@ import logging
 from collections import deque
 from collections.abc import Mapping
 from contextlib import nullcontext
-from datetime import datetime
 from enum import Enum, auto
 
 from tailnet.agent.control.events import Connected, NetmapChanged, PopBrowser
@@ -18,7 +17,9 @@ from tailnet.agent.control.fold import Change, Folder
 from tailnet.agent.control.mapstream import decompress_untrusted, split_untrusted
 from tailnet.agent.control.resume import Resume
 from tailnet.agent.control.trouble import ServerSilent
+from tailnet.agent.dates import Calendar
 from tailnet.agent.slices import Steps, much_to_keep
+from tailnet.agent.tailcfg.codec import instant
 from tailnet.agent.tailcfg.mapping import (
     AT_ONCE,
     ControlDialPlan,
@@ -35,7 +36,7 @@ log = logging.getLogger("tailnet.control")
 WATCHDOG = 120.0  # seconds without a message
 LONGEST_PAUSE = 300.0  # seconds
 MESSAGES_IN_A_TURN = 50  # small ones; each costs 0.2 ms
-MAX_EXPIRY_SLEEP = 3600.0  # seconds; wall clocks jump, so look again now and then
+MAX_EXPIRY_SLEEP = 3600.0  # seconds
 
 
 SessionEvent = Connected | NetmapChanged | PingRequest | PopBrowser | ControlDialPlan
@@ -56,21 +57,24 @@ class MapSession:
     """The machine of one streaming poll.
 
     Args:
+        calendar: hears of the server's date, and tells whose key has expired.
         compressed: we asked for zstd.
         before: peers of the map in use.
         last_ping: URL of the last ping request that was handled, in any session.
         resume: the session that the request asked the server to go on with.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is one thing that a poll begins with
         self,
         now: float,
+        calendar: Calendar,
         *,
         compressed: bool,
         before: Mapping[NodeID, Node] | None = None,
         last_ping: str = "",
         resume: Resume | None = None,
     ) -> None:
+        self._calendar = calendar
         self._compressed = compressed
         self._folder = Folder(before or {})
         self._buffer = bytearray()
@@ -97,7 +101,7 @@ class MapSession:
             return None
         return Resume(self._handle_name, self._seq, self._folder)
 
-    def receive_untrusted(self, data: bytes, now: float, wall: datetime) -> None:
+    def receive_untrusted(self, data: bytes, now: float) -> None:
         """Bytes of the response body, in any chunks.
 
         A large message is handled in slices: call :meth:`go_on_untrusted` while :attr:`busy`.
@@ -106,7 +110,7 @@ class MapSession:
             BadPacket: the stream is damaged or out of order; the poll is over.
         """
         self._buffer += data
-        self._begin_untrusted(now, wall)
+        self._begin_untrusted(now)
 
     @property
     def busy(self) -> bool:
@@ -125,12 +129,12 @@ class MapSession:
             except StopIteration:
                 self._reading = None
 
-    def _begin_untrusted(self, now: float, wall: datetime) -> None:
+    def _begin_untrusted(self, now: float) -> None:
         if self._reading is None:
-            self._reading = self._read_untrusted(now, wall)
+            self._reading = self._read_untrusted(now)
             self.go_on_untrusted()
 
-    def _read_untrusted(self, now: float, wall: datetime) -> Steps[None]:
+    def _read_untrusted(self, now: float) -> Steps[None]:
         """Messages that are complete, until one asks for a pause."""
         for number, message in enumerate(split_untrusted(self._buffer), start=1):
             json = decompress_untrusted(message) if self._compressed else message
@@ -138,13 +142,13 @@ class MapSession:
                 response, dropped = yield from decode_map_slices_untrusted(json)
                 if dropped:
                     log.warning("left out %d malformed entries of a map message", dropped)
-                yield from self._handle(response, now, wall)
+                yield from self._handle(response, now)
             if now < self._paused_until:
                 return
             if number % MESSAGES_IN_A_TURN == 0:
                 yield
 
-    def _handle(self, message: MapResponse, now: float, wall: datetime) -> Steps[None]:
+    def _handle(self, message: MapResponse, now: float) -> Steps[None]:
         self._timers.arm(Timer.WATCHDOG, now + WATCHDOG)
         ping = message.ping_request
         if ping is not None and ping.url != self.last_ping:
@@ -155,18 +159,19 @@ class MapSession:
             self._events.append(PopBrowser(message.pop_browser_url))
         if not self.established and not message.keep_alive:
             self._begin(message.map_session_handle)
-        self._folder.note_time(message.control_time, wall)
+        if (told := instant(message.control_time)) is not None:
+            self._calendar.note(told)
         if message.control_dial_plan is not None:
             self._events.append(message.control_dial_plan)
         if message.keep_alive:
             return
-        change = yield from self._folder.fold_slices(message, wall)
+        change = yield from self._folder.fold_slices(message, self._calendar.today())
         self._seq = message.seq or self._seq
         if not self.established:
             self.established = True
             self._events.append(Connected())
-        self._emit(change, wall)
-        self._arm_expiry(now, wall)
+        self._emit(change)
+        self._arm_expiry(now)
         self._obey(message.debug, now)
 
     def _begin(self, handle: str) -> None:
@@ -201,7 +206,7 @@ class MapSession:
         """When to call :meth:`handle_timeout` [s]."""
         return self._timers.next_timeout()
 
-    def handle_timeout(self, now: float, wall: datetime) -> None:
+    def handle_timeout(self, now: float) -> None:
         """A deadline passed.
 
         Raises:
@@ -214,22 +219,22 @@ class MapSession:
                 raise ServerSilent(msg)
             if timer is Timer.PAUSE:
                 self._timers.arm(Timer.WATCHDOG, now + WATCHDOG)
-                self._begin_untrusted(now, wall)
+                self._begin_untrusted(now)
                 continue
-            if (change := self._folder.expire(wall)) is not None:
-                self._emit(change, wall)
-            self._arm_expiry(now, wall)
+            if (change := self._folder.expire(self._calendar.today())) is not None:
+                self._emit(change)
+            self._arm_expiry(now)
 
-    def _emit(self, change: Change, wall: datetime) -> None:
+    def _emit(self, change: Change) -> None:
         """Deltas that came together are told as one: what follows from them is done once."""
-        netmap = self._folder.netmap(wall)
+        netmap = self._folder.netmap(self._calendar.today())
         last = self._events[-1] if self._events else None
         if isinstance(last, NetmapChanged):
             self._events.pop()
             change = change.after(last.full, last.changed, last.removed)
         self._events.append(NetmapChanged(netmap, change.full, change.changed, change.removed))
 
-    def _arm_expiry(self, now: float, wall: datetime) -> None:
+    def _arm_expiry(self, now: float) -> None:
         self._timers.stop(Timer.EXPIRY)
-        if (left := self._folder.next_expiry(wall)) is not None:
+        if (left := self._folder.next_expiry(self._calendar.today())) is not None:
             self._timers.arm(Timer.EXPIRY, now + min(left, MAX_EXPIRY_SLEEP))

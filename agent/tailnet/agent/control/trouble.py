@@ -1,5 +1,6 @@
 """Why there is no contact, as far as it makes a difference to people."""
 
+from dataclasses import dataclass
 from enum import Enum, auto
 
 from tailnet.agent.errors import RemoteProtocolError, UserError
@@ -19,6 +20,16 @@ class Cause(Enum):
     OTHER = auto()
     SILENCE = auto()
     TLS = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Why a map stream ended; ``wait`` [s] is what the server asks for."""
+
+    reason: str
+    forgotten: bool = False
+    wait: float = 0.0
+    cause: Cause = Cause.OTHER
 
 
 def cause_of(error: Exception) -> Cause:

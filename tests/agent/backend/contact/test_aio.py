@@ -9,6 +9,7 @@ from tailnet.agent.backend.contact.aio import Contact, Hear
 from tailnet.agent.control.aio import ControlClient
 from tailnet.agent.control.events import AuthURL, ControlEvent
 from tailnet.agent.control.wishes import set_dns
+from tailnet.agent.dates import Calendar
 from tailnet.agent.errors import UserError
 
 
@@ -25,6 +26,7 @@ async def test_what_an_ended_session_says_is_not_told() -> None:
             mark=lambda _: None,
             now=asyncio.get_running_loop().time,
             wall=lambda: pytest.fail("not needed"),
+            calendar=Calendar(lambda: 0.0, lambda: pytest.fail("not needed")),
             random_bytes=bytes,
         )
 

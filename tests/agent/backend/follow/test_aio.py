@@ -30,6 +30,7 @@ from tailnet.agent.control.events import NetmapChanged
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.control.session import MapSession
 from tailnet.agent.datapath.reference.aio import ReferenceDatapath
+from tailnet.agent.dates import Calendar
 from tailnet.agent.filter.rules import Filter
 from tailnet.agent.keys import DiscoPrivate, DiscoPublic, NodePrivate, NodePublic
 from tailnet.agent.slices import Steps
@@ -122,7 +123,7 @@ class Host:
         )
         self.plans: list[Plan] = []
         self.follower = Follower(self._apply, self._look)
-        self.session = MapSession(0.0, compressed=False)
+        self.session = MapSession(0.0, Calendar(lambda: 0.0, lambda: WALL), compressed=False)
         self.prefs, self.up = Prefs(), True
         self.netmap: NetworkMap | None = None
 
@@ -136,7 +137,7 @@ class Host:
     def hear(self, message: MapResponse) -> None:
         """Bytes of the map stream."""
         data = encode(message)
-        self.session.receive_untrusted(len(data).to_bytes(4, "little") + data, 0.0, WALL)
+        self.session.receive_untrusted(len(data).to_bytes(4, "little") + data, 0.0)
         self.take()
 
     def take(self) -> None:

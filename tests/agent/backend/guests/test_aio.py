@@ -61,7 +61,6 @@ def netmap(me: Node, *hidden: str) -> NetworkMap:
         domain="",
         health=(),
         display_messages={},
-        clock_delta=0.0,
     )
 
 

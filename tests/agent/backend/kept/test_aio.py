@@ -14,11 +14,13 @@ from tailnet.agent.backend.kept import aio as kept
 from tailnet.agent.backend.kept.aio import MapFile, MapKeeper
 from tailnet.agent.control.fold import Folder
 from tailnet.agent.control.netmap import NetworkMap
+from tailnet.agent.dates import Calendar
 from tailnet.agent.keys import NodePublic
 from tailnet.agent.tailcfg.mapping import MapResponse
 from tailnet.agent.tailcfg.node import Node, NodeID
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+CALENDAR = Calendar(lambda: 0.0, lambda: NOW)
 SERVER = "https://control.example"
 KEY = NodePublic(bytes([1]) * 32)
 
@@ -37,7 +39,7 @@ def netmap(*peers: int, expiry: datetime | None = None, **mine: object) -> Netwo
 def keeper(path: Path, *, expired: list[NetworkMap] | None = None) -> MapKeeper:
     """A keeper of that file."""
     told = expired if expired is not None else []
-    return MapKeeper(MapFile(path, wall=lambda: NOW), wall=lambda: NOW, on_expired=told.append)
+    return MapKeeper(MapFile(path, calendar=CALENDAR), calendar=CALENDAR, on_expired=told.append)
 
 
 async def keep(path: Path, what: NetworkMap) -> None:
@@ -127,7 +129,7 @@ async def test_a_disk_that_refuses_is_one_line_in_the_log(
 
 async def test_without_a_file_nothing_is_kept() -> None:
     """As with an ephemeral node."""
-    one = MapKeeper(None, wall=lambda: NOW, on_expired=lambda _: None)
+    one = MapKeeper(None, calendar=CALENDAR, on_expired=lambda _: None)
     assert await one.load(SERVER, KEY) is None
     one.note(netmap(2), SERVER)
     one.forget()
@@ -140,11 +142,10 @@ async def test_expiry_of_a_kept_peer_is_told(
     """By a timer, as with a live stream."""
     path = tmp_path / "x.netmap"
     await keep(path, netmap(2, expiry=NOW + timedelta(hours=1)))
-    wall = [NOW]
+    now = [0.0]
+    calendar = Calendar(lambda: now[0], lambda: NOW + timedelta(seconds=now[0]))
     told: list[NetworkMap] = []
-    one = MapKeeper(
-        MapFile(path, wall=lambda: wall[0]), wall=lambda: wall[0], on_expired=told.append
-    )
+    one = MapKeeper(MapFile(path, calendar=calendar), calendar=calendar, on_expired=told.append)
     armed: list[tuple[float, object]] = []
     loop = asyncio.get_running_loop()
 
@@ -158,7 +159,7 @@ async def test_expiry_of_a_kept_peer_is_told(
         await one.load(SERVER, KEY)
         ((delay, callback),) = armed
         assert 3600 <= delay <= 3602
-        wall[0] = NOW + timedelta(hours=1, seconds=1)
+        now[0] = 3601.0
         assert callable(callback)
         callback()
     assert told[0].peers[NodeID(2)].expired
@@ -185,7 +186,7 @@ async def test_a_user_who_wants_no_map_on_disk_has_none(tmp_path: Path) -> None:
     await one.close()
     assert path.exists()
     two = MapKeeper(
-        MapFile(path, wall=lambda: NOW), wall=lambda: NOW, on_expired=lambda _: None, wanted=False
+        MapFile(path, calendar=CALENDAR), calendar=CALENDAR, on_expired=lambda _: None, wanted=False
     )
     assert await two.load(SERVER, KEY) is None
     assert not path.exists()
@@ -209,7 +210,7 @@ async def test_news_waits_for_its_turn_and_losses_do_not(
         return done
 
     async def there() -> set[NodeID]:
-        found = await MapFile(path, wall=lambda: NOW).load()
+        found = await MapFile(path, calendar=CALENDAR).load()
         assert found is not None
         return set(found.fold(NOW).netmap(NOW).peers)
 

@@ -56,7 +56,6 @@ def netmap(dns: DNSConfig, *peers: Node) -> NetworkMap:
         domain="",
         health=(),
         display_messages={},
-        clock_delta=0.0,
     )
 
 

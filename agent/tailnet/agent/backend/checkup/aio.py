@@ -18,6 +18,7 @@ from tailnet.agent.backend.prefs import NETFILTER_ON
 from tailnet.agent.backend.ruling.aio import Ruling
 from tailnet.agent.backend.state import State
 from tailnet.agent.backend.tunnel.aio import Tunnel
+from tailnet.agent.dates import Calendar
 from tailnet.platform.interface import NetfilterMode
 
 STEP = 60.0  # seconds between two looks at what changes by itself, as the age of a map
@@ -54,6 +55,7 @@ class Checkup:
         on_change: Callable[[], None],
         now: Callable[[], float],
         wall: Callable[[], datetime],
+        calendar: Calendar,
     ) -> None:
         self._parts = parts
         self._state = state
@@ -61,6 +63,7 @@ class Checkup:
         self._on_change = on_change
         self._now = now
         self._wall = wall
+        self._calendar = calendar
         self._health = Health()
         self._timer: asyncio.TimerHandle | None = None
         self._began = now()
@@ -79,7 +82,7 @@ class Checkup:
             self._timer.cancel()
         at = self._health.next_timeout()
         delays = [at - self._now()] if at is not None else []
-        if self._kept_since() is not None or self._forwarding_problem():
+        if self._kept_since() is not None or self._forwarding_problem() or self._calendar.ahead:
             delays.append(STEP)
         self._timer = (
             asyncio.get_running_loop().call_later(max(0.0, min(delays)), self.look)
@@ -117,7 +120,7 @@ class Checkup:
             control_problem=account.control_problem,
             control_cause=account.control_cause,
             map_age=self._age_of_map(),
-            clock_off=netmap.clock_delta if netmap is not None else 0.0,
+            clock_off=self._calendar.ahead,
             has_network=self._has_network(),
             behind_portal=tunnel.diagnosis.behind_portal,
             has_relays=plan is not None and bool(plan.derp_map.regions),
@@ -139,7 +142,7 @@ class Checkup:
             and plan.firewall.stateful
             and plan.firewall.mode is NetfilterMode.ON
             and parts.network.runs_docker,
-            key_left=key_left(netmap, self._wall()),
+            key_left=key_left(netmap, self._calendar.today()),
             exit_node_missing=account.prefs.wants_exit_node
             and (plan is None or plan.exit_node_missing),
             routes_ignored=plan is not None and plan.routes_ignored,
@@ -165,4 +168,6 @@ class Checkup:
 
     def _age_of_map(self) -> str:
         since = self._kept_since()
-        return in_words((self._wall() - since).total_seconds()) if since is not None else ""
+        if since is None:
+            return ""
+        return in_words((self._calendar.today() - since).total_seconds())

@@ -22,6 +22,7 @@ from tailnet.agent.backend.keptmap import (
 from tailnet.agent.backend.seal import Seal, is_sealed
 from tailnet.agent.control.fold import Folder
 from tailnet.agent.control.netmap import NetworkMap
+from tailnet.agent.dates import Calendar
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.keys import NodePublic
 from tailnet.agent.tailcfg.node import NodeID
@@ -34,7 +35,7 @@ log = logging.getLogger("tailnet.kept")
 PURPOSE = "tailnetd network map"
 FILE_MODE = 0o600
 SETTLE = 2.0  # seconds from news to writing; a login brings several maps
-LONGEST_TIMER = 86_400.0  # seconds; a wall clock may be set meanwhile
+LONGEST_TIMER = 86_400.0  # seconds
 RATE = 128 << 10  # bytes/s that writing may come to, on the average
 
 
@@ -67,13 +68,11 @@ def remove_map(state: Path, profile_id: str) -> None:
 class MapFile:
     """Keeps the latest network map in ``path``."""
 
-    def __init__(
-        self, path: Path, *, wall: Callable[[], datetime], seal: Seal | None = None
-    ) -> None:
+    def __init__(self, path: Path, *, calendar: Calendar, seal: Seal | None = None) -> None:
         """``seal``: what the file is encrypted with."""
         self._path = path
         self._seal = seal
-        self._wall = wall
+        self._calendar = calendar
         self._news: tuple[NetworkMap, str] | None = None
         self._there: tuple[NetworkMap, str] | None = None  # in the file
         self._peers: frozenset[NodeID] = frozenset()  # of that, but for who was struck out
@@ -195,7 +194,7 @@ class MapFile:
                 temporary.unlink()
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
             with os.fdopen(fd, "wb", buffering=1 << 18) as file:
-                pieces = encode_lines(netmap, server, self._wall())
+                pieces = encode_lines(netmap, server, self._calendar.today(), self._calendar.ahead)
                 if self._seal is not None:
                     pieces = self._seal.seal(pieces, PURPOSE)
                 for piece in pieces:
@@ -222,14 +221,14 @@ class MapKeeper:
         self,
         file: MapFile | None,
         *,
-        wall: Callable[[], datetime],
+        calendar: Calendar,
         on_expired: Callable[[NetworkMap], None],
         wanted: bool = True,
     ) -> None:
         """``file`` is ``None`` where nothing can be kept; ``wanted``: see :meth:`want`."""
         self._file = file
         self._wanted = wanted
-        self._wall = wall
+        self._calendar = calendar
         self._on_expired = on_expired
         self._folder: Folder | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -248,10 +247,11 @@ class MapKeeper:
             self.forget()
             return None
         log.info("using the network map of %s until the control server answers", kept.at)
-        self._folder = await asyncio.to_thread(kept.fold, self._wall())
+        self._calendar.guess(kept.date(self._calendar.here()))
+        self._folder = await asyncio.to_thread(kept.fold, self._calendar.today())
         self.since = kept.at
         self._arm()
-        return self._folder.netmap(self._wall())
+        return self._folder.netmap(self._calendar.today())
 
     def note(self, netmap: NetworkMap, server: str) -> None:
         """The server sent this one: the kept one has done its service, and is replaced."""
@@ -300,14 +300,15 @@ class MapKeeper:
             self._timer = None
 
     def _arm(self) -> None:
-        left = self._folder.next_expiry(self._wall()) if self._folder is not None else None
-        if left is not None:
+        if self._folder is None:
+            return
+        if (left := self._folder.next_expiry(self._calendar.today())) is not None:
             delay = min(left + 1.0, LONGEST_TIMER)
             self._timer = asyncio.get_running_loop().call_later(delay, self._expire)
 
     def _expire(self) -> None:
         if self._folder is not None:
-            change = self._folder.expire(self._wall())
+            change = self._folder.expire(self._calendar.today())
             self._arm()
             if change is not None:
-                self._on_expired(self._folder.netmap(self._wall()))
+                self._on_expired(self._folder.netmap(self._calendar.today()))

@@ -14,6 +14,7 @@ from tailnet.agent.backend.login import Host, hostinfo, key_left
 from tailnet.agent.control.aio import ControlClient, ControlConfig
 from tailnet.agent.control.ask import Answers
 from tailnet.agent.crypto.x25519 import public_of
+from tailnet.agent.dates import Calendar
 from tailnet.agent.keys import DiscoPrivate, NodePrivate
 from tailnet.agent.tailcfg.node import Hostinfo, NetInfo, Service
 from tailnet.platform.interface import Bypass
@@ -27,6 +28,7 @@ class World:
     bypass: Bypass
     now: Callable[[], float]
     wall: Callable[[], datetime]
+    calendar: Calendar
     random_bytes: Callable[[int], bytes]
     ca_file: str | None
 
@@ -77,7 +79,7 @@ class Line:
     def connect(self) -> None:
         """Begin a session."""
         # A key that has run out is not worth a try; the new one takes over its node.
-        left = key_left(self._standing.netmap, self._world.wall())
+        left = key_left(self._standing.netmap, self._world.calendar.today())
         fresh = self._record.registered and left is not None and left <= 0
         self.contact.connect(fresh=fresh)
         self.refresh()
@@ -169,6 +171,7 @@ class Line:
             mark=world.bypass.mark,
             now=world.now,
             wall=world.wall,
+            calendar=world.calendar,
             random_bytes=world.random_bytes,
             answers=self._answers,
         )

@@ -9,6 +9,7 @@ from tailnet.agent.backend.kept.aio import MapFile, MapKeeper, remove_map, tidy
 from tailnet.agent.backend.keptmap import map_path
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.crypto.x25519 import public_of
+from tailnet.agent.dates import Calendar
 from tailnet.agent.tasks import Tasks
 
 
@@ -26,13 +27,13 @@ class KeptMaps:
         account: Account,
         *,
         keep: bool,
-        wall: Callable[[], datetime],
+        calendar: Calendar,
         on_expired: Callable[[NetworkMap], None],
     ) -> None:
         self._store = store
         self._account = account
         self._keep = keep
-        self._wall = wall
+        self._calendar = calendar
         self._on_expired = on_expired
         self._profile_id = account.profile_id
         self._keeper = self._make_keeper()
@@ -96,12 +97,13 @@ class KeptMaps:
         await self._keeper.close()
 
     def _make_keeper(self) -> MapKeeper:
-        path = self._store.path if self._keep else None
+        file, store = None, self._store
+        if store.path is not None and self._keep:
+            path = map_path(store.path, self._profile_id)
+            file = MapFile(path, calendar=self._calendar, seal=store.seal)
         return MapKeeper(
-            MapFile(map_path(path, self._profile_id), wall=self._wall, seal=self._store.seal)
-            if path
-            else None,
+            file,
             wanted=not self._account.prefs.no_kept_map,
-            wall=self._wall,
+            calendar=self._calendar,
             on_expired=self._on_expired,
         )
