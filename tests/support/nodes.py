@@ -6,6 +6,7 @@ import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from integration.lab.control import ControlServer
@@ -155,6 +156,7 @@ class Member:
         keep_map: bool = True,
         config: ConfigFile | None = None,
         store: StateStore | None = None,
+        wall: Callable[[], datetime] = clock.wall,
     ) -> None:
         self.system = FakeSystem(name)
         self.events: list[NodeEvent] = []
@@ -170,7 +172,7 @@ class Member:
                 store or StateFile(directory / f"{name}.state"),
                 MagicDns(Forwarder(no_https, random_bytes=os.urandom), lambda: 0.0),
                 now=clock.now,
-                wall=clock.wall,
+                wall=wall,
                 random_bytes=os.urandom,
                 on_failed=self.failures.append,
             )

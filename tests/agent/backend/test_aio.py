@@ -5,6 +5,7 @@ import json
 import os
 import socket
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from tests.support.control import AUTH_KEY
 from tests.support.nodes import Member, echo_request, running, tailnet, tailnet_server
 
+from tailnet.agent import clock
 from tailnet.agent.backend.events import HealthChanged, LoginRefused, StateChanged
 from tailnet.agent.backend.files.aio import ConfigFile, StateMemory
 from tailnet.agent.backend.state import State
@@ -82,6 +84,35 @@ async def test_a_restart_keeps_key_and_address(url: str, tmp_path: Path) -> None
     async with running(again):
         await again.state(State.RUNNING)
         assert (again.node.public_key, again.ip) == (key, ip)
+
+
+async def test_a_node_whose_clock_went_back_while_it_was_off_is_let_in(
+    url: str, tmp_path: Path
+) -> None:
+    """By a peer that has forgotten their session, but not the latest date that it was told."""
+    one = Member("one", tmp_path)
+    async with running(one):
+        first = Member("two", tmp_path)
+        async with running(first):
+            for member in (one, first):
+                await member.node.account.login(prefs(url), AUTH_KEY)
+            for member in (one, first):
+                await member.peers(1)
+                await member.state(State.RUNNING)
+            await first.send(echo_request(first.ip, one.ip, 1))
+            await one.receive()
+            key, peer = first.node.tunnel.magicsock.disco_key, one.node.peer_at(first.ip)
+            assert peer is not None
+        engine = one.node.tunnel._engine
+        engine._forget(engine._peers[peer])  # as after nine minutes
+        late = Member("two", tmp_path, wall=lambda: clock.wall() - timedelta(minutes=5))
+        async with running(late):
+            await late.state(State.RUNNING)
+            await late.peers(1)
+            await one.until(lambda: one.node.tunnel._tables.peers[peer].info.disco_key != key)
+            packet = echo_request(late.ip, one.ip, 2)
+            await late.send(packet)
+            assert await one.receive() == packet
 
 
 async def test_logout_forgets_the_key(url: str, tmp_path: Path) -> None:

@@ -120,6 +120,22 @@ def test_older_initiation_is_a_replay_also_after_the_keys_are_wiped() -> None:
     refused(pair.b, new, "replayed initiation")
 
 
+def test_a_peer_that_began_anew_may_say_an_earlier_date() -> None:
+    """Its clock may have none of its own; from then on its stamps grow again."""
+    pair = offline()
+    early, late = ask(pair.a), ask(pair.a)
+    take(pair.b, late)
+    pair.b.pump()
+    pair.b.now += 1
+    pair.b.engine.note_restart(PeerId(99))
+    refused(pair.b, early, "replayed initiation")
+    pair.b.engine.note_restart(PEER)
+    take(pair.b, early)
+    pair.b.pump()
+    pair.b.now += 1
+    refused(pair.b, early, "replayed initiation")
+
+
 def test_initiations_closer_than_20_ms_are_a_flood() -> None:
     """Each costs four scalar multiplications."""
     pair = offline()

@@ -162,6 +162,10 @@ class Dataplane:
             self._take_waiting()  # and those that came meanwhile: an answer takes a millisecond
             self.pump()
 
+    def note_restart(self, peer: PeerId) -> None:
+        """See :meth:`Engine.note_restart`."""
+        self._engine.note_restart(peer)
+
     def want_session(self, peer: PeerId) -> None:
         """Begin a handshake although no packet waits."""
         self._engine.want_session(peer, self._now(), self._wall())

@@ -89,6 +89,8 @@ class Tables:
             self._dataplane.set_peers({p: (n.key, n.entry) for p, n in self.peers.items()})
         left = {peer for peer in self._left if peer in plan.peers}
         self._left -= left
+        for peer in restarted:
+            self._dataplane.note_restart(peer)
         for peer in self._with_session(restarted) | left:
             self._dataplane.want_session(peer)
         if not down:
