@@ -38,10 +38,9 @@ from integration.bench.machine import System, no_https
 from integration.bench.plot import plot
 
 from tailnet.agent import clock
-from tailnet.agent.backend.aio import Node
+from tailnet.agent.backend.aio import Node, NodeSettings
 from tailnet.agent.backend.events import NetworkMapChanged, NodeEvent
 from tailnet.agent.backend.files.aio import StateFile
-from tailnet.agent.backend.settings import NodeSettings
 from tailnet.agent.backend.state import State
 from tailnet.agent.control.fold import Change, Folder
 from tailnet.agent.control.session import MapSession

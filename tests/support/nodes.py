@@ -16,11 +16,10 @@ from tests.support.control import serving, settings
 
 from tailnet.agent import clock
 from tailnet.agent.addr import IPAddress, IPNetwork
-from tailnet.agent.backend.aio import Node
+from tailnet.agent.backend.aio import Node, NodeSettings
 from tailnet.agent.backend.events import NodeEvent
 from tailnet.agent.backend.files.aio import ConfigFile, StateFile, StateStore
 from tailnet.agent.backend.login import Host
-from tailnet.agent.backend.settings import NodeSettings
 from tailnet.agent.backend.state import State
 from tailnet.agent.backend.tunnel.interface import TunnelSettings
 from tailnet.agent.datapath.reference.aio import ReferenceDatapath

@@ -7,6 +7,7 @@ either, ``_reconsider`` derives the plan, the state and the health again; nothin
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from tailnet.agent.backend.events import (
     StateChanged,
 )
 from tailnet.agent.backend.expiry.aio import KeyExpiry
-from tailnet.agent.backend.files.aio import StateStore
+from tailnet.agent.backend.files.aio import ConfigFile, StateStore
 from tailnet.agent.backend.follow.aio import Follower, Turn
 from tailnet.agent.backend.guests.aio import Guests
 from tailnet.agent.backend.health import HealthWarning
@@ -40,10 +41,9 @@ from tailnet.agent.backend.network.aio import NetworkWatch
 from tailnet.agent.backend.pinger.aio import Pinger
 from tailnet.agent.backend.plan import Plan
 from tailnet.agent.backend.ruling.aio import Ruling
-from tailnet.agent.backend.settings import NodeSettings
 from tailnet.agent.backend.state import Facts, State, next_state
 from tailnet.agent.backend.tunnel.aio import Tunnel
-from tailnet.agent.backend.tunnel.interface import System
+from tailnet.agent.backend.tunnel.interface import System, TunnelSettings
 from tailnet.agent.control.netmap import NetworkMap
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.dates import Calendar, Dates
@@ -52,13 +52,30 @@ from tailnet.agent.hooks.settings import Hook
 from tailnet.agent.keys import DiscoPrivate, PeerId
 from tailnet.agent.slices import Steps
 from tailnet.agent.tailcfg.derpmap import DERPMap
-from tailnet.agent.tailcfg.node import Node as PeerNode
 from tailnet.agent.tasks import Tasks
 from tailnet.platform.interface import NetworkChange
 
 log = logging.getLogger("tailnet.node")
 
 NO_RELAYS = DERPMap()
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """Flags and environment of the daemon that concern one node.
+
+    ``auth_key`` (from ``TS_AUTHKEY``) logs in a node that has no login yet.  ``keep_map``: the last
+    network map stays on disk, and is used until the control server answers.  ``config``: the file
+    that rules the prefs, if there is one.  ``report_services``: a server that wants to know who
+    listens on this machine is told.
+    """
+
+    tunnel: TunnelSettings = field(default_factory=TunnelSettings)
+    auth_key: str = ""
+    ca_file: str | None = None
+    keep_map: bool = True
+    config: ConfigFile | None = None
+    report_services: bool = True
 
 
 class Node:
@@ -118,7 +135,7 @@ class Node:
         guests = Guests(
             self.naming,
             resolver.forwarder,
-            at=self._node_at,
+            at=lambda ip: self.plan.node_at(ip) if self.plan is not None else None,
             plan=lambda: self.plan,
             prefs=lambda: self.account.prefs,
             netmap=lambda: self.netmap,
@@ -297,9 +314,6 @@ class Node:
     def peer_at(self, ip: IPAddress) -> PeerId | None:
         """The peer whose own address ``ip`` is."""
         return self.plan.peer_at(ip) if self.plan is not None else None
-
-    def _node_at(self, ip: IPAddress) -> PeerNode | None:
-        return self.plan.node_at(ip) if self.plan is not None else None
 
     def age_of(self, at: float) -> float:
         """Seconds since ``at`` on the daemon's clock."""

@@ -13,11 +13,10 @@ from pathlib import Path
 from tailnet.agent import clock
 from tailnet.agent._version import __version__
 from tailnet.agent.addr import AddrPort, IPAddress
-from tailnet.agent.backend.aio import Node
+from tailnet.agent.backend.aio import Node, NodeSettings
 from tailnet.agent.backend.files.aio import ConfigFile, StateFile, StateMemory
 from tailnet.agent.backend.keyfiles.aio import read_auth_key, read_state_key
 from tailnet.agent.backend.seal import Seal
-from tailnet.agent.backend.settings import NodeSettings
 from tailnet.agent.backend.state import State
 from tailnet.agent.backend.tunnel.interface import System, TunnelSettings
 from tailnet.agent.backend.wall import guard
