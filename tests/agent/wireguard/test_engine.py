@@ -127,13 +127,36 @@ def test_a_peer_that_began_anew_may_say_an_earlier_date() -> None:
     take(pair.b, late)
     pair.b.pump()
     pair.b.now += 1
-    pair.b.engine.note_restart(PeerId(99))
+    pair.b.engine.note_restart(PeerId(99), pair.b.now)
     refused(pair.b, early, "replayed initiation")
-    pair.b.engine.note_restart(PEER)
+    pair.b.engine.note_restart(PEER, pair.b.now)
     take(pair.b, early)
     pair.b.pump()
     pair.b.now += 1
     refused(pair.b, early, "replayed initiation")
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_peer_that_began_anew_is_asked_at_once(answered: bool) -> None:
+    """Its daemon of before had the last initiation, less than 5 s ago, and took it along."""
+    pair = offline()
+    asked = ask(pair.a)
+    if answered:
+        take(pair.b, asked)
+        pair.b.pump()
+        take(pair.a, pair.b.sent[-1][1])
+        pair.a.pump()
+    before = len(pair.a.sent)
+    pair.a.now += 1
+    pair.a.engine.want_session(PEER, pair.a.now, pair.a.wall)
+    pair.a.pump()
+    assert len(pair.a.sent) == before
+    pair.a.engine.note_restart(PEER, pair.a.now)
+    pair.a.engine.want_session(PEER, pair.a.now, pair.a.wall)
+    pair.a.pump()
+    (_, again), *_ = pair.a.sent[before:]
+    assert again[0] == INITIATION
+    assert again != asked
 
 
 def test_initiations_closer_than_20_ms_are_a_flood() -> None:

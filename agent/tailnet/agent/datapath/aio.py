@@ -164,7 +164,7 @@ class Dataplane:
 
     def note_restart(self, peer: PeerId) -> None:
         """See :meth:`Engine.note_restart`."""
-        self._engine.note_restart(peer)
+        self._engine.note_restart(peer, self._now())
 
     def want_session(self, peer: PeerId) -> None:
         """Begin a handshake although no packet waits."""

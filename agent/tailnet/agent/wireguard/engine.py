@@ -166,16 +166,19 @@ class Engine:
             self._initiate(found, now, wall)
         self._check(found, now, wall)
 
-    def note_restart(self, peer: PeerId) -> None:
-        """Control says that the peer began anew: the date that it says now may be an earlier one.
+    def note_restart(self, peer: PeerId, now: float) -> None:
+        """Control says that the peer began anew: what its daemon of before was told is lost.
 
-        Else a machine without a clock of its own, which begins with the date of its last shutdown,
-        would be refused until that date is passed.  What an old initiation, sent again by somebody
-        who heard it, costs is an answer: no session comes of it.
+        Our next initiation need not wait for 5 s after the last one.  And the date that the peer
+        says may be an earlier one, or a machine without a clock of its own, which begins with the
+        date of its last shutdown, would be refused until that date is passed.  What an old
+        initiation, sent again by somebody who heard it, costs is an answer: no session comes of it.
         Source: tailscale wgengine/userspace.go, discoChanged, which removes the peer and adds it.
         """
         if (found := self._peers.get(peer)) is not None:
             found.greatest = b""
+            found.restart(now)
+            self._reschedule(found, now)
 
     def handle_confirmed(self, peer: PeerId, local_index: int, now: float) -> None:
         """The data plane opened the first packet of a responder's session."""

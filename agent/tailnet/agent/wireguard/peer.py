@@ -166,7 +166,7 @@ class Peer:
         self._keepalive_at = self._silence_at = self._zero_at = None
 
     def restart(self, now: float) -> None:
-        """Our own key changed: a handshake under way starts over at once."""
+        """We or the peer began anew: a handshake under way starts over at once."""
         self._sent_handshake_at = NEVER
         self._attempts = 0
         self._retransmit_at = now if self.trying else None
