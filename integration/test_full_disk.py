@@ -72,9 +72,7 @@ def test_a_full_disk_stops_no_packet_and_loses_no_word(lab: Lab) -> None:
     one.wait_running()
     assert one.status()["Self"]["PublicKey"] == key
     lab.wait_complete()
-    assert (
-        two.ping_os(one.ipv4).received > 0
-    )  # shields are not up, and a restart is survived at once
+    assert two.ping_os(one.ipv4).received > 0
     refused(one, "set", "--shields-up")
 
     ballast.unlink()
