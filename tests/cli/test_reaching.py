@@ -94,8 +94,9 @@ def test_nonsense_on_the_socket_is_an_error(tmp_path: Path, answer: bytes) -> No
     assert result.stderr.strip().isprintable()
 
 
-def test_a_daemon_that_hangs_up_is_not_said_to_talk_nonsense(tmp_path: Path) -> None:
-    """As one does that has no descriptor left for the question."""
+@pytest.mark.parametrize("unread", [True, False], ids=["reset", "closed"])
+def test_a_daemon_that_hangs_up_is_not_said_to_talk_nonsense(tmp_path: Path, unread: bool) -> None:
+    """As one does that has no descriptor left for the question, or that ends."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"{tmp_path}/s")
         listener.listen()
@@ -103,7 +104,7 @@ def test_a_daemon_that_hangs_up_is_not_said_to_talk_nonsense(tmp_path: Path) -> 
         def hang_up() -> None:
             conn, _ = listener.accept()
             with conn:
-                conn.recv(1, socket.MSG_PEEK)  # what is not read makes it a reset
+                conn.recv(1 << 16, socket.MSG_PEEK if unread else 0)  # what is not read resets it
 
         thread = threading.Thread(target=hang_up)
         thread.start()

@@ -49,11 +49,11 @@ class Answer:
         """What the body gains by more bytes; none is the end of the connection.
 
         Raises:
-            Nonsense: it is no HTTP, or ended early.
+            Nonsense: it is no HTTP.
+            ConnectionError: it ended before its end.
         """
         if not data and not self.complete:
-            msg = "it ended early"
-            raise Nonsense(msg)
+            raise ConnectionResetError
         self._buffer += data
         if not self.status and not self._head():
             return b""
