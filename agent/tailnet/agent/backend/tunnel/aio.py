@@ -9,6 +9,7 @@ from datetime import datetime
 from tailnet.agent.addr import AddrPort, IPAddress
 from tailnet.agent.backend.host.aio import HostNetwork
 from tailnet.agent.backend.plan import Plan
+from tailnet.agent.backend.tunnel.device import take
 from tailnet.agent.backend.tunnel.diagnosis.aio import Diagnosis
 from tailnet.agent.backend.tunnel.forwarding.aio import Forwarding
 from tailnet.agent.backend.tunnel.interface import EMPTY, System, TunnelSettings
@@ -17,7 +18,7 @@ from tailnet.agent.backend.tunnel.pings.aio import Pings
 from tailnet.agent.backend.tunnel.tables.aio import Tables
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.datapath.aio import Dataplane
-from tailnet.agent.datapath.interface import About, Activity, TunPort
+from tailnet.agent.datapath.interface import About, Activity
 from tailnet.agent.derp.aio import DerpFleet
 from tailnet.agent.keys import DiscoPrivate, DiscoPublic, NodePrivate, NodePublic, PeerId
 from tailnet.agent.magicsock.aio import Magicsock
@@ -30,7 +31,7 @@ from tailnet.agent.tailcfg.node import NetInfo
 from tailnet.agent.tasks import Tasks
 from tailnet.agent.wireguard.engine import Engine
 from tailnet.agent.wireguard.events import PeerStatus
-from tailnet.platform.interface import DnsConfigurator, NetworkMonitor, TunDevice
+from tailnet.platform.interface import DnsConfigurator, NetworkMonitor
 
 log = logging.getLogger("tailnet.tunnel")
 
@@ -183,7 +184,8 @@ class Tunnel:
             self.device = device.name
             self._sock.skip_interface(device.name)
             ports = self._sock.bind(self._settings.port)
-            tun = self._tun_port(device)
+            tun = take(device, self._settings)
+            self.datapath_threads = 1 + len(tun.more)
         finally:
             device.close()
         self._sock.attach(self._datapath, self._dataplane.handle_relayed)
@@ -200,17 +202,6 @@ class Tunnel:
     def make_monitor(self) -> NetworkMonitor:
         """Of all but the open device."""
         return self._system.make_monitor(self.device)
-
-    def _tun_port(self, device: TunDevice) -> TunPort:
-        """Take the device over, with the offloads that work and are wanted."""
-        joined = device.vnet_hdr and device.probe()
-        if joined < device.vnet_hdr:
-            log.warning("%s: this kernel refuses joined packets; writing them singly", device.name)
-        tso = joined and self._settings.tun_tcp_gro
-        uso = joined and device.uso and self._settings.tun_udp_gro
-        more = device.detach_more()
-        self.datapath_threads = 1 + len(more)
-        return TunPort(device.detach(), device.mtu, device.vnet_hdr, uso, tso, more)
 
     def failing(self) -> None:
         """The end that comes is nobody's wish: until the next start nothing may leak."""
