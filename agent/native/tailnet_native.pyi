@@ -1,5 +1,8 @@
 """The native packet path; ``tailnet.agent.datapath.native`` makes it a ``Datapath``.
 
+``tailnet.agent.noise.wireguard.native`` makes handshakes, which raise ``ValueError`` where they
+refuse.
+
 Prefixes are packed: 18 bytes each, version, bits and the address in 16 bytes, big-endian.
 Addresses are packed too, 4 or 16 bytes.  A UDP port is (fd, is IPv6, UDP_SEGMENT works,
 equal groups need a sentinel).  A peer is its allowed prefixes and, in turn as single
@@ -9,7 +12,16 @@ addresses, each address of ours and the one it knows instead.
 from collections.abc import Sequence
 from typing import Any, final
 
-__all__ = ["INTERFACE", "VERSION", "Datapath", "Netstack", "choose_aead"]
+__all__ = [
+    "INTERFACE",
+    "VERSION",
+    "Datapath",
+    "Handshakes",
+    "Initiator",
+    "Netstack",
+    "Responder",
+    "choose_aead",
+]
 
 INTERFACE: int
 VERSION: str
@@ -61,6 +73,23 @@ class Datapath:
     def activity(self, peer: int) -> tuple[Any, ...] | None: ...
     def drops(self) -> list[tuple[str, int]]: ...
     def traffic(self) -> list[tuple[str, int, int, int, int]]: ...
+
+@final
+class Handshakes:
+    def __new__(cls, private: bytes, psk: bytes) -> Handshakes: ...
+    def begin(self, remote: bytes, ephemeral: bytes, timestamp: bytes) -> Initiator: ...
+    def read(self, first: bytes, ephemeral: bytes) -> Responder: ...
+
+@final
+class Initiator:
+    first: bytes
+    def finish(self, second: bytes) -> tuple[bytes, bytes]: ...
+
+@final
+class Responder:
+    remote: bytes
+    timestamp: bytes
+    def answer(self) -> tuple[bytes, tuple[bytes, bytes]]: ...
 
 @final
 class Netstack:

@@ -9,7 +9,11 @@ from tailnet.agent.datapath.interface import Datapath
 from tailnet.agent.datapath.native import NativeDatapath
 from tailnet.agent.datapath.reference.aio import ReferenceDatapath
 from tailnet.agent.dns.upstream import Https
+from tailnet.agent.keys import NodePrivate
 from tailnet.agent.netstack.sites.aio import SiteRouter
+from tailnet.agent.noise.wireguard.interface import Handshakes
+from tailnet.agent.noise.wireguard.native import NativeHandshakes
+from tailnet.agent.noise.wireguard.reference import ReferenceHandshakes
 from tailnet.platform.fake import (
     FakeBypass,
     FakeDns,
@@ -76,6 +80,10 @@ class System:
     def make_datapath(self) -> Datapath:
         """In Rust or in Python."""
         return NativeDatapath() if self._native else ReferenceDatapath(now=clock.now)
+
+    def make_handshakes(self, private: NodePrivate) -> Handshakes:
+        """In Rust or in Python."""
+        return NativeHandshakes(private) if self._native else ReferenceHandshakes(private)
 
     def make_sites(self, set_socket: Callable[[int | None], None]) -> SiteRouter:
         """Of none."""

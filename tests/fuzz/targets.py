@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 import msgspec
+from tests.support.handshakes import MAKERS
 from tests.support.pair import Pair
 from tests.support.untrusted import takes_bytes
 from tests.vectors import control_noise, derp, wireguard_handshake
@@ -26,6 +27,7 @@ from tailnet.agent.control.channel import Channel
 from tailnet.agent.control.fold import Folder
 from tailnet.agent.control.records import RecordStream, early_payload
 from tailnet.agent.control.session import MapSession
+from tailnet.agent.datapath.native import why_not
 from tailnet.agent.datapath.tsmp import encode_disco_key, encode_ping
 from tailnet.agent.dates import Calendar
 from tailnet.agent.derp.backlog import Backlog
@@ -42,6 +44,7 @@ from tailnet.agent.keys import DiscoPublic, NodePrivate, NodePublic
 from tailnet.agent.netstack.http_proxy import HttpProxy
 from tailnet.agent.netstack.socks5 import Socks5
 from tailnet.agent.noise.control import TransportKeys
+from tailnet.agent.noise.wireguard.interface import Handshakes
 from tailnet.agent.stun import messages as stun
 from tailnet.agent.tailcfg.mapping import decode_map_untrusted
 
@@ -402,6 +405,30 @@ def wireguard_engine(data: bytes) -> None:
         engine.handle_handshake_untrusted(data, SRC, 1.0)
     while engine.poll_event() is not None:
         pass
+
+
+HANDSHAKE_KEY = NodePrivate(wireguard_handshake.RESPONDER_PRIVATE)
+HANDSHAKES: list[Handshakes] = [
+    make(HANDSHAKE_KEY) for name, make in MAKERS.items() if name != "native" or not why_not()
+]
+
+
+@target(INITIATION[8:], wireguard_handshake.RESPONSE_HEAD[12:] + bytes(16), bytes(108), bytes(48))
+def wireguard_handshakes(data: bytes) -> None:
+    """Every implementation of the handshake understands or refuses a message as the others do."""
+    said: list[object] = []
+    for each in HANDSHAKES:
+        begun = each.begin(SERVER_KEY, b"e" * 32, bytes(12))
+        try:
+            asked = each.read_untrusted(data, b"f" * 32)
+            said.append((asked.remote, asked.timestamp, asked.answer()))
+        except BadPacket as error:
+            said.append(str(error))
+        try:
+            said.append(begun.finish_untrusted(data))
+        except BadPacket as error:
+            said.append(str(error))
+    assert said == said[:2] * len(HANDSHAKES)
 
 
 # --- programs of this machine ---------------------------------------------------------

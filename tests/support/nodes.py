@@ -30,6 +30,7 @@ from tailnet.agent.errors import UserError
 from tailnet.agent.keys import NodePrivate
 from tailnet.agent.netstack.native import native_stack
 from tailnet.agent.netstack.sites.aio import SiteRouter
+from tailnet.agent.noise.wireguard.reference import ReferenceHandshakes
 from tailnet.agent.tailcfg.derpmap import DERPMap, DERPNode, DERPRegion
 from tailnet.platform.fake import (
     FakeBypass,
@@ -90,6 +91,10 @@ class FakeSystem:
     def make_datapath(self) -> ReferenceDatapath:
         """The pure-Python one."""
         return ReferenceDatapath(now=clock.now)
+
+    def make_handshakes(self, private: NodePrivate) -> ReferenceHandshakes:
+        """The pure-Python ones."""
+        return ReferenceHandshakes(private)
 
     def make_sites(self, set_socket: Callable[[int | None], None]) -> SiteRouter:
         """The real one."""

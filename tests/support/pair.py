@@ -14,6 +14,8 @@ from tailnet.agent.crypto.aead import Aead
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.keys import NodePrivate, PeerId
+from tailnet.agent.noise.wireguard.interface import MakeHandshakes
+from tailnet.agent.noise.wireguard.reference import ReferenceHandshakes
 from tailnet.agent.wireguard.constants import REJECT_AFTER_TIME
 from tailnet.agent.wireguard.engine import Engine
 from tailnet.agent.wireguard.events import (
@@ -141,8 +143,11 @@ class Packets:
 class Node:
     """An engine, its packets and its way out."""
 
-    def __init__(self, name: str, seed: int, net: Netem, peer_name: str) -> None:
+    def __init__(
+        self, name: str, seed: int, net: Netem, peer_name: str, handshakes: MakeHandshakes
+    ) -> None:
         self.name = name
+        self.handshakes = handshakes
         self.random = Random(seed)
         self.private = NodePrivate.from_random(self.random.randbytes(32))
         self.public = public_of(self.private)
@@ -216,6 +221,7 @@ class Node:
     def _engine(self) -> Engine:
         return Engine(
             self.private,
+            handshakes=self.handshakes,
             random_bytes=self.random.randbytes,
             activity=lambda _: self.packets.activity,
         )
@@ -252,11 +258,16 @@ class Node:
 class Pair:
     """Nodes ``a`` and ``b`` that know each other."""
 
-    def __init__(self, seed: int = 1, link: Link = PERFECT) -> None:
+    def __init__(
+        self,
+        seed: int = 1,
+        link: Link = PERFECT,
+        handshakes: tuple[MakeHandshakes, MakeHandshakes] = (ReferenceHandshakes,) * 2,
+    ) -> None:
         self.now = START
         self.net = Netem(seed, link)
-        self.a = Node("a", 2 * seed, self.net, "b")
-        self.b = Node("b", 2 * seed + 1, self.net, "a")
+        self.a = Node("a", 2 * seed, self.net, "b", handshakes[0])
+        self.b = Node("b", 2 * seed + 1, self.net, "a", handshakes[1])
         self.a.engine.set_peers({PEER: self.b.public}, START)
         self.b.engine.set_peers({PEER: self.a.public}, START)
 

@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod datapath;
+pub mod handshake;
 pub mod hash;
 pub mod netstack;
 pub mod sys;
@@ -10,4 +11,4 @@ pub mod sys;
 mod py;
 
 /// What Python checks on import: it grows with every incompatible change of the Python side.
-pub const INTERFACE: u32 = 12;
+pub const INTERFACE: u32 = 13;

@@ -13,9 +13,12 @@ from tailnet.agent.backend.login import Host
 from tailnet.agent.backend.tunnel.interface import Sites
 from tailnet.agent.datapath.interface import Datapath
 from tailnet.agent.datapath.native import AeadChoice, NativeDatapath, why_not
+from tailnet.agent.keys import NodePrivate
 from tailnet.agent.netstack.aio import Userspace
 from tailnet.agent.netstack.native import native_stack
 from tailnet.agent.netstack.sites.aio import SiteRouter, StackSites
+from tailnet.agent.noise.wireguard.interface import Handshakes
+from tailnet.agent.noise.wireguard.native import NativeHandshakes
 from tailnet.platform.absent import NoBypass, NoDns, NoFirewall
 from tailnet.platform.interface import (
     Bypass,
@@ -104,14 +107,21 @@ class Machine:
         """The platform's."""
         return self._platform.monitor(tun_name)
 
+    def _not_native(self) -> str:
+        return "asked for" if self._datapath.kind is DatapathChoice.REFERENCE else why_not()
+
     def make_datapath(self) -> Datapath:
         """The native one if it is there, unless ``--datapath`` says otherwise."""
-        reason = "asked for" if self._datapath.kind is DatapathChoice.REFERENCE else why_not()
+        reason = self._not_native()
         made = _reference() if reason else NativeDatapath(aead=self._datapath.aead)
         line = "packets are moved by the %s datapath %s, ciphered by %s%s"
         log.info(line, *made.about, f" ({reason})" if reason else "")
         made.set_service(self._service_fd)
         return made
+
+    def make_handshakes(self, private: NodePrivate) -> Handshakes:
+        """In Rust where the packets are."""
+        return _reference_handshakes(private) if self._not_native() else NativeHandshakes(private)
 
     def make_sites(self, set_socket: Callable[[int | None], None]) -> Sites:
         """A stack of its own, while there are any; without a device the one that is there."""
@@ -157,3 +167,11 @@ def _reference() -> Datapath:
     )
 
     return ReferenceDatapath(now=clock.now)
+
+
+def _reference_handshakes(private: NodePrivate) -> Handshakes:
+    from tailnet.agent.noise.wireguard.reference import (  # noqa: PLC0415 - memory
+        ReferenceHandshakes,
+    )
+
+    return ReferenceHandshakes(private)

@@ -48,6 +48,7 @@ from tailnet.agent.datapath.underlay import Underlay
 from tailnet.agent.filter.flows import Flow
 from tailnet.agent.filter.rules import Filter
 from tailnet.agent.keys import NodePrivate, NodePublic, PeerId, RelayAddr
+from tailnet.agent.noise.wireguard.reference import ReferenceHandshakes
 from tailnet.agent.wireguard.engine import Engine
 from tailnet.agent.wireguard.events import PeerState
 from tailnet.agent.wireguard.session import IDLE, Source
@@ -223,7 +224,12 @@ class Bench:
         underlay: Underlay = self.underlay
         self.plane = Dataplane(
             datapath,
-            Engine(private, random_bytes=random.randbytes, activity=datapath.activity),
+            Engine(
+                private,
+                handshakes=ReferenceHandshakes,
+                random_bytes=random.randbytes,
+                activity=datapath.activity,
+            ),
             underlay,
             now=lambda: self.now,
             wall=lambda: WALL,

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.handshakes import MAKERS, maker
 from tests.support.netem import Link
 from tests.support.pair import Pair
 
@@ -83,3 +84,18 @@ def test_same_seed_same_story() -> None:
             pair.run(5)
         stories.append((pair.a.sent, pair.b.sent, pair.a.events))
     assert stories[0] == stories[1]
+
+
+@pytest.mark.parametrize("there", MAKERS)
+@pytest.mark.parametrize("here", MAKERS)
+def test_it_does_not_matter_who_computes_the_handshakes(here: str, there: str) -> None:
+    """Of damaged messages none ends a handshake, and the right ones make sessions."""
+    damaged = Link(latency=0.02, corruption=0.5)
+    pair = Pair(5, damaged, (maker(here), maker(there)))
+    for _ in range(20):
+        pair.a.send(b"data")
+        pair.b.send(b"data")
+        pair.run(3)
+    assert pair.a.bad or pair.b.bad
+    pair.link(corruption=0.0)
+    assert pair.exchange()

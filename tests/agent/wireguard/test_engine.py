@@ -12,6 +12,7 @@ from tailnet.agent.addr import AddrPort
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.keys import NodePrivate, NodePublic, PeerId
+from tailnet.agent.noise.wireguard.reference import ReferenceHandshakes
 from tailnet.agent.wireguard.constants import REKEY_TIMEOUT, UNDER_LOAD_BACKLOG
 from tailnet.agent.wireguard.engine import Engine
 from tailnet.agent.wireguard.events import (
@@ -74,7 +75,10 @@ def with_macs(node: Node, data: bytes, to: Node) -> bytes:
     del node
     size = len(data) - 32
     peer = Engine(
-        NodePrivate(b"\x01" * 32), random_bytes=Random(1).randbytes, activity=lambda _: IDLE
+        NodePrivate(b"\x01" * 32),
+        handshakes=ReferenceHandshakes,
+        random_bytes=Random(1).randbytes,
+        activity=lambda _: IDLE,
     )
     peer.set_peers({PEER: to.public}, START)
     found = peer._peer(PEER)

@@ -8,7 +8,7 @@ from tests.vectors import wireguard_handshake as v
 from tailnet.agent.crypto.aead import Aead
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.keys import NodePrivate, NodePublic
-from tailnet.agent.noise.wireguard import Reader
+from tailnet.agent.noise.wireguard.reference import ReferenceHandshakes
 from tailnet.agent.wireguard.cookie import CookieGenerator
 from tailnet.agent.wireguard.handshake import (
     answer,
@@ -25,13 +25,19 @@ def test_whole_exchange_of_the_vectors() -> None:
     """Both messages, mac1 of the first, and the keys of both sessions, with the zero key."""
     sealed, key_ir, key_ri = v.SETS[bytes(32)]
     pending, head = initiate(
-        PRIVATE_I, PUBLIC_R, v.INITIATOR_INDEX, v.TIMESTAMP, lambda _: v.INITIATOR_EPHEMERAL
+        ReferenceHandshakes(PRIVATE_I),
+        PUBLIC_R,
+        v.INITIATOR_INDEX,
+        v.TIMESTAMP,
+        lambda _: v.INITIATOR_EPHEMERAL,
     )
     assert head == v.INITIATION
     message = CookieGenerator(PUBLIC_R).add_macs(head, 0.0)
     assert message == v.INITIATION + v.INITIATION_MAC1 + bytes(16)
 
-    asked = open_initiation_untrusted(Reader(PRIVATE_R), message, lambda _: v.RESPONDER_EPHEMERAL)
+    asked = open_initiation_untrusted(
+        ReferenceHandshakes(PRIVATE_R), message, lambda _: v.RESPONDER_EPHEMERAL
+    )
     assert (asked.remote, asked.timestamp) == (PUBLIC_I, v.TIMESTAMP)
     theirs, head = answer(asked, v.RESPONDER_INDEX, 5.0)
     assert head == v.RESPONSE_HEAD + sealed
@@ -51,10 +57,14 @@ def test_mac1_of_the_response_vector() -> None:
 def test_response_to_another_index_is_refused() -> None:
     """An index that was ours once does not answer what is pending now."""
     pending, head = initiate(
-        PRIVATE_I, PUBLIC_R, v.INITIATOR_INDEX, v.TIMESTAMP, lambda _: v.INITIATOR_EPHEMERAL
+        ReferenceHandshakes(PRIVATE_I),
+        PUBLIC_R,
+        v.INITIATOR_INDEX,
+        v.TIMESTAMP,
+        lambda _: v.INITIATOR_EPHEMERAL,
     )
     asked = open_initiation_untrusted(
-        Reader(PRIVATE_R), head + bytes(32), lambda _: v.RESPONDER_EPHEMERAL
+        ReferenceHandshakes(PRIVATE_R), head + bytes(32), lambda _: v.RESPONDER_EPHEMERAL
     )
     _, head = answer(asked, 7, 0.0)
     with pytest.raises(BadPacket):

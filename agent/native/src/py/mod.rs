@@ -2,6 +2,7 @@
 
 mod convert;
 mod datapath;
+mod handshake;
 mod netstack;
 mod upcalls;
 
@@ -14,6 +15,15 @@ mod tailnet_native {
 
     #[pymodule_export]
     use super::datapath::choose_aead;
+
+    #[pymodule_export]
+    use super::handshake::Handshakes;
+
+    #[pymodule_export]
+    use super::handshake::Initiator;
+
+    #[pymodule_export]
+    use super::handshake::Responder;
 
     #[pymodule_export]
     use super::netstack::Netstack;

@@ -2,6 +2,8 @@
 //!
 //! Plain functions over the public parts of the crate; a fuzzing engine can call them as they are.
 
+#[path = "handshake.rs"]
+mod handshake;
 #[path = "userspace.rs"]
 mod userspace;
 
@@ -31,6 +33,7 @@ use tailnet_native::datapath::wire::packet::{self as ip_packet, parse_untrusted}
 use tailnet_native::datapath::wire::{clamp, vnet};
 use tailnet_native::sys::socket::Incoming;
 
+use handshake::handshake;
 use userspace::{netstack, stack};
 
 /// A claim's check.
@@ -45,6 +48,7 @@ pub const BODIES: &[(&str, Body)] = &[
     ("datagrams", datagrams),
     ("gro", gro),
     ("rules", rules),
+    ("handshake", handshake),
     ("netstack", netstack),
     ("operations", operations),
     ("stack", stack),

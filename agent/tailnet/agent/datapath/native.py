@@ -43,7 +43,7 @@ from tailnet.agent.wireguard.session import IDLE
 if TYPE_CHECKING:
     import tailnet_native
 
-INTERFACE = 12  # of the extension that this module can use
+INTERFACE = 13  # of the extension that this module can use
 
 _AF_INET6 = 10  # Linux
 _SIZES = {4: 4, 6: 16}  # bytes of an address

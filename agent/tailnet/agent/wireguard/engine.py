@@ -13,7 +13,7 @@ from datetime import datetime
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.errors import BadPacket
 from tailnet.agent.keys import NodePrivate, NodePublic, PeerId
-from tailnet.agent.noise.wireguard import Reader
+from tailnet.agent.noise.wireguard.interface import MakeHandshakes
 from tailnet.agent.wireguard.constants import (
     INITIATION_FLOOR,
     REKEY_JITTER,
@@ -60,6 +60,7 @@ class Engine:
 
     Args:
         private: our static key.
+        handshakes: what computes them, made anew for each key of ours.
         random_bytes: source of ephemeral keys, indices and jitter.
         activity: what happened with a peer's packets, as of now; asked only when a timer is due.
     """
@@ -68,12 +69,14 @@ class Engine:
         self,
         private: NodePrivate,
         *,
+        handshakes: MakeHandshakes,
         random_bytes: Callable[[int], bytes],
         activity: Callable[[PeerId], Activity],
     ) -> None:
         self._private = private
         self._public = public_of(private)
-        self._reader = Reader(private)
+        self._make_handshakes = handshakes
+        self._handshakes = handshakes(private)
         self._random_bytes = random_bytes
         self._activity = activity
         self._checker = CookieChecker(self._public, random_bytes)
@@ -101,7 +104,7 @@ class Engine:
             return
         self._private = private
         self._public = public_of(private)
-        self._reader = Reader(private)
+        self._handshakes = self._make_handshakes(private)
         self._checker = CookieChecker(self._public, self._random_bytes)
         for peer in self._peers.values():
             self._forget(peer)
@@ -244,7 +247,7 @@ class Engine:
             raise BadPacket(msg)
 
     def _take_initiation_untrusted(self, data: bytes, now: float) -> Peer:
-        asked = open_initiation_untrusted(self._reader, data, self._random_bytes)
+        asked = open_initiation_untrusted(self._handshakes, data, self._random_bytes)
         peer_id = self._ids.get(asked.remote)
         peer = None if peer_id is None else self._peer(peer_id)
         if peer is None:
@@ -320,7 +323,11 @@ class Engine:
         self._last_stamp = stamp_after(wall, self._last_stamp)
         try:
             peer.pending, head = initiate(
-                self._private, peer.remote, self._new_index(), self._last_stamp, self._random_bytes
+                self._handshakes,
+                peer.remote,
+                self._new_index(),
+                self._last_stamp,
+                self._random_bytes,
             )
         except BadPacket:  # no handshake can ever work with such a key
             peer.gave_up(now)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from tailnet.agent.errors import BadPacket
-from tailnet.agent.keys import NodePrivate, NodePublic
-from tailnet.agent.noise.wireguard import Initiator, Reader, Responder
+from tailnet.agent.keys import NodePublic
+from tailnet.agent.noise.wireguard.interface import Handshakes, Initiator, Responder
 from tailnet.agent.wireguard.messages import (
     Initiation,
     Response,
@@ -51,18 +51,18 @@ class Asked(NamedTuple):
 
 
 def initiate(
-    private: NodePrivate,
+    handshakes: Handshakes,
     remote: NodePublic,
     index: int,
     timestamp: bytes,
     random_bytes: Callable[[int], bytes],
 ) -> tuple[Pending, bytes]:
-    """A new initiation and its 116 bytes before the MACs.
+    """A new initiation with our key, and its 116 bytes before the MACs.
 
     Raises:
         BadPacket: no secret can be shared with ``remote``; trying again is no use.
     """
-    noise = Initiator(private, remote, random_bytes(EPHEMERAL_LEN), timestamp)
+    noise = handshakes.begin(remote, random_bytes(EPHEMERAL_LEN), timestamp)
     return Pending(index, noise), encode_initiation(Initiation(index, noise.first))
 
 
@@ -81,15 +81,15 @@ def finish_untrusted(pending: Pending, data: bytes, now: float) -> Session:
 
 
 def open_initiation_untrusted(
-    reader: Reader, data: bytes, random_bytes: Callable[[int], bytes]
+    handshakes: Handshakes, data: bytes, random_bytes: Callable[[int], bytes]
 ) -> Asked:
-    """Authenticate an initiation (148 bytes); ``reader`` has our key.
+    """Authenticate an initiation (148 bytes) to our key.
 
     Raises:
         BadPacket: not for our key, or damaged.
     """
     message = parse_initiation_untrusted(data)
-    noise = reader.read_untrusted(message.noise, random_bytes(EPHEMERAL_LEN))
+    noise = handshakes.read_untrusted(message.noise, random_bytes(EPHEMERAL_LEN))
     return Asked(message.sender, noise)
 
 

@@ -79,7 +79,12 @@ class Tunnel:
         self.sites = system.make_sites(self._datapath.set_sites)
         self.forwarding = Forwarding(system, self.sites, lambda: self.device)
         self.datapath_threads = 1  # that encrypt
-        self._engine = Engine(node_key, random_bytes=random_bytes, activity=self._datapath.activity)
+        self._engine = Engine(
+            node_key,
+            handshakes=system.make_handshakes,
+            random_bytes=random_bytes,
+            activity=self._datapath.activity,
+        )
         self._derp = DerpFleet(
             node_key,
             on_packets=self._relayed,

@@ -9,7 +9,9 @@ from tailnet.agent.backend.login import Host
 from tailnet.agent.backend.plan import Plan
 from tailnet.agent.datapath.interface import Datapath
 from tailnet.agent.filter.rules import Filter
+from tailnet.agent.keys import NodePrivate
 from tailnet.agent.magicsock.sockets.offload import PLAIN, Offload
+from tailnet.agent.noise.wireguard.interface import Handshakes
 from tailnet.agent.portmap.interface import Protocol as MapProtocol
 from tailnet.agent.tailcfg.derpmap import DERPMap
 from tailnet.platform.interface import (
@@ -77,6 +79,9 @@ class System(Protocol):
 
     def make_datapath(self) -> Datapath:
         """A datapath that has not started."""
+
+    def make_handshakes(self, private: NodePrivate) -> Handshakes:
+        """What computes WireGuard's handshakes of a key; it goes with the datapath."""
 
     def make_sites(self, set_socket: Callable[[int | None], None]) -> Sites:
         """A router of sites; ``set_socket`` is the datapath's ``set_sites``."""

@@ -1,0 +1,1 @@
+"""WireGuard's handshake, Noise IKpsk2: two implementations behind :mod:`.interface`."""
