@@ -176,6 +176,10 @@ class NotedUnderlay:
         self.calls.append(("send", peer, datagram))
         self.deliver(datagram)
 
+    def begin(self, peer: PeerId, initiation: bytes) -> None:
+        self.note_data_sent(peer)
+        self.send(peer, initiation)
+
     def send_to(self, dst: Source, datagram: bytes) -> None:
         self.calls.append(("send_to", dst, datagram))
 
@@ -338,6 +342,34 @@ async def test_a_ping_meanwhile_gets_its_pong_before_a_handshake_its_answer() ->
         a.plane.want_session(PEER)
         told = [call[0] for call in b.underlay.calls if call[0] != "flush"]
         assert told == ["handle_disco", "send", "note_data_sent"]
+
+
+async def test_a_message_that_comes_by_two_ways_is_answered_once() -> None:
+    """The copy is told by its bytes, before any cryptography."""
+    async with running() as (a, b):
+        sources = (SRC, AddrPort(SRC.ip, 9))
+        a.underlay.deliver = lambda data: b.datapath.push(*(Handshake(s, data) for s in sources))
+        b.underlay.deliver = lambda data: a.datapath.push(*(Handshake(s, data) for s in sources))
+        a.plane.want_session(PEER)
+        await turns()
+        assert len(b.named("send")) == len(a.named("set_session")) == 1
+        assert a.plane.dropped == b.plane.dropped == {"came already": 1}
+
+
+async def test_a_message_that_was_refused_is_judged_again() -> None:
+    """It may have been refused for reasons that are gone."""
+    async with running() as (a, b):
+        messages: list[bytes] = []
+        a.underlay.deliver = messages.append
+        b.plane.set_peers({})
+        a.plane.want_session(PEER)
+        b.datapath.push(Handshake(SRC, messages[0]))
+        await turns()
+        assert b.plane.dropped == {"unknown peer": 1}
+        b.knows(a.public)
+        b.datapath.push(Handshake(SRC, messages[0]))
+        await turns()
+        assert len(b.named("send")) == 1
 
 
 @pytest.mark.parametrize(

@@ -191,6 +191,7 @@ class Node:
         self.wires = Wires(lab)
         self.relays = Relays(lab, self.key, self.wires.left)
         self.relayed: list[tuple[RelayAddr, list[bytes]]] = []
+        self.waiting: Callable[[], None] = lambda: None
         self.infos: list[NetInfo] = []
         self.told: list[tuple[tuple[AddrPort, int], ...]] = []
         seed = count()
@@ -207,13 +208,17 @@ class Node:
         self.wires.sock = self.sock
         self.sock.set_node_key(private)
         self.wires.set_udp(self.sock.bind(0))
-        self.sock.attach(cast("Datapath", self.wires), self.relayed_in)
+        self.sock.attach(cast("Datapath", self.wires), self)
         self.sock.start()
 
-    def relayed_in(self, src: RelayAddr, datagrams: list[bytes]) -> None:
+    def take_waiting(self) -> None:
+        """What came by UDP."""
+        self.waiting()
+
+    def handle_relayed(self, src: RelayAddr, datagrams: Sequence[bytes]) -> None:
         """WireGuard by relay."""
         self.wires.left.append("handed on")
-        self.relayed.append((src, datagrams))
+        self.relayed.append((src, list(datagrams)))
         self.lab.changed.set()
 
     def info(self) -> PeerInfo:
@@ -332,6 +337,24 @@ async def test_a_call_is_followed_before_the_handshake_that_came_with_it(lab: La
     assert calls
     assert a.wires.left[0] == "udp"
     assert a.wires.left[-1] == "handed on"
+
+
+async def test_a_handshake_is_answered_before_a_call_of_a_peer_that_came_through(lab: Lab) -> None:
+    """What waits of it is taken first, and there is nothing to open."""
+    a, b = await pair(lab)
+    calls: list[bytes] = []
+
+    def call(_region: int, _dst: NodePublic, datagrams: Sequence[bytes]) -> None:
+        calls.extend(datagrams)
+
+    b.relays.send = call  # type: ignore[method-assign,assignment]
+    b.sock.note_data_sent(PEER)
+    src = AddrPort.of("127.0.0.1", b.sock.local_port)
+    a.waiting = lambda: a.sock.note_source(PEER, src)
+    a.wires.left.clear()
+    a.sock.handle_derp(7, b.key, [*calls, HANDSHAKE])
+    assert calls
+    assert a.wires.left[0] == "handed on"
 
 
 async def test_relay_only_node_is_reached_by_relay(lab: Lab) -> None:

@@ -211,6 +211,16 @@ def test_call_me_maybe_pings_at_once_and_is_not_returned() -> None:
     assert set(pings(it)) == {A, B}
 
 
+def test_a_call_pings_no_address_again_that_the_peer_comes_through_from() -> None:
+    """There is no NAT that another ping would open."""
+    it = machine(A, B)
+    it.note_heard(A, 0.9, b"x" * 12)
+    it.note_sent(0.9)
+    assert set(pings(it)) == {A, B}
+    it.handle_call_me_maybe([A, B], 1.0)
+    assert set(pings(it)) == {B}
+
+
 def test_peer_cannot_make_us_flood() -> None:
     """Calls in quick succession do not lift the floor again."""
     it = machine()

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.datapath import tsmp
+from tailnet.agent.datapath.copies import Copies
 from tailnet.agent.datapath.interface import (
     Confirmed,
     Datapath,
@@ -96,6 +97,7 @@ class Dataplane:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
+        self._copies = Copies()
         self.dropped: Counter[str] = Counter()
         self.rejections = Rejections()
 
@@ -154,12 +156,12 @@ class Dataplane:
         if sealed:
             self._datapath.relay_in(sealed)
         if len(sealed) < len(datagrams):
-            self._take_waiting()  # pings are answered before, so that pongs overtake the answer
+            self.take_waiting()  # pings are answered before, so that pongs overtake the answer
             handshakes = [data for data in datagrams if data[:4] != _TRANSPORT]
             self._engine.note_backlog(len(handshakes), self._now())
             for data in handshakes:
                 self._handshake_untrusted(src, data)
-            self._take_waiting()  # and those that came meanwhile: an answer takes a millisecond
+            self.take_waiting()  # and those that came meanwhile: an answer takes a millisecond
             self.pump()
 
     def note_restart(self, peer: PeerId) -> None:
@@ -182,7 +184,7 @@ class Dataplane:
         # came meanwhile get their pongs, and only then he pings by himself.
         asked: list[PeerId] = []
         while self._drain(asked):
-            self._take_waiting()
+            self.take_waiting()
         for peer in asked:
             self._underlay.note_data_sent(peer)
         self._arm()
@@ -201,10 +203,10 @@ class Dataplane:
             left = True
             if isinstance(out, Transmit):
                 if out.datagram[:4] == _INITIATION:
-                    self._underlay.note_data_sent(out.peer)
+                    self._underlay.begin(out.peer, out.datagram)
                 else:
                     asked.append(out.peer)
-                self._underlay.send(out.peer, out.datagram)
+                    self._underlay.send(out.peer, out.datagram)
             else:
                 self._underlay.send_to(out.dst, out.datagram)
         if left:
@@ -225,11 +227,12 @@ class Dataplane:
         self.pump()
 
     def _readable(self) -> None:
-        self._take_waiting()
+        self.take_waiting()
         self._underlay.flush()
         self.pump()
 
-    def _take_waiting(self) -> None:
+    def take_waiting(self) -> None:
+        """Handle upcalls now, before something else that just came; :meth:`pump` follows."""
         if self._stopped:
             return
         upcalls = self._datapath.take_upcalls(UPCALL_BATCH)
@@ -269,7 +272,7 @@ class Dataplane:
         match event:
             case InstallSession(peer, session):
                 if session.initiator and not self._underlay.is_direct(peer):
-                    self._take_waiting()  # a pong: what waits for the session leaves by that path
+                    self.take_waiting()  # a pong: what waits for the session leaves by that path
                 self._datapath.set_session(peer, session)
             case DropSession(local_index):
                 self._datapath.drop_session(local_index)
@@ -298,8 +301,13 @@ class Dataplane:
         self._to_agent(peer, message)
 
     def _handshake_untrusted(self, src: Source, data: bytes) -> None:
-        """Hand a handshake message to the engine; a bad one is counted."""
+        """Hand a handshake message to the engine; a bad one, or a copy, is counted."""
+        if data in self._copies:
+            self.dropped["came already"] += 1
+            return
         try:
             self._engine.handle_handshake_untrusted(data, src, self._now())
         except BadPacket as error:
             self.dropped[str(error)] += 1
+        else:
+            self._copies.note(data)

@@ -8,8 +8,18 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from tailnet.agent.addr import AddrPort, ViaAddr
-from tailnet.agent.keys import PeerId
+from tailnet.agent.keys import PeerId, RelayAddr
 from tailnet.agent.wireguard.session import Source
+
+
+class Overlay(Protocol):
+    """Whom the underlay hands things to."""
+
+    def take_waiting(self) -> None:
+        """Handle what came by UDP now, before something else that just came."""
+
+    def handle_relayed(self, src: RelayAddr, datagrams: Sequence[bytes]) -> None:
+        """WireGuard messages that came through a relay."""
 
 
 class Underlay(Protocol):
@@ -18,8 +28,14 @@ class Underlay(Protocol):
     def send(self, peer: PeerId, datagram: bytes) -> None:
         """Send a handshake message by the best path known, relay included while it is untrusted.
 
-        Returns when it has left; :meth:`note_data_sent`, which starts path discovery, comes before
-        or soon after.
+        Returns when it has left; :meth:`note_data_sent`, which starts path discovery, comes soon
+        after.
+        """
+
+    def begin(self, peer: PeerId, initiation: bytes) -> None:
+        """Start path discovery, as :meth:`note_data_sent`, and send the message that needs it.
+
+        Where no path is known the message goes with the pings, too.
         """
 
     def send_to(self, dst: Source, datagram: bytes) -> None:

@@ -8,11 +8,13 @@ from tailnet.agent import clock
 from tailnet.agent.addr import AddrPort, ViaAddr
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.datapath.interface import Datapath, Path, UdpPort
+from tailnet.agent.datapath.underlay import Overlay
 from tailnet.agent.derp.aio import DerpFleet
 from tailnet.agent.disco.envelope import looks_like_disco
 from tailnet.agent.keys import DiscoPrivate, DiscoPublic, NodePrivate, NodePublic, PeerId, RelayAddr
 from tailnet.agent.magicsock.drain.aio import Drain, PingReply
 from tailnet.agent.magicsock.endpoints import Telling
+from tailnet.agent.magicsock.handshakes.aio import Handshakes
 from tailnet.agent.magicsock.hub import Hub, PathStatus, PeerInfo
 from tailnet.agent.magicsock.measure.aio import Measuring
 from tailnet.agent.magicsock.report import PathReport
@@ -85,7 +87,8 @@ class Magicsock:
             on_netinfo=on_netinfo,
         )
         self._drain = Drain(self._hub, self._measuring, self._sender, derp, now=now)
-        self._on_wireguard: Callable[[RelayAddr, list[bytes]], None] | None = None
+        self._handshakes = Handshakes(self._hub, self._sender, derp, now=now, pump=self._pump)
+        self._overlay: Overlay | None = None
         self._rebound_at: float | None = None
         self._live: frozenset[int] = frozenset()
 
@@ -103,12 +106,10 @@ class Magicsock:
         """
         return self._sockets.bind(port)
 
-    def attach(
-        self, datapath: Datapath, on_wireguard: Callable[[RelayAddr, list[bytes]], None]
-    ) -> None:
-        """``on_wireguard`` takes what relays bring that is not disco."""
+    def attach(self, datapath: Datapath, overlay: Overlay) -> None:
+        """``overlay`` takes what relays bring that is not disco."""
         self._sender.datapath = datapath
-        self._on_wireguard = on_wireguard
+        self._overlay = overlay
 
     def start(self) -> None:
         """Begin; needs a running event loop.  What was asked for before is done now."""
@@ -315,14 +316,12 @@ class Magicsock:
     # --- Underlay
 
     def send(self, peer: PeerId, datagram: bytes) -> None:
-        """Send a handshake by every way the path has."""
-        path = self._hub.route(peer)
-        if path.udp is not None and (error := self._sender.send_to(path.udp, datagram)):
-            self._hub.path_failed(peer, path.udp, error, self._now())
-            path = self._hub.route(peer)
-        if path.relay:
-            self.relay_out(peer, [datagram])
-            self.flush()
+        """Send a handshake by every way the path has, or may have."""
+        self._handshakes.send(peer, datagram)
+
+    def begin(self, peer: PeerId, initiation: bytes) -> None:
+        """Ask for the peer's path, and send the message that needs it."""
+        self._handshakes.begin(peer, initiation)
 
     def send_to(self, dst: Source, datagram: bytes) -> None:
         """Send back to where something came from."""
@@ -374,18 +373,27 @@ class Magicsock:
 
     def handle_derp(self, region: int, key: NodePublic, datagrams: list[bytes]) -> None:
         """Datagrams of one node through one relay: disco is ours, the rest WireGuard's."""
-        src = RelayAddr(region, key)
-        self._hub.note_relay(src, self._now())
-        disco = [data for data in datagrams if looks_like_disco(data)]
+        src, now = RelayAddr(region, key), self._now()
+        self._hub.note_relay(src, now)
         # A call first: its pings open our NAT and are under way while the handshake, which came
-        # with it and takes four times as long, is answered.
-        for data in disco:
-            self._hub.handle_disco_untrusted(data, src, self._now())
-        if disco:
-            self._pump()
-        if len(disco) < len(datagrams) and self._on_wireguard is not None:
-            self._on_wireguard(src, [data for data in datagrams if not looks_like_disco(data)])
+        # with it and takes four times as long, is answered.  Where the peer came through by itself
+        # there is nothing to open, and the answer is what it waits for.
+        if self._overlay is not None and any(map(looks_like_disco, datagrams)):
+            self._overlay.take_waiting()
+        steps = [self._take_disco, self._hand_on]
+        for step in reversed(steps) if self._hub.is_present(key, now) else steps:
+            step(src, datagrams)
         self._pump()
+
+    def _take_disco(self, src: RelayAddr, datagrams: list[bytes]) -> None:
+        for data in filter(looks_like_disco, datagrams):
+            self._hub.handle_disco_untrusted(data, src, self._now())
+        self._pump()
+
+    def _hand_on(self, src: RelayAddr, datagrams: list[bytes]) -> None:
+        sealed = [data for data in datagrams if not looks_like_disco(data)]
+        if sealed and self._overlay is not None:
+            self._overlay.handle_relayed(src, sealed)
 
     def _pump(self) -> None:
         self._drain.run()

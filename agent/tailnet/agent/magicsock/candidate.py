@@ -8,6 +8,7 @@ MAX_CANDIDATES = 100  # per peer, from all sources
 MAX_LISTED = 64  # addresses taken from one netmap entry or CallMeMaybe
 HEARD_LIFETIME = 45.0  # seconds that an address learned from a ping is kept without another
 PING_FLOOR = 0.5  # seconds at least between discovery pings to one address
+PRESENT = 1.0  # seconds after which nothing follows any longer from where a peer was heard
 
 
 PONGS = 8  # remembered per address, for people
@@ -110,6 +111,10 @@ class Candidate:
         must not ping each other for ever.
         """
         return self.returned_at is None or now - self.returned_at >= PING_FLOOR
+
+    def present(self, now: float) -> bool:
+        """True when the peer was just heard from there: no NAT is in between, or it is open."""
+        return self.heard_at is not None and now - self.heard_at < PRESENT
 
     def forget_probes(self) -> None:
         """What was measured on another network says nothing now."""

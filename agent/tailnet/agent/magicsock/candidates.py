@@ -1,6 +1,7 @@
 """All addresses at which one peer may be reached, bounded."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.magicsock.candidate import (
@@ -9,6 +10,9 @@ from tailnet.agent.magicsock.candidate import (
     Candidate,
     usable,
 )
+
+MAX_ALONG = 8  # addresses that get the first message of a handshake with their ping
+MAX_BACK = 3  # addresses that get a handshake message because the peer was heard from there
 
 
 class Candidates(Mapping[AddrPort, Candidate]):
@@ -51,6 +55,16 @@ class Candidates(Mapping[AddrPort, Candidate]):
                 return None
         candidate = self._known[addr] = Candidate()
         return candidate
+
+    def asked(self, now: float) -> list[AddrPort]:
+        """Some of those that are being pinged at this very moment."""
+        asked = (addr for addr, known in self._known.items() if known.pinged_at == now)
+        return list(islice(asked, MAX_ALONG))
+
+    def present(self, now: float) -> list[AddrPort]:
+        """Some of those that the peer was just heard from."""
+        present = (addr for addr, known in self._known.items() if known.present(now))
+        return list(islice(present, MAX_BACK))
 
     def expire(self, now: float) -> None:
         """Remove what nobody claims."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from tailnet.agent.addr import AddrPort, ViaAddr
 from tailnet.agent.datapath.interface import NO_PATH, Path
 from tailnet.agent.keys import DiscoPrivate, DiscoPublic, NodePublic, PeerId, RelayAddr
+from tailnet.agent.magicsock.candidates import Candidates
 from tailnet.agent.magicsock.inbox import Inbox
 from tailnet.agent.magicsock.mail import Mail, Transmit
 from tailnet.agent.magicsock.peers import (
@@ -234,6 +235,26 @@ class Hub:
         """Where packets to the peer go now."""
         record = self._roster.peers.get(peer)
         return NO_PATH if record is None else record.route
+
+    def asked(self, peer: PeerId, now: float) -> list[AddrPort]:
+        """Addresses of the peer that are pinged at this very moment, at most ``MAX_ALONG``."""
+        candidates = self._candidates(peer)
+        return [] if candidates is None else candidates.asked(now)
+
+    def present(self, peer: PeerId, now: float) -> list[AddrPort]:
+        """Addresses that the peer was just heard from, at most ``MAX_BACK``."""
+        candidates = self._candidates(peer)
+        return [] if candidates is None else candidates.present(now)
+
+    def is_present(self, node: NodePublic, now: float) -> bool:
+        """Whether the peer with this key was just heard from directly."""
+        peer = self._roster.index.by_node.get(node)
+        return peer is not None and bool(self.present(peer, now))
+
+    def _candidates(self, peer: PeerId) -> Candidates | None:
+        record = self._roster.peers.get(peer)
+        machine = None if record is None else record.machine
+        return None if machine is None else machine.candidates
 
     def relay(self, peer: PeerId) -> RelayAddr | None:
         """The relay that leads to the peer: its home, else where it was heard, else ours."""

@@ -215,7 +215,8 @@ class PeerPath:
         self._follow_claims()
         if self._search.follow(now):
             for candidate in self.candidates.values():
-                candidate.pinged_at = None
+                if not candidate.present(now):  # else there is no NAT that another would open
+                    candidate.pinged_at = None
         self._begin_doubt(now, None)
         self._round(now)
 

@@ -193,7 +193,7 @@ class Tunnel:
             self.datapath_threads = 1 + len(tun.more)
         finally:
             device.close()
-        self._sock.attach(self._datapath, self._dataplane.handle_relayed)
+        self._sock.attach(self._datapath, self._dataplane)
         self._dataplane.start(tun, ports)
         self._derp.start()
         self._sock.start()

@@ -19,6 +19,11 @@ class Sender:
     def __init__(self, derp: DerpFleet) -> None:
         self._derp = derp
         self.datapath: Datapath | None = None
+        self._along: dict[AddrPort, bytes] = {}
+
+    def set_along(self, along: dict[AddrPort, bytes]) -> None:
+        """What is sent next to one of these takes this with it, in one call, once."""
+        self._along = along
 
     def send_to(self, dst: Source, datagram: bytes) -> int:
         """Send to where something came from; the ``errno`` by UDP, else 0."""
@@ -35,4 +40,7 @@ class Sender:
 
     def send_udp(self, dst: AddrPort, datagram: bytes) -> int:
         """0, or the ``errno`` of a socket that refuses."""
-        return 0 if self.datapath is None else self.datapath.send_udp(dst, [datagram])
+        if self.datapath is None:
+            return 0
+        along = self._along.pop(dst, None) if self._along else None
+        return self.datapath.send_udp(dst, [datagram] if along is None else [datagram, along])
