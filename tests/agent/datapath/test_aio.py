@@ -344,6 +344,14 @@ async def test_a_ping_meanwhile_gets_its_pong_before_a_handshake_its_answer() ->
         assert told == ["handle_disco", "send", "note_data_sent"]
 
 
+async def test_what_is_caught_up_with_leaves_at_once() -> None:
+    """Nothing else may come for a long time."""
+    async with running() as (a, _):
+        a.datapath.push(NoSession(PEER))
+        a.plane.catch_up()
+        assert len(a.named("send")) == 1
+
+
 async def test_a_message_that_comes_by_two_ways_is_answered_once() -> None:
     """The copy is told by its bytes, before any cryptography."""
     async with running() as (a, b):

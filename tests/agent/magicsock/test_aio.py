@@ -211,7 +211,7 @@ class Node:
         self.sock.attach(cast("Datapath", self.wires), self)
         self.sock.start()
 
-    def take_waiting(self) -> None:
+    def catch_up(self) -> None:
         """What came by UDP."""
         self.waiting()
 

@@ -108,7 +108,7 @@ class Dataplane:
         self._loop = asyncio.get_running_loop()
         self._datapath.set_public_key(self._engine.public)
         self._datapath.start(tun, udp)
-        self._loop.add_reader(self._datapath.event_fd(), self._readable)
+        self._loop.add_reader(self._datapath.event_fd(), self.catch_up)
         self.pump()
 
     def stop(self) -> None:
@@ -156,12 +156,12 @@ class Dataplane:
         if sealed:
             self._datapath.relay_in(sealed)
         if len(sealed) < len(datagrams):
-            self.take_waiting()  # pings are answered before, so that pongs overtake the answer
+            self._take_waiting()  # pings are answered before, so that pongs overtake the answer
             handshakes = [data for data in datagrams if data[:4] != _TRANSPORT]
             self._engine.note_backlog(len(handshakes), self._now())
             for data in handshakes:
                 self._handshake_untrusted(src, data)
-            self.take_waiting()  # and those that came meanwhile: an answer takes a millisecond
+            self._take_waiting()  # and those that came meanwhile: an answer takes a millisecond
             self.pump()
 
     def note_restart(self, peer: PeerId) -> None:
@@ -184,7 +184,7 @@ class Dataplane:
         # came meanwhile get their pongs, and only then he pings by himself.
         asked: list[PeerId] = []
         while self._drain(asked):
-            self.take_waiting()
+            self._take_waiting()
         for peer in asked:
             self._underlay.note_data_sent(peer)
         self._arm()
@@ -226,13 +226,13 @@ class Dataplane:
         self._engine.handle_timeout(self._now(), self._wall())
         self.pump()
 
-    def _readable(self) -> None:
-        self.take_waiting()
+    def catch_up(self) -> None:
+        """Handle the upcalls that wait, and what follows from them."""
+        self._take_waiting()
         self._underlay.flush()
         self.pump()
 
-    def take_waiting(self) -> None:
-        """Handle upcalls now, before something else that just came; :meth:`pump` follows."""
+    def _take_waiting(self) -> None:
         if self._stopped:
             return
         upcalls = self._datapath.take_upcalls(UPCALL_BATCH)
@@ -272,7 +272,7 @@ class Dataplane:
         match event:
             case InstallSession(peer, session):
                 if session.initiator and not self._underlay.is_direct(peer):
-                    self.take_waiting()  # a pong: what waits for the session leaves by that path
+                    self._take_waiting()  # a pong: what waits for the session leaves by that path
                 self._datapath.set_session(peer, session)
             case DropSession(local_index):
                 self._datapath.drop_session(local_index)

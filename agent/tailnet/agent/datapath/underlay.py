@@ -15,7 +15,7 @@ from tailnet.agent.wireguard.session import Source
 class Overlay(Protocol):
     """Whom the underlay hands things to."""
 
-    def take_waiting(self) -> None:
+    def catch_up(self) -> None:
         """Handle what came by UDP now, before something else that just came."""
 
     def handle_relayed(self, src: RelayAddr, datagrams: Sequence[bytes]) -> None:

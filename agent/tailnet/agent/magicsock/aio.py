@@ -379,7 +379,7 @@ class Magicsock:
         # with it and takes four times as long, is answered.  Where the peer came through by itself
         # there is nothing to open, and the answer is what it waits for.
         if self._overlay is not None and any(map(looks_like_disco, datagrams)):
-            self._overlay.take_waiting()
+            self._overlay.catch_up()
         steps = [self._take_disco, self._hand_on]
         for step in reversed(steps) if self._hub.is_present(key, now) else steps:
             step(src, datagrams)
