@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailnet.agent.dates import OFF, STEP, Calendar, Dates
+from tailnet.agent.dates import OFF, SAYABLE, STEP, Calendar, Dates
 
 BOOT = datetime(2026, 11, 29, 12, tzinfo=UTC)
 
@@ -85,3 +85,16 @@ def test_what_a_server_tells_beats_a_guess() -> None:
     calendar.note(BOOT + timedelta(days=1))
     calendar.guess(BOOT)
     assert calendar.today() == BOOT + timedelta(days=1)
+
+
+@given(st.datetimes(timezones=st.just(UTC)))
+def test_whatever_date_a_server_says_there_is_one_now(told: datetime) -> None:
+    """Also after a year, and none that cannot be reckoned with."""
+    clocks = Clocks()
+    calendar = Calendar(clocks.read, clocks.date)
+    calendar.note(told)
+    clocks.now += 366 * 86_400
+    sayable = SAYABLE[0] <= told <= SAYABLE[1]
+    expected = told + timedelta(days=366) if sayable else clocks.date()
+    assert abs((calendar.today() - expected).total_seconds()) < 1e-3
+    assert isinstance(calendar.ahead, float)

@@ -1,11 +1,14 @@
 """Dates that stay right when somebody sets the clock of this machine."""
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 # More than lies between two readings.  NTP steers both clocks alike; it sets the date for more.
 STEP = timedelta(seconds=1)
 OFF = 60.0  # seconds; less is no wrong clock. tailscale ipn/ipnlocal/expiry.go, minClockDelta
+
+# What a server may say: seconds can be added to it, and taken from it, for some centuries.
+SAYABLE = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 
 
 class Calendar:
@@ -24,8 +27,10 @@ class Calendar:
         self._origin: datetime | None = None
 
     def note(self, told: datetime) -> None:
-        """A server says that this is the date."""
-        self._origin = told - timedelta(seconds=self._now())
+        """A server says that this is the date; one that no clock has is not believed."""
+        earliest, latest = SAYABLE
+        if earliest <= told <= latest:
+            self._origin = told - timedelta(seconds=self._now())
 
     def guess(self, date: datetime) -> None:
         """No server has told yet, and this is the date by what one told before the start."""

@@ -151,6 +151,7 @@ def test_who_expired_meanwhile_is_marked() -> None:
         (86_400.0, NOW - 24 * HOUR, False),
         (86_400.0, NOW + 2 * HOUR, True),
         (0.0, NOW - 20_000 * 24 * HOUR, False),
+        (-1e300, NOW + 2 * HOUR, False),
     ],
     ids=[
         "time passed",
@@ -159,6 +160,7 @@ def test_who_expired_meanwhile_is_marked() -> None:
         "it is a day behind",
         "it was, and is right now",
         "it says 1972",
+        "the file says nonsense",
     ],
 )
 def test_nobody_expires_before_his_time_although_the_server_is_away(

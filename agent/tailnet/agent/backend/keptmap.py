@@ -31,6 +31,7 @@ from tailnet.agent.tailcfg.node import CapMap, Node, NodeID
 VERSION = 1
 MAX_BYTES = 128 << 20  # of the file
 MAX_PEERS = 100_000
+MOST_AHEAD = 1e9  # seconds that a clock is taken to be ahead; a file may say anything
 FORBIDDEN = "disable-cache-network-maps"  # node capability
 
 
@@ -74,7 +75,7 @@ class KeptMap:
         Who knows nothing better lets nobody expire too early: the server says who has.  So a clock
         that was ahead is taken to be so still, and one that was behind to be right now.
         """
-        return max(self.at, wall + timedelta(seconds=min(self.ahead, 0.0)))
+        return max(self.at, wall - timedelta(seconds=min(max(-self.ahead, 0.0), MOST_AHEAD)))
 
     def fold(self, today: datetime) -> Folder:
         """The map as a stream would have made it; who has expired meanwhile is marked."""
