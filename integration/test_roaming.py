@@ -77,8 +77,11 @@ def handshakes(lab: Lab) -> list[float]:
     return [at.timestamp() for at in times]
 
 
-def move(host: Host, to: str, *, pull: bool) -> None:
-    """Another way out; ``pull``: the old one loses its cable first, as radio does."""
+def move(host: Host, to: str, overlap: float | None) -> None:
+    """Another way out; the old one goes ``overlap`` [s] later.
+
+    ``None``: it loses its cable first, as radio does.
+    """
     old, net = (UPLINK, 98) if to == SECOND else (SECOND, 99)
     number = str(host.underlay).rpartition(".")[2]
     new = (
@@ -87,7 +90,17 @@ def move(host: Host, to: str, *, pull: bool) -> None:
         f"route replace default via 10.{net}.0.1 dev {to}",
     )
     away = (f"link set {old} down", f"address flush dev {old} scope global")
-    commands = [*away, *new] if pull else [*new, *away]
+    if overlap is None:
+        _batch(host, *away, *new)
+    elif not overlap:
+        _batch(host, *new, *away)
+    else:
+        _batch(host, *new)
+        time.sleep(overlap)
+        _batch(host, *away)
+
+
+def _batch(host: Host, *commands: str) -> None:
     run(["ip", "-batch", "-"], namespace=host.namespace, feed="\n".join(commands) + "\n")
 
 
@@ -103,16 +116,16 @@ def pinging(here: Host, there: Host) -> Iterator[list[int]]:
     lost.append(max(seen) - min(seen) + 1 - len(set(seen)))
 
 
-@pytest.mark.parametrize("pull", [False, True], ids=["overlapping", "pulled"])
+@pytest.mark.parametrize("overlap", [0, 0.2, None], ids=["overlapping", "lingering", "pulled"])
 @pytest.mark.parametrize("mover", ["h1", "h2"])
-def test_a_move_loses_little_and_no_session(lab: Lab, mover: str, pull: bool) -> None:
+def test_a_move_loses_little_and_no_session(lab: Lab, mover: str, overlap: float | None) -> None:
     """There and back, pinging from h1: the one who pings moves, or the other."""
     one, two = lab.hosts.values()
     wait_direct(lab)
     before = handshakes(lab)
     for to in (SECOND, UPLINK):
         with pinging(one, two) as lost:
-            move(lab.hosts[mover], to, pull=pull)
+            move(lab.hosts[mover], to, overlap)
             time.sleep(1)
             wait_direct(lab)
         assert lost[0] <= LOST

@@ -34,10 +34,29 @@ def test_a_path_that_answers_stays_and_is_not_tested_all_the_time() -> None:
     assert it.handle_pong(asked[A], 1.02, udp=True)
     it.note_heard(B, 1.4)
     assert not pings(it)
-    run(it, 2.0)
+    run(it, 1.0 + FLOOR)
+    again = pings(it)
+    assert set(again) == {A}
+    assert it.handle_pong(again[A], 1.01 + FLOOR, udp=True)
+    run(it, 2.5)
+    assert not pings(it)
     assert it.best is not None
     assert it.best.addr == A
     assert it.chosen.why is not Why.MOVED
+
+
+def test_a_peer_whose_old_address_answers_once_more_is_followed() -> None:
+    """It has both networks for a moment, and the datapath tells of the new source only once."""
+    it = established(B)
+    it.note_heard(B, 1.0)
+    asked = pings(it)
+    for addr in (A, B):
+        assert it.handle_pong(asked[addr], 1.01, udp=True)
+    run(it, 1.0 + FLOOR + LEAST)
+    assert it.best is not None
+    assert it.best.addr == B
+    assert it.trusted
+    assert it.chosen.why is Why.MOVED
 
 
 def test_one_lost_answer_is_not_enough() -> None:
@@ -83,18 +102,21 @@ def test_a_peer_that_moves_twice_is_followed_twice() -> None:
         assert it.best.addr == new
 
 
-@given(st.floats(0, 2), st.lists(st.floats(0, 20), max_size=40))
-def test_a_path_that_stands_its_test_is_tested_rarely(latency: float, gaps: list[float]) -> None:
-    """Whatever the peer does."""
-    doubt, now, began = Doubt(), 0.0, []
-    for gap in gaps:
+@given(st.floats(0, 2), st.lists(st.tuples(st.floats(0, 20), st.booleans()), max_size=40))
+def test_a_path_that_stands_its_tests_is_tested_rarely(
+    latency: float, signs: list[tuple[float, bool]]
+) -> None:
+    """Whatever the peer does; and at most twice for one sign of it."""
+    doubt, now, began, seen = Doubt(), 0.0, [], 0
+    for gap, sign in signs:
         now += gap
-        if doubt.begin(now, latency):
+        if doubt.handle_timeout(now) is not Due.NOTHING or (sign and doubt.begin(now, latency)):
             began.append(now)
             assert not doubt.begin(now, latency)
             doubt.answered(now)
-            assert doubt.deadline() is None
-    assert all(b - a >= FLOOR for a, b in pairwise(began))
+        seen += sign
+    assert all(b >= a + FLOOR for a, b in pairwise(began))
+    assert len(began) <= 2 * seen
 
 
 @given(st.floats(0, 2))

@@ -8,8 +8,14 @@ is asked at once, twice, and believed only if it answers within a moment::
       or calls                   ├───────────┼───────────┤
                                  0          1/2       0.3 s, or 3 round trips
 
-A path that stood the test is not tested again at once: two machines with several addresses may
-rightly use different ones in the two directions.
+A peer that moves may have both networks for a moment, and its old address answers once more.  So a
+path that stood the test is tested a second time, after the floor; then it is believed, and not
+tested again all the time: two machines with several addresses may rightly use different ones in the
+two directions::
+
+      sends from elsewhere         again                 another sign within the floor: again
+             ├── pong ───────────────┼── pong ───────────────┼───────
+             0                      0.5 s                   1.0 s
 """
 
 from enum import Enum, auto
@@ -30,54 +36,69 @@ class Due(Enum):
 class Doubt:
     """At most one test at a time."""
 
-    __slots__ = ("_asked_twice", "_since", "_stood_at", "_wait")
+    __slots__ = ("_again_at", "_asked_twice", "_began", "_final", "_rests_until", "_since", "_wait")
 
     def __init__(self) -> None:
-        self._since: float | None = None
-        self._stood_at: float | None = None  # when the test began that the path stood
-        self._wait = 0.0  # of the test under way; 0 if there is none
+        self._began = 0.0  # when the peer first behaved so, this time
+        self._since: float | None = None  # when the test under way began
+        self._wait = 0.0  # for the answer
         self._asked_twice = False
+        self._final = False  # no other test follows if the path stands this one
+        self._again_at: float | None = None  # when the path is tested once more
+        self._rests_until = 0.0  # no test begins before
 
     @property
     def began(self) -> float:
-        """When the latest test began [s]."""
-        return self._since or 0.0
-
-    @property
-    def since(self) -> float | None:
-        """When the test under way began [s]; ``None`` if there is none."""
-        return self._since if self._wait else None
+        """When the first of the latest tests began [s]."""
+        return self._began
 
     def begin(self, now: float, latency: float) -> bool:
         """The peer behaves as if it had moved; whether to ask the path now."""
-        if self._wait or (self._stood_at is not None and now - self._stood_at < FLOOR):
+        if self._since is not None or self._again_at is not None:
             return False
-        self._since, self._wait = now, max(LEAST, ROUND_TRIPS * latency)
-        self._asked_twice = False
+        if now < self._rests_until:
+            self._again_at = self._rests_until
+            return False
+        self._began, self._wait = now, max(LEAST, ROUND_TRIPS * latency)
+        self._test(now, final=False)
         return True
+
+    def _test(self, now: float, *, final: bool) -> None:
+        self._since, self._asked_twice, self._final = now, False, final
 
     def answered(self, sent_at: float) -> None:
         """The path answered what was asked at ``sent_at``."""
-        if self.since is not None and sent_at >= self.since:
-            self._stood_at, self._wait = self._since, 0.0
+        if self._since is None or sent_at < self._since:
+            return
+        next_at = self._since + FLOOR
+        self._since = None
+        if self._final:
+            self._rests_until = next_at
+        else:
+            self._again_at = next_at
 
     def clear(self) -> None:
         """There is another path, or none."""
-        self._stood_at, self._wait = None, 0.0
+        self._since = self._again_at = None
+        self._rests_until = 0.0
 
     def handle_timeout(self, now: float) -> Due:
         """Run what is due."""
         at = self.deadline()
         if at is None or now < at:
             return Due.NOTHING
+        if self._again_at is not None:
+            self._again_at = None
+            self._test(now, final=True)
+            return Due.ASK
         if not self._asked_twice:
             self._asked_twice = True
             return Due.ASK
-        self._wait = 0.0
+        self._since = None
         return Due.VERDICT
 
     def deadline(self) -> float | None:
         """When :meth:`handle_timeout` is wanted [s]."""
-        if self._since is None or not self._wait:
-            return None
+        if self._again_at is not None or self._since is None:
+            return self._again_at
         return self._since + (self._wait if self._asked_twice else self._wait / 2)
