@@ -357,6 +357,20 @@ async def test_a_handshake_is_answered_before_a_call_of_a_peer_that_came_through
     assert a.wires.left[0] == "handed on"
 
 
+async def test_what_strangers_send_by_the_relay_is_not_handed_on(lab: Lab) -> None:
+    """The relay says who sent it, so nothing has to be computed to know that it is of no use."""
+    a, b = await pair(lab)
+    stranger = public_of(NodePrivate.from_random(b"s" * 32))
+    a.sock.handle_derp(7, stranger, [HANDSHAKE, b"\x04\0\0\0" + bytes(28)])
+    assert a.relayed == []
+    assert a.sock.drops()["unknown sender"] == 2
+    a.sock.handle_derp(7, b.key, [HANDSHAKE])
+    assert a.relayed == [(RelayAddr(7, b.key), [HANDSHAKE])]
+    a.sock.set_peers({})
+    a.sock.handle_derp(7, b.key, [HANDSHAKE])
+    assert len(a.relayed) == 1
+
+
 async def test_relay_only_node_is_reached_by_relay(lab: Lab) -> None:
     """It neither pings nor answers by UDP; a user's ping goes through the relay."""
     a, b = await pair(lab, never_direct=True)

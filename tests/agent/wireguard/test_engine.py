@@ -11,7 +11,7 @@ from tests.support.pair import PEER, START, WALL, Node, Pair
 from tailnet.agent.addr import AddrPort
 from tailnet.agent.crypto.x25519 import public_of
 from tailnet.agent.errors import BadPacket
-from tailnet.agent.keys import NodePrivate, NodePublic, PeerId
+from tailnet.agent.keys import NodePrivate, NodePublic, PeerId, RelayAddr
 from tailnet.agent.noise.wireguard.reference import ReferenceHandshakes
 from tailnet.agent.wireguard.constants import REKEY_TIMEOUT, UNDER_LOAD_BACKLOG
 from tailnet.agent.wireguard.engine import Engine
@@ -260,6 +260,25 @@ def test_under_load_a_cookie_first() -> None:
     data = ask(pair.a)
     assert not data.endswith(bytes(16))
     refused(pair.b, data, "under load", AddrPort.parse("192.0.2.8:7"))
+    take(pair.b, data)
+    assert isinstance(pair.b.engine.poll_event(), InstallSession)
+
+
+def test_under_load_the_way_that_answered_first_is_open_to_the_next_initiation() -> None:
+    """One that went directly and by the relay gets two cookies; each is good for its own way."""
+    pair = offline()
+    pair.b.engine.note_backlog(UNDER_LOAD_BACKLOG, pair.b.now)
+    asked, relay = ask(pair.a), RelayAddr(1, pair.a.public)
+    for src in (SRC, relay):
+        refused(pair.b, asked, "under load", src)
+    direct, relayed = pair.b.engine.poll_transmit(), pair.b.engine.poll_transmit()
+    assert isinstance(direct, Reply)
+    assert isinstance(relayed, Reply)
+    assert (direct.dst, relayed.dst) == (SRC, relay)
+    take(pair.a, direct.datagram)
+    refused(pair.a, relayed.datagram, "cookie that nothing waits for")
+    data = ask(pair.a)
+    refused(pair.b, data, "under load", relay)
     take(pair.b, data)
     assert isinstance(pair.b.engine.poll_event(), InstallSession)
 

@@ -4,9 +4,11 @@ Whoever knows no path sends a handshake by several ways.  The second copy would 
 case, as a replay, but only after two multiplications on the curve.
 """
 
-from collections import deque
+from collections import OrderedDict
 
-REMEMBERED = 8  # messages; a copy comes within milliseconds of the first
+# Messages.  A copy comes by a relay up to some 100 ms after the first, and where a node begins
+# anew the handshakes of all its peers come in between.
+REMEMBERED = 256
 
 
 class Copies:
@@ -19,11 +21,13 @@ class Copies:
     __slots__ = ("_accepted",)
 
     def __init__(self) -> None:
-        self._accepted: deque[bytes] = deque(maxlen=REMEMBERED)
+        self._accepted: OrderedDict[bytes, None] = OrderedDict()
 
     def note(self, message: bytes) -> None:
         """It was accepted."""
-        self._accepted.append(message)
+        self._accepted[message] = None
+        if len(self._accepted) > REMEMBERED:
+            self._accepted.popitem(last=False)
 
     def __contains__(self, message: bytes) -> bool:
         return message in self._accepted

@@ -372,7 +372,7 @@ class Magicsock:
         self._pump()
 
     def handle_derp(self, region: int, key: NodePublic, datagrams: list[bytes]) -> None:
-        """Datagrams of one node through one relay: disco is ours, the rest WireGuard's."""
+        """Datagrams of one node through one relay: disco is ours, peers' others WireGuard's."""
         src, now = RelayAddr(region, key), self._now()
         self._hub.note_relay(src, now)
         # A call first: its pings open our NAT and are under way while the handshake, which came
@@ -392,7 +392,8 @@ class Magicsock:
 
     def _hand_on(self, src: RelayAddr, datagrams: list[bytes]) -> None:
         sealed = [data for data in datagrams if not looks_like_disco(data)]
-        if sealed and self._overlay is not None:
+        # Anybody at the relay may send to us; what strangers do is not worth computing.
+        if sealed and self._overlay is not None and self._hub.may_send(src.key, len(sealed)):
             self._overlay.handle_relayed(src, sealed)
 
     def _pump(self) -> None:

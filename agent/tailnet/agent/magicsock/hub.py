@@ -246,6 +246,13 @@ class Hub:
         candidates = self._candidates(peer)
         return [] if candidates is None else candidates.present(now)
 
+    def may_send(self, node: NodePublic, datagrams: int) -> bool:
+        """Whether a peer has this key; what a stranger sent counts in ``drops``."""
+        known = node in self._roster.index.by_node
+        if not known:
+            self._mail.drops["unknown sender"] += datagrams
+        return known
+
     def is_present(self, node: NodePublic, now: float) -> bool:
         """Whether the peer with this key was just heard from directly."""
         peer = self._roster.index.by_node.get(node)

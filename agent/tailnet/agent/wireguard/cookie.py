@@ -109,14 +109,18 @@ class CookieGenerator:
     def take_reply_untrusted(self, reply: CookieReply, now: float) -> None:
         """Keep the cookie for the next messages; nothing is sent because of it.
 
+        The first one counts.  A message that went by several ways may bring one from each, good
+        for that way alone, and the quickest is the one that the next message will take.
+
         Raises:
-            BadPacket: not an answer to the last message.
+            BadPacket: not an answer to the last message, or not the first one.
         """
         if not self._last_mac1:
-            msg = "cookie for a message never sent"
+            msg = "cookie that nothing waits for"
             raise BadPacket(msg)
         self._cookie = xopen_untrusted(self._cookie_key, reply.nonce, reply.sealed, self._last_mac1)
         self._cookie_until = now + COOKIE_LIFETIME
+        self._last_mac1 = b""
 
 
 def _mac1(message: bytes) -> bytes:
