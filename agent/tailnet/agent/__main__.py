@@ -1,6 +1,6 @@
 """``python -m tailnet.agent`` is ``tailnetd``."""
 
-from tailnet.agent.main import main
+from tailnet.agent.start import main
 
 if __name__ == "__main__":
     main()
