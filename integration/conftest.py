@@ -10,8 +10,10 @@ import pytest
 from integration.lab.lab import Lab
 from integration.lab.net import why_not
 from integration.lab.topology import Topology, flat
+from tests.support.scratch import prefer_memory
 
 from tailnet.agent.datapath import native
+from tailnet.agent.slices import much_to_keep
 
 LABS = pytest.StashKey[list[Lab]]()
 LOG_LINES = 60
@@ -31,10 +33,18 @@ def pytest_configure() -> None:
 
     And Ctrl-C works in what tests start, although a shell's background job ignores it.
     """
+    prefer_memory()
     if find_spec("tailnet_native") is not None and (reason := native.why_not()):
         pytest.exit(f"{reason}: run 'make native'", returncode=pytest.ExitCode.USAGE_ERROR)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Tests stay: to look for garbage among them takes a third of the time to load them."""
+    with much_to_keep():
+        return (yield)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -2,12 +2,15 @@
 
 import os
 import signal
+from collections.abc import Generator
 from importlib.util import find_spec
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.support.scratch import prefer_memory
 
 from tailnet.agent.datapath import native
+from tailnet.agent.slices import much_to_keep
 
 UNTIMED = settings(
     deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
@@ -22,7 +25,15 @@ def pytest_configure() -> None:
 
     And Ctrl-C works in what tests start, although a shell's background job ignores it.
     """
+    prefer_memory()
     if find_spec("tailnet_native") is not None and (reason := native.why_not()):
         pytest.exit(f"{reason}: run 'make native'", returncode=pytest.ExitCode.USAGE_ERROR)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Tests stay: to look for garbage among them takes a third of the time to load them."""
+    with much_to_keep():
+        return (yield)
