@@ -7,6 +7,7 @@ from dataclasses import replace
 from ipaddress import ip_interface
 from pathlib import Path
 
+import pytest
 from tests.support.nodes import Member, echo_request, running, tailnet
 
 from tailnet.agent.backend.events import NetworkChanged
@@ -91,6 +92,20 @@ async def test_after_a_long_sleep_traffic_goes_on(tmp_path: Path) -> None:
         await becomes(one, NetworkChange.MAJOR, HOME, slept=3600.0)
         await cross(one, two)
         await cross(two, one)
+
+
+async def test_after_a_nap_relays_are_asked_whether_they_still_know_us(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing looks different, but they, or a router, may have forgotten us."""
+    async with pair(tmp_path) as (one, two):
+        asked: list[object] = []
+        monkeypatch.setattr(one.node.tunnel, "check_relays", asked.append)
+        await becomes(one, NetworkChange.MINOR, HOME, slept=40.0)
+        assert len(asked) == 1
+        await becomes(one, NetworkChange.MINOR, replace(HOME))
+        assert len(asked) == 1
+        await cross(one, two)
 
 
 async def test_a_move_ends_what_is_connected_from_an_address_that_is_gone(tmp_path: Path) -> None:

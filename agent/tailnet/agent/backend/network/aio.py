@@ -3,7 +3,7 @@
 ::
 
     another way out, other addresses   sockets bound anew, paths searched, relays and control asked
-    anything else                      measured again
+    anything else                      measured again; after a sleep relays are asked
     something of ours removed          addresses, routes and rules compared with what is wanted
 
 Sessions are never touched: a peer knows us by its key, not by our address.
@@ -91,7 +91,7 @@ class NetworkWatch:
                 self._tunnel.network_changed(good)
                 self._account.line.network_changed(good)
             case NetworkChange.MINOR:
-                if not event.state.connected:
+                if event.slept or not event.state.connected:
                     self._tunnel.check_relays(good)
                 self._tunnel.host_changed()
                 self._tunnel.restun()

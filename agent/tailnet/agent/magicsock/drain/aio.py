@@ -24,6 +24,7 @@ from tailnet.agent.wireguard.session import Source
 log = logging.getLogger("tailnet.magicsock")
 
 
+LATE = 0.5  # seconds that the timer may be late before it is set anew
 REFRESH_AFTER = 0.02  # seconds; a handshake and its pings go first, whoever begins to talk
 
 
@@ -144,7 +145,7 @@ class Drain:
             t for t in (self._hub.next_timeout(), self._measuring.next_timeout()) if t is not None
         ]
         at = min(wanted, default=None)
-        if at == self._armed_for:
+        if at == self._armed_for and not self._overslept():
             return
         self._armed_for = at
         if self._timer is not None:
@@ -153,6 +154,13 @@ class Drain:
         if at is not None:
             delay = max(0.0, at - self._now())
             self._timer = asyncio.get_running_loop().call_later(delay, self._on_timer)
+
+    def _overslept(self) -> bool:
+        """The machine slept, and asyncio's clock with it, so that the timer would be late."""
+        if self._timer is None or self._armed_for is None:
+            return False
+        left = self._timer.when() - asyncio.get_running_loop().time()
+        return left > max(0.0, self._armed_for - self._now()) + LATE
 
     def _on_timer(self) -> None:
         self._armed_for = None
