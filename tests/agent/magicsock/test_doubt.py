@@ -2,11 +2,15 @@
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.agent.magicsock.test_path import A, B, established, pings, run
 
 from tailnet.agent.magicsock.doubt import FLOOR, LEAST, ROUND_TRIPS, Doubt, Due
+from tailnet.agent.magicsock.elsewhere import FOLLOWED_FOR
+from tailnet.agent.magicsock.path import UNDER_WAY
+from tailnet.agent.magicsock.silence import PATIENCE
 from tailnet.agent.magicsock.why import Why
 
 
@@ -30,8 +34,8 @@ def test_a_path_that_answers_stays_and_is_not_tested_all_the_time() -> None:
     it = established(B)
     it.note_heard(B, 1.0)
     asked = pings(it)
-    assert it.handle_pong(asked[B], 1.01, udp=True)
     assert it.handle_pong(asked[A], 1.02, udp=True)
+    assert it.handle_pong(asked[B], 1.2, udp=True)
     it.note_heard(B, 1.4)
     assert not pings(it)
     run(it, 1.0 + FLOOR)
@@ -50,13 +54,38 @@ def test_a_peer_whose_old_address_answers_once_more_is_followed() -> None:
     it = established(B)
     it.note_heard(B, 1.0)
     asked = pings(it)
-    for addr in (A, B):
-        assert it.handle_pong(asked[addr], 1.01, udp=True)
+    assert it.handle_pong(asked[A], 1.01, udp=True)
+    assert it.handle_pong(asked[B], 1.2, udp=True)
     run(it, 1.0 + FLOOR + LEAST)
     assert it.best is not None
     assert it.best.addr == B
     assert it.trusted
     assert it.chosen.why is Why.MOVED
+
+
+def test_a_peer_is_followed_at_once_where_it_sends_from_if_that_is_as_good() -> None:
+    """Its old network may end in a moment."""
+    it = established(B)
+    it.note_heard(B, 1.0)
+    asked = pings(it)
+    assert it.handle_pong(asked[A], 1.01, udp=True)
+    assert it.handle_pong(asked[B], 1.012, udp=True)
+    assert it.best is not None
+    assert it.best.addr == B
+    assert it.chosen.why is Why.FOLLOWED
+    run(it, 2.5)
+    assert not pings(it)
+
+
+def test_an_answer_long_after_data_came_from_there_is_no_reason_to_follow() -> None:
+    """It may send from where we send to again, which nobody tells."""
+    it = established(B)
+    it.note_heard(B, 1.0)
+    asked = pings(it)
+    assert it.handle_pong(asked[A], 1.01, udp=True)
+    assert it.handle_pong(asked[B], 1.1 + FOLLOWED_FOR, udp=True)
+    assert it.best is not None
+    assert it.best.addr == A
 
 
 def test_one_lost_answer_is_not_enough() -> None:
@@ -84,11 +113,42 @@ def test_a_peer_that_calls_although_we_have_a_path_is_searched_when_nothing_answ
     assert it.chosen.why is Why.MOVED
 
 
-def test_pings_from_elsewhere_are_no_reason_to_doubt() -> None:
-    """A search asks from every address; data comes by the path in use."""
+def test_a_ping_from_elsewhere_is_a_reason_to_test_but_not_to_follow() -> None:
+    """Data may have come from there before, which is told once; a search asks from everywhere."""
     it = established(B)
     it.note_heard(B, 1.0, b"x" * 12)
+    asked = pings(it)
+    assert set(asked) == {A, B}
+    for addr in (B, A):
+        assert it.handle_pong(asked[addr], 1.01, udp=True)
+    assert it.best is not None
+    assert it.best.addr == A
+
+
+def test_what_comes_by_derp_is_a_reason_to_test_a_path_that_is_not_new() -> None:
+    """The peer may have lost it; what was under way when it was found says nothing."""
+    it = established()
+    assert not it.note_relayed(UNDER_WAY)
     assert not pings(it)
+    assert it.note_relayed(0.02 + UNDER_WAY)
+    assert set(pings(it)) == {A}
+    assert not it.note_relayed(0.03 + UNDER_WAY)
+    run(it, 0.02 + UNDER_WAY + LEAST)
+    assert not it.trusted
+
+
+def test_a_peer_that_does_not_answer_data_is_tested_once() -> None:
+    """Its router, or ours, forgot us."""
+    it = established()
+    it.note_sent(1.0)
+    asked = []
+    while (at := it.deadline()) is not None and at < 2.5:
+        it.handle_timeout(at, at, 1.0)
+        for txid in pings(it).values():
+            asked.append(at)
+            assert it.handle_pong(txid, at + 0.01, udp=True)
+    assert asked[:2] == pytest.approx([1.0 + PATIENCE, 1.0 + PATIENCE + FLOOR])
+    assert len(asked) == 2
 
 
 def test_a_peer_that_moves_twice_is_followed_twice() -> None:

@@ -14,6 +14,7 @@ from tailnet.agent.magicsock.candidate import Candidate
 _PRIVATE_V4 = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
 _PRIVATE_V6 = IPv6Network("fc00::/7")
 
+WORSE, NOISE = 2.0, 0.020  # times, and seconds, that a path may take longer and be as good
 _LOOPBACK, _LINK_LOCAL, _PRIVATE, _IPV6 = 50, 30, 20, 10  # points
 
 
@@ -62,6 +63,13 @@ def better(a: Quality | None, b: Quality | None) -> bool:
     if points_a <= 1 and points_b == 0:
         return False
     return points_a > points_b
+
+
+def as_good(a: Quality, b: Quality) -> bool:
+    """True if ``a`` is no worse than ``b`` but by chance."""
+    if a.direct != b.direct or _bonus(a.ip) < _bonus(b.ip):
+        return a.direct and not b.direct
+    return a.latency <= WORSE * b.latency + NOISE
 
 
 def best_answered(

@@ -11,14 +11,16 @@ class Chosen:
 
     Attributes:
         best: the path, trusted or not.
+        since: when it was chosen, or trusted anew [s].
         trusted_until: when the trust ends without another pong [s]; ``None`` if there is none.
         why: what last changed the path or the trust in it.
     """
 
-    __slots__ = ("best", "trusted_until", "why")
+    __slots__ = ("best", "since", "trusted_until", "why")
 
     def __init__(self) -> None:
         self.best: Quality | None = None
+        self.since = 0.0
         self.trusted_until: float | None = None
         self.why = Why.NOTHING
 
@@ -39,17 +41,19 @@ class Chosen:
             Whether it is used.
         """
         if self.best is None or not self.trusted:
+            self.since = now
             self.why = Why.ANSWERED if quality.direct else Why.RELAYED
         elif self.best.addr != quality.addr:
             if not better(quality, self.best):
                 return False
-            self.why = Why.BETTER
+            self.since, self.why = now, Why.BETTER
         self.best, self.trusted_until = quality, now + TRUST_DURATION
         return True
 
-    def move(self, quality: Quality, now: float) -> None:
+    def move(self, quality: Quality, now: float, why: Why = Why.MOVED) -> None:
         """The peer is elsewhere now, and answered there."""
-        self.best, self.trusted_until, self.why = quality, now + TRUST_DURATION, Why.MOVED
+        self.best, self.trusted_until, self.why = quality, now + TRUST_DURATION, why
+        self.since = now
 
     def distrust(self, why: Why) -> None:
         """The path may work again, but is not enough alone."""

@@ -165,7 +165,7 @@ class Hub:
             self._roster.follow(peer, now)
 
     def note_relay(self, src: RelayAddr, now: float) -> None:
-        """Something came from this node through this relay: a way back, if it has no home."""
+        """Something came from this node through this relay: a way back, and a sign of its path."""
         self._inbox.note_relay(src, now)
 
     def path_failed(self, peer: PeerId, dst: AddrPort | ViaAddr, errno: int, now: float) -> None:
@@ -194,8 +194,13 @@ class Hub:
         now: float,
         last_data_sent: Callable[[PeerId], float],
         last_heard: Callable[[PeerId], float] = lambda _: 0.0,
+        unheard_since: Callable[[PeerId], float | None] = lambda _: None,
     ) -> None:
-        """Run what is due; both give the datapath's time of a peer's last, data or anything [s]."""
+        """Run what is due.
+
+        All give the datapath's time of a peer [s]: when data was last sent, when anything was last
+        heard, and since when nothing is although data was sent.
+        """
         due = self._desk.next_timeout()
         if due is not None and now >= due:
             self._desk.handle_timeout(now)
@@ -207,7 +212,10 @@ class Hub:
                     self._roster.events.append(SetWake(peer_id))
                 self._roster.follow_plain(peer_id, now)
             elif machine is not None:
-                machine.handle_timeout(now, last_data_sent(peer_id) if machine.active else 0.0)
+                if machine.active:
+                    machine.handle_timeout(now, last_data_sent(peer_id), unheard_since(peer_id))
+                else:
+                    machine.handle_timeout(now, 0.0)
                 self._roster.follow(peer_id, now)
 
     # --- outputs

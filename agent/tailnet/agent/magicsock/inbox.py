@@ -65,7 +65,7 @@ class Inbox:
                 self._mail.drops["unwanted"] += 1
 
     def note_relay(self, src: RelayAddr, now: float) -> None:
-        """Something came from this node through this relay: a way back, if it has no home."""
+        """Something came from this node through this relay: a way back, and a sign of its path."""
         peer_id = self._roster.index.by_node.get(src.key)
         if peer_id is None:
             return
@@ -73,6 +73,8 @@ class Inbox:
         if peer.learned_region != src.region:
             peer.learned_region = src.region
             self._roster.announce(peer_id, peer, now)
+        if peer.machine is not None and peer.machine.note_relayed(now):
+            self._roster.follow(peer_id, now)
 
     def _handle_ping(
         self, sender: DiscoPublic, ping: Ping, src: AddrPort | RelayAddr, now: float

@@ -37,12 +37,15 @@ from tailnet.agent.magicsock.candidates import Candidates
 from tailnet.agent.magicsock.choice import Quality, best_answered
 from tailnet.agent.magicsock.chosen import Chosen
 from tailnet.agent.magicsock.doubt import Doubt, Due
+from tailnet.agent.magicsock.elsewhere import Elsewhere
 from tailnet.agent.magicsock.inflight import InFlight, Sent
 from tailnet.agent.magicsock.search import Search
+from tailnet.agent.magicsock.silence import Silence
 from tailnet.agent.magicsock.why import Why
 
 ACTIVE_TIMEOUT = 45.0  # seconds without data until the heartbeat stops
 HEARTBEAT_INTERVAL = 3.0  # seconds
+UNDER_WAY = 0.5  # seconds in which what left by DERP before a direct path was found may come
 GOOD_ENOUGH = 0.005  # seconds of latency below which nothing better is looked for
 SEEK_FLOOR, SEEK_UPGRADE, SEEK_LOST = 30.0, 60.0, 5.0  # seconds between searches for peer relays
 
@@ -61,11 +64,13 @@ class PeerPath:
 
     __slots__ = (
         "_doubt",
+        "_elsewhere",
         "_heartbeat_at",
         "_last_sent",
         "_random_bytes",
         "_search",
         "_sent",
+        "_silence",
         "actions",
         "candidates",
         "chosen",
@@ -83,6 +88,8 @@ class PeerPath:
         self._heartbeat_at: float | None = None
         self._search = Search()
         self._doubt = Doubt()
+        self._silence = Silence()
+        self._elsewhere = Elsewhere()
 
     @property
     def active(self) -> bool:
@@ -120,6 +127,7 @@ class PeerPath:
         self._last_sent = now
         if self._heartbeat_at is None:
             self._heartbeat_at = now + HEARTBEAT_INTERVAL
+        self._silence.listen(now)
         if not self.settled and self._search.at is None:
             self._seek(now)
 
@@ -139,13 +147,25 @@ class PeerPath:
             return False
         seen = bool(txid) and candidate.heard_txid == txid
         candidate.heard_at = now
+        if not txid:
+            self._elsewhere.note(src, now)
         candidate.heard_txid = txid or candidate.heard_txid
         if not seen and self.active and not self.settled and candidate.may_return(now):
             candidate.returned_at = now
             self._ping(src, now)
-        if not txid and self._begin_doubt(now, src):
+        if not seen and self._begin_doubt(now, src):
             self._ping(src, now)
         return seen
+
+    def note_relayed(self, now: float) -> bool:
+        """Something came from the peer by DERP, so it may have lost the path that we trust.
+
+        Returns:
+            Whether there is something to do.
+        """
+        if not self.settled or now - self.chosen.since < UNDER_WAY:
+            return False
+        return self._lapse(now) or self._begin_doubt(now, None)
 
     def _begin_doubt(self, now: float, src: AddrPort | None) -> bool:
         """The peer sends from ``src``, or calls; whether the path in use is asked about it."""
@@ -198,7 +218,9 @@ class PeerPath:
     def _credit(self, quality: Quality, now: float) -> None:
         """A path works: use it if it is the best, and trust it."""
         before = self.best
-        if not self.chosen.credit(quality, now):
+        if before and self.settled and self._elsewhere.leads_to(quality, before, now):
+            self.chosen.move(quality, now, Why.FOLLOWED)
+        elif not self.chosen.credit(quality, now):
             return
         if before is None or before.addr != quality.addr:
             self._doubt.clear()
@@ -264,9 +286,14 @@ class PeerPath:
         if self.active:
             self._seek(now)
 
-    def handle_timeout(self, now: float, last_data_sent: float) -> None:
-        """Expire what is due; ``last_data_sent`` is the datapath's time of the last data [s]."""
+    def handle_timeout(
+        self, now: float, last_data_sent: float, unheard_since: float | None = None
+    ) -> None:
+        """Expire what is due; the datapath's times of the last data, and of a silence [s]."""
         lapsed = self._lapse(now)
+        latency = 0.0 if self.best is None else self.best.latency
+        if self._silence.handle_timeout(now, last_data_sent, unheard_since, latency):
+            self._begin_doubt(now, None)
         for sent in self._sent.expire(now):
             if self.best is None or self.best.addr != sent.to or self.trusted:
                 continue
@@ -292,6 +319,7 @@ class PeerPath:
             self._search.at,
             self._sent.deadline(),
             self._doubt.deadline(),
+            self._silence.at if self.settled else None,
         )
         return min((t for t in times if t is not None), default=None)
 
@@ -323,6 +351,8 @@ class PeerPath:
             self.actions.append(Idle())
             return
         self._heartbeat_at = now + HEARTBEAT_INTERVAL
+        if now - self._last_sent <= HEARTBEAT_INTERVAL:
+            self._silence.listen(now)
         if self.best is not None:
             self._ping(self.best.addr, now)
             slow = self.best.latency > GOOD_ENOUGH

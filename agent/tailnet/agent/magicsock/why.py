@@ -15,4 +15,5 @@ class Why(Enum):
     REFUSED = "the kernel refused to send"
     WITHDRAWN = "nobody claims the address any longer"
     MOVED = "the peer sends from elsewhere, and no longer answers where it was"
+    FOLLOWED = "the peer sends from there, and it answers as well"
     NETWORK = "this machine is on another network"

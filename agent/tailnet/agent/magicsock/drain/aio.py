@@ -164,7 +164,9 @@ class Drain:
 
     def _on_timer(self) -> None:
         self._armed_for = None
-        self._hub.handle_timeout(self._now(), self._last_data_sent, self._last_heard)
+        self._hub.handle_timeout(
+            self._now(), self._last_data_sent, self._last_heard, self._unheard_since
+        )
         homeless = self._measuring.home not in self._derp.live()
         self._measuring.handle_timeout(needed=homeless or self._hub.active_peers > 0)
         self.run()
@@ -176,3 +178,7 @@ class Drain:
     def _last_heard(self, peer: PeerId) -> float:
         datapath = self._sender.datapath
         return 0.0 if datapath is None else datapath.activity(peer).last_received
+
+    def _unheard_since(self, peer: PeerId) -> float | None:
+        datapath = self._sender.datapath
+        return None if datapath is None else datapath.activity(peer).unheard_since
