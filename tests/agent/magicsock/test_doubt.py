@@ -77,6 +77,19 @@ def test_a_peer_is_followed_at_once_where_it_sends_from_if_that_is_as_good() -> 
     assert not pings(it)
 
 
+def test_a_peer_is_followed_too_if_its_ping_came_before_its_data() -> None:
+    """The address has answered already when the data comes."""
+    it = established(B)
+    it.note_heard(B, 1.0, b"x" * 12)
+    assert it.handle_pong(pings(it)[B], 1.01, udp=True)
+    assert it.best is not None
+    assert it.best.addr == A
+    it.note_heard(B, 1.02)
+    assert it.best.addr == B
+    assert it.chosen.why is Why.FOLLOWED
+    assert not pings(it)
+
+
 def test_an_answer_long_after_data_came_from_there_is_no_reason_to_follow() -> None:
     """It may send from where we send to again, which nobody tells."""
     it = established(B)

@@ -72,16 +72,22 @@ def as_good(a: Quality, b: Quality) -> bool:
     return a.latency <= WORSE * b.latency + NOISE
 
 
+def answered(addr: AddrPort, candidate: Candidate, since: float) -> Quality | None:
+    """As last measured; ``None`` if that was before ``since`` [s]."""
+    pong = candidate.pongs[-1] if candidate.pongs else None
+    if pong is None or pong.at < since:
+        return None
+    return Quality(addr, pong.latency, candidate.wire_mtu)
+
+
 def best_answered(
     candidates: Mapping[AddrPort, Candidate], since: float, but: AddrPort | ViaAddr
 ) -> Quality | None:
     """The best address that answered since then, ``but`` aside; ``None`` if none did."""
     best: Quality | None = None
     for addr, candidate in candidates.items():
-        pong = candidate.pongs[-1] if candidate.pongs else None
-        if pong is not None and pong.at >= since and addr != but:
-            found = Quality(addr, pong.latency, candidate.wire_mtu)
-            best = found if better(found, best) else best
+        found = answered(addr, candidate, since) if addr != but else None
+        best = found if better(found, best) else best
     return best
 
 

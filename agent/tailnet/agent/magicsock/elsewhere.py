@@ -12,7 +12,7 @@ from tailnet.agent.addr import AddrPort
 from tailnet.agent.magicsock.choice import Quality, as_good
 
 FOLLOWED_FOR = 1.0  # seconds in which an answer from there counts
-FLOOR = 5.0  # seconds after following in which a path must fail to be left
+FLOOR = 1.5  # seconds after following in which a path must fail to be left
 
 
 class Elsewhere:

@@ -34,10 +34,10 @@ from tailnet.agent.magicsock.actions import (
 )
 from tailnet.agent.magicsock.candidate import Candidate, Pong, usable
 from tailnet.agent.magicsock.candidates import Candidates
-from tailnet.agent.magicsock.choice import Quality, best_answered
+from tailnet.agent.magicsock.choice import Quality, answered, best_answered
 from tailnet.agent.magicsock.chosen import Chosen
 from tailnet.agent.magicsock.doubt import Doubt, Due
-from tailnet.agent.magicsock.elsewhere import Elsewhere
+from tailnet.agent.magicsock.elsewhere import FOLLOWED_FOR, Elsewhere
 from tailnet.agent.magicsock.inflight import InFlight, Sent
 from tailnet.agent.magicsock.search import Search
 from tailnet.agent.magicsock.silence import Silence
@@ -149,6 +149,8 @@ class PeerPath:
         candidate.heard_at = now
         if not txid:
             self._elsewhere.note(src, now)
+            if self.settled and (found := answered(src, candidate, now - FOLLOWED_FOR)):
+                self._credit(found, now)
         candidate.heard_txid = txid or candidate.heard_txid
         if not seen and self.active and not self.settled and candidate.may_return(now):
             candidate.returned_at = now
@@ -172,10 +174,10 @@ class PeerPath:
         best = self.best
         if best is None or not self.settled or not self.active or best.addr == src:
             return False
-        if not self._doubt.begin(now, best.latency):
-            return False
-        self._ping(best.addr, now)
-        return True
+        if self._doubt.begin(now, best.latency):
+            self._ping(best.addr, now)
+            return True
+        return False
 
     def handle_pong(
         self, txid: bytes, now: float, *, udp: bool, seen: AddrPort | None = None
