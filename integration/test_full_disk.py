@@ -62,7 +62,7 @@ def test_a_full_disk_stops_no_packet_and_loses_no_word(lab: Lab) -> None:
     one, two = lab.hosts["h1"], lab.hosts["h2"]
     key = one.status()["Self"]["PublicKey"]
     ballast = fill(one.statedir)
-    for words in (["set", "--shields-up"], ["set", "--hostname=other"], ["down"]):
+    for words in (["set", "--shields-up"], ["set", "--hostname=other"]):
         refused(one, *words)
     assert one.status()["BackendState"] == "Running"
     assert two.ping_os(one.ipv4).lost == 0
@@ -75,7 +75,12 @@ def test_a_full_disk_stops_no_packet_and_loses_no_word(lab: Lab) -> None:
     assert two.ping_os(one.ipv4).received > 0
     refused(one, "set", "--shields-up")
 
+    assert "free some space" in one.tnet("down").stderr
+    assert one.status()["BackendState"] == "Stopped"
+    refused(one, "up")
+
     ballast.unlink()
+    one.tnet("up")
     one.tnet("set", "--hostname=other")
     assert one.stop() == 0
     one.start()

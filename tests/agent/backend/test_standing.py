@@ -86,3 +86,24 @@ def test_what_cannot_be_written_is_not_changed() -> None:
     assert record.stored is before
     record.note(profile_id="ffff")
     assert record.stored.profile_id == "ffff"
+
+
+def test_what_could_not_be_written_is_with_the_next_thing_that_is() -> None:
+    """Also if nothing else changes: whoever says it again wants it on disk."""
+    written: list[Stored] = []
+    full = True
+
+    def save(stored: Stored) -> None:
+        if full:
+            msg = "disk full"
+            raise UserError(msg)
+        written.append(stored)
+
+    record = Record(fresh(os.urandom), save, os.urandom)
+    record.note(profile_id="ffff")
+    record.note(profile_id="ffff")
+    assert written == []
+    full = False
+    record.note(profile_id="ffff")
+    record.note(profile_id="ffff")
+    assert written == [record.stored]

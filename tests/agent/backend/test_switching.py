@@ -19,6 +19,8 @@ from tailnet.agent.backend.seal import Seal, is_sealed
 from tailnet.agent.backend.state import State
 from tailnet.agent.errors import UserError
 
+DOWN = {"WantRunning": False, "WantRunningSet": True}
+
 
 def prefs(url: str, **more: object) -> dict[str, object]:
     """A masked edit."""
@@ -214,6 +216,27 @@ async def test_a_full_disk_leaves_the_account_in_use(tmp_path: Path) -> None:
             assert entries(tmp_path) == before
             await node.switch_profile(first)
             await one.state(State.RUNNING)
+
+
+async def test_going_down_needs_no_byte_of_disk(tmp_path: Path) -> None:
+    """It is said that it could not be kept; said again when there is room, it is."""
+    async with tailnet_server() as server:
+        one = Member("one", tmp_path)
+        async with running(one):
+            await join(one, server.origin)
+            with file_size_limit(100):
+                with pytest.raises(UserError, match="cannot write the state"):
+                    one.node.account.edit({**DOWN, "ShieldsUp": True, "ShieldsUpSet": True})
+                one.node.account.edit(DOWN)
+                await one.state(State.STOPPED)
+                assert "cannot write the state" in str(one.node.warnings)
+                with pytest.raises(UserError, match="cannot write the state"):
+                    one.node.account.edit({**DOWN, "WantRunning": True})
+            one.node.account.edit(DOWN)
+            assert "cannot write the state" not in str(one.node.warnings)
+        two = Member("one", tmp_path)
+        async with running(two):
+            await two.state(State.STOPPED)
 
 
 async def test_encrypted_accounts_and_maps(tmp_path: Path) -> None:

@@ -202,8 +202,11 @@ class Account:
         return self._adopt(change(self.prefs))
 
     def _adopt(self, prefs: Prefs) -> Prefs:
-        self._record.check(prefs)
-        self._record.change(prefs=prefs)
+        if prefs == msgspec.structs.replace(self.prefs, want_running=False):
+            self._record.note(prefs=prefs)  # to go down needs no byte of disk
+        else:
+            self._record.check(prefs)
+            self._record.change(prefs=prefs)
         if prefs.want_running and not self.line.contact.open and self.registered:
             self.line.connect()
         elif not prefs.want_running and self.line.contact.open:

@@ -29,6 +29,7 @@ class Record:
         self.random_bytes = random_bytes
         # Until a server accepts it this key is only a proposal, and is not on disk.
         self.node_key = stored.node_key or self._new_key()
+        self._behind = False  # what is on disk is older than ``stored``
 
     @property
     def prefs(self) -> Prefs:
@@ -64,17 +65,20 @@ class Record:
             UserError: it cannot be written; the old state stands.
         """
         stored = replace(self.stored, **changes)  # type: ignore[arg-type]
-        if stored != self.stored:
-            self._save(stored)
-            self.stored = stored
+        if stored != self.stored or self._behind:
+            self._keep(stored)
 
     def note(self, **changes: object) -> None:
-        """Replace what the server told us; a full disk must not end the session."""
+        """Replace what need not wait for the disk; it is written with the next thing that can be.
+
+        What the server told us, as a full disk must not end the session, and that it is to end.
+        """
         try:
             self.change(**changes)
         except UserError as error:
             log.warning("%s", error)  # the store remembers it for the health list
             self.stored = replace(self.stored, **changes)  # type: ignore[arg-type]
+            self._behind = True
 
     def write(self, stored: Stored) -> frozenset[str]:
         """Remember other things of the same account in use; ids of accounts that are gone now.
@@ -83,8 +87,7 @@ class Record:
             UserError: it cannot be written; nothing changed.
         """
         gone = self._gone(stored)
-        self._save(stored)
-        self.stored = stored
+        self._keep(stored)
         return gone
 
     def use(self, stored: Stored) -> frozenset[str]:
@@ -99,7 +102,12 @@ class Record:
         Raises:
             UserError: it cannot be written; it is as it was.
         """
-        self._save(self.stored)
+        self._keep(self.stored)
+
+    def _keep(self, stored: Stored) -> None:
+        self._save(stored)
+        self.stored = stored
+        self._behind = False
 
     def _gone(self, stored: Stored) -> frozenset[str]:
         left = {profile.id for profile in profiles.listed(stored)}
