@@ -1,5 +1,6 @@
 """Flags of the daemon that need no privilege to try."""
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -83,6 +84,27 @@ def test_without_memory_to_start_there_is_one_line(
     assert result.exit_code == 1
     assert result.output == (
         "tailnetd: this host does not give the memory that is needed to start\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EMFILE, "Too many open files"), OSError("Too many open files (os 24)")]
+)
+def test_without_descriptors_to_start_there_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    """Whoever wanted the last of them; the extension's errors have no number."""
+
+    async def serve(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(main, "serve", serve)
+    args = [f"--socket={tmp_path / 's'}", f"--statedir={tmp_path}"]
+    result = CliRunner().invoke(main.command, args)
+    assert result.exit_code == 1
+    assert result.output == (
+        "tailnetd: too few open files are allowed to start; "
+        "allow more: ulimit -n, or LimitNOFILE=\n"
     )
 
 

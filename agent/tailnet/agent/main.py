@@ -1,13 +1,15 @@
 """``tailnetd``: its flags, and what each kind of run does."""
 
 import asyncio
+import errno
 import functools
 import logging
 import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -53,6 +55,19 @@ def default_socket() -> Path:
 def _die(message: str) -> NoReturn:
     click.echo(f"tailnetd: {message}", err=True)
     sys.exit(1)
+
+
+@contextmanager
+def _ending_in_one_line() -> Iterator[None]:
+    """Whatever this machine refuses is said, and is the end."""
+    try:
+        yield
+    except (UserError, PlatformError, MemoryError) as error:
+        _die(str(error) or "this host does not give the memory that is needed to start")
+    except OSError as error:
+        if os.strerror(errno.EMFILE) not in str(error):  # the extension's have no number
+            raise
+        _die("too few open files are allowed to start; allow more: ulimit -n, or LimitNOFILE=")
 
 
 def _say(*lines: str) -> None:
@@ -244,7 +259,7 @@ def command(  # noqa: PLR0913 - one argument a flag
     state = state or (statedir or default_state_dir()) / "tailnetd.state"
     if state == IN_MEMORY and (state_key or decrypt_state):
         _die("--state=mem: keeps nothing that could be encrypted")
-    try:
+    with _ending_in_one_line():
         platform = this_platform()
         tun = _first_possible(tun.split(","), platform)
         if clean:
@@ -274,8 +289,6 @@ def command(  # noqa: PLR0913 - one argument a flag
         make = functools.partial(Machine, platform, tun, wish)
         manager = ServiceManager(platform.notify, platform.watchdog())
         failure = asyncio.run(serve(options, make, manager))
-    except (UserError, PlatformError, MemoryError) as error:
-        _die(str(error) or "this host does not give the memory that is needed to start")
     if failure is not None:
         _die(failure)
 
@@ -344,5 +357,6 @@ def main() -> None:
     try:
         sys.exit(command.main(args=args, prog_name="tailnetd", standalone_mode=False) or 0)
     except click.UsageError as error:
-        click.echo(f"tailnetd: {error.format_message()} (see tailnetd --help)", err=True)
+        text = error.format_message().replace("not a valid integer range.", "not a number.")
+        click.echo(f"tailnetd: {text} (see tailnetd --help)", err=True)
         sys.exit(error.exit_code)

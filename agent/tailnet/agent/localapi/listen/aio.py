@@ -1,5 +1,6 @@
 """The socket file of the LocalAPI: one daemon at a time, no stale socket in the way."""
 
+import errno
 import fcntl
 import os
 import socket
@@ -23,6 +24,7 @@ class SocketFile:
 
         Raises:
             UserError: a daemon lives, or the system refuses.
+            OSError: this process has too many open files.
         """
         try:
             if not self._path.parent.is_dir():
@@ -38,6 +40,8 @@ class SocketFile:
             listener.listen(128)
         except OSError as error:
             self.close()
+            if error.errno == errno.EMFILE:
+                raise  # which no other path would help
             reason = os.strerror(error.errno) if error.errno else str(error)
             msg = f"cannot make the socket {self._path}: {reason}; choose another with --socket"
             raise UserError(msg) from None
