@@ -6,6 +6,15 @@ from click.testing import CliRunner
 from tailnet.cli.main import COMMANDS, cli, main
 
 
+def test_what_is_no_number_is_said_to_be_none(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of which type it is to be in the program is of no interest."""
+    with pytest.raises(SystemExit):
+        main(["nc", "box", "http"])
+    assert capsys.readouterr().err == (
+        "Invalid value for 'PORT': 'http' is not a number. (see tnet nc --help)\n"
+    )
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help(name: str) -> None:
     """And it exits with 0."""

@@ -120,6 +120,13 @@ def test_bad_flags_are_usage_errors(tmp_path: Path, bad: str) -> None:
     assert run(tmp_path, bad).exit_code == 2
 
 
+def test_relays_are_not_asked_without_a_pause(backend: FakeBackend, tmp_path: Path) -> None:
+    """A unit forgotten is a flood."""
+    result = run(tmp_path, "--every=10ns")
+    assert (result.exit_code, backend.calls) == (1, [])
+    assert result.stderr == "--every is 1s at least; each time asks all relays\n"
+
+
 def test_blocked_network_for_people() -> None:
     """Everything that is not there, and a portal."""
     lines = describe(NetcheckReport(captive_portal=True), {})

@@ -104,6 +104,7 @@ def test_policies_are_kept_by_stable_id_and_changed_one_at_a_time(daemon: Daemon
     assert policies(daemon) == ("n2=direct-only",)
     assert daemon.run("set", "--path-policy=").exit_code == 0
     assert policies(daemon) == ()
-    for bad in ("box=fast", "box", "nobody=auto", "me=auto"):
+    twice = "box=relay-only,100.64.0.2=auto"
+    for bad in ("box=fast", "box", "nobody=auto", "me=auto", "=auto", twice):
         result = daemon.run("set", f"--path-policy={bad}")
         assert (result.exit_code, result.stderr.count("\n")) == (1, 1)

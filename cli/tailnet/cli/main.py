@@ -151,6 +151,12 @@ def cli(ctx: click.Context, socket: str | None) -> None:
     ctx.obj = socket
 
 
+def plain(error: click.UsageError) -> str:
+    """In one line, and without a type of click's for a number."""
+    text = " ".join(error.format_message().split())
+    return text.replace("is not a valid integer range.", "is not a number.")
+
+
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Entry point of ``tnet``.  Usage errors are one line, as all errors are."""
     try:
@@ -162,9 +168,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         sys.exit(error.exit_code)
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "tnet"
-        click.echo(
-            f"{clean(' '.join(error.format_message().split()))} (see {where} --help)", err=True
-        )
+        click.echo(f"{clean(plain(error))} (see {where} --help)", err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()

@@ -23,7 +23,7 @@ def find_node(status: Status, name: str) -> PeerStatus:
         for node in nodes:
             if wanted and matches(node):
                 return node
-    msg = f"no peer found: {clean(name)}; see: tnet status"
+    msg = f"no peer found: {clean(name) or 'an empty name'}; see: tnet status"
     raise Failure(msg)
 
 

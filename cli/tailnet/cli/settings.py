@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 
 import click
 
+from tailnet.cli.errors import Failure
 from tailnet.cli.flags import BOOL, BOOL_OR_LIST
+from tailnet.cli.text import clean
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -25,6 +27,14 @@ SYNONYMS = frozenset(("", DEFAULT_SERVER, "https://login.tailscale.com"))
 MODES = ("off", "nodivert", "on")  # the pref is the index
 EXIT = "AdvertiseExitNode"  # no pref, but a part of AdvertiseRoutes; see ``expand``
 EXIT_ROUTES = ("0.0.0.0/0", "::/0")
+
+
+def _port(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        msg = f"bad relay server port {clean(text)!r}: it is 0 to 65535, 0 for any, empty for none"
+        raise Failure(msg) from None
 
 
 def _routes(prefs: Prefs) -> list[str]:
@@ -122,14 +132,18 @@ class Setting:
         return self.flag.replace("-", "_")
 
     def from_flag(self, value: object) -> object:
-        """The pref's value for a flag's."""
+        """The pref's value for a flag's.
+
+        Raises:
+            Failure: not of its form, where the daemon has no word for that.
+        """
         if isinstance(self.default, bool):  # or a list, where that is a value, too
             return not value if self.inverted else value
         if self.flag == "netfilter-mode":
             return MODES.index(str(value)) if value in MODES else len(MODES)
         text = str(value).strip()
         if self.flag == "relay-server-port":
-            return (int(text) if text.isdecimal() else text) if text else None
+            return _port(text) if text else None
         if isinstance(self.default, str):
             return text
         parts = [part for item in text.split(",") if (part := item.strip())]

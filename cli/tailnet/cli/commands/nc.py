@@ -28,7 +28,7 @@ BLOCK = 64 << 10  # bytes
 def command(client: LocalClient, *, host: str, port: int) -> None:
     """Copy both ways; the other side's end is the end."""
     if not host or not host.isprintable() or not host.isascii() or " " in host:
-        msg = f"not a host: {clean(host)}"
+        msg = f"not a host: {clean(host) or 'an empty name'}"
         raise Failure(msg)
     status = client.status(peers=False)
     if status.backend_state != "Running":

@@ -12,12 +12,14 @@ from msgspec import json
 from tailnet.agent.localapi.schema.network import DERPRegionName, DERPRegions, NetcheckReport
 from tailnet.cli.client import LocalClient
 from tailnet.cli.connect import with_client
+from tailnet.cli.errors import Failure
 from tailnet.cli.flags import DURATION, GoCommand, flag
 from tailnet.cli.jsontext import harmless, indented
 from tailnet.cli.text import clean, format_fine
 from tailnet.cli.working import Working
 from tailnet.client.questions import joined
 
+LEAST = 1.0  # seconds between two measurements
 UNNAMED = DERPRegionName()
 
 
@@ -53,6 +55,9 @@ def command(  # noqa: PLR0913 - one a flag
     bind_port: int,
 ) -> None:
     """The daemon measures: its sockets bypass the tunnel, whatever exit node is in use."""
+    if 0 < every < LEAST:
+        msg = f"--every is {LEAST:g}s at least; each time asks all relays"
+        raise Failure(msg)
     query = joined({"address": bind_address, "port": bind_port})
     while True:
         with Working("measuring the network"):

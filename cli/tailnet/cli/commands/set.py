@@ -1,6 +1,7 @@
 """``tnet set``: change what is mentioned and nothing else."""
 
 import re
+from collections.abc import Iterable
 
 import click
 
@@ -67,17 +68,26 @@ def _policies(client: LocalClient, wanted: object) -> list[str]:
     """All policies by the peers' stable ids: those there are, changed by ``wanted``.
 
     Raises:
-        Failure: not PEER=POLICY, or there is no such peer.
+        Failure: not PEER=POLICY, there is no such peer, or two policies are for one.
     """
-    status, policies = client.status(), {}
-    kept = client.prefs().get("PathPolicy")
-    for text in (*(kept if isinstance(kept, list) else ()), *_texts(wanted)):
+    status = client.status()
+    policies = _by_peer(status, _texts(client.prefs().get("PathPolicy")))
+    policies |= _by_peer(status, _texts(wanted))
+    return [f"{peer}={policy}" for peer, policy in policies.items() if policy != "auto"]
+
+
+def _by_peer(status: Status, texts: Iterable[object]) -> dict[str, str]:
+    policies: dict[str, str] = {}
+    for text in texts:
         name, found, policy = str(text).rpartition("=")
         if not found or policy not in POLICIES:
             msg = f"bad path policy {clean(str(text))!r}: it has the form PEER={'|'.join(POLICIES)}"
             raise Failure(msg)
-        policies[_stable_id(status, name)] = policy
-    return [f"{peer}={policy}" for peer, policy in policies.items() if policy != "auto"]
+        peer = _stable_id(status, name)
+        if policies.setdefault(peer, policy) != policy:
+            msg = f"two path policies for {clean(name)}: {policies[peer]} and {policy}"
+            raise Failure(msg)
+    return policies
 
 
 def _texts(value: object) -> tuple[object, ...]:
