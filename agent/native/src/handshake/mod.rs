@@ -65,12 +65,19 @@ impl fmt::Display for Refused {
 }
 
 /// The two keys of a session, seen from one side.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub struct Keys {
     /// Of what we seal.
     pub send: Secret,
     /// Of what we open.
     pub receive: Secret,
+}
+
+/// Without them: it may be part of a panic's message.
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys").finish_non_exhaustive()
+    }
 }
 
 /// Our static key, and what every handshake with it begins with.

@@ -149,3 +149,39 @@ fn private_keys_are_clamped_as_elsewhere() {
     (other[0], other[31]) = (0x70, 0x77);
     assert_eq!(public([0x77; 32]), public(other));
 }
+
+/// The handshake of tests/vectors/wireguard_handshake.py without a pre-shared key, which other
+/// implementations computed: two sides of this one could make the same mistake.
+#[test]
+fn messages_and_keys_are_those_of_other_implementations() {
+    let initiator = Initiator::new(&own(1), &own(2).public, Secret::new([3; 32]), &[7; 12]);
+    let initiator = initiator.expect("a good key");
+    assert_eq!(hex(initiator.first()), VECTOR_FIRST);
+    let responder = asked(&own(2), initiator.first()).expect("for this key");
+    let (second, keys) = responder.answer().expect("good keys");
+    assert_eq!(hex(&second), VECTOR_SECOND);
+    assert_eq!(hex(&keys.receive[..]), VECTOR_ASKING);
+    assert_eq!(hex(&keys.send[..]), VECTOR_ANSWERING);
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+const VECTOR_FIRST: &str = "\
+    5dfedd3b6bd47f6fa28ee15d969d5bb0ea53774d488bdaf9df1c6e0124b3ef220a26599fb2188bb7\
+    23276fc173af67616c817fc32fd04d686d87ec152fac10eed2bda3bb3b6f1eded6977684082284d8\
+    50fc41b4cbcf9deeba2039d1c21710e7081f158a3f5bb6ceb5c344e3";
+const VECTOR_SECOND: &str = "\
+    ac01b2209e86354fb853237b5de0f4fab13c7fcbf433a61c019369617fecf10b9f3b30d1fd428342\
+    b38a0b0e98ae7efb";
+const VECTOR_ASKING: &str = "b30c71d520eb54edcf0ad32b6c2e5bdff747e6e2bf8a126ae52eb1c7140b4398";
+const VECTOR_ANSWERING: &str = "bc8d9cb5d3c1654d26eef4fab1426ff05fff238c2ddac280941197772e21c21c";
+
+#[test]
+fn keys_do_not_print() {
+    let them = own(2);
+    let responder = asked(&them, begun(&them).first()).expect("for this key");
+    let (_, keys) = responder.answer().expect("good keys");
+    assert_eq!(format!("{keys:?}"), "Keys { .. }");
+}

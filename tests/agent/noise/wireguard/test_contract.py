@@ -86,6 +86,19 @@ def test_garbage_is_bad_packet(make: Make, data: bytes) -> None:
         initiator(make).finish_untrusted(data)
 
 
+@pytest.mark.parametrize("length", [0, 1, 47, 49, 107, 109, 148, 300])
+def test_messages_of_other_lengths_are_refused_before_anything_is_computed(
+    make: Make, length: int
+) -> None:
+    """Also those that begin as the right one does."""
+    first = (FIRST + bytes(300))[:length]
+    with pytest.raises(BadPacket, match=r"^not a handshake initiation$"):
+        make(PRIVATE_R).read_untrusted(first, v.RESPONDER_EPHEMERAL)
+    second, _ = make(PRIVATE_R).read_untrusted(FIRST, v.RESPONDER_EPHEMERAL).answer()
+    with pytest.raises(BadPacket, match=r"^not a handshake response$"):
+        initiator(make).finish_untrusted((second + bytes(300))[:length])
+
+
 def test_another_preshared_key_gets_no_session(make: Make, make_other: Make) -> None:
     """It comes in with the answer."""
     responder = make_other(PRIVATE_R, v.PSK).read_untrusted(FIRST, v.RESPONDER_EPHEMERAL)
