@@ -1,6 +1,7 @@
 """Flags of the daemon that need no privilege to try."""
 
 import errno
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -106,6 +107,27 @@ def test_without_descriptors_to_start_there_is_one_line(
         "tailnetd: too few open files are allowed to start; "
         "allow more: ulimit -n, or LimitNOFILE=\n"
     )
+
+
+def test_a_crash_of_the_daemon_leaves_no_image_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There are keys in it; the hard limit stays, for those who look for a crash."""
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    seen: list[tuple[int, int]] = []
+
+    async def serve(*_: object) -> None:
+        seen.append(resource.getrlimit(resource.RLIMIT_CORE))
+
+    monkeypatch.setattr(main, "serve", serve)
+    resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))
+    try:
+        result = CliRunner().invoke(
+            main.command, [f"--socket={tmp_path / 's'}", f"--statedir={tmp_path}"]
+        )
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, before)
+    assert (result.exit_code, seen) == (0, [(0, before[1])])
 
 
 @pytest.mark.parametrize("flag", ["--socks5-server", "--outbound-http-proxy-listen"])

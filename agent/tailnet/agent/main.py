@@ -6,6 +6,7 @@ import functools
 import logging
 import os
 import re
+import resource
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -287,10 +288,20 @@ def command(  # noqa: PLR0913 - one argument a flag
         )
         wish = DatapathWish(DatapathChoice(datapath), aead)
         make = functools.partial(Machine, platform, tun, wish)
+        _leave_no_core()
         manager = ServiceManager(platform.notify, platform.watchdog())
         failure = asyncio.run(serve(options, make, manager))
     if failure is not None:
         _die(failure)
+
+
+def _leave_no_core() -> None:
+    """A crash writes no image of this process to the disk: the keys of this machine are in it.
+
+    Whoever looks for a crash may have one: ``prlimit --core=unlimited --pid``.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 def _first_possible(names: list[str], platform: Platform) -> str:
