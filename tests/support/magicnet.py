@@ -250,8 +250,8 @@ class Host:
     def pump(self) -> None:
         """Drain the hub."""
         while (transmit := self.hub.poll_transmit()) is not None:
-            self.transmitted.append(transmit)
-            dst, data = transmit
+            self.transmitted.append(transmit[:2])
+            dst, data, _ = transmit
             if isinstance(dst, AddrPort):
                 self.net.udp(self, dst, data)
                 continue

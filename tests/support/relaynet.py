@@ -207,7 +207,7 @@ class Node:
     def pump(self) -> None:
         """Drain the hub."""
         while (transmit := self.hub.poll_transmit()) is not None:
-            dst, data = transmit
+            dst, data, _ = transmit
             self.sent.append((dst, data))
             match dst:
                 case AddrPort():

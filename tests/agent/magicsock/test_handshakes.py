@@ -27,11 +27,16 @@ FIRST, SECOND = b"\x01 initiation", b"\x02 response"
 class Bench:
     """A hub with one peer, and what leaves."""
 
-    def __init__(self, *endpoints: AddrPort, policy: Policy = Policy.AUTO) -> None:
+    def __init__(
+        self,
+        *endpoints: AddrPort,
+        policy: Policy = Policy.AUTO,
+        sizes: tuple[int, ...] = (0,),
+    ) -> None:
         self.now = 100.0
         self.left: list[tuple[AddrPort | str, list[bytes]]] = []  # one entry a call
         seed = iter(range(1 << 20))
-        self.hub = Hub(ME, random_bytes=lambda size: next(seed).to_bytes(size, "big"))
+        self.hub = Hub(ME, random_bytes=lambda size: next(seed).to_bytes(size, "big"), sizes=sizes)
         self.hub.set_node_key(NodePublic(b"M" * 32))
         info = PeerInfo(NODE, PEER.public, endpoints, 1, policy=policy)
         self.hub.set_peers({P: info}, self.now)
@@ -56,7 +61,7 @@ class Bench:
     def pump(self) -> None:
         """What the hub wants sent."""
         while (transmit := self.hub.poll_transmit()) is not None:
-            self.sender.send_to(transmit.dst, transmit.data)
+            self.sender.send_to(*transmit)
 
     def hears(self, message: Message, src: AddrPort) -> None:
         """Disco of the peer."""
@@ -98,6 +103,13 @@ def test_a_first_message_goes_with_each_ping_in_one_call_then_to_the_relay() -> 
         (B, ["disco", "first"]),
         ("relay", ["first"]),
     ]
+
+
+def test_a_first_message_goes_once_where_pings_of_several_sizes_go() -> None:
+    """They ask for the MTU; the message is asked to be answered once."""
+    bench = Bench(A, sizes=(1280, 1400))
+    bench.it.begin(P, FIRST)
+    assert plain(bench.left) == [(A, ["disco", "first"]), (A, ["disco"]), ("relay", ["first"])]
 
 
 def test_no_more_than_some_addresses_get_the_first_message() -> None:

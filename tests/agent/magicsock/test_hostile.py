@@ -27,7 +27,7 @@ RELAY = RelayAddr(1, PEER.node)
 
 def bytes_out(it: Hub) -> int:
     """Sent since last asked."""
-    return sum(len(data) for _, data in sent(it))
+    return sum(len(data) for _, data, _ in sent(it))
 
 
 @given(st.binary(max_size=200), st.booleans())
@@ -70,7 +70,9 @@ def test_a_replayed_or_invented_pong_changes_nothing() -> None:
     """Each transaction counts once; the trust does not grow."""
     it = hub(PEER.info(A))
     it.note_data_sent(P, 1.0)
-    txid = next(m.txid for dst, d in sent(it) if dst == A and isinstance(m := PEER.open(d), Ping))
+    txid = next(
+        m.txid for dst, d, _ in sent(it) if dst == A and isinstance(m := PEER.open(d), Ping)
+    )
     pong = PEER.seal(Pong(txid, MINE))
     it.handle_disco_untrusted(pong, A, 1.01)
     assert it.route(P) == Path(A, relay=False)
@@ -89,7 +91,7 @@ def test_a_flood_of_calls_is_followed_twice_a_second() -> None:
     call = PEER.seal(CallMeMaybe(victims))
     for i in range(300):
         it.handle_disco_untrusted(call, RELAY, 1.0 + i / 30)
-    pings = [dst for dst, _ in sent(it) if isinstance(dst, AddrPort)]
+    pings = [dst for dst, *_ in sent(it) if isinstance(dst, AddrPort)]
     assert len(pings) <= 21 * (MAX_LISTED + 1)
     assert it.active_peers == 0
 

@@ -90,7 +90,7 @@ def sent(it: Hub) -> list[Transmit]:
 
 def mail(it: Hub, remote: Remote = PEER) -> list[tuple[Source, Message | None]]:
     """Drain and open."""
-    return [(dst, remote.open(data)) for dst, data in sent(it)]
+    return [(dst, remote.open(data)) for dst, data, _ in sent(it)]
 
 
 def connect(it: Hub, src: AddrPort = A, remote: Remote = PEER, peer: PeerId = P) -> None:
@@ -235,11 +235,11 @@ def test_old_endpoints_are_told_at_once_and_again_if_they_were_wrong() -> None:
     it.note_data_sent(Q, 100.0)
     assert events(it) == [WantEndpoints()]
     calls = [each for each in sent(it) if isinstance(each.dst, RelayAddr)]
-    assert [dst for dst, _ in calls] == everybody
+    assert [dst for dst, *_ in calls] == everybody
     assert PEER.open(calls[0].data) == CallMeMaybe((MINE,))
     it.set_own_endpoints((B,), 100.5)
     calls = sent(it)
-    assert [dst for dst, _ in calls] == everybody
+    assert [dst for dst, *_ in calls] == everybody
     assert PEER.open(calls[0].data) == CallMeMaybe((B,))
 
 
@@ -258,7 +258,7 @@ def test_endpoints_of_another_network_are_not_told() -> None:
     it.reset(1.0)
     it.note_data_sent(P, 1.0)
     assert events(it) == [WantEndpoints()]
-    assert all(isinstance(dst, AddrPort) for dst, _ in sent(it))
+    assert all(isinstance(dst, AddrPort) for dst, *_ in sent(it))
     it.set_own_endpoints((MINE,), 1.5)
     (call,) = sent(it)
     assert call.dst == RelayAddr(1, PEER.node)
@@ -292,7 +292,7 @@ def test_relay_only_hub_neither_asks_nor_answers_by_udp() -> None:
     src = RelayAddr(1, PEER.node)
     it.handle_disco_untrusted(PEER.seal(CallMeMaybe((B,))), src, 1.0)
     it.handle_disco_untrusted(PEER.seal(Ping(b"t" * 12, None)), src, 1.0)
-    assert [dst for dst, _ in sent(it)] == [src]
+    assert [dst for dst, *_ in sent(it)] == [src]
     ticket = it.ping(P, 2.0)
     [(to, ping)] = mail(it)
     assert to == src
@@ -377,7 +377,7 @@ def test_reset_voids_paths_and_asks_for_endpoints() -> None:
     it.reset(2.0)
     assert it.route(P) == RELAY
     assert WantEndpoints() in events(it)
-    assert [dst for dst, _ in sent(it)] == [A]
+    assert [dst for dst, *_ in sent(it)] == [A]
 
 
 def test_wireguard_only_peer_has_no_disco_and_no_relay() -> None:
@@ -400,7 +400,7 @@ def test_source_of_wireguard_is_tried() -> None:
     it.note_data_sent(P, 1.0)
     sent(it)
     it.note_source(P, B, 1.5)
-    assert [dst for dst, _ in sent(it)] == [B]
+    assert [dst for dst, *_ in sent(it)] == [B]
 
 
 @given(st.binary(max_size=120), st.sampled_from([A, RelayAddr(1, PEER.node)]))
@@ -412,4 +412,4 @@ def test_garbage_only_counts(data: bytes, src: Source) -> None:
         it.handle_disco_untrusted(datagram, src, 1.0)
     at = it.next_timeout()
     assert at is None or at > 1.0
-    assert all(dst == src for dst, _ in sent(it)) or data[:1] == b"\x03"
+    assert all(dst == src for dst, *_ in sent(it)) or data[:1] == b"\x03"

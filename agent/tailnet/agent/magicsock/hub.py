@@ -155,6 +155,17 @@ class Hub:
             machine.note_sent(now)
             self._roster.follow(peer, now)
 
+    def begin(self, peer: PeerId, initiation: bytes, now: float) -> bool:
+        """A handshake leaves for a peer: pings for its path take it along, at most ``MAX_ALONG``.
+
+        False if there is a path already, or nothing is pinged just now.
+        """
+        self.note_data_sent(peer, now)
+        candidates = self._candidates(peer)
+        if candidates is None or self.route(peer).udp is not None:
+            return False
+        return self._mail.add(initiation, candidates.asked(now))
+
     def note_source(self, peer: PeerId, src: AddrPort, now: float) -> None:
         """An authenticated WireGuard message came from ``src``, which is not the peer's path."""
         if (plain := self._plain(peer)) is not None:
@@ -243,11 +254,6 @@ class Hub:
         """Where packets to the peer go now."""
         record = self._roster.peers.get(peer)
         return NO_PATH if record is None else record.route
-
-    def asked(self, peer: PeerId, now: float) -> list[AddrPort]:
-        """Addresses of the peer that are pinged at this very moment, at most ``MAX_ALONG``."""
-        candidates = self._candidates(peer)
-        return [] if candidates is None else candidates.asked(now)
 
     def present(self, peer: PeerId, now: float) -> list[AddrPort]:
         """Addresses that the peer was just heard from, at most ``MAX_BACK``."""

@@ -1,7 +1,7 @@
 """Disco datagrams in and out: envelope and message in one step."""
 
 from collections import Counter, deque
-from collections.abc import Callable, Container
+from collections.abc import Callable, Collection, Container
 from typing import NamedTuple
 
 from tailnet.agent.addr import AddrPort, ViaAddr
@@ -21,10 +21,14 @@ class Transmit(NamedTuple):
     """A disco datagram to send.
 
     To an ``AddrPort`` it goes as it is; a Geneve header is still missing to a ``ViaAddr``.
+
+    Attributes:
+        along: the first message of a handshake, which goes there in the same system call.
     """
 
     dst: Source
     data: bytes
+    along: bytes | None = None
 
 
 class Mail:
@@ -98,6 +102,15 @@ class Mail:
                 headers = _IP_UDP_HEADERS[4]
         padding = max(0, size - headers - OVERHEAD - messages.PING_LEN)
         self.send(dst, to, Ping(txid, self.node_key, padding))
+
+    def add(self, along: bytes, to: Collection[Source]) -> bool:
+        """Have what waits for these addresses take this along, once each; false if nothing does."""
+        left = set(to)
+        for at, out in enumerate(self._out):
+            if out.dst in left:
+                left.remove(out.dst)
+                self._out[at] = out._replace(along=along)
+        return len(left) < len(to)
 
     def poll_transmit(self) -> Transmit | None:
         """Next datagram to send."""

@@ -105,7 +105,7 @@ class Drain:
         busy = False
         while (transmit := self._hub.poll_transmit()) is not None:
             busy = True
-            self._sender.send_to(transmit.dst, transmit.data)
+            self._sender.send_to(*transmit)
         while events := self._hub.take_events():
             busy = True
             for event in events:

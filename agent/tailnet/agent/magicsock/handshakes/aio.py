@@ -47,19 +47,12 @@ class Handshakes:
 
     def begin(self, peer: PeerId, initiation: bytes) -> None:
         """Ask for the peer's path, and send the message that needs it."""
-        now = self._now()
-        self._hub.note_data_sent(peer, now)
-        if self._hub.route(peer).udp is None:
-            asked = self._hub.asked(peer, now)
-            self._sender.set_along(dict.fromkeys(asked, initiation))
-            self._pump()
-            self._sender.set_along({})
-            if asked:
-                self._relay(peer, initiation)
-                return
+        with_pings = self._hub.begin(peer, initiation, self._now())
+        self._pump()
+        if with_pings:
+            self._relay(peer, initiation)
         else:
-            self._pump()
-        self.send(peer, initiation)
+            self.send(peer, initiation)
 
     def send(self, peer: PeerId, message: bytes) -> None:
         """Send by every way the path has, or may have."""

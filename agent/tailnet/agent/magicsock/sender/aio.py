@@ -19,17 +19,15 @@ class Sender:
     def __init__(self, derp: DerpFleet) -> None:
         self._derp = derp
         self.datapath: Datapath | None = None
-        self._along: dict[AddrPort, bytes] = {}
 
-    def set_along(self, along: dict[AddrPort, bytes]) -> None:
-        """What is sent next to one of these takes this with it, in one call, once."""
-        self._along = along
+    def send_to(self, dst: Source, datagram: bytes, along: bytes | None = None) -> int:
+        """Send to where something came from; the ``errno`` by UDP, else 0.
 
-    def send_to(self, dst: Source, datagram: bytes) -> int:
-        """Send to where something came from; the ``errno`` by UDP, else 0."""
+        ``along``: goes behind it, in one system call; to an ``AddrPort`` only.
+        """
         match dst:
             case AddrPort():
-                return self.send_udp(dst, datagram)
+                return self.send_udp(dst, datagram, along)
             case ViaAddr(relay, vni):
                 disco = looks_like_disco(datagram)
                 protocol = geneve.Protocol.DISCO if disco else geneve.Protocol.WIREGUARD
@@ -38,9 +36,8 @@ class Sender:
                 self._derp.send(region, key, [datagram])
                 return 0
 
-    def send_udp(self, dst: AddrPort, datagram: bytes) -> int:
+    def send_udp(self, dst: AddrPort, datagram: bytes, along: bytes | None = None) -> int:
         """0, or the ``errno`` of a socket that refuses."""
         if self.datapath is None:
             return 0
-        along = self._along.pop(dst, None) if self._along else None
         return self.datapath.send_udp(dst, [datagram] if along is None else [datagram, along])
