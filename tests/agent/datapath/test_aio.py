@@ -49,6 +49,7 @@ from tailnet.agent.filter.flows import Flow
 from tailnet.agent.filter.rules import Filter
 from tailnet.agent.keys import NodePrivate, NodePublic, PeerId, RelayAddr
 from tailnet.agent.noise.wireguard.reference import ReferenceHandshakes
+from tailnet.agent.wireguard.constants import UNDER_LOAD_AFTER
 from tailnet.agent.wireguard.engine import Engine
 from tailnet.agent.wireguard.events import PeerState
 from tailnet.agent.wireguard.session import IDLE, Source
@@ -507,6 +508,21 @@ async def test_flood_of_handshakes_is_answered_with_cookies() -> None:
         assert b.plane.dropped == {"under load": 200}
         assert len(b.named("send_to")) == 200
         assert b.named("set_session") == []
+
+
+async def test_a_flood_by_the_relay_is_a_load_too() -> None:
+    """A mac2 is asked for by whichever way; what was refused may come again and is judged again."""
+    async with running() as (a, b):
+        relay = RelayAddr(1, a.public)
+        sent: list[bytes] = []
+        a.underlay.deliver = sent.append
+        a.plane.want_session(PEER)
+        b.plane.handle_relayed(relay, sent * 200)
+        assert b.plane.dropped == {"under load": 200}
+        assert [dst for dst, _ in b.named("send_to")] == [relay] * 200
+        b.now += UNDER_LOAD_AFTER
+        b.plane.handle_relayed(relay, sent)
+        assert len(b.named("set_session")) == 1
 
 
 async def test_long_queue_of_upcalls_is_taken_in_turns() -> None:
