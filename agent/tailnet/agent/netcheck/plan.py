@@ -106,23 +106,27 @@ def _incremental(
         key=lambda r: (last.latency[r], r),
     )
     chosen = list(dict.fromkeys([*known[:FASTEST], *([home] if home in regions else [])]))
-    both = set(VERSIONS) <= set(versions) and set(VERSIONS) <= last.versions
     plan: Plan = {}
     for rank, r in enumerate(chosen):
-        fast = rank < FASTEST_TRIES
-        wanted = set(versions)
-        if not fast:
-            if both:
-                wanted = {4} if rank % 2 == 0 else {6}
-            elif 6 not in last.versions:
-                wanted.discard(6)
-        tries = HOME_TRIES if r == home else FASTEST_TRIES if fast else 1
+        tries = HOME_TRIES if r == home else FASTEST_TRIES if rank < FASTEST_TRIES else 1
         step = last.latency[r] * SLACK if r in last.latency else ACTIVE_RETRANSMIT
         delays = [i * step + (i * LATER_SLACK if i > 1 else 0.0) for i in range(tries)]
-        for version in sorted(wanted):
+        for version in _families(rank, set(versions), last.versions):
             again = version == 4 or 6 in last.versions
             _add(plan, (r, version), regions[r], delays if again else delays[:1])
     return plan
+
+
+def _families(rank: int, versions: set[int], answered: Collection[int]) -> list[int]:
+    """IP versions in which the region of this rank, 0 being the nearest, is asked.
+
+    The nearest in all there are, the others by turns; IPv6 not at these if it is silent.
+    """
+    if rank < FASTEST_TRIES:
+        return sorted(versions)
+    if all(version in versions and version in answered for version in VERSIONS):
+        return [4 if rank % 2 == 0 else 6]
+    return sorted(versions if 6 in answered else versions - {6})
 
 
 def _add(plan: Plan, key: tuple[int, int], region: DERPRegion, delays: Iterable[float]) -> None:
