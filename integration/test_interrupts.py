@@ -11,7 +11,7 @@ import sys
 import pytest
 from integration.conftest import MakeLab
 from integration.lab.config import AUTH_KEY
-from integration.lab.host import Host
+from integration.lab.host import BIN, Host
 from integration.lab.topology import flat
 from integration.lab.waiting import until
 
@@ -134,7 +134,7 @@ def test_scripts(host: Host) -> None:
     def sh(name: str) -> str:
         text = SCRIPTS[name].format(key=AUTH_KEY, flags=flags)
         return host.exec(
-            "sh", "-euc", f"tnet() {{ command {sys.executable.replace('python', 'tnet')} "
+            "sh", "-euc", f"tnet() {{ command {BIN / 'tnet'} "
             f"--socket={host.socket} \"$@\"; }}; {text}",
         ).stdout.strip()  # fmt: skip
 

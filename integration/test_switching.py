@@ -18,7 +18,7 @@ from integration.lab.topology import flat
 from integration.lab.waiting import until
 from integration.test_nothing_left import configuration
 
-pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(180)]
 
 ROUNDS = 10
 SECOND = "second.example"
