@@ -6,7 +6,8 @@ from collections.abc import Generator
 from importlib.util import find_spec
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tests.support.scratch import prefer_memory
 
 from tailnet.agent.datapath import native
@@ -37,3 +38,12 @@ def pytest_collection() -> Generator[None, object, object]:
     """Tests stay: to look for garbage among them takes a third of the time to load them."""
     with much_to_keep():
         return (yield)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Hypothesis' tables of Unicode and of our constants are made outside of any test's time.
+
+    In a new clone they take 5 s of CPU, which the first test that asks for text would have to find.
+    """
+    if any(item.get_closest_marker("hypothesis") for item in session.items):
+        settings(UNTIMED, database=None, derandomize=True)(given(st.text())(lambda _: None))()
