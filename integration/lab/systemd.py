@@ -40,6 +40,7 @@ mount --make-rprivate /
 mount -t proc proc /proc
 mount -t tmpfs -o mode=755 tmpfs /sys/fs/cgroup
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mount --bind "$1" /mnt  # may be below the /dev that is covered next
 mount -t tmpfs -o mode=755 tmpfs /dev
 for node in @NODES@; do mknod -m 666 /dev/${node%:*} c 1 ${node#*:}; done
 mknod -m 666 /dev/tty c 5 0
@@ -48,13 +49,11 @@ mount -t devpts -o newinstance,ptmxmode=0666 devpts /dev/pts
 ln -s pts/ptmx /dev/ptmx
 mknod -m 666 /dev/net/tun c 10 200
 ln -s /proc/self/fd /dev/fd
-mkdir /dev/shm/own
-mount --bind "$1" /dev/shm/own
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir /run/lock /run/units /run/empty
-cp -a /dev/shm/own/units/. /run/units
-mount --bind /dev/shm/own/lib /var/lib
-umount /dev/shm/own
+cp -a /mnt/units/. /run/units
+mount --bind /mnt/lib /var/lib
+umount /mnt
 mount --make-rshared / # among its services; credentials are mounted so
 exec /lib/systemd/systemd --system --unit=multi-user.target --log-target=journal
 ' sh "$@"
