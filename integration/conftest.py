@@ -17,7 +17,6 @@ from tailnet.agent.slices import much_to_keep
 
 LABS = pytest.StashKey[list[Lab]]()
 LOG_LINES = 60
-TIMEOUT = 60  # seconds, of a test that names none: ten times what one takes, for a busy machine
 
 MakeLab = Callable[[Topology], Lab]
 
@@ -46,13 +45,6 @@ def pytest_collection() -> Generator[None, object, object]:
     """Tests stay: to look for garbage among them takes a third of the time to load them."""
     with much_to_keep():
         return (yield)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What the unit tests may take is too little here."""
-    for item in items:
-        if item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(TIMEOUT))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

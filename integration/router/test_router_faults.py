@@ -124,7 +124,7 @@ class Life:
 
     async def _in_force(self, host: HostNetwork) -> None:
         """Until the wish was carried out, after a refusal too."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not host.settled or host.routes.problem or host.rules.problem:
                 self._changed.clear()
                 self.told |= {host.routes.problem, host.rules.problem} - {""}
