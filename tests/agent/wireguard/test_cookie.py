@@ -45,6 +45,7 @@ def test_cookie_makes_mac2_good_at_its_source_only(src: Source) -> None:
     second = generator.add_macs(HEAD, 5.0)
     assert checker.has_mac2(second, src, 5.0)
     assert not checker.has_mac2(second, AddrPort.parse("192.0.2.2:41641"), 5.0)
+    assert not checker.has_mac2(second, AddrPort.parse("192.0.2.1:41642"), 5.0)
     assert not checker.has_mac2(second, RelayAddr(1, RESPONDER), 5.0)
     assert not checker.has_mac2(second, ViaAddr(UDP, 8), 5.0)
 
