@@ -38,6 +38,7 @@ class KeptMaps:
         self._profile_id = account.profile_id
         self._keeper = self._make_keeper()
         self._had_map = False
+        self._ending: set[tuple[str, MapKeeper]] = set()  # with the profiles that they are of
         self._tasks = Tasks()
 
     def tidy(self) -> None:
@@ -80,16 +81,26 @@ class KeptMaps:
         """This account is in use now, and those are gone; whether another one was before."""
         another = profile_id != self._profile_id
         if another:
-            before, self._profile_id = self._keeper, profile_id
+            before, self._profile_id = (self._profile_id, self._keeper), profile_id
             self._keeper = self._make_keeper()
             self._had_map = False
             if removed:
-                before.forget()
-            _ = self._tasks.start("kept map", before.close())
-        if self._store.path is not None:
-            for gone in removed:
+                before[1].forget()
+            self._ending.add(before)
+            _ = self._tasks.start("kept map", self._end(before))
+        for gone in removed:
+            for its_profile, keeper in self._ending:
+                if its_profile == gone:  # which may be about to write it
+                    keeper.forget()
+            if self._store.path is not None:
                 remove_map(self._store.path, gone)
         return another
+
+    async def _end(self, ending: tuple[str, MapKeeper]) -> None:
+        try:
+            await ending[1].close()
+        finally:
+            self._ending.discard(ending)
 
     async def close(self) -> None:
         """Write what is not written yet."""
