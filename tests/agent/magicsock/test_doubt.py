@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.agent.magicsock.test_path import A, B, established, pings, run
 
-from tailnet.agent.magicsock.doubt import FLOOR, LEAST, ROUND_TRIPS, Doubt, Due
+from tailnet.agent.magicsock.doubt import FLOOR, LEAST, ROUND_TRIPS, Doubt, Due, Sign
 from tailnet.agent.magicsock.elsewhere import FOLLOWED_FOR
 from tailnet.agent.magicsock.path import UNDER_WAY
 from tailnet.agent.magicsock.silence import PATIENCE
@@ -160,8 +160,42 @@ def test_a_peer_that_does_not_answer_data_is_tested_once() -> None:
         for txid in pings(it).values():
             asked.append(at)
             assert it.handle_pong(txid, at + 0.01, udp=True)
-    assert asked[:2] == pytest.approx([1.0 + PATIENCE, 1.0 + PATIENCE + FLOOR])
-    assert len(asked) == 2
+    assert asked == pytest.approx([1.0 + PATIENCE])
+
+
+def test_a_link_that_became_slow_is_no_reason_to_leave_the_path() -> None:
+    """The answer takes longer than the test; but data was answered meanwhile."""
+    it = established()
+    it.note_sent(1.0)
+    it.handle_timeout(1.0 + PATIENCE, 1.5, 1.0)
+    assert set(pings(it)) == {A}
+    for at in (1.0 + PATIENCE + LEAST / 2, 1.0 + PATIENCE + LEAST):
+        it.handle_timeout(at, at - 0.01, at - 0.01)
+    assert it.trusted
+    assert it.chosen.why is not Why.MOVED
+
+
+def test_a_silent_peer_that_calls_is_tested_to_the_end() -> None:
+    """A word from it may have come by the relay."""
+    it = established()
+    it.note_sent(1.0)
+    it.handle_timeout(1.0 + PATIENCE, 1.5, 1.0)
+    it.handle_call_me_maybe([], 1.1 + PATIENCE)
+    for at in (1.0 + PATIENCE + LEAST / 2, 1.0 + PATIENCE + LEAST):
+        it.handle_timeout(at, at - 0.01, at - 0.01)
+    assert not it.trusted
+
+
+def test_a_call_is_no_reason_to_test_twice() -> None:
+    """Both sides call when they meet; after data from elsewhere an old address may answer once."""
+    for sign, times in ((Sign.HINT, 1), (Sign.SILENCE, 1), (Sign.SOURCE, 2)):
+        doubt, asked = Doubt(), 0
+        due = doubt.begin(1.0, 0.01, sign)
+        while due or doubt.deadline() is not None:
+            asked += due
+            doubt.answered(at := doubt.deadline() or 1.0)
+            due = doubt.handle_timeout(doubt.deadline() or at) is Due.ASK
+        assert asked == times
 
 
 def test_a_peer_that_moves_twice_is_followed_twice() -> None:
@@ -175,19 +209,22 @@ def test_a_peer_that_moves_twice_is_followed_twice() -> None:
         assert it.best.addr == new
 
 
-@given(st.floats(0, 2), st.lists(st.tuples(st.floats(0, 20), st.booleans()), max_size=40))
+@given(
+    st.floats(0, 2),
+    st.lists(st.tuples(st.floats(0, 20), st.none() | st.sampled_from(Sign)), max_size=40),
+)
 def test_a_path_that_stands_its_tests_is_tested_rarely(
-    latency: float, signs: list[tuple[float, bool]]
+    latency: float, signs: list[tuple[float, Sign | None]]
 ) -> None:
     """Whatever the peer does; and at most twice for one sign of it."""
     doubt, now, began, seen = Doubt(), 0.0, [], 0
     for gap, sign in signs:
         now += gap
-        if doubt.handle_timeout(now) is not Due.NOTHING or (sign and doubt.begin(now, latency)):
+        due = doubt.handle_timeout(now) is not Due.NOTHING
+        if due or (sign is not None and doubt.begin(now, latency, sign)):
             began.append(now)
-            assert not doubt.begin(now, latency)
             doubt.answered(now)
-        seen += sign
+        seen += sign is not None
     assert all(b >= a + FLOOR for a, b in pairwise(began))
     assert len(began) <= 2 * seen
 
@@ -196,7 +233,7 @@ def test_a_path_that_stands_its_tests_is_tested_rarely(
 def test_a_test_ends_with_a_verdict(latency: float) -> None:
     """After a second question."""
     doubt = Doubt()
-    assert doubt.begin(1.0, latency)
+    assert doubt.begin(1.0, latency, Sign.HINT)
     end = 1.0 + max(LEAST, ROUND_TRIPS * latency)
     assert doubt.handle_timeout(1.0) is Due.NOTHING
     assert doubt.handle_timeout(end) is Due.ASK

@@ -8,14 +8,17 @@ is asked at once, twice, and believed only if it answers within a moment::
       or calls                   ├───────────┼───────────┤
                                  0          1/2       0.3 s, or 3 round trips
 
-A peer that moves may have both networks for a moment, and its old address answers once more.  So a
-path that stood the test is tested a second time, after the floor; then it is believed, and not
-tested again all the time: two machines with several addresses may rightly use different ones in the
-two directions::
+A peer that moves may have both networks for a moment, and its old address answers once more.  So
+where data came from elsewhere, a path that stood the test is tested a second time, after the floor;
+then it is believed, and not tested again all the time: two machines with several addresses may
+rightly use different ones in the two directions::
 
-      sends from elsewhere         again                 another sign within the floor: again
+      data from elsewhere          again                another sign within the floor: again
              ├── pong ───────────────┼── pong ───────────────┼───────
              0                      0.5 s                   1.0 s
+
+Where silence alone was the sign, a word from the peer ends the test: a link that became slow
+between two packets answers later than the test waits.
 """
 
 from enum import Enum, auto
@@ -33,17 +36,35 @@ class Due(Enum):
     VERDICT = auto()
 
 
+class Sign(Enum):
+    """That the peer may no longer be where we send to."""
+
+    SOURCE = auto()  # its data comes from elsewhere
+    HINT = auto()  # it pings from elsewhere, calls, or sends by a relay
+    SILENCE = auto()  # it does not answer data
+
+
 class Doubt:
     """At most one test at a time."""
 
-    __slots__ = ("_again_at", "_asked_twice", "_began", "_final", "_rests_until", "_since", "_wait")
+    __slots__ = (
+        "_again_at",
+        "_asked_twice",
+        "_began",
+        "_rests_until",
+        "_silent",
+        "_since",
+        "_twice",
+        "_wait",
+    )
 
     def __init__(self) -> None:
         self._began = 0.0  # when the peer first behaved so, this time
         self._since: float | None = None  # when the test under way began
         self._wait = 0.0  # for the answer
         self._asked_twice = False
-        self._final = False  # no other test follows if the path stands this one
+        self._silent = False  # the test under way is because of silence alone
+        self._twice = False  # another test follows if the path stands it
         self._again_at: float | None = None  # when the path is tested once more
         self._rests_until = 0.0  # no test begins before
 
@@ -52,19 +73,22 @@ class Doubt:
         """When the first of the latest tests began [s]."""
         return self._began
 
-    def begin(self, now: float, latency: float) -> bool:
+    def begin(self, now: float, latency: float, sign: Sign) -> bool:
         """The peer behaves as if it had moved; whether to ask the path now."""
         if self._since is not None or self._again_at is not None:
+            self._twice |= sign is Sign.SOURCE
+            self._silent &= sign is Sign.SILENCE
             return False
         if now < self._rests_until:
             self._again_at = self._rests_until
             return False
         self._began, self._wait = now, max(LEAST, ROUND_TRIPS * latency)
-        self._test(now, final=False)
+        self._test(now, twice=sign is Sign.SOURCE, silent=sign is Sign.SILENCE)
         return True
 
-    def _test(self, now: float, *, final: bool) -> None:
-        self._since, self._asked_twice, self._final = now, False, final
+    def _test(self, now: float, *, twice: bool = False, silent: bool = False) -> None:
+        self._since, self._asked_twice = now, False
+        self._twice, self._silent = twice, silent
 
     def answered(self, sent_at: float) -> None:
         """The path answered what was asked at ``sent_at``."""
@@ -72,10 +96,15 @@ class Doubt:
             return
         next_at = self._since + FLOOR
         self._since = None
-        if self._final:
-            self._rests_until = next_at
-        else:
+        if self._twice:
             self._again_at = next_at
+        else:
+            self._rests_until = next_at
+
+    def heard(self) -> None:
+        """The peer answers data again."""
+        if self._silent:
+            self._since = None
 
     def clear(self) -> None:
         """There is another path, or none."""
@@ -89,7 +118,7 @@ class Doubt:
             return Due.NOTHING
         if self._again_at is not None:
             self._again_at = None
-            self._test(now, final=True)
+            self._test(now)
             return Due.ASK
         if not self._asked_twice:
             self._asked_twice = True

@@ -36,7 +36,7 @@ from tailnet.agent.magicsock.candidate import Candidate, Pong, usable
 from tailnet.agent.magicsock.candidates import Candidates
 from tailnet.agent.magicsock.choice import Quality, answered, best_answered
 from tailnet.agent.magicsock.chosen import Chosen
-from tailnet.agent.magicsock.doubt import Doubt, Due
+from tailnet.agent.magicsock.doubt import Doubt, Due, Sign
 from tailnet.agent.magicsock.elsewhere import FOLLOWED_FOR, Elsewhere
 from tailnet.agent.magicsock.inflight import InFlight, Sent
 from tailnet.agent.magicsock.search import Search
@@ -155,7 +155,7 @@ class PeerPath:
         if not seen and self.active and not self.settled and candidate.may_return(now):
             candidate.returned_at = now
             self._ping(src, now)
-        if not seen and self._begin_doubt(now, src):
+        if not seen and self._begin_doubt(now, Sign.HINT if txid else Sign.SOURCE, src):
             self._ping(src, now)
         return seen
 
@@ -167,14 +167,14 @@ class PeerPath:
         """
         if not self.settled or now - self.chosen.since < UNDER_WAY:
             return False
-        return self._lapse(now) or self._begin_doubt(now, None)
+        return self._lapse(now) or self._begin_doubt(now, Sign.HINT)
 
-    def _begin_doubt(self, now: float, src: AddrPort | None) -> bool:
-        """The peer sends from ``src``, or calls; whether the path in use is asked about it."""
+    def _begin_doubt(self, now: float, sign: Sign, src: AddrPort | None = None) -> bool:
+        """The peer, at ``src`` if known, may have moved; whether the path in use is asked now."""
         best = self.best
         if best is None or not self.settled or not self.active or best.addr == src:
             return False
-        if self._doubt.begin(now, best.latency):
+        if self._doubt.begin(now, best.latency, sign):
             self._ping(best.addr, now)
             return True
         return False
@@ -241,7 +241,7 @@ class PeerPath:
             for candidate in self.candidates.values():
                 if not candidate.present(now):  # else there is no NAT that another would open
                     candidate.pinged_at = None
-        self._begin_doubt(now, None)
+        self._begin_doubt(now, Sign.HINT)
         self._round(now)
 
     def path_failed(self, dst: AddrPort | ViaAddr, errno: int, now: float) -> None:
@@ -295,19 +295,19 @@ class PeerPath:
         lapsed = self._lapse(now)
         latency = 0.0 if self.best is None else self.best.latency
         if self._silence.handle_timeout(now, last_data_sent, unheard_since, latency):
-            self._begin_doubt(now, None)
+            self._begin_doubt(now, Sign.SILENCE)
+        elif not self._silence.goes_on(unheard_since):
+            self._doubt.heard()
         for sent in self._sent.expire(now):
             if self.best is None or self.best.addr != sent.to or self.trusted:
                 continue
             if sent.size <= max(self.best.wire_mtu, self.sizes[0]):  # larger ones may never pass
                 self.chosen.drop(Why.TIMED_OUT)
-        match self._doubt.handle_timeout(now):
-            case Due.ASK if self.best is not None:
-                self._ping(self.best.addr, now)
-            case Due.VERDICT:
-                lapsed = self._leave(now) or lapsed
-            case _:
-                pass
+        due = self._doubt.handle_timeout(now)
+        if due is Due.ASK and self.best is not None:
+            self._ping(self.best.addr, now)
+        elif due is Due.VERDICT:
+            lapsed = self._leave(now) or lapsed
         if self._heartbeat_at is not None and now >= self._heartbeat_at:
             self._beat(now, last_data_sent)
         if self.active and not self.settled and (lapsed or self._search.due(now)):

@@ -39,6 +39,10 @@ class Silence:
         """There is no path, or nobody who uses it."""
         self.at = None
 
+    def goes_on(self, unheard_since: float | None) -> bool:
+        """The silence that was last tested has not ended."""
+        return unheard_since is not None and unheard_since == self._tested
+
     def handle_timeout(
         self, now: float, last_data_sent: float, unheard_since: float | None, latency: float
     ) -> bool:
@@ -56,7 +60,7 @@ class Silence:
             self.at = None
             return False
         patience = max(PATIENCE, ROUND_TRIPS * latency)
-        if unheard_since is None or unheard_since == self._tested:
+        if unheard_since is None or self.goes_on(unheard_since):
             self.at = now + patience
             return False
         if now < unheard_since + patience:
