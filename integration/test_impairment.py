@@ -33,5 +33,6 @@ def test_the_session_stays_and_the_path_does_not_flap(bad: tuple[Lab, BadLink], 
     found = examine(lab.hosts["h1"], lab.hosts["h2"], link, row, SECONDS)
     pings = SECONDS / 0.2
     assert found.lost * pings <= row.most_lost * pings + FEW
-    assert found.switches * SECONDS / 60 <= 2
+    # Two heartbeats in a row may be lost: 13 % of them where each way loses a fifth.
+    assert found.switches * SECONDS / 60 <= (4 if row.bad.loss >= 0.2 else 2)
     assert found.average_ms >= row.bad.delay * 2000

@@ -2,11 +2,11 @@
 
 A trusted path is good for 6.5 s after a pong.  But a peer that sends from elsewhere, or asks to be
 called although we have a path to it, has probably moved, and what we send is lost.  Then the path
-is asked at once, twice, and believed only if it answers within a moment::
+is asked at once, three times, and believed only if it answers within a moment::
 
-      sends from elsewhere,     ask      ask again     verdict
-      or calls                   ├───────────┼───────────┤
-                                 0          1/2       0.3 s, or 3 round trips
+      sends from elsewhere,     ask     again   again   verdict
+      or calls                   ├───────┼───────┼───────┤
+                                 0      1/3     2/3    0.3 s, or 3 round trips
 
 A peer that moves may have both networks for a moment, and its old address answers once more.  So
 where data came from elsewhere, a path that stood the test is tested a second time, after the floor;
@@ -24,6 +24,7 @@ between two packets answers later than the test waits.
 from enum import Enum, auto
 
 LEAST = 0.3  # seconds for the answer; a lost path costs as much
+ASKED = 3  # times; on a link that loses a fifth, one answer in three, two are not enough
 ROUND_TRIPS = 3  # or as many, where they take longer
 FLOOR = 0.5  # seconds from a test that a path stood to its next one
 
@@ -49,7 +50,7 @@ class Doubt:
 
     __slots__ = (
         "_again_at",
-        "_asked_twice",
+        "_asked",
         "_began",
         "_rests_until",
         "_silent",
@@ -62,7 +63,7 @@ class Doubt:
         self._began = 0.0  # when the peer first behaved so, this time
         self._since: float | None = None  # when the test under way began
         self._wait = 0.0  # for the answer
-        self._asked_twice = False
+        self._asked = 0  # times, in the test under way
         self._silent = False  # the test under way is because of silence alone
         self._twice = False  # another test follows if the path stands it
         self._again_at: float | None = None  # when the path is tested once more
@@ -87,7 +88,7 @@ class Doubt:
         return True
 
     def _test(self, now: float, *, twice: bool = False, silent: bool = False) -> None:
-        self._since, self._asked_twice = now, False
+        self._since, self._asked = now, 1
         self._twice, self._silent = twice, silent
 
     def answered(self, sent_at: float) -> None:
@@ -120,8 +121,8 @@ class Doubt:
             self._again_at = None
             self._test(now)
             return Due.ASK
-        if not self._asked_twice:
-            self._asked_twice = True
+        if self._asked < ASKED:
+            self._asked += 1
             return Due.ASK
         self._since = None
         return Due.VERDICT
@@ -130,4 +131,4 @@ class Doubt:
         """When :meth:`handle_timeout` is wanted [s]."""
         if self._again_at is not None or self._since is None:
             return self._again_at
-        return self._since + (self._wait if self._asked_twice else self._wait / 2)
+        return self._since + self._wait * self._asked / ASKED
