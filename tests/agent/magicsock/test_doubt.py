@@ -245,3 +245,14 @@ def test_a_test_ends_with_a_verdict(latency: float) -> None:
         assert doubt.handle_timeout(end) is Due.ASK
     assert doubt.handle_timeout(end) is Due.VERDICT
     assert doubt.handle_timeout(end) is Due.NOTHING
+
+
+def test_a_test_that_had_to_wait_is_of_its_own_time() -> None:
+    """What answered during the tests before says nothing; the path may be slower now."""
+    doubt = Doubt()
+    assert doubt.begin(1.0, 0.01, Sign.HINT)
+    doubt.answered(1.0)
+    assert not doubt.begin(1.2, 1.0, Sign.HINT)
+    assert doubt.began == 1.2
+    assert doubt.handle_timeout(1.0 + FLOOR) is Due.ASK
+    assert doubt.deadline() == 1.0 + FLOOR + ROUND_TRIPS / ASKED

@@ -80,10 +80,10 @@ class Doubt:
             self._twice |= sign is Sign.SOURCE
             self._silent &= sign is Sign.SILENCE
             return False
+        self._began, self._wait = now, max(LEAST, ROUND_TRIPS * latency)
         if now < self._rests_until:
             self._again_at = self._rests_until
             return False
-        self._began, self._wait = now, max(LEAST, ROUND_TRIPS * latency)
         self._test(now, twice=sign is Sign.SOURCE, silent=sign is Sign.SILENCE)
         return True
 
